@@ -1,0 +1,300 @@
+"""What an evaluation measures: counts, places, segmentations and bounds.
+
+Everything here is NumPy on the host and works on whole data sets: `N` is the number
+of images, `M` the number of slots, positions are (row, column) in pixels. Bounds are
+in nats. SciPy and scikit-learn come with the `train` extra.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import label
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
+from sklearn.metrics import adjusted_rand_score
+
+_EIGHT_NEIGHBOURS = np.ones((3, 3), int)
+
+
+class Estimate(NamedTuple):
+    """A mean over images with its standard error; NaN where it is undefined."""
+
+    mean: float
+    standard_error: float
+    num: int
+
+
+class LocationError(NamedTuple):
+    """Distances in pixels between matched centres, after removing `offset`."""
+
+    mean: float
+    median: float
+    rms: float
+    offset: tuple[float, float]  # (rows, columns), inferred minus true
+    num_matched: int
+    num_missed: int  # true objects left without a partner
+    num_spurious: int  # inferred objects left without a partner
+
+
+class ImportanceBound(NamedTuple):
+    """A bound on log p(x) from `num_samples` importance samples, per image."""
+
+    num_samples: int
+    log_p: np.ndarray  # [N] nats
+    effective_samples: np.ndarray  # [N], between 0 and num_samples
+
+
+def mean_and_error(values: np.ndarray) -> Estimate:
+    """Mean of [N] values and its standard error, sqrt(variance / N).
+
+    The variance is the unbiased one (N - 1), so the error of fewer than two values is
+    NaN, as is the mean of none.
+    """
+    values = np.asarray(values, np.float64)
+    if values.size == 0:
+        return Estimate(np.nan, np.nan, 0)
+    error = values.std(ddof=1) / np.sqrt(values.size) if values.size > 1 else np.nan
+    return Estimate(float(values.mean()), float(error), values.size)
+
+
+def count_accuracy(true_n: np.ndarray, inferred_n: np.ndarray) -> float:
+    """Share of the images [N] whose inferred number of objects is right (Table 1)."""
+    true_n, inferred_n = _same_length(true_n, inferred_n)
+    return float(np.mean(true_n == inferred_n)) if true_n.size else np.nan
+
+
+def count_confusion(
+    true_n: np.ndarray, inferred_n: np.ndarray, max_objects: int
+) -> np.ndarray:
+    """Numbers of images by true (rows) and inferred (columns) count.
+
+    Args:
+      true_n: [N] numbers of objects in the images.
+      inferred_n: [N] numbers the model inferred.
+      max_objects: M, the largest number either may take.
+
+    Returns:
+      [M+1, M+1] integers that sum to N.
+
+    Raises:
+      ValueError: If the lengths differ or a count lies outside 0..M.
+    """
+    true_n, inferred_n = _same_length(true_n, inferred_n)
+    for name, counts in (("true", true_n), ("inferred", inferred_n)):
+        if counts.size and not 0 <= counts.min() <= counts.max() <= max_objects:
+            raise ValueError(
+                f"{name} counts run from {counts.min()} to {counts.max()}, but must"
+                f" lie in 0..{max_objects}: pass a larger max_objects."
+            )
+    confusion = np.zeros((max_objects + 1, max_objects + 1), np.int64)
+    np.add.at(confusion, (true_n, inferred_n), 1)
+    return confusion
+
+
+def location_error(
+    true_yx: Sequence[np.ndarray], inferred_yx: Sequence[np.ndarray]
+) -> LocationError:
+    """Distance between true and inferred centres, matched one to one in each image.
+
+    The match minimises the summed distance in an image (Hungarian algorithm). The
+    sprite decoder is free to draw its object off the middle of its window, which
+    shifts all inferred centres alike: this constant, the median difference over the
+    data set, is removed before a second match gives the distances. All images count,
+    whether their number of objects was right or not; what finds no partner enters no
+    distance and is reported as missed or spurious.
+
+    Args:
+      true_yx: N arrays [n, 2], the true centres of each image.
+      inferred_yx: N arrays [n_inferred, 2], the inferred ones.
+
+    Returns:
+      A `LocationError`; distances and offset are NaN if nothing was matched.
+
+    Raises:
+      ValueError: If the two do not hold the same number of images.
+    """
+    if len(true_yx) != len(inferred_yx):
+        raise ValueError(
+            f"true_yx holds {len(true_yx)} images and inferred_yx {len(inferred_yx)};"
+            " both need one array per image."
+        )
+    num_true = sum(len(yx) for yx in true_yx)
+    num_inferred = sum(len(yx) for yx in inferred_yx)
+    raw = _matched_differences(true_yx, inferred_yx, np.zeros(2))
+    if not len(raw):
+        return LocationError(
+            np.nan, np.nan, np.nan, (np.nan, np.nan), 0, num_true, num_inferred
+        )
+    offset = np.median(raw, axis=0)
+    distances = np.linalg.norm(
+        _matched_differences(true_yx, inferred_yx, offset), axis=1
+    )
+    return LocationError(
+        mean=float(distances.mean()),
+        median=float(np.median(distances)),
+        rms=float(np.sqrt(np.mean(distances**2))),
+        offset=(float(offset[0]), float(offset[1])),
+        num_matched=len(distances),
+        num_missed=num_true - len(distances),
+        num_spurious=num_inferred - len(distances),
+    )
+
+
+def segment(
+    yx: np.ndarray,
+    active: np.ndarray,
+    sprites: np.ndarray,
+    image_size: tuple[int, int],
+) -> np.ndarray:
+    """The object each pixel belongs to, according to a scene.
+
+    A pixel goes to the active slot whose sprite contributes most to it, in its
+    strongest channel, if that is more than 0.5, and to the background otherwise. The
+    first of several equal slots wins. Sprites are cut at the border.
+
+    Args:
+      yx: [N, M, 2] centres; a sprite of side S covers yx - S//2 to yx + S//2.
+      active: [N, M] booleans, the slots in use.
+      sprites: [N, M, S, S, C] sprites of odd side S.
+      image_size: (H, W).
+
+    Returns:
+      [N, H, W] int32: 0 for the background, i + 1 for slot i.
+    """
+    yx, active, sprites = np.asarray(yx), np.asarray(active), np.asarray(sprites)
+    side = sprites.shape[2]
+    margin = side // 2
+    # With a margin around the image no sprite with its centre inside needs cutting.
+    padded = (len(yx), image_size[0] + 2 * margin, image_size[1] + 2 * margin)
+    strongest = np.full(padded, 0.5, sprites.dtype)
+    labels = np.zeros(padded, np.int32)
+    for image, slot in np.argwhere(active):
+        top, left = yx[image, slot]
+        window = (image, slice(top, top + side), slice(left, left + side))
+        contribution = sprites[image, slot].max(axis=-1)
+        wins = contribution > strongest[window]
+        labels[window][wins] = slot + 1
+        strongest[window][wins] = contribution[wins]
+    return labels[:, margin : margin + image_size[0], margin : margin + image_size[1]]
+
+
+def adjusted_rand_index(
+    true_labels: np.ndarray, inferred_labels: np.ndarray
+) -> np.ndarray:
+    """Adjusted Rand index [N] of segmentations [N, H, W], background included.
+
+    Hubert and Arabie (1985): 1 for equal partitions, 0 on average for random ones,
+    and at times below 0. Which number stands for which object does not matter. Two
+    images that are background throughout agree: 1.
+    """
+    pairs = zip(*_same_length(true_labels, inferred_labels), strict=True)
+    return np.array([adjusted_rand_score(a.ravel(), b.ravel()) for a, b in pairs])
+
+
+def foreground_adjusted_rand_index(
+    true_labels: np.ndarray, inferred_labels: np.ndarray
+) -> np.ndarray:
+    """Adjusted Rand index [N] on the true foreground only, the labels above 0.
+
+    Foreground pixels that were called background form a group of their own, so that
+    missing an object costs; pixels called object on the true background cost nothing.
+    Without foreground there is nothing to compare: NaN, to be left out of averages.
+    With a single object the index can only be 1 (one group) or 0 (anything else, be
+    it for one pixel): averages are best taken over images with two objects or more.
+    """
+    pairs = zip(*_same_length(true_labels, inferred_labels), strict=True)
+    return np.array(
+        [
+            adjusted_rand_score(true[true > 0], inferred[true > 0])
+            if (true > 0).any()
+            else np.nan
+            for true, inferred in pairs
+        ],
+        np.float64,
+    )
+
+
+def importance_bounds(
+    log_weights: np.ndarray, num_samples: Sequence[int] = (1, 10, 100)
+) -> tuple[ImportanceBound, ...]:
+    """Bounds log 1/K sum_k w_k on log p(x) for several K from one set of weights.
+
+    Burda et al. (2016), Eq. 8; K = 1 is the ELBO. For a K below the number of weights
+    these are split into as many groups of K as they fill, and the groups' bounds
+    averaged: the expectation is that of one group, with less noise. The effective
+    sample size (sum w)^2 / sum w^2 is averaged alike.
+
+    Args:
+      log_weights: [K, N] log importance weights, in nats.
+      num_samples: The values of K to report; those above the number of weights are
+        left out.
+
+    Returns:
+      One `ImportanceBound` per value of K, in the order given.
+    """
+    log_weights = np.asarray(log_weights, np.float64)
+    available, num_images = log_weights.shape
+    bounds = []
+    for k in num_samples:
+        if k > available:
+            continue
+        groups = log_weights[: available - available % k].reshape(-1, k, num_images)
+        log_sum = logsumexp(groups, axis=1)
+        # Weights that are all zero leave -inf - -inf; such a group has no sample.
+        with np.errstate(invalid="ignore"):
+            log_size = 2 * log_sum - logsumexp(2 * groups, axis=1)
+        effective = np.where(np.isneginf(log_sum), 0.0, np.exp(log_size))
+        bounds.append(
+            ImportanceBound(k, (log_sum - np.log(k)).mean(0), effective.mean(0))
+        )
+    return tuple(bounds)
+
+
+def count_components(images: np.ndarray, by_colour: bool = False) -> np.ndarray:
+    """A baseline without a model: objects counted as connected groups of pixels.
+
+    Args:
+      images: [N, H, W, C]; a pixel is lit where any channel is above zero. Pixels
+        connect to their eight neighbours.
+      by_colour: Whether only pixels of the same colour connect, so that touching
+        objects of different colours are told apart.
+
+    Returns:
+      [N] int64 counts.
+    """
+    lit = np.asarray(images) > 0
+    channels = lit.shape[-1]
+    # Every combination of lit channels is one colour, 0 is black.
+    colours = lit @ (1 << np.arange(channels))
+    if not by_colour:
+        colours = (colours > 0).astype(int)
+
+    def count(colour_map):
+        present = np.setdiff1d(colour_map, 0)
+        return sum(label(colour_map == c, _EIGHT_NEIGHBOURS)[1] for c in present)
+
+    return np.array([count(colour_map) for colour_map in colours], np.int64)
+
+
+def _matched_differences(true_yx, inferred_yx, offset):
+    """[P, 2] inferred minus true for all matched pairs, less `offset`."""
+    differences = [np.zeros((0, 2))]
+    for true, inferred in zip(true_yx, inferred_yx, strict=True):
+        true = np.asarray(true, np.float64).reshape(-1, 2)
+        inferred = np.asarray(inferred, np.float64).reshape(-1, 2) - offset
+        rows, columns = linear_sum_assignment(cdist(true, inferred))
+        differences.append(inferred[columns] - true[rows])
+    return np.concatenate(differences)
+
+
+def _same_length(true, inferred):
+    """Both as arrays, after checking that they describe the same images."""
+    true, inferred = np.asarray(true), np.asarray(inferred)
+    if true.shape != inferred.shape:
+        raise ValueError(
+            f"true values of shape {true.shape} cannot be compared with inferred"
+            f" ones of shape {inferred.shape}: both need the same images in order."
+        )
+    return true, inferred
