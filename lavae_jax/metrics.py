@@ -2,7 +2,7 @@
 
 Everything here is NumPy on the host and works on whole data sets: `N` is the number
 of images, `M` the number of slots, positions are (row, column) in pixels. Bounds are
-in nats. SciPy and scikit-learn come with the `train` extra.
+in nats.
 """
 
 from collections.abc import Sequence
