@@ -1,0 +1,1 @@
+"""Commands, run from the repository root: train, evaluate."""

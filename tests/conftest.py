@@ -1,0 +1,21 @@
+"""Every test runs on the CPU, with four virtual devices and strict promotion."""
+
+import os
+
+# XLA reads these once, when the first test imports JAX.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4"]
+).strip()
+# Figures are drawn without a display.
+os.environ["MPLBACKEND"] = "Agg"
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion():
+    """Makes an accidental change of dtype or rank an error inside every test."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
