@@ -1,0 +1,1 @@
+"""Data sets of scenes: multi-dSprites and multi-MNIST. Run from the repository root."""

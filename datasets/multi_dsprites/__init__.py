@@ -1,0 +1,1 @@
+"""multi-dSprites: coloured squares, ellipses and triangles."""

@@ -1,0 +1,96 @@
+"""TFDS builder of multi-dSprites. See README.md in this folder."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from datasets import scenes
+from datasets.multi_dsprites import sprites
+from datasets.scene_builder import SceneBuilder, array
+
+SEED = 1
+
+
+@dataclasses.dataclass
+class Config(tfds.core.BuilderConfig):
+    """A size of the data set.
+
+    Attributes:
+        num_train: number of scenes of the training split.
+        num_test: number of scenes of each other split.
+    """
+
+    num_train: int = 190_000
+    num_test: int = 10_000
+
+
+class Builder(SceneBuilder):
+    """Scenes of coloured squares, ellipses and triangles on black, 64x64 pixels."""
+
+    BUILDER_CONFIGS: ClassVar[list[Config]] = [
+        Config(name="full", description="190k training scenes, 10k of each other."),
+        Config(
+            name="tiny",
+            description="The first 256 scenes of each split of `full`.",
+            num_train=256,
+            num_test=256,
+        ),
+    ]
+
+    @property
+    def splits(self) -> dict[str, scenes.Split]:
+        """See base class."""
+        config = self.builder_config
+        return {
+            "train": scenes.Split(config.num_train, counts=(0, 1, 2, 3), stream=0),
+            "test": scenes.Split(config.num_test, counts=(0, 1, 2, 3), stream=1),
+            "test_7": scenes.Split(config.num_test, counts=(7,), stream=2),
+        }
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        slots = (scenes.MAX_OBJECTS,)
+        return self._scene_info(
+            channels=3,
+            attributes={
+                "shape": array(slots, np.int32),
+                "scale": array(slots, np.float32),
+                "angle": array(slots, np.float32),
+                "colour": array(slots, np.int32),
+            },
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+        del dl_manager  # nothing to download
+        return {split: self._generate_examples(split) for split in self.splits}
+
+    def _generate_examples(self, split: str):
+        return self._scenes(split)
+
+    def example(self, split: str, index: int) -> dict[str, Any]:
+        """See base class."""
+        return scene(self.splits[split], index)
+
+
+def scene(split: scenes.Split, index: int) -> dict[str, Any]:
+    """Returns one scene with its ground truth, as described in README.md."""
+    draws = scenes.Draws(SEED, split.stream, index)
+    n = split.counts[draws.below(len(split.counts))]
+    pool = sprites.all_sprites()
+    objects = [pool[draws.below(len(pool))] for _ in range(n)]
+    colours = [draws.below(len(sprites.COLOURS)) for _ in range(n)]
+    masks = [sprite.mask for sprite in objects]
+    layout = scenes.Layout(
+        masks=masks,
+        corners=scenes.place(draws, [mask.shape for mask in masks]),
+        colours=np.array([sprites.rgb(c) for c in colours], np.uint8).reshape(n, 3),
+    )
+    return {
+        **scenes.draw(layout)._asdict(),
+        "n": n,
+        "shape": scenes.padded([s.shape for s in objects], np.int32),
+        "scale": scenes.padded([sprites.SCALES[s.scale] for s in objects], np.float32),
+        "angle": scenes.padded([sprites.ANGLES[s.angle] for s in objects], np.float32),
+        "colour": scenes.padded(colours, np.int32),
+    }
