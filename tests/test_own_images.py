@@ -1,0 +1,225 @@
+"""What users may hand in as images, and how everything else is refused."""
+
+import io
+import pathlib
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from experiments import own_images
+
+_GREY, _COLOUR = (6, 8, 1), (6, 8, 3)
+
+
+def _pictures(shape, num=3):
+    """[num, H, W, C] booleans that differ between pixels and channels."""
+    return np.random.default_rng(0).uniform(size=(num, *shape)) < 0.4
+
+
+@pytest.mark.parametrize("shape", [_GREY, _COLOUR])
+@pytest.mark.parametrize("white", [1, 255])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32])
+def test_arrays_of_every_accepted_kind(tmp_path, shape, white, dtype):
+    """0/1 and 0/255 of any number type become uint8 0/255, from .npy and .npz."""
+    lit = _pictures(shape)
+    np.save(tmp_path / "own.npy", lit.astype(dtype) * dtype(white))
+    np.savez_compressed(tmp_path / "own.npz", lit.astype(dtype) * dtype(white))
+    for name in ("own.npy", "own.npz"):
+        images = own_images.load_images(tmp_path / name, shape)
+        assert images.dtype == np.uint8
+        np.testing.assert_array_equal(images, lit * 255)
+
+
+def test_grey_arrays_need_no_channel_axis(tmp_path):
+    """[N, H, W] booleans serve a model of grey images."""
+    lit = _pictures(_GREY)
+    np.save(tmp_path / "own.npy", lit[..., 0])
+    images = own_images.load_images(str(tmp_path / "own.npy"), _GREY)
+    np.testing.assert_array_equal(images, lit * 255)
+
+
+def test_the_array_called_images_is_taken(tmp_path):
+    """Other arrays beside it do not matter, and are not even opened."""
+    lit = _pictures(_COLOUR)
+    extra = np.array([{}], object)
+    np.savez(tmp_path / "own.npz", labels=extra, images=lit)
+    images = own_images.load_images(tmp_path / "own.npz", _COLOUR)
+    np.testing.assert_array_equal(images, lit * 255)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_png_folder_in_order_of_names(tmp_path, mode):
+    """Every mode a grey or colour picture comes in; other files are left alone."""
+    shape = _GREY if mode in ("1", "L") else _COLOUR
+    lit = _pictures(shape)
+    for name, picture in zip(("a.png", "b.PNG", "c.png"), lit, strict=True):
+        pixels = (picture * 255).astype(np.uint8)
+        pixels = pixels[..., 0] if shape == _GREY else pixels
+        Image.fromarray(pixels).convert(mode).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    images = own_images.load_images(tmp_path, shape)
+    np.testing.assert_array_equal(images, lit * 255)
+    single = own_images.load_images(tmp_path / "c.png", shape)
+    np.testing.assert_array_equal(single, lit[2:] * 255)
+
+
+def test_grey_pictures_serve_a_colour_model(tmp_path):
+    """White is a saturated colour."""
+    lit = _pictures(_GREY, 1)[0, ..., 0]
+    Image.fromarray((lit * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    images = own_images.load_images(tmp_path, _COLOUR)
+    np.testing.assert_array_equal(images[0], np.repeat(lit[..., None] * 255, 3, -1))
+
+
+def _refused(path, image_shape=_COLOUR):
+    """The message of the error, which must be a single sentence."""
+    with pytest.raises(ValueError) as refusal:
+        own_images.load_images(path, image_shape)
+    message = str(refusal.value)
+    assert path.name in message
+    assert message.endswith(".") and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    "array, found",
+    [
+        (np.zeros((2, 6, 8, 1), np.uint8), "(2, 6, 8, 1)"),
+        (np.zeros((2, 8, 6, 3), np.uint8), "(2, 8, 6, 3)"),
+        (np.zeros((6, 8, 3), np.uint8), "first axis of length 1"),
+        (np.zeros((2, 6, 8), np.uint8), "(2, 6, 8)"),
+        (np.uint8(0), "the shape ()"),
+        (np.zeros((0, 6, 8, 3), np.uint8), "no images"),
+        (np.full((1, 6, 8, 3), "x"), "type <U1"),
+        (np.full((1, 6, 8, 3), None), "type object"),
+        (np.zeros((1, 6, 8, 3), complex), "type complex128"),
+    ],
+)
+def test_arrays_that_are_no_images_for_this_model(tmp_path, array, found):
+    """Shape, emptiness and type are named together with what was expected."""
+    np.save(tmp_path / "own.npy", array)
+    assert found in _refused(tmp_path / "own.npy")
+
+
+@pytest.mark.parametrize(
+    "values", [(0, 1, 255), (0, 128, 255), (0, np.nan, 1), (0, -1, 1), (0, 0.5, 1)]
+)
+def test_values_that_are_not_binary(tmp_path, values):
+    """The first wrong value and its place are in the message."""
+    images = np.zeros((2, *_COLOUR))
+    images[0, 0, 0, 0], images[1, 3, 4, 2] = values[2], values[1]
+    np.save(tmp_path / "own.npy", images)
+    assert f"{float(values[1])} at (1, 3, 4, 2)" in _refused(tmp_path / "own.npy")
+
+
+def test_archives_without_a_clear_choice(tmp_path):
+    """The names that were found are listed."""
+    np.savez(tmp_path / "two.npz", first=np.zeros(1), second=np.zeros(1))
+    assert "holds first, second" in _refused(tmp_path / "two.npz")
+    np.savez(tmp_path / "none.npz")
+    assert "holds no array" in _refused(tmp_path / "none.npz")
+
+
+def test_paths_that_lead_nowhere(tmp_path):
+    """A missing file, another format and a folder without pictures."""
+    assert "does not exist" in _refused(tmp_path / "missing.npz")
+    (tmp_path / "own.jpg").write_bytes(b"")
+    assert "neither .npy, .npz, .png" in _refused(tmp_path / "own.jpg")
+    (tmp_path / "empty").mkdir()
+    assert "no .png file" in _refused(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("name", ["own.npy", "own.npz", "own.png"])
+def test_files_that_are_something_else(tmp_path, name):
+    """A name does not make a format."""
+    (tmp_path / name).write_bytes(b"\x93 plain words")
+    assert "cannot be read" in _refused(tmp_path / name)
+
+
+def test_a_header_that_declares_too_much_is_refused_unread(tmp_path):
+    """A few bytes that promise a terabyte cost no memory, plain or compressed."""
+    header = io.BytesIO()
+    shape = (10**9, *_COLOUR)
+    fields = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, fields)
+    (tmp_path / "own.npy").write_bytes(header.getvalue())
+    with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue())
+    for name in ("own.npy", "own.npz"):
+        assert "declares 1000000000 images" in _refused(tmp_path / name)
+
+
+def test_the_limit_counts_bytes(tmp_path, monkeypatch):
+    """Exactly as many images as fit are read; one more is refused, as in folders."""
+    monkeypatch.setattr(own_images, "MAX_BYTES", 2 * 6 * 8)
+    np.save(tmp_path / "two.npy", np.zeros((2, *_GREY), np.uint8))
+    assert len(own_images.load_images(tmp_path / "two.npy", _GREY)) == 2
+    np.save(tmp_path / "three.npy", np.zeros((3, *_GREY), np.uint8))
+    assert "more than the 2" in _refused(tmp_path / "three.npy", _GREY)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for i in range(3):
+        Image.new("L", (8, 6)).save(folder / f"{i}.png")
+    assert "more than the 2" in _refused(folder, _GREY)
+
+
+@pytest.mark.parametrize(
+    "picture, found",
+    [
+        (Image.new("RGB", (6, 8)), "6 pixels wide and 8 high"),
+        (Image.new("I;16", (8, 6)), "mode I;16"),
+        (Image.new("RGBA", (8, 6), (255, 0, 0, 128)), "transparent"),
+        (Image.new("RGB", (8, 6), (255, 0, 0)), "in colour"),
+        (Image.new("L", (8, 6), 77), "the value 77"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_pictures_that_are_no_images_for_this_model(tmp_path, picture, found):
+    """Size before decoding, then depth, transparency, colour and values."""
+    picture.save(tmp_path / "a.png")
+    assert found in _refused(tmp_path / "a.png", _GREY)
+
+
+@pytest.mark.parametrize("side, found", [(12, "12 pixels wide"), (20, "cannot be")])
+def test_huge_pictures_are_refused_undecoded(tmp_path, monkeypatch, side, found):
+    """Beyond Pillow's limit, and beyond twice the limit, where it will not open."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.new("L", (side, side)).save(tmp_path / "a.png")
+    assert found in _refused(tmp_path / "a.png", _GREY)
+
+
+def _file_bytes(kind):
+    """A valid file of each kind."""
+    stream = io.BytesIO()
+    lit = _pictures(_GREY)
+    if kind == "own.npy":
+        np.save(stream, lit)
+    elif kind == "own.npz":
+        np.savez_compressed(stream, images=lit)
+    else:
+        Image.fromarray((lit[0, ..., 0] * 255).astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["own.npy", "own.npz", "own.png"])
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(data=st.data())
+def test_damaged_files_give_images_or_a_clear_refusal(kind, tmp_path_factory, data):
+    """Cut short and with bytes overwritten: never another error than ValueError."""
+    content = bytearray(_file_bytes(kind))
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    length = data.draw(st.integers(0, len(content)))
+    path = pathlib.Path(tmp_path_factory.mktemp("damaged")) / kind
+    path.write_bytes(content[:length])
+    try:
+        images = own_images.load_images(path, _GREY)
+    except ValueError as error:
+        assert kind in str(error)
+    else:
+        assert images.shape[1:] == _GREY and set(np.unique(images)) <= {0, 255}
