@@ -1,0 +1,214 @@
+"""What the commands share: configs on the command line, and errors a user can read."""
+
+import contextlib
+import difflib
+import pathlib
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+CONFIGS = pathlib.Path(__file__).parent / "configs"
+
+# `--config.optimizer.learning_rate=1e-3`, `--config.sizes[0] 3`, `--noconfig.flag`.
+_OVERRIDE = re.compile(r"--?(no)?config\.(?P<name>[^=\[]+)(\[.*\])?(=(?P<value>.*))?")
+_PARSERS = {
+    bool: (flags.BooleanParser(), "true or false"),
+    int: (flags.IntegerParser(), "a whole number"),
+    float: (flags.FloatParser(), "a number"),
+}
+
+
+class UserError(Exception):
+    """Something the user can put right: shown as a message, without a traceback."""
+
+
+@contextlib.contextmanager
+def user_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Shows errors of these kinds, raised inside, to the user as their message.
+
+    Args:
+      *kinds: Exceptions that, at this place, can only come from what the user gave.
+
+    Raises:
+      UserError: Instead of an exception of these kinds.
+    """
+    try:
+        yield
+    except kinds as error:
+        raise UserError(str(error)) from error
+
+
+def define_config() -> flags.FlagHolder:
+    """Returns the flag `--config=FILE[:VARIANT]` with `--config.NAME=VALUE` overrides.
+
+    Both are checked by `run` before the command starts.
+    """
+    return config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "The experiment, FILE[:VARIANT]; --config.NAME=VALUE changes a value of it.",
+        lock_config=True,
+    )
+
+
+def config_name() -> str:
+    """Returns a name for the experiment that `--config` asks for.
+
+    `experiments/configs/dsprites.py:laptop` gives `dsprites-laptop`.
+    """
+    file, _, variant = flags.FLAGS["config"].config_filename.partition(":")
+    stem = pathlib.Path(file).stem
+    return f"{stem}-{variant}" if variant else stem
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags, runs a command and exits with its status.
+
+    The status is 0 for success, 1 after a `UserError`, 130 after an interruption.
+
+    Args:
+      main: The command, without arguments.
+    """
+    app.run(
+        lambda _: _guarded(main), flags_parser=lambda argv: _guarded(_parse_flags, argv)
+    )
+
+
+def check_config_flags(argv: Sequence[str]) -> None:
+    """Checks the config, its variant and the overrides named on a command line.
+
+    Args:
+      argv: The command line.
+
+    Raises:
+      UserError: If the file or the variant does not exist, or an override names no
+        value of it or has the wrong type. The message lists what there is.
+    """
+    file_and_variant = _last_config(argv)
+    if file_and_variant is None:
+        return
+    config = load_config(file_and_variant)
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+        override = _OVERRIDE.fullmatch(argument)
+        if override:
+            _check_override(config, override["name"], override["value"], following)
+
+
+def load_config(file_and_variant: str) -> ConfigDict:
+    """Loads a config.
+
+    Args:
+      file_and_variant: A file with a function `get_config`, and after a colon what is
+        passed to it.
+
+    Returns:
+      What `get_config` gives.
+
+    Raises:
+      UserError: If there is no such file, function or variant.
+    """
+    file, _, variant = file_and_variant.partition(":")
+    if not pathlib.Path(file).is_file():
+        raise UserError(f"--config: there is no file {file}.\n{_known_configs()}")
+    get_config = runpy.run_path(file).get("get_config")
+    if get_config is None:
+        raise UserError(
+            f"--config: {file} defines no function get_config.\n{_known_configs()}"
+        )
+    with user_errors(ValueError):
+        return get_config(variant) if variant else get_config()
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """Returns the values of a config by their full names: `optimizer.learning_rate`."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= {f"{name}.{inner}": v for inner, v in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _parse_flags(argv):
+    check_config_flags(argv)
+    with user_errors(flags.Error):
+        remaining = flags.FLAGS(argv)
+        if len(remaining) > 1:
+            raise UserError(f"unexpected arguments: {' '.join(remaining[1:])}.")
+    if "config" in flags.FLAGS and flags.FLAGS.config is None:
+        raise UserError(f"--config=FILE is needed.\n{_known_configs()}")
+    return remaining
+
+
+def _guarded(function, *args):
+    """Calls the function; turns a user's error or interruption into an exit."""
+    try:
+        return function(*args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _last_config(argv):
+    """The value of the last `--config`, or None."""
+    found = None
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+        if argument in ("--config", "-config"):
+            found = following
+        elif re.match("--?config=", argument):
+            found = argument.partition("=")[2]
+    return found
+
+
+def _known_configs():
+    root = pathlib.Path.cwd()
+    files = sorted(
+        path.relative_to(root) if path.is_relative_to(root) else path
+        for path in CONFIGS.glob("*.py")
+        if path.stem != "__init__"
+    )
+    return "\n".join(["The experiments of this project:", *(f"  {f}" for f in files)])
+
+
+def _check_override(config, name, value, following):
+    flat = flatten(config)
+    if name not in flat:
+        raise UserError(_unknown_name(flat, name))
+    group, _, leaf = name.rpartition(".")
+    kind = (config[group] if group else config).get_type(leaf)
+    if value is None and kind is not bool:
+        # `--config.name value`; a bare `--config.name` of a boolean means true.
+        value = following
+    if kind not in _PARSERS or value is None:
+        return
+    parser, expected = _PARSERS[kind]
+    try:
+        parser.parse(value)
+    except ValueError as error:
+        raise UserError(
+            f"--config.{name} takes {expected}, such as {flat[name]!r}: got {value!r}."
+        ) from error
+
+
+def _unknown_name(flat, name):
+    inside = [known for known in flat if known.startswith(f"{name}.")]
+    if inside:
+        return f"--config.{name} is a group of values: {', '.join(inside)}."
+    close = difflib.get_close_matches(name, flat, n=1)
+    hint = f" Did you mean --config.{close[0]}?" if close else ""
+    return "\n".join(
+        [
+            f"--config.{name}: there is no such value in this config.{hint}",
+            "Its values are:",
+            *(f"  {known} = {value!r}" for known, value in sorted(flat.items())),
+        ]
+    )
