@@ -6,6 +6,7 @@ are read without pickle, and shapes are checked before the pixels are unpacked.
 
 import contextlib
 import pathlib
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -19,9 +20,19 @@ from PIL import Image
 # Ten times the images of a test split of this size, in colour.
 MAX_BYTES = 2**31
 
-_READ_ERRORS = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
-# zipfile raises these for archives with a password or an unknown compression.
-_ZIP_ERRORS = (*_READ_ERRORS, RuntimeError, NotImplementedError)
+# What damaged files raise, found with files damaged at random. NumPy parses headers
+# with Python's own tokenizer; zipfile raises RuntimeError (of which NotImplementedError
+# is one) for archives with a password or an unknown compression.
+_READ_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    RuntimeError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 
@@ -66,7 +77,7 @@ def _read_archive(path, image_shape):
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
-    except _ZIP_ERRORS as error:
+    except _READ_ERRORS as error:
         raise _unreadable(path.name, error) from error
     if "images.npy" in names:
         names = ["images.npy"]
@@ -94,13 +105,13 @@ def _read_array(
     try:
         with open_stream() as stream:
             shape, dtype = _read_header(stream)
-    except _ZIP_ERRORS as error:
+    except _READ_ERRORS as error:
         raise _unreadable(name, error) from error
     _check_header(name, shape, dtype, image_shape)
     try:
         with open_stream() as stream:
             array = np.lib.format.read_array(stream, allow_pickle=False)
-    except _ZIP_ERRORS as error:
+    except _READ_ERRORS as error:
         raise _unreadable(name, error) from error
     return _black_and_white(name, array.reshape(-1, *image_shape))
 
@@ -168,7 +179,7 @@ def _read_png(file, image_shape):
             # Too large a picture is refused below, by its size.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(file, formats=["PNG"])
-    except (*_READ_ERRORS, SyntaxError, Image.DecompressionBombError) as error:
+    except (*_READ_ERRORS, Image.DecompressionBombError) as error:
         raise _unreadable(file.name, error) from error
     with picture:
         if picture.size != (width, height):
@@ -183,7 +194,7 @@ def _read_png(file, image_shape):
             )
         try:
             pixels = np.asarray(picture.convert("RGBA"))
-        except (*_READ_ERRORS, SyntaxError) as error:
+        except _READ_ERRORS as error:
             raise _unreadable(file.name, error) from error
     if (pixels[..., 3] < 255).any():
         raise ValueError(

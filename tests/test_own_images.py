@@ -140,6 +140,18 @@ def test_files_that_are_something_else(tmp_path, name):
     assert "cannot be read" in _refused(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "place, byte", [(0, b"?"), (6, b"\x03"), (42, b"["), (60, b"(")]
+)
+def test_damaged_headers(tmp_path, place, byte):
+    """Magic, version and an opened bracket, on which Python's tokenizer gives up."""
+    np.save(tmp_path / "own.npy", _pictures(_COLOUR))
+    content = (tmp_path / "own.npy").read_bytes()
+    damaged = content[:place] + byte + content[place + 1 :]
+    (tmp_path / "own.npy").write_bytes(damaged[:128])
+    assert "cannot be read" in _refused(tmp_path / "own.npy")
+
+
 def test_a_header_that_declares_too_much_is_refused_unread(tmp_path):
     """A few bytes that promise a terabyte cost no memory, plain or compressed."""
     header = io.BytesIO()
