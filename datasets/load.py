@@ -1,22 +1,189 @@
-"""Builds and reads the data sets by name."""
+"""Prepares the data sets on first use and reads them by name.
 
-import importlib
+source = load.data_source("multi_dsprites", "train[:185000]")
+source[0]["image"]  # uint8 [64, 64, 3]
+"""
 
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
+
+from datasets.multi_dsprites import multi_dsprites_dataset_builder
+from datasets.multi_mnist import multi_mnist_dataset_builder
+from datasets.scene_builder import SceneBuilder
+
+Path = str | os.PathLike[str]
+
+BUILDERS = {
+    "multi_dsprites": (multi_dsprites_dataset_builder.Builder, "full"),
+    "multi_dsprites/tiny": (multi_dsprites_dataset_builder.Builder, "tiny"),
+    "multi_mnist/1k": (multi_mnist_dataset_builder.Builder, "1k"),
+    "multi_mnist/10k": (multi_mnist_dataset_builder.Builder, "10k"),
+    "multi_mnist/tiny": (multi_mnist_dataset_builder.Builder, "tiny"),
+}
+"""Builder and configuration of every data set, by name."""
 
 
-def builder(name, data_dir=None, manual_dir=None):
-    """Returns the prepared builder."""
-    folder, _, config = name.partition("/")
-    module = importlib.import_module(f"datasets.{folder}.{folder}_dataset_builder")
-    result = module.Builder(config=config or None, data_dir=data_dir, file_format="array_record")
-    result.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
-        file_format="array_record",
-    )
-    return result
+def builder(
+    name: str, data_dir: Path | None = None, manual_dir: Path | None = None
+) -> SceneBuilder:
+    """Returns the builder of a data set, which is generated first if need be.
+
+    An interrupted generation leaves nothing that looks like a data set: TFDS writes to
+    a directory of another name, which it renames at the end.
+
+    Args:
+        name: one of `BUILDERS`.
+        data_dir: where prepared data sets are, by default TFDS's own choice
+            (~/tensorflow_datasets, or the environment variable TFDS_DATA_DIR).
+        manual_dir: where MNIST's files are; without it they are downloaded.
+
+    Returns:
+        The builder of the prepared data set.
+
+    Raises:
+        ValueError: if the name is unknown or a file has the wrong content.
+        FileNotFoundError: if manual_dir lacks a file that the data set needs.
+        OSError: if a file can't be downloaded or the data set can't be written.
+    """
+    unprepared = _builder(name, data_dir)
+    if not unprepared.data_path.exists():
+        _prepare(unprepared, manual_dir)
+    # A new builder, because another process may have won the race to prepare.
+    return _builder(name, data_dir)
 
 
-def data_source(name, split, data_dir=None, manual_dir=None):
-    """Returns a random-access source of the examples of a split."""
+def data_source(
+    name: str,
+    split: str,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+) -> Sequence[dict[str, np.ndarray]]:
+    """Returns a random-access source of whole examples.
+
+    Args:
+        name: one of `BUILDERS`.
+        split: a split of the data set, or part of one: "test", "train[:185000]",
+            "train[-5000:]", "train[:10%]".
+        data_dir: see `builder`.
+        manual_dir: see `builder`.
+
+    Returns:
+        A sequence of examples; the README of the data set describes their features.
+
+    Raises:
+        ValueError: if the name or the split is unknown; see also `builder`.
+    """
+    check_split(name, split)
     return builder(name, data_dir, manual_dir).as_data_source(split)
+
+
+def images(
+    name: str,
+    split: str,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+) -> Sequence[np.ndarray]:
+    """Returns a random-access source of images, twice as fast as whole examples.
+
+    Args:
+        name: see `data_source`.
+        split: see `data_source`.
+        data_dir: see `builder`.
+        manual_dir: see `builder`.
+
+    Returns:
+        A sequence of uint8 [64, 64, C], 0 or 255.
+
+    Raises:
+        ValueError: if the name or the split is unknown; see also `builder`.
+    """
+    check_split(name, split)
+    return Images(builder(name, data_dir, manual_dir), split)
+
+
+class Images(Sequence[np.ndarray]):
+    """The images of a split; no other feature is decoded."""
+
+    def __init__(self, prepared: SceneBuilder, split: str):
+        self._features = tfds.features.FeaturesDict(
+            {"image": prepared.info.features["image"]}
+        )
+        self._records = prepared.as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._features.deserialize_example_np(self._records[index])["image"]
+
+
+def check_split(name: str, split: str) -> None:
+    """Checks a split's name before anything is generated.
+
+    Args:
+        name: one of `BUILDERS`.
+        split: what `data_source` accepts.
+
+    Raises:
+        ValueError: if the name or the split is unknown.
+    """
+    known = list(_builder(name).splits)
+    for part in split.split("+"):
+        if part.partition("[")[0].strip() not in known:
+            raise ValueError(
+                f"Unknown split {split!r} of {name!r}. Valid are {', '.join(known)} "
+                "and parts of them such as 'train[:1000]' or 'train[-10%:]'."
+            )
+    tfds.core.ReadInstruction.from_spec(split)
+
+
+def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
+    if name not in BUILDERS:
+        raise ValueError(f"Unknown data set {name!r}. Valid are {', '.join(BUILDERS)}.")
+    builder_class, config = BUILDERS[name]
+    return builder_class(config=config, data_dir=data_dir, file_format="array_record")
+
+
+def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
+    if manual_dir is not None:
+        _check_manual_dir(unprepared, epath.Path(manual_dir))
+    with _own_progress_only():
+        try:
+            unprepared.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=manual_dir, try_download_gcs=False
+                ),
+                file_format="array_record",
+            )
+        except OSError:
+            # The last step renames the finished directory, which fails where another
+            # process has prepared the same data set in the meantime.
+            if not unprepared.data_path.exists():
+                raise
+
+
+def _check_manual_dir(unprepared: SceneBuilder, manual_dir: epath.Path) -> None:
+    missing = [f for f in unprepared.MANUAL_FILES if not (manual_dir / f).exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{unprepared.info.full_name} needs {', '.join(missing)}, not found in "
+            f"manual_dir={os.fspath(manual_dir)!r}. Put them there, or leave "
+            "manual_dir out to download them."
+        )
+
+
+@contextlib.contextmanager
+def _own_progress_only() -> Iterator[None]:
+    # TFDS's bars know no totals, so they have no ETA; the builders' own bars do.
+    tfds.disable_progress_bar()
+    try:
+        yield
+    finally:
+        tfds.enable_progress_bar()

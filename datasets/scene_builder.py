@@ -1,23 +1,40 @@
 """What the TFDS builders of scenes share: features, splits, progress."""
 
 import abc
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from scipy import stats
 from tqdm import auto as tqdm
 
 from datasets import scenes
 
-Features = dict[str, tfds.features.FeatureConnector]
+
+class Appearance(NamedTuple):
+    """What the objects of a data set can look like.
+
+    Attributes:
+        entropy: nats per object of its mask and colour together. Masks that differ
+            only by a shift count as one.
+        sizes: int [K, 2], (height, width) in pixels of the boxes that are placed; an
+            object has each of the K with the same probability.
+    """
+
+    entropy: float
+    sizes: np.ndarray
 
 
 class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base of the builders: a subclass says which scene has a given index."""
+    """Base of the builders of scenes.
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "Initial release."}
+    Attributes:
+        MANUAL_FILES: names of the files that a manual directory has to hold.
+    """
+
+    MANUAL_FILES: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abc.abstractmethod
@@ -25,28 +42,36 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Sizes and random streams of the splits of this configuration, by name."""
 
     @abc.abstractmethod
-    def example(self, split: str, index: int) -> dict[str, Any]:
-        """Returns example number `index` of a split: a pure function of the two."""
+    def appearance(self) -> Appearance:
+        """Describes the objects of the prepared data set, except in new splits."""
 
-    def _scene_info(self, channels: int, attributes: Features) -> tfds.core.DatasetInfo:
-        slots = scenes.MAX_OBJECTS
+    def _scene_info(
+        self,
+        channels: int,
+        attributes: dict[str, tfds.features.FeatureConnector],
+        metadata: tfds.core.Metadata | None = None,
+    ) -> tfds.core.DatasetInfo:
+        canvas, slots = (scenes.CANVAS, scenes.CANVAS), scenes.MAX_OBJECTS
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
-                    "image": array((scenes.CANVAS, scenes.CANVAS, channels), np.uint8),
-                    "segmentation": array((scenes.CANVAS, scenes.CANVAS), np.uint8),
+                    "image": array((*canvas, channels), np.uint8),
+                    "segmentation": array(canvas, np.uint8),
                     "n": array((), np.int32),
                     "centre": array((slots, 2), np.float32),
                     "box": array((slots, 4), np.int32),
                     **attributes,
                 }
             ),
+            metadata=metadata,
             # Scenes are independent: their own order is as good as a shuffled one,
             # and leaves example i of a split at position i.
             disable_shuffling=True,
         )
 
-    def _scenes(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _with_progress(
+        self, split: str, scene: Callable[[scenes.Split, int], dict[str, Any]]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         progress = tqdm.tqdm(
             range(self.splits[split].num_examples),
             desc=f"{self.info.full_name} {split}",
@@ -54,7 +79,7 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             mininterval=1.0,
         )
         for index in progress:
-            yield index, self.example(split, index)
+            yield index, scene(self.splits[split], index)
 
 
 def array(shape: tuple[int, ...], dtype: type[np.generic]) -> tfds.features.Tensor:
@@ -62,3 +87,13 @@ def array(shape: tuple[int, ...], dtype: type[np.generic]) -> tfds.features.Tens
     return tfds.features.Tensor(
         shape=shape, dtype=dtype, encoding=tfds.features.Encoding.ZLIB
     )
+
+
+def entropy(masks: list[np.ndarray]) -> float:
+    """Returns the entropy in nats of a mask drawn uniformly from a list of bool [h, w].
+
+    Masks that differ only by a shift count as one.
+    """
+    cropped = [scenes.crop(mask) for mask in masks]
+    counts = list(Counter((mask.shape, mask.tobytes()) for mask in cropped).values())
+    return float(stats.entropy(counts))

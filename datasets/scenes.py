@@ -30,7 +30,9 @@ MAX_OBJECTS = 10
 EMPTY = -1
 """Value of every per-object feature in the slots that hold no object."""
 
-MAX_RESTARTS = 100_000
+MAX_TRIES = 10_000
+"""Tries to place the boxes of one scene before it counts as impossible. Seven of the
+largest sprites need about 30."""
 
 
 class Split(NamedTuple):
@@ -53,6 +55,18 @@ class Layout(NamedTuple):
     masks: Sequence[np.ndarray]
     corners: np.ndarray
     colours: np.ndarray
+
+
+class Placement(NamedTuple):
+    """Where the boxes of one scene are.
+
+    Attributes:
+        corners: int [n, 2], (row, column) of each box's top-left pixel.
+        tries: how often the scene was begun, at least once.
+    """
+
+    corners: np.ndarray
+    tries: int
 
 
 class Picture(NamedTuple):
@@ -93,7 +107,7 @@ def permutation(size: int, *key: int) -> np.ndarray:
 
 def place(
     draws: Draws, sizes: Sequence[tuple[int, int]], canvas: int = CANVAS
-) -> np.ndarray:
+) -> Placement:
     """Places boxes one after the other, uniformly among the free positions.
 
     Args:
@@ -102,12 +116,12 @@ def place(
         canvas: height and width of the canvas, in pixels.
 
     Returns:
-        [n, 2] int, (row, column) of each box's top-left pixel; no two boxes overlap.
+        Where the boxes are; no two of them overlap.
 
     Raises:
-        ValueError: if the boxes do not fit even after many restarts.
+        ValueError: if the boxes do not fit even after `MAX_TRIES` tries.
     """
-    for _ in range(MAX_RESTARTS):
+    for tries in range(1, MAX_TRIES + 1):
         corners: list[tuple[int, int]] = []
         for i, size in enumerate(sizes):
             free = np.flatnonzero(free_positions(corners, sizes[:i], size, canvas))
@@ -116,10 +130,10 @@ def place(
             position = int(free[draws.below(free.size)])
             corners.append(divmod(position, canvas - size[1] + 1))
         else:
-            return np.array(corners, np.int64).reshape(len(sizes), 2)
+            return Placement(np.array(corners, np.int64).reshape(-1, 2), tries)
     raise ValueError(
-        f"{len(sizes)} boxes of {list(sizes)} (height, width) pixels did not fit on a "
-        f"{canvas}x{canvas} canvas without overlap in {MAX_RESTARTS} tries; use fewer "
+        f"{len(sizes)} boxes of (height, width) {list(sizes)} did not fit on a "
+        f"{canvas}x{canvas} canvas without overlap in {MAX_TRIES} tries; use fewer "
         "or smaller ones."
     )
 
@@ -145,9 +159,9 @@ def free_positions(
     height, width = size
     free = np.ones((canvas - height + 1, canvas - width + 1), bool)
     for (top, left), (h, w) in zip(corners, sizes, strict=True):
-        free[max(top - height + 1, 0) : top + h, max(left - width + 1, 0) : left + w] = (
-            False
-        )
+        free[
+            max(top - height + 1, 0) : top + h, max(left - width + 1, 0) : left + w
+        ] = False
     return free
 
 
@@ -169,10 +183,19 @@ def draw(layout: Layout) -> Picture:
 
 
 def tight_box(mask: np.ndarray) -> np.ndarray:
-    """Returns (top, left, bottom, right) of a mask's pixels, ends exclusive."""
-    rows = np.flatnonzero(mask.any(1))
-    columns = np.flatnonzero(mask.any(0))
+    """Returns int [4], (top, left, bottom, right) of a mask's pixels, ends exclusive.
+
+    Args:
+        mask: bool [h, w] with at least one pixel set.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
+
+
+def crop(mask: np.ndarray) -> np.ndarray:
+    """Returns a bool mask, of which a pixel or more is set, without empty margins."""
+    top, left, bottom, right = tight_box(mask)
+    return mask[top:bottom, left:right]
 
 
 def padded(values: Sequence[float], dtype: np.dtype) -> np.ndarray:

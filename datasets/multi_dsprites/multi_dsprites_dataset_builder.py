@@ -1,6 +1,7 @@
 """TFDS builder of multi-dSprites. See README.md in this folder."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from datasets import scenes
 from datasets.multi_dsprites import sprites
-from datasets.scene_builder import SceneBuilder, array
+from datasets.scene_builder import Appearance, SceneBuilder, array, entropy
 
 SEED = 1
 
@@ -29,6 +30,8 @@ class Config(tfds.core.BuilderConfig):
 class Builder(SceneBuilder):
     """Scenes of coloured squares, ellipses and triangles on black, 64x64 pixels."""
 
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "Initial release."}
     BUILDER_CONFIGS: ClassVar[list[Config]] = [
         Config(name="full", description="190k training scenes, 10k of each other."),
         Config(
@@ -66,11 +69,15 @@ class Builder(SceneBuilder):
         return {split: self._generate_examples(split) for split in self.splits}
 
     def _generate_examples(self, split: str):
-        return self._scenes(split)
+        return self._with_progress(split, scene)
 
-    def example(self, split: str, index: int) -> dict[str, Any]:
+    def appearance(self) -> Appearance:
         """See base class."""
-        return scene(self.splits[split], index)
+        masks = [sprite.mask for sprite in sprites.all_sprites()]
+        return Appearance(
+            entropy=entropy(masks) + math.log(len(sprites.COLOURS)),
+            sizes=np.array([mask.shape for mask in masks]),
+        )
 
 
 def scene(split: scenes.Split, index: int) -> dict[str, Any]:
@@ -83,7 +90,7 @@ def scene(split: scenes.Split, index: int) -> dict[str, Any]:
     masks = [sprite.mask for sprite in objects]
     layout = scenes.Layout(
         masks=masks,
-        corners=scenes.place(draws, [mask.shape for mask in masks]),
+        corners=scenes.place(draws, [mask.shape for mask in masks]).corners,
         colours=np.array([sprites.rgb(c) for c in colours], np.uint8).reshape(n, 3),
     )
     return {

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from datasets import scenes
+
 SHAPES = ("square", "ellipse", "triangle")
 SCALES = tuple(float(scale) for scale in np.linspace(0.6, 1.0, 6))
 ANGLES = tuple(float(angle) for angle in 2 * np.pi * np.arange(40) / 40)
@@ -76,9 +78,7 @@ def render(shape: int, scale: float, angle: float) -> np.ndarray:
     """
     inside = signed_distance(shape, scale, angle) < 0
     blocks = inside.reshape(MAX_SIDE, SAMPLES, MAX_SIDE, SAMPLES)
-    mask = 2 * blocks.sum((1, 3)) >= SAMPLES**2
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return scenes.crop(2 * blocks.sum((1, 3)) >= SAMPLES**2)
 
 
 def signed_distance(shape: int, scale: float, angle: float) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""multi-MNIST: binarised handwritten digits."""
