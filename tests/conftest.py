@@ -15,7 +15,13 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def strict_promotion():
-    """Makes an accidental change of dtype or rank an error inside every test."""
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+def strict_promotion(request):
+    """Makes an accidental change of dtype or rank an error inside every test.
+
+    Some libraries, such as optax, mix dtypes themselves: a test that calls them is
+    marked `standard_promotion`.
+    """
+    marked = request.node.get_closest_marker("standard_promotion")
+    dtypes = "standard" if marked else "strict"
+    with jax.numpy_dtype_promotion(dtypes), jax.numpy_rank_promotion("raise"):
         yield

@@ -1,0 +1,274 @@
+"""The workdir of a run: its config, and checkpoints that it goes on from exactly."""
+
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from experiments import cli
+
+# What may change between two parts of one run: how long it goes on, what is reported
+# on the way, and where the same data lies. None of it changes a step already made.
+FREE = (
+    "num_steps",
+    "log_every",
+    "eval_every",
+    "picture_every",
+    "checkpoint_every",
+    "num_eval_images",
+    "data.data_dir",
+    "data.manual_dir",
+)
+
+
+class Restored(NamedTuple):
+    """A checkpoint: the step it was made after, the state, and the data's position."""
+
+    step: int
+    state: Any
+    data_state: dict[str, Any]
+
+
+class Trained(NamedTuple):
+    """A trained model: its config, its step and the variables its module takes."""
+
+    config: ConfigDict
+    step: int
+    variables: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Arrays are stored as they are on the host, so that a run can go on, and a model be
+    evaluated, on another number and kind of devices. A checkpoint appears under its
+    name once it is complete.
+
+    Args:
+      workdir: The run's folder; made when it does not exist.
+      max_to_keep: How many checkpoints stay: the latest ones.
+    """
+
+    def __init__(self, workdir: str | pathlib.Path, max_to_keep: int = 3):
+        self._folder = _folder(workdir)
+        with cli.user_errors(OSError):
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=max_to_keep,
+                    # The state is a few megabytes; and buffers donated to the next
+                    # step must not change under a copy in progress.
+                    enable_async_checkpointing=False,
+                ),
+            )
+
+    def latest_step(self) -> int | None:
+        """Returns the step of the latest checkpoint, None without one."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, data_state: dict[str, Any]) -> None:
+        """Stores a checkpoint, unless there is one of this step.
+
+        Args:
+          step: Number of steps made.
+          state: Any pytree of arrays and random keys, on one device or the host.
+          data_state: The position of the data iterator, as JSON can hold it.
+
+        Raises:
+          cli.UserError: If the file system refuses.
+        """
+        if step == self.latest_step():
+            return
+        with cli.user_errors(OSError):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(jax.tree.map(_to_host, state)),
+                    data=ocp.args.JsonSave(data_state),
+                ),
+            )
+
+    def restore(self, template: Any) -> Restored | None:
+        """Reads the latest checkpoint.
+
+        Args:
+          template: A state of the structure, shapes and dtypes to expect.
+
+        Returns:
+          The checkpoint, its state as NumPy arrays (and random keys) in the structure
+          of the template; None without one.
+
+        Raises:
+          cli.UserError: If it can't be read or is of another model.
+        """
+        step = self.latest_step()
+        if step is None:
+            return None
+        expected = jax.eval_shape(lambda tree: jax.tree.map(_data, tree), template)
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardRestore(
+                jax.tree.map(lambda x: np.empty(x.shape, x.dtype), expected)
+            ),
+            data=ocp.args.JsonRestore(),
+        )
+        try:
+            stored = self._manager.restore(step, args=arguments)
+        except (ValueError, KeyError, OSError) as error:
+            raise _unreadable(self._folder / str(step), error) from error
+        # Orbax hands back an array of another shape without a word.
+        for (path, want), got in zip(
+            jax.tree.leaves_with_path(expected),
+            jax.tree.leaves(stored.state),
+            strict=True,
+        ):
+            if (want.shape, want.dtype) != (got.shape, got.dtype):
+                raise _unreadable(
+                    self._folder / str(step),
+                    f"{jax.tree_util.keystr(path)} is {got.dtype}{list(got.shape)},"
+                    f" not {want.dtype}{list(want.shape)}",
+                )
+        state = jax.tree.map(_from_host, template, stored.state)
+        return Restored(step, state, stored.data)
+
+    def close(self) -> None:
+        """Ends the use of the folder."""
+        self._manager.close()
+
+
+def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
+    """Makes a workdir the one of this config, or refuses when it is another's.
+
+    Args:
+      workdir: The run's folder; made when it does not exist.
+      config: The run's config, kept there as `config.json`.
+
+    Raises:
+      cli.UserError: If the folder holds checkpoints of a run with another config: the
+        message lists the differences. Those of `FREE` are allowed.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    new = cli.flatten(_plain(config))
+    if path.exists() and _has_checkpoints(workdir):
+        old = cli.flatten(read_config(workdir))
+        differences = [
+            f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} here"
+            for name in sorted(old.keys() | new.keys())
+            if name not in FREE and old.get(name) != new.get(name)
+        ]
+        if differences:
+            raise cli.UserError(
+                "\n".join(
+                    [
+                        f"{workdir} holds a run with another config:",
+                        *differences,
+                        "Give this run another --workdir, or the config of that one.",
+                    ]
+                )
+            )
+    with cli.user_errors(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(".config.json.unfinished")
+        unfinished.write_text(config.to_json(indent=2) + "\n")
+        unfinished.replace(path)
+
+
+def read_config(workdir: str | pathlib.Path) -> ConfigDict:
+    """Returns the config of the run in a workdir.
+
+    Args:
+      workdir: A folder that `experiments.train` has made.
+
+    Raises:
+      cli.UserError: If it holds no config.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    try:
+        return ConfigDict(_tuples(json.loads(path.read_text())))
+    except FileNotFoundError as error:
+        raise cli.UserError(
+            f"{workdir} is not the workdir of a run: it has no config.json. Train one"
+            f" with python -m experiments.train --workdir={workdir}."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise cli.UserError(f"{path} can't be read: {error}.") from error
+
+
+def restore_variables(workdir: str | pathlib.Path) -> Trained:
+    """Reads the latest model of a run.
+
+    Args:
+      workdir: A folder that `experiments.train` has made.
+
+    Returns:
+      The config, the step, and the variables `params` and `batch_stats` as NumPy
+      arrays.
+
+    Raises:
+      cli.UserError: If there is none, or it can't be read.
+    """
+    config = read_config(workdir)
+    if not _has_checkpoints(workdir):
+        raise cli.UserError(
+            f"{workdir} holds no checkpoint yet: train for at least"
+            f" {config.get('checkpoint_every', 1)} steps."
+        )
+    folder = _folder(workdir)
+    with ocp.CheckpointManager(folder) as manager:
+        step = manager.latest_step()
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore())
+        try:
+            state = manager.restore(step, args=arguments).state
+        except (ValueError, KeyError, OSError) as error:
+            raise _unreadable(folder / str(step), error) from error
+    variables = {name: state[name] for name in ("params", "batch_stats")}
+    return Trained(config, step, variables)
+
+
+def _folder(workdir):
+    return pathlib.Path(workdir).absolute() / "checkpoints"
+
+
+def _has_checkpoints(workdir):
+    folder = _folder(workdir)
+    return folder.is_dir() and bool(ocp.utils.checkpoint_steps(folder))
+
+
+def _unreadable(folder, why):
+    return cli.UserError(
+        f"the checkpoint {folder} can't be read: {why}.\nDelete this folder to go on"
+        f" from the one before it."
+    )
+
+
+def _is_key(x):
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _data(x):
+    return jax.random.key_data(x) if _is_key(x) else x
+
+
+def _to_host(x):
+    return np.asarray(_data(x))
+
+
+def _from_host(template, x):
+    if not _is_key(template):
+        return x
+    return jax.random.wrap_key_data(x, impl=jax.random.key_impl(template))
+
+
+def _plain(config):
+    """The config as it comes back from its file."""
+    return ConfigDict(_tuples(json.loads(config.to_json())))
+
+
+def _tuples(value):
+    """Configs hold tuples, JSON knows only lists."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
