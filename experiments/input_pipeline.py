@@ -1,0 +1,116 @@
+"""From a data set to batches: shuffled, sharded by process, resumable."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+
+from datasets import load
+from experiments import cli
+
+# Enough to read ahead of a training step without taking the cores it runs on.
+_READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
+
+
+class HeldOut(NamedTuple):
+    """Scenes that are never trained on, with what is true of them."""
+
+    images: np.ndarray
+    """[N, H, W, C] uint8, 0 or 255."""
+    n: np.ndarray
+    """[N] int32 numbers of objects."""
+
+
+class Data(NamedTuple):
+    """What a run reads."""
+
+    train: Sequence[np.ndarray]
+    """Images to train on: uint8 [H, W, C], 0 or 255."""
+    held_out: HeldOut
+
+
+def load_data(config: ConfigDict) -> Data:
+    """Opens a run's data set, which is generated first if need be.
+
+    The last `data.num_valid` scenes of the train split are never trained on; the first
+    `num_eval_images` of them are the held-out ones.
+
+    Args:
+      config: Has `data.name`, `data.data_dir`, `data.manual_dir`, `data.num_valid` and
+        `num_eval_images`.
+
+    Returns:
+      The images to train on, read as they are asked for, and the held-out scenes.
+
+    Raises:
+      cli.UserError: If there is no such data set, it can't be made, or is too small.
+    """
+    data = config.data
+    if not 0 < config.num_eval_images <= data.num_valid:
+        raise cli.UserError(
+            f"num_eval_images must be from 1 to data.num_valid = {data.num_valid}, the"
+            f" scenes held out from training: got {config.num_eval_images}."
+        )
+    folders = (_expand(data.data_dir), _expand(data.manual_dir))
+    with cli.user_errors(ValueError, OSError):
+        load.check_split(data.name, "train")
+        splits = load.builder(data.name, *folders).info.splits
+        num_train = splits["train"].num_examples - data.num_valid
+        if num_train < 1:
+            raise ValueError(
+                f"data.num_valid = {data.num_valid} leaves nothing to train on:"
+                f" {data.name} has {splits['train'].num_examples} train scenes."
+            )
+        last = num_train + config.num_eval_images
+        train = load.images(data.name, f"train[:{num_train}]", *folders)
+        scenes = load.data_source(data.name, f"train[{num_train}:{last}]", *folders)
+    examples = [scenes[index] for index in range(len(scenes))]
+    held_out = HeldOut(
+        images=np.stack([example["image"] for example in examples]),
+        n=np.stack([example["n"] for example in examples]).astype(np.int32),
+    )
+    return Data(train, held_out)
+
+
+def batches(
+    images: Sequence[np.ndarray],
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator:
+    """Batches without end, every epoch in an order of its own.
+
+    Which images are in batch k depends on the seed and k alone: the parts of the
+    processes, one after the other, are the batch that one process would get.
+
+    Args:
+      images: uint8 [H, W, C] each.
+      batch_size: Images per step, of all processes together.
+      seed: Gives the orders.
+      process_index: This process, from 0.
+      process_count: Number of processes.
+
+    Returns:
+      An iterator over uint8 [batch_size / process_count, H, W, C]. Its `get_state` is
+      a small dictionary for JSON, and after `set_state` it goes on from there.
+
+    Raises:
+      ValueError: If the batch can't be shared evenly.
+    """
+    share, rest = divmod(batch_size, process_count)
+    if rest or share < 1:
+        raise ValueError(
+            f"batch_size must be a multiple of the {process_count} processes: got"
+            f" {batch_size}."
+        )
+    stream = grain.MapDataset.source(images).shuffle(seed=seed).repeat()
+    part = stream.batch(share)[process_index::process_count]
+    return iter(part.to_iter_dataset(_READ_AHEAD))
+
+
+def _expand(folder: str | None) -> pathlib.Path | None:
+    return None if folder is None else pathlib.Path(folder).expanduser()

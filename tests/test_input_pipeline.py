@@ -1,0 +1,129 @@
+"""Batches: what is in them, in which order, for which process, and after a restart."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from datasets import load
+from experiments import cli, input_pipeline
+
+# Image i is constant i, so that a batch shows which images are in it.
+NUM = 30
+IMAGES = [np.full((2, 3, 1), index, np.uint8) for index in range(NUM)]
+
+
+def _take(iterator, count):
+    return [batch[:, 0, 0, 0] for batch in itertools.islice(iterator, count)]
+
+
+def _config(data_dir, num_valid=32, num_eval_images=16, name="multi_dsprites/tiny"):
+    data = dict(name=name, data_dir=data_dir, manual_dir=None, num_valid=num_valid)
+    return ConfigDict({"data": data, "num_eval_images": num_eval_images})
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Where the tiny data set is generated, once for all tests of a process."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
+def test_every_epoch_has_every_image_once():
+    """Three epochs are three different permutations."""
+    batches = _take(input_pipeline.batches(IMAGES, 6, seed=1), 15)
+    epochs = np.concatenate(batches).reshape(3, NUM)
+    np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(NUM), (3, 1)))
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert tuple(epochs[0]) != tuple(range(NUM))
+
+
+def test_batches_are_whole_across_epochs():
+    """A batch is never cut short, even where it is larger than the data set."""
+    batch = next(input_pipeline.batches(IMAGES, 64, seed=0))
+    assert (batch.shape, batch.dtype) == ((64, 2, 3, 1), np.uint8)
+    counts = np.bincount(batch[:, 1, 2, 0], minlength=NUM)
+    assert set(counts) == {2, 3}
+
+
+def test_the_seed_gives_the_order():
+    """The same seed gives the same batches, another seed others."""
+    first, again, other = (
+        np.stack(_take(input_pipeline.batches(IMAGES, 4, seed), 20))
+        for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_parts_of_the_processes_make_the_batch(processes):
+    """One after the other they are the batch that one process would get."""
+    whole = _take(input_pipeline.batches(IMAGES, 12, seed=2), 9)
+    parts = [
+        _take(input_pipeline.batches(IMAGES, 12, 2, index, processes), 9)
+        for index in range(processes)
+    ]
+    joined = [np.concatenate(step) for step in zip(*parts, strict=True)]
+    np.testing.assert_array_equal(joined, whole)
+
+
+def test_goes_on_from_its_state():
+    """After `set_state`, through JSON, come the batches that would have come."""
+    iterator = input_pipeline.batches(
+        IMAGES, 4, seed=3, process_index=1, process_count=2
+    )
+    _take(iterator, 11)
+    state = json.dumps(iterator.get_state())
+    expected = _take(iterator, 20)
+    restarted = input_pipeline.batches(
+        IMAGES, 4, seed=3, process_index=1, process_count=2
+    )
+    restarted.set_state(json.loads(state))
+    np.testing.assert_array_equal(_take(restarted, 20), expected)
+
+
+def test_uneven_shares_are_refused():
+    """A batch that the processes can't share evenly is an error at the start."""
+    with pytest.raises(ValueError, match="multiple of the 3 processes: got 4"):
+        input_pipeline.batches(IMAGES, 4, seed=0, process_index=0, process_count=3)
+
+
+def test_held_out_scenes_are_not_trained_on(data_dir):
+    """The last `num_valid` are left out, the first of them held out with their n."""
+    train, held_out = input_pipeline.load_data(_config(data_dir))
+    scenes = load.data_source("multi_dsprites/tiny", "train", data_dir)
+    assert len(train) == len(scenes) - 32
+    np.testing.assert_array_equal(train[3], scenes[3]["image"])
+    np.testing.assert_array_equal(
+        train[len(train) - 1], scenes[len(train) - 1]["image"]
+    )
+    assert held_out.images.shape == (16, 64, 64, 3)
+    assert (held_out.images.dtype, held_out.n.dtype) == (np.uint8, np.int32)
+    for index in range(16):
+        scene = scenes[len(train) + index]
+        np.testing.assert_array_equal(held_out.images[index], scene["image"])
+        assert held_out.n[index] == scene["n"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_eval_images": 33}, "from 1 to data.num_valid = 32.*: got 33"),
+        ({"num_eval_images": 0}, "from 1 to data.num_valid = 32.*: got 0"),
+        ({"num_valid": 10**6}, "leaves nothing to train on.*has 256 train scenes"),
+        ({"name": "multi_sprites"}, "Unknown data set 'multi_sprites'.*multi_dsprites"),
+    ],
+)
+def test_impossible_data_are_refused(data_dir, changes, message):
+    """The message says what was wrong and what is possible."""
+    with pytest.raises(cli.UserError, match=message):
+        input_pipeline.load_data(_config(data_dir, **changes))
+
+
+def test_a_data_dir_that_cannot_be_made(tmp_path):
+    """A path below a file is refused by name, without a traceback."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(cli.UserError, match="file"):
+        input_pipeline.load_data(_config(str(tmp_path / "file" / "data")))
