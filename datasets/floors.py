@@ -41,8 +41,8 @@ class Floor(NamedTuple):
     """Bounds on the negative log-likelihood of a split, in nats per image.
 
     Attributes:
-        entropy: entropy of the data.
-        floor: lowest value that a model with a uniform prior over sites can reach.
+      entropy: entropy of the data.
+      floor: lowest value that a model with a uniform prior over sites can reach.
     """
 
     entropy: float
@@ -61,18 +61,18 @@ def floor(
     three objects, add -log p(n) and take log |counts| off.
 
     Args:
-        name: see `load.data_source`.
-        split: a whole split, such as "test".
-        data_dir: see `load.builder`.
-        manual_dir: see `load.builder`.
+      name: see `load.data_source`.
+      split: a whole split, such as "test".
+      data_dir: see `load.builder`.
+      manual_dir: see `load.builder`.
 
     Returns:
-        The two bounds. The same call always gives the same numbers.
+      The two bounds. The same call always gives the same numbers.
 
     Raises:
-        ValueError: if the name or the split is unknown or the split shows objects that
-            the training split does not, so that no trained model can know their
-            probabilities.
+      ValueError: if the name or the split is unknown or the split shows objects that
+        the training split does not, so that no trained model can know their
+        probabilities.
     """
     load.check_split(name, split)
     builder = load.builder(name, data_dir, manual_dir)
@@ -88,17 +88,20 @@ def floor(
     )
 
 
-def family_floor(counts: tuple[int, ...], object_entropy: float) -> float:
+def family_floor(
+    counts: tuple[int, ...], object_entropy: float, canvas: int = scenes.CANVAS
+) -> float:
     """Computes the floor of the model family.
 
     Args:
-        counts: the numbers of objects, each equally probable.
-        object_entropy: nats per object of mask and colour.
+      counts: the numbers of objects, each equally probable.
+      object_entropy: nats per object of mask and colour.
+      canvas: height and width of the canvas, in pixels.
 
     Returns:
-        Nats per image.
+      Nats per image.
     """
-    num_sites = scenes.CANVAS**2
+    num_sites = canvas**2
     per_count = [
         sum(math.log(num_sites - i) for i in range(n))
         + n * object_entropy
@@ -117,13 +120,13 @@ def entropy(
     """Estimates the entropy of the data.
 
     Args:
-        counts: the numbers of objects, each equally probable.
-        appearance: what the objects look like.
-        num_placements: sample size for each number of objects.
-        canvas: height and width of the canvas, in pixels.
+      counts: the numbers of objects, each equally probable.
+      appearance: what the objects look like.
+      num_placements: sample size for each number of objects.
+      canvas: height and width of the canvas, in pixels.
 
     Returns:
-        Nats per image.
+      Nats per image.
     """
     per_count = [
         n * appearance.entropy
@@ -140,13 +143,13 @@ def placement_entropy(
     """Estimates E[sum_i log F_i + log Z] for n boxes in the order of their placement.
 
     Args:
-        n: number of boxes.
-        sizes: int [K, 2], (height, width); each box has one of them, chosen uniformly.
-        num_placements: sample size.
-        canvas: height and width of the canvas, in pixels.
+      n: number of boxes.
+      sizes: int [K, 2], (height, width); each box has one of them, chosen uniformly.
+      num_placements: sample size.
+      canvas: height and width of the canvas, in pixels.
 
     Returns:
-        Nats.
+      Nats.
     """
     total = 0.0
     for index in range(num_placements):

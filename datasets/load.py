@@ -37,22 +37,28 @@ def builder(
     a directory of another name, which it renames at the end.
 
     Args:
-        name: one of `BUILDERS`.
-        data_dir: where prepared data sets are, by default TFDS's own choice
-            (~/tensorflow_datasets, or the environment variable TFDS_DATA_DIR).
-        manual_dir: where MNIST's files are; without it they are downloaded.
+      name: one of `BUILDERS`.
+      data_dir: where prepared data sets are, by default TFDS's own choice
+        (~/tensorflow_datasets, or the environment variable TFDS_DATA_DIR).
+      manual_dir: where MNIST's files are; without it they are downloaded.
 
     Returns:
-        The builder of the prepared data set.
+      The builder of the prepared data set.
 
     Raises:
-        ValueError: if the name is unknown or a file has the wrong content.
-        FileNotFoundError: if manual_dir lacks a file that the data set needs.
-        OSError: if a file can't be downloaded or the data set can't be written.
+      ValueError: if the name is unknown, a file has the wrong content, or what is in
+        data_dir is not a complete data set.
+      FileNotFoundError: if manual_dir lacks a file that the data set needs.
+      OSError: if a file can't be downloaded or the data set can't be written.
     """
     unprepared = _builder(name, data_dir)
     if not unprepared.data_path.exists():
         _prepare(unprepared, manual_dir)
+    elif not unprepared.is_prepared():
+        raise ValueError(
+            f"{unprepared.data_path} is not a complete data set. Delete it, and it is "
+            "generated again."
+        )
     # A new builder, because another process may have won the race to prepare.
     return _builder(name, data_dir)
 
@@ -66,17 +72,17 @@ def data_source(
     """Returns a random-access source of whole examples.
 
     Args:
-        name: one of `BUILDERS`.
-        split: a split of the data set, or part of one: "test", "train[:185000]",
-            "train[-5000:]", "train[:10%]".
-        data_dir: see `builder`.
-        manual_dir: see `builder`.
+      name: one of `BUILDERS`.
+      split: a split of the data set, or part of one: "test", "train[:185000]",
+        "train[-5000:]", "train[:10%]".
+      data_dir: see `builder`.
+      manual_dir: see `builder`.
 
     Returns:
-        A sequence of examples; the README of the data set describes their features.
+      A sequence of examples; the README of the data set describes their features.
 
     Raises:
-        ValueError: if the name or the split is unknown; see also `builder`.
+      ValueError: if the name or the split is unknown; see also `builder`.
     """
     check_split(name, split)
     return builder(name, data_dir, manual_dir).as_data_source(split)
@@ -91,16 +97,16 @@ def images(
     """Returns a random-access source of images, twice as fast as whole examples.
 
     Args:
-        name: see `data_source`.
-        split: see `data_source`.
-        data_dir: see `builder`.
-        manual_dir: see `builder`.
+      name: see `data_source`.
+      split: see `data_source`.
+      data_dir: see `builder`.
+      manual_dir: see `builder`.
 
     Returns:
-        A sequence of uint8 [64, 64, C], 0 or 255.
+      A sequence of uint8 [64, 64, C], 0 or 255.
 
     Raises:
-        ValueError: if the name or the split is unknown; see also `builder`.
+      ValueError: if the name or the split is unknown; see also `builder`.
     """
     check_split(name, split)
     return Images(builder(name, data_dir, manual_dir), split)
@@ -128,11 +134,11 @@ def check_split(name: str, split: str) -> None:
     """Checks a split's name before anything is generated.
 
     Args:
-        name: one of `BUILDERS`.
-        split: what `data_source` accepts.
+      name: one of `BUILDERS`.
+      split: what `data_source` accepts.
 
     Raises:
-        ValueError: if the name or the split is unknown.
+      ValueError: if the name or the split is unknown.
     """
     known = list(_builder(name).splits)
     for part in split.split("+"):
@@ -148,12 +154,13 @@ def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
     if name not in BUILDERS:
         raise ValueError(f"Unknown data set {name!r}. Valid are {', '.join(BUILDERS)}.")
     builder_class, config = BUILDERS[name]
-    return builder_class(config=config, data_dir=data_dir, file_format="array_record")
+    folder = None if data_dir is None else epath.Path(data_dir).expanduser()
+    return builder_class(config=config, data_dir=folder, file_format="array_record")
 
 
 def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
     if manual_dir is not None:
-        _check_manual_dir(unprepared, epath.Path(manual_dir))
+        _check_manual_dir(unprepared, epath.Path(manual_dir).expanduser())
     with _own_progress_only():
         try:
             unprepared.download_and_prepare(

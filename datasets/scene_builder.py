@@ -17,10 +17,10 @@ class Appearance(NamedTuple):
     """What the objects of a data set can look like.
 
     Attributes:
-        entropy: nats per object of its mask and colour together. Masks that differ
-            only by a shift count as one.
-        sizes: int [K, 2], (height, width) in pixels of the boxes that are placed; an
-            object has each of the K with the same probability.
+      entropy: nats per object of its mask and colour together. Masks that differ
+        only by a shift count as one.
+      sizes: int [K, 2], (height, width) in pixels of the boxes that are placed; an
+        object has each of the K with the same probability.
     """
 
     entropy: float
@@ -31,7 +31,7 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Base of the builders of scenes.
 
     Attributes:
-        MANUAL_FILES: names of the files that a manual directory has to hold.
+      MANUAL_FILES: names of the files that a manual directory has to hold.
     """
 
     MANUAL_FILES: ClassVar[tuple[str, ...]] = ()

@@ -47,9 +47,9 @@ class Layout(NamedTuple):
     """Objects of one scene in the order of their slots.
 
     Attributes:
-        masks: one bool [h, w] mask per object.
-        corners: [n, 2] int, (row, column) of each mask's top-left pixel.
-        colours: [n, C] uint8, 0 or 255.
+      masks: one bool [h, w] mask per object.
+      corners: [n, 2] int, (row, column) of each mask's top-left pixel.
+      colours: [n, C] uint8, 0 or 255.
     """
 
     masks: Sequence[np.ndarray]
@@ -61,8 +61,8 @@ class Placement(NamedTuple):
     """Where the boxes of one scene are.
 
     Attributes:
-        corners: int [n, 2], (row, column) of each box's top-left pixel.
-        tries: how often the scene was begun, at least once.
+      corners: int [n, 2], (row, column) of each box's top-left pixel.
+      tries: how often the scene was begun, at least once.
     """
 
     corners: np.ndarray
@@ -73,12 +73,12 @@ class Picture(NamedTuple):
     """Image and ground truth of one scene; slots from n on hold `EMPTY`.
 
     Attributes:
-        image: [64, 64, C] uint8, 0 or 255.
-        segmentation: [64, 64] uint8, 0 for background, i + 1 for the object in slot i.
-        centre: [MAX_OBJECTS, 2] float32, (row, column) of the centre of the bounding
-            box, in pixels; whole numbers are centres of pixels.
-        box: [MAX_OBJECTS, 4] int32, (top, left, bottom, right) of the visible pixels,
-            bottom and right exclusive.
+      image: [64, 64, C] uint8, 0 or 255.
+      segmentation: [64, 64] uint8, 0 for background, i + 1 for the object in slot i.
+      centre: [MAX_OBJECTS, 2] float32, (row, column) of the centre of the bounding
+        box, in pixels; whole numbers are centres of pixels.
+      box: [MAX_OBJECTS, 4] int32, (top, left, bottom, right) of the visible pixels,
+        bottom and right exclusive.
     """
 
     image: np.ndarray
@@ -111,15 +111,15 @@ def place(
     """Places boxes one after the other, uniformly among the free positions.
 
     Args:
-        draws: source of randomness.
-        sizes: (height, width) of each box, in pixels.
-        canvas: height and width of the canvas, in pixels.
+      draws: source of randomness.
+      sizes: (height, width) of each box, in pixels.
+      canvas: height and width of the canvas, in pixels.
 
     Returns:
-        Where the boxes are; no two of them overlap.
+      Where the boxes are; no two of them overlap.
 
     Raises:
-        ValueError: if the boxes do not fit even after `MAX_TRIES` tries.
+      ValueError: if the boxes do not fit even after `MAX_TRIES` tries.
     """
     for tries in range(1, MAX_TRIES + 1):
         corners: list[tuple[int, int]] = []
@@ -147,14 +147,14 @@ def free_positions(
     """Marks where a further box may go.
 
     Args:
-        corners: (row, column) of the boxes already placed.
-        sizes: (height, width) of the boxes already placed.
-        size: (height, width) of the box to place.
-        canvas: height and width of the canvas, in pixels.
+      corners: (row, column) of the boxes already placed.
+      sizes: (height, width) of the boxes already placed.
+      size: (height, width) of the box to place.
+      canvas: height and width of the canvas, in pixels.
 
     Returns:
-        bool [canvas - height + 1, canvas - width + 1], true where a box with this
-        top-left pixel overlaps no other.
+      bool [canvas - height + 1, canvas - width + 1], true where a box with this
+      top-left pixel overlaps no other.
     """
     height, width = size
     free = np.ones((canvas - height + 1, canvas - width + 1), bool)
@@ -186,7 +186,7 @@ def tight_box(mask: np.ndarray) -> np.ndarray:
     """Returns int [4], (top, left, bottom, right) of a mask's pixels, ends exclusive.
 
     Args:
-        mask: bool [h, w] with at least one pixel set.
+      mask: bool [h, w] with at least one pixel set.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])

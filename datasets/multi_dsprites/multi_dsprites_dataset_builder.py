@@ -19,8 +19,8 @@ class Config(tfds.core.BuilderConfig):
     """A size of the data set.
 
     Attributes:
-        num_train: number of scenes of the training split.
-        num_test: number of scenes of each other split.
+      num_train: number of scenes of the training split.
+      num_test: number of scenes of each other split.
     """
 
     num_train: int = 190_000

@@ -32,10 +32,10 @@ class Sprite(NamedTuple):
     """A rendered sprite.
 
     Attributes:
-        mask: bool [h, w], cropped to the pixels that are set; h, w <= 19.
-        shape: index into `SHAPES`.
-        scale: index into `SCALES`.
-        angle: index into `ANGLES`, which are radians, counter-clockwise in the picture.
+      mask: bool [h, w], cropped to the pixels that are set; h, w <= 19.
+      shape: index into `SHAPES`.
+      scale: index into `SCALES`.
+      angle: index into `ANGLES`, which are radians, counter-clockwise in the picture.
     """
 
     mask: np.ndarray
@@ -69,12 +69,12 @@ def render(shape: int, scale: float, angle: float) -> np.ndarray:
     middle pixel.
 
     Args:
-        shape: index into `SHAPES`.
-        scale: size, 1 for the largest.
-        angle: radians, counter-clockwise in the picture.
+      shape: index into `SHAPES`.
+      scale: size, 1 for the largest.
+      angle: radians, counter-clockwise in the picture.
 
     Returns:
-        bool [h, w], cropped to the pixels that are set.
+      bool [h, w], cropped to the pixels that are set.
     """
     inside = signed_distance(shape, scale, angle) < 0
     blocks = inside.reshape(MAX_SIDE, SAMPLES, MAX_SIDE, SAMPLES)
@@ -88,13 +88,13 @@ def signed_distance(shape: int, scale: float, angle: float) -> np.ndarray:
     triangle, which is equilateral, points up.
 
     Args:
-        shape: index into `SHAPES`.
-        scale: size, 1 for the largest.
-        angle: radians, counter-clockwise in the picture.
+      shape: index into `SHAPES`.
+      scale: size, 1 for the largest.
+      angle: radians, counter-clockwise in the picture.
 
     Returns:
-        float64 [MAX_SIDE * SAMPLES, MAX_SIDE * SAMPLES], in pixels: negative inside,
-        positive outside (for the ellipse, in a metric in which it is a circle).
+      float64 [MAX_SIDE * SAMPLES, MAX_SIDE * SAMPLES], in pixels: negative inside,
+      positive outside (for the ellipse, in a metric in which it is a circle).
     """
     radius = RADIUS * scale
     steps = (np.arange(MAX_SIDE * SAMPLES) + 0.5) / SAMPLES - MAX_SIDE / 2

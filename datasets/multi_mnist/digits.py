@@ -23,10 +23,10 @@ class IdxFile(NamedTuple):
     """One file of MNIST.
 
     Attributes:
-        name: name of the gzipped file.
-        sha256: checksum of its unpacked content; gzip may pack the same content in
-            several ways.
-        rank: number of axes of the uint8 array it holds.
+      name: name of the gzipped file.
+      sha256: checksum of its unpacked content; gzip may pack the same content in
+        several ways.
+      rank: number of axes of the uint8 array it holds.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Digits(NamedTuple):
     """Digits to draw from, each with the same probability.
 
     Attributes:
-        masks: bool [N, 15, 15].
-        labels: int [N], 0 to 9.
-        mnist_index: int [N], positions in MNIST's training set.
-        pool_index: int [N], positions in the pool, or `scenes.EMPTY` for digits that
-            are not in it.
+      masks: bool [N, 15, 15].
+      labels: int [N], 0 to 9.
+      mnist_index: int [N], positions in MNIST's training set.
+      pool_index: int [N], positions in the pool, or `scenes.EMPTY` for digits that
+        are not in it.
     """
 
     masks: np.ndarray
@@ -67,14 +67,14 @@ def read_idx(path: str | os.PathLike[str], file: IdxFile) -> np.ndarray:
     """Reads a gzipped IDX file after checking its content.
 
     Args:
-        path: where the file is.
-        file: what it should be.
+      path: where the file is.
+      file: what it should be.
 
     Returns:
-        The uint8 array in the file.
+      The uint8 array in the file.
 
     Raises:
-        ValueError: if the file is not the expected one.
+      ValueError: if the file is not the expected one.
     """
     with open(path, "rb") as packed:
         try:
@@ -103,10 +103,10 @@ def shrink(images: np.ndarray) -> np.ndarray:
     when it shrinks, in integer arithmetic that is the same on every machine.
 
     Args:
-        images: uint8 [N, 28, 28].
+      images: uint8 [N, 28, 28].
 
     Returns:
-        bool [N, 15, 15], true where the rescaled value is at least 128.
+      bool [N, 15, 15], true where the rescaled value is at least 128.
     """
     small = [
         Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
@@ -127,12 +127,12 @@ def choose(
     pool.
 
     Args:
-        images: uint8 [N, 28, 28].
-        labels: uint8 [N].
-        pool_size: number of digits of the pool, at most `LARGEST_POOL`.
+      images: uint8 [N, 28, 28].
+      labels: uint8 [N].
+      pool_size: number of digits of the pool, at most `LARGEST_POOL`.
 
     Returns:
-        The pool and the new digits.
+      The pool and the new digits.
     """
     masks = shrink(images)
     order = scenes.permutation(len(masks), SEED)

@@ -27,9 +27,9 @@ class Config(tfds.core.BuilderConfig):
     """A pool and a size of the data set.
 
     Attributes:
-        pool_size: number of digits the scenes are made of.
-        num_train: number of scenes of the training split.
-        num_test: number of scenes of each other split.
+      pool_size: number of digits the scenes are made of.
+      num_train: number of scenes of the training split.
+      num_test: number of scenes of each other split.
     """
 
     pool_size: int = 1_000
@@ -113,14 +113,14 @@ def find_file(
     """Finds a file in the manual directory, or else downloads it.
 
     Args:
-        dl_manager: knows the manual directory and the expected checksums of downloads.
-        file: the file.
+      dl_manager: knows the manual directory and the expected checksums of downloads.
+      file: the file.
 
     Returns:
-        Where it is.
+      Where it is.
 
     Raises:
-        OSError: if no mirror has it.
+      OSError: if no mirror has it.
     """
     try:
         manual_file = dl_manager.manual_dir / file.name
