@@ -1,0 +1,157 @@
+"""What a run reports: lines in the terminal, TensorBoard, metrics.jsonl, pictures."""
+
+import datetime
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from tensorboardX import SummaryWriter
+
+from lavae_jax import plotting
+
+
+class Speed(NamedTuple):
+    """How fast the last steps were, by the clock on the wall."""
+
+    steps_per_second: float
+    images_per_second: float
+
+
+class Progress:
+    """Reports on one run, in its workdir.
+
+    `metrics.jsonl` has one JSON object per line: `step`, `part` (train or held_out) and
+    the metrics by name. A run that goes on from a checkpoint takes back what was
+    reported after it, so that no step is there twice.
+
+    Args:
+      workdir: The run's folder, which exists.
+      num_steps: Where the run ends.
+      batch_size: Images per step, of all processes together.
+      first_step: The step the run goes on from, 0 at the start.
+      out: Takes the lines for the terminal.
+      clock: Gives the time in seconds.
+    """
+
+    def __init__(
+        self,
+        workdir: str | pathlib.Path,
+        num_steps: int,
+        batch_size: int,
+        first_step: int = 0,
+        out: Callable[[str], Any] = lambda line: print(line, flush=True),
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._workdir = pathlib.Path(workdir)
+        self._num_steps, self._batch_size = num_steps, batch_size
+        self._out, self._clock = out, clock
+        self._table = self._workdir / "metrics.jsonl"
+        _truncate(self._table, first_step)
+        self._events = SummaryWriter(
+            str(self._workdir / "tensorboard"), purge_step=first_step + 1
+        )
+        self.start_clock(first_step)
+
+    def start_clock(self, step: int) -> None:
+        """Measures the speed from here on: after compilation, or a long look at data.
+
+        Args:
+          step: Number of steps made.
+        """
+        self._clock_step, self._clock_start = step, self._clock()
+
+    def train(self, step: int, metrics: NamedTuple) -> Speed:
+        """Reports on training.
+
+        Args:
+          step: Number of steps made.
+          metrics: Floats by name, such as the mean ELBO terms since the last report.
+
+        Returns:
+          The speed since the last report.
+        """
+        seconds = max(self._clock() - self._clock_start, 1e-9)
+        rate = (step - self._clock_step) / seconds
+        speed = Speed(rate, rate * self._batch_size)
+        self.start_clock(step)
+        left = (self._num_steps - step) / rate if rate else 0.0
+        self._line(
+            step,
+            f"{speed.steps_per_second:.4g} steps/s",
+            f"{speed.images_per_second:.4g} images/s",
+            f"ETA {datetime.timedelta(seconds=round(left))}",
+            *_named(metrics),
+        )
+        self._store(step, "train", metrics._asdict() | speed._asdict())
+        return speed
+
+    def held_out(self, step: int, metrics: NamedTuple) -> None:
+        """Reports on scenes that are not trained on.
+
+        Args:
+          step: Number of steps made.
+          metrics: Floats by name.
+        """
+        self._line(step, "held-out scenes", *_named(metrics))
+        self._store(step, "held_out", metrics._asdict())
+
+    def picture(self, step: int, figure: Figure) -> pathlib.Path:
+        """Keeps a picture.
+
+        Args:
+          step: Number of steps made.
+          figure: The picture.
+
+        Returns:
+          Where it is.
+        """
+        path = self._workdir / "pictures" / f"step_{step:08d}.png"
+        plotting.save(figure, path)
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        self._events.add_image("reconstructions", pixels, step, dataformats="HWC")
+        self._line(step, f"picture {path}")
+        return path
+
+    def message(self, text: str) -> None:
+        """Says something that has no place in the tables.
+
+        Args:
+          text: One line.
+        """
+        self._out(text)
+
+    def close(self) -> None:
+        """Writes what is still in memory."""
+        self._events.close()
+
+    def _line(self, step, *parts):
+        width = len(str(self._num_steps))
+        self._out("  ".join([f"step {step:{width}d}/{self._num_steps}", *parts]))
+
+    def _store(self, step, part, values):
+        row = {"step": step, "part": part} | {k: float(v) for k, v in values.items()}
+        with self._table.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, value in values.items():
+            self._events.add_scalar(f"{part}/{name}", float(value), step)
+
+
+def _named(metrics):
+    return [f"{name} {value:.4g}" for name, value in metrics._asdict().items()]
+
+
+def _truncate(table, last_step):
+    """Keeps the rows up to a step; what a kill cut off in the middle is no row."""
+    if not table.exists():
+        return
+    rows = [line for line in table.read_text().splitlines() if line.endswith("}")]
+    kept = [line for line in rows if json.loads(line)["step"] <= last_step]
+    unfinished = table.with_name(".metrics.jsonl.unfinished")
+    unfinished.write_text("".join(f"{line}\n" for line in kept))
+    unfinished.replace(table)

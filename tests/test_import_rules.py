@@ -1,0 +1,136 @@
+"""Who may import whom, and what importing the library may do."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Later layers may import earlier ones and their own, never the other way round.
+LAYERS = (
+    {"types"},
+    {"latents", "compositing", "likelihood", "networks"},
+    {"objectives", "model", "warmup", "baseline"},
+    {"training"},
+)
+COMMAND_LINE = {"tensorflow", "tensorflow_datasets", "absl", "ml_collections", "grain"}
+
+
+def _sources(package):
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def _imports(path):
+    """Full names of everything a file imports, absolute, wherever in the file."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _offences(package, is_forbidden):
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in _sources(package)
+        for name in _imports(path)
+        if is_forbidden(name)
+    ]
+
+
+def _run_python(script):
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("lavae_jax", {"datasets", "experiments", "tests", *COMMAND_LINE}),
+        (
+            "datasets",
+            {"lavae_jax", "experiments", "tests", "jax", "flax", "tensorflow"},
+        ),
+        ("experiments", {"tests", "tensorflow"}),
+    ],
+)
+def test_imports_go_one_way(package, forbidden):
+    """`experiments` → `lavae_jax`, `datasets`; the library knows no command line."""
+    assert _sources(package)
+    assert not _offences(package, lambda name: name.split(".")[0] in forbidden)
+
+
+def test_layers_of_the_library():
+    """`training` → `objectives`, `model` → `latents`, ..., `networks` → `types`."""
+    level = {
+        f"lavae_jax.{module}": index
+        for index, layer in enumerate(LAYERS)
+        for module in layer
+    }
+    offences = []
+    for path in _sources("lavae_jax"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        own = level.get(".".join(parts[:2]))
+        for name in _imports(path) if own is not None else ():
+            other = level.get(".".join(name.split(".")[:2]))
+            if other is not None and other > own:
+                offences.append(f"{'/'.join(parts)} imports {name}")
+    assert not offences
+
+
+@pytest.mark.parametrize("package", ["lavae_jax", "datasets", "experiments", "tests"])
+def test_no_private_modules_of_libraries(package):
+    """No `_src` imports: they change without notice."""
+    assert not _offences(package, lambda name: "_src" in name.split("."))
+
+
+def test_importing_the_library_changes_nothing():
+    """No device is touched, no setting of JAX changed, no command line loaded.
+
+    Every module is imported, in a process where nothing else has been.
+    """
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in _sources("lavae_jax")
+    ]
+    assert "lavae_jax.model" in modules
+    loaded = _run_python(
+        "import importlib, sys, jax\n"
+        "from jax.extend import backend\n"
+        "before = dict(jax.config.values)\n"
+        f"for name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+        "assert dict(jax.config.values) == before\n"
+        # The number of CPU devices can be set until a device has been used.
+        "jax.config.update('jax_num_cpu_devices', 3)\n"
+        "assert jax.local_device_count('cpu') == 3\n"
+        "print(*sys.modules)\n"
+    )
+    assert not {"tensorflow", "tensorflow_datasets", "grain"} & set(loaded.split())
+
+
+def test_importing_the_data_sets_needs_no_jax():
+    """Scenes can be generated on a machine, or in a worker, that has no JAX."""
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in _sources("datasets")
+    ]
+    assert "datasets.load" in modules
+    loaded = _run_python(
+        "import importlib, sys\n"
+        f"for name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+        "print(*sys.modules)\n"
+    )
+    assert not {"jax", "flax", "tensorflow"} & set(loaded.split())

@@ -1,0 +1,138 @@
+"""What a run reports is complete, right, and never there twice."""
+
+import json
+import struct
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
+
+from experiments import progress
+
+
+class _Terms(NamedTuple):
+    elbo: float
+    tau: float
+
+
+class _Clock:
+    """Time that passes only when a test says so."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Makes reporters of one run; what they print is in `report.lines`."""
+    made = []
+
+    def make(first_step=0):
+        reporter = progress.Progress(
+            tmp_path, 1000, 32, first_step, make.lines.append, make.clock
+        )
+        made.append(reporter)
+        return reporter
+
+    make.lines, make.clock = [], _Clock()
+    yield make
+    for reporter in made:
+        reporter.close()
+
+
+def _rows(tmp_path):
+    text = (tmp_path / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _events(tmp_path):
+    """(step, tag, value) of TensorBoard's files, which are TFRecords of events."""
+    found = []
+    for path in sorted((tmp_path / "tensorboard").iterdir()):
+        content, start = path.read_bytes(), 0
+        while start < len(content):
+            (length,) = struct.unpack_from("<Q", content, start)
+            event = Event.FromString(content[start + 12 : start + 12 + length])
+            start += 16 + length
+            found += [(event.step, value.tag, value) for value in event.summary.value]
+    return found
+
+
+def test_speed_and_eta(report):
+    """50 steps of 32 images in 20 s: 2.5 steps/s, 80 images/s, 950 steps to go."""
+    reporter = report()
+    report.clock.now += 20
+    assert reporter.train(50, _Terms(-120.5, 0.5)) == (2.5, 80.0)
+    assert report.lines == [
+        "step   50/1000  2.5 steps/s  80 images/s  ETA 0:06:20  elbo -120.5  tau 0.5"
+    ]
+
+
+def test_speed_leaves_out_what_is_not_training(report):
+    """The clock starts again after an evaluation, and at the step it went on from."""
+    reporter = report(first_step=100)
+    report.clock.now += 500
+    reporter.start_clock(110)
+    report.clock.now += 10
+    assert reporter.train(150, _Terms(0, 0)).steps_per_second == 4.0
+
+
+def test_the_table_and_tensorboard(tmp_path, report):
+    """Both hold every metric under its name, part and step."""
+    reporter = report()
+    report.clock.now += 10
+    reporter.train(50, _Terms(-120.5, np.float32(0.5)))
+    reporter.held_out(50, _Terms(-130.0, 0.25))
+    reporter.close()
+    speed = {"steps_per_second": 5.0, "images_per_second": 160.0}
+    assert _rows(tmp_path) == [
+        {"step": 50, "part": "train", "elbo": -120.5, "tau": 0.5, **speed},
+        {"step": 50, "part": "held_out", "elbo": -130.0, "tau": 0.25},
+    ]
+    scalars = [(step, tag, v.simple_value) for step, tag, v in _events(tmp_path)]
+    assert sorted(scalars) == [
+        (50, "held_out/elbo", -130.0),
+        (50, "held_out/tau", 0.25),
+        (50, "train/elbo", -120.5),
+        (50, "train/images_per_second", 160.0),
+        (50, "train/steps_per_second", 5.0),
+        (50, "train/tau", 0.5),
+    ]
+    assert report.lines[-1] == "step   50/1000  held-out scenes  elbo -130  tau 0.25"
+
+
+def test_a_resumed_run_takes_back_what_came_later(tmp_path, report):
+    """Rows after the checkpoint, and one cut off by a kill, are gone; others stay."""
+    reporter = report()
+    for step in (50, 100, 150):
+        reporter.train(step, _Terms(-step, 0))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 160, "par')
+    reporter = report(first_step=100)
+    reporter.train(150, _Terms(-7, 0))
+    assert [(row["step"], row["elbo"]) for row in _rows(tmp_path)] == [
+        (50, -50.0),
+        (100, -100.0),
+        (150, -7.0),
+    ]
+
+
+def test_pictures(tmp_path, report):
+    """A picture is a file named by its step, and the same pixels in TensorBoard."""
+    figure = Figure(figsize=(1, 2), dpi=50)
+    figure.patch.set_facecolor((0.0, 0.2, 1.0))
+    reporter = report()
+    path = reporter.picture(70, figure)
+    reporter.close()
+    assert path == tmp_path / "pictures" / "step_00000070.png"
+    ((step, tag, value),) = _events(tmp_path)
+    assert (step, tag) == (70, "reconstructions")
+    assert (value.image.height, value.image.width) == (100, 50)
+    with Image.open(path) as image:
+        assert image.convert("RGB").getpixel((3, 4)) == (0, 51, 255)
