@@ -3,7 +3,7 @@
 python -m datasets.generate --name=multi_mnist/1k --data_dir=DIR --manual_dir=MNIST_DIR
 """
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from datasets import load
 
@@ -22,6 +22,7 @@ def main(argv: list[str]) -> None:
     """Generates the data sets named by the flags."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}.")
+    logging.set_verbosity(logging.WARNING)
     for name in _NAMES.value:
         try:
             prepared = load.builder(name, _DATA_DIR.value, _MANUAL_DIR.value)

@@ -1,0 +1,65 @@
+"""What the tests of the scene data sets share."""
+
+import hashlib
+import itertools
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+MNIST_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
+
+
+def digest(examples):
+    """Half the SHA-256 of a split: names, shapes, types and values, decoded."""
+    total = hashlib.sha256()
+    for example in examples:
+        for name in sorted(example):
+            value = np.asarray(example[name])
+            little_endian = value.astype(value.dtype.newbyteorder("<"))
+            total.update(f"{name} {value.dtype.name} {value.shape}".encode())
+            total.update(little_endian.tobytes())
+    return total.hexdigest()[:32]
+
+
+def check_ground_truth(example, counts):
+    """Asserts that boxes, centres, map and image of one example tell the same."""
+    n = int(example["n"])
+    assert n in counts
+    image, segmentation = example["image"], example["segmentation"]
+    assert image.dtype == segmentation.dtype == np.uint8
+    assert set(np.unique(image)) <= {0, 255}
+    np.testing.assert_array_equal(image.any(-1), segmentation > 0)
+    assert set(np.unique(segmentation)) == set(range(n + 1))
+    for slot in range(n):
+        rows, columns = np.nonzero(segmentation == slot + 1)
+        top, left = rows.min(), columns.min()
+        bottom, right = rows.max() + 1, columns.max() + 1
+        assert example["box"][slot].tolist() == [top, left, bottom, right]
+        centre = [(top + bottom - 1) / 2, (left + right - 1) / 2]
+        assert example["centre"][slot].tolist() == centre
+        colours = image[segmentation == slot + 1]
+        assert (colours == colours[0]).all()
+    for name in example.keys() - {"image", "segmentation", "n"}:
+        assert len(example[name]) == 10
+        assert (example[name][n:] == -1).all()
+
+
+def check_boxes_are_apart(boxes):
+    """Asserts that no two of some boxes (top, left, bottom, right) share a pixel."""
+    for a, b in itertools.combinations(boxes.tolist(), 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def mnist_dir():
+    """Where MNIST's training files are; skips the test where there is no such place."""
+    beside = pathlib.Path(__file__).parents[2] / "shared" / "mnist"
+    folder = pathlib.Path(os.environ.get("LAVAE_MNIST_DIR", beside))
+    missing = [name for name in MNIST_FILES if not (folder / name).exists()]
+    if missing:
+        pytest.skip(
+            f"{folder} lacks {', '.join(missing)}; set LAVAE_MNIST_DIR to a directory "
+            "that has them"
+        )
+    return folder

@@ -1,0 +1,194 @@
+"""Reading by name: errors before any work, slices, interruptions, two processes."""
+
+import multiprocessing
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+from concurrent import futures
+
+import numpy as np
+import pytest
+
+from datasets import load
+
+NAME = "multi_dsprites/tiny"
+ROOT = pathlib.Path(__file__).parents[1]
+
+KILLED_AT_SCENE_100 = """
+import os, sys
+from datasets import load, scenes
+draw, calls = scenes.draw, []
+def die_at_100(layout):
+    calls.append(layout)
+    return draw(layout) if len(calls) < 100 else os._exit(9)
+scenes.draw = die_at_100
+load.builder("multi_dsprites/tiny", sys.argv[1])
+"""
+
+READS_WITHOUT_JAX = """
+import sys
+from datasets import floors, generate, load
+load.data_source("multi_dsprites/tiny", "test", sys.argv[1])[0]
+load.images("multi_dsprites/tiny", "test", sys.argv[1])[0]
+loaded = {"jax", "tensorflow"} & set(sys.modules)
+assert not loaded, loaded
+"""
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """A directory in which the data set is prepared once."""
+    folder = tmp_path_factory.mktemp("load")
+    load.builder(NAME, folder)
+    return folder
+
+
+def run_python(*arguments, **environment):
+    """Runs Python in the repository root; returns the finished process."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("read", [load.data_source, load.images])
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        ("multi_mnist", "test", "multi_mnist/1k, multi_mnist/10k"),
+        ("dsprites", "test", "'dsprites'.*multi_dsprites, "),
+        (NAME, "valid", "'valid'.*train, test, test_7"),
+        (NAME, "test_new_digits", "train, test, test_7"),
+        (NAME, "train[", "train"),
+        (NAME, "train[:1000]+eval", "eval"),
+        (NAME, "", "train, test, test_7"),
+    ],
+)
+def test_unknown_names_are_refused_first(tmp_path, read, name, split, message):
+    """Errors list what is valid, and nothing is generated."""
+    with pytest.raises(ValueError, match=message):
+        read(name, split, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("split", "positions"),
+    [
+        ("train", range(256)),
+        ("train[:200]", range(200)),
+        ("train[200:]", range(200, 256)),
+        ("train[-5:]", range(251, 256)),
+        ("train[10:20]+train[30:40]", [*range(10, 20), *range(30, 40)]),
+        ("train[:25%]", range(64)),
+    ],
+)
+def test_slices_are_those_of_the_split(data_dir, split, positions):
+    """Parts of a split hold its examples in their order, whole or images only."""
+    whole = load.data_source(NAME, "train", data_dir)
+    part = load.data_source(NAME, split, data_dir)
+    images = load.images(NAME, split, data_dir)
+    assert len(part) == len(images) == len(positions)
+    for index, position in enumerate(positions):
+        np.testing.assert_equal(part[index], whole[position])
+        np.testing.assert_array_equal(images[index], whole[position]["image"])
+
+
+def test_slices_beyond_the_split_are_refused(data_dir):
+    """The error names the slice and the size."""
+    with pytest.raises(ValueError, match=r"300.*256"):
+        load.images(NAME, "train[:300]", data_dir)
+
+
+def test_images_are_arrays_that_travel_between_processes(data_dir):
+    """A source can be pickled, as loaders with worker processes do."""
+    images = load.images(NAME, "test_7", data_dir)
+    copy = pickle.loads(pickle.dumps(images))
+    assert images[3].dtype == np.uint8
+    assert images[3].shape == (64, 64, 3)
+    assert len(copy) == len(images)
+    np.testing.assert_array_equal(copy[3], images[3])
+
+
+def test_a_killed_generation_is_begun_again(tmp_path):
+    """Nothing that a killed process leaves is taken for a data set."""
+    killed = run_python("-c", KILLED_AT_SCENE_100, tmp_path)
+    assert killed.returncode == 9, killed.stderr
+    assert list(tmp_path.rglob("incomplete*"))
+    assert len(load.images(NAME, "test", tmp_path)) == 256
+
+
+def test_two_processes_may_prepare_the_same_data_set(tmp_path):
+    """Whoever is second uses what the first has made."""
+    spawn = multiprocessing.get_context("spawn")
+    with futures.ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        made = [pool.submit(load.builder, NAME, tmp_path) for _ in range(2)]
+        paths = {future.result().data_path for future in made}
+    assert len(paths) == 1
+    assert len(load.images(NAME, "test", tmp_path)) == 256
+
+
+def test_losing_the_race_to_prepare(tmp_path, monkeypatch):
+    """A data set that another process finishes in the meantime is used."""
+    loser = load.BUILDERS[NAME][0]
+    original = loser._split_generators
+
+    def finished_elsewhere(self, dl_manager):
+        monkeypatch.setattr(loser, "_split_generators", original)
+        load.builder(NAME, tmp_path)
+        return original(self, dl_manager)
+
+    monkeypatch.setattr(loser, "_split_generators", finished_elsewhere)
+    assert load.builder(NAME, tmp_path).is_prepared()
+
+
+def test_what_is_not_a_data_set_is_refused(tmp_path):
+    """A directory without TFDS's description is named, with the way out."""
+    (tmp_path / "multi_dsprites" / "tiny" / "1.0.0").mkdir(parents=True)
+    with pytest.raises(ValueError, match="Delete it"):
+        load.data_source(NAME, "test", tmp_path)
+
+
+def test_a_file_as_data_dir_is_refused(tmp_path):
+    """Where nothing can be written, the error names the place."""
+    (tmp_path / "taken").touch()
+    with pytest.raises(OSError, match="taken"):
+        load.data_source(NAME, "test", tmp_path / "taken")
+
+
+def test_reading_needs_neither_jax_nor_tensorflow(data_dir):
+    """No module of either is loaded by reading."""
+    done = run_python("-c", READS_WITHOUT_JAX, data_dir)
+    assert done.returncode == 0, done.stderr
+
+
+def test_generate_command(tmp_path):
+    """The command fills TFDS's default directory, shows progress and says where."""
+    done = run_python(
+        "-m", "datasets.generate", f"--name={NAME}", TFDS_DATA_DIR=str(tmp_path)
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "multi_dsprites" / "tiny" / "1.0.0"
+    assert f"{folder}: train 256, test 256, test_7 256" in done.stdout
+    assert "test_7: 100%" in done.stderr
+    assert (folder / "dataset_info.json").exists()
+
+
+def test_generate_command_reports_missing_files(tmp_path):
+    """A missing file is an exit with a message, not a traceback."""
+    done = run_python(
+        "-m",
+        "datasets.generate",
+        "--name=multi_mnist/tiny",
+        f"--data_dir={tmp_path / 'data'}",
+        f"--manual_dir={tmp_path}",
+    )
+    assert done.returncode == 1
+    assert "train-images-idx3-ubyte.gz" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,201 @@
+"""multi-dSprites: the sprites, the scenes, and what the builder writes."""
+
+import math
+import multiprocessing
+from concurrent import futures
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from datasets import load, scenes
+from datasets.multi_dsprites import multi_dsprites_dataset_builder as builder
+from datasets.multi_dsprites import sprites
+from tests import scene_checks
+
+NAME = "multi_dsprites/tiny"
+FEW = scenes.Split(num_examples=0, counts=(0, 1, 2, 3), stream=0)
+SEVEN = scenes.Split(num_examples=0, counts=(7,), stream=2)
+
+CHECKSUMS = {
+    "train": "af1126f89842a2a4c316b5a52fd4d20f",
+    "test": "96b740874cba3c2d1348f53be1c2e27c",
+    "test_7": "7f3f1cff94c6b8bc9d3b1e82eca4164f",
+}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """A directory in which the data set is prepared once."""
+    return tmp_path_factory.mktemp("multi_dsprites")
+
+
+def reference_mask(shape, scale, angle):
+    """The sprite in a 19x19 frame, one sampling point at a time in plain Python."""
+    radius = 9.48 * scale
+
+    def vertices(first, number):
+        turns = [first + angle + 2 * math.pi * k / number for k in range(number)]
+        return [(radius * math.cos(turn), radius * math.sin(turn)) for turn in turns]
+
+    def inside_polygon(x, y, corners):
+        return all(
+            (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0
+            for (ax, ay), (bx, by) in zip(
+                corners, corners[1:] + corners[:1], strict=True
+            )
+        )
+
+    def inside_ellipse(x, y):
+        focus = 0.8 * radius  # since 0.6^2 + 0.8^2 = 1
+        fx, fy = focus * math.cos(angle), focus * math.sin(angle)
+        return math.hypot(x - fx, y - fy) + math.hypot(x + fx, y + fy) < 2 * radius
+
+    def inside(x, y):
+        if shape == "square":
+            return inside_polygon(x, y, vertices(math.pi / 4, 4))
+        if shape == "triangle":
+            return inside_polygon(x, y, vertices(math.pi / 2, 3))
+        return inside_ellipse(x, y)
+
+    mask = np.zeros((19, 19), bool)
+    points = [(k + 0.5) / 8 - 0.5 for k in range(8)]
+    for row in range(19):
+        for column in range(19):
+            hits = [inside(column - 9 + p, 9 - row - q) for p in points for q in points]
+            mask[row, column] = sum(hits) >= 32
+    return mask
+
+
+@pytest.mark.parametrize("shape", sprites.SHAPES)
+@pytest.mark.parametrize(("scale", "angle"), [(0, 3), (2, 17), (5, 0), (5, 31)])
+def test_sprites_equal_a_plain_rendering(shape, scale, angle):
+    """Shapes, sizes and directions of rotation are as documented."""
+    index = sprites.SHAPES.index(shape)
+    rendered = sprites.render(index, sprites.SCALES[scale], sprites.ANGLES[angle])
+    expected = reference_mask(shape, 0.6 + 0.08 * scale, 2 * math.pi * angle / 40)
+    np.testing.assert_array_equal(rendered, scenes.crop(expected))
+
+
+def test_there_are_720_sprites_with_420_masks_of_at_most_19_pixels():
+    """Every combination is rendered once, in the order of its attributes."""
+    pool = sprites.all_sprites()
+    attributes = [(s.shape, s.scale, s.angle) for s in pool]
+    assert attributes == sorted(set(attributes))
+    assert len(pool) == 3 * 6 * 40
+    assert len({(s.mask.shape, s.mask.tobytes()) for s in pool}) == 420
+    assert max(max(s.mask.shape) for s in pool) == 19
+    assert all(scenes.crop(s.mask).shape == s.mask.shape for s in pool)
+
+
+def test_no_rounding_error_can_change_a_sprite():
+    """No sampling point is close enough to an outline to change sides elsewhere."""
+    closest = min(
+        np.abs(sprites.signed_distance(shape, scale, angle)).min()
+        for shape in range(3)
+        for scale in sprites.SCALES
+        for angle in sprites.ANGLES
+    )
+    assert closest > 1e-6
+
+
+def test_colours_are_the_seven_saturated_ones():
+    """Names and RGB values belong together."""
+    values = {name: tuple(sprites.rgb(i)) for i, name in enumerate(sprites.COLOURS)}
+    assert values == {
+        "red": (255, 0, 0),
+        "green": (0, 255, 0),
+        "yellow": (255, 255, 0),
+        "blue": (0, 0, 255),
+        "magenta": (255, 0, 255),
+        "cyan": (0, 255, 255),
+        "white": (255, 255, 255),
+    }
+
+
+@pytest.mark.parametrize("split", CHECKSUMS)
+def test_content_of_the_splits_is_pinned(data_dir, split):
+    """The version fixes every byte of the decoded content."""
+    source = load.data_source(NAME, split, data_dir)
+    assert len(source) == 256
+    assert scene_checks.digest(source) == CHECKSUMS[split]
+
+
+@pytest.mark.parametrize(
+    ("split", "counts"), [("train", FEW), ("test", FEW), ("test_7", SEVEN)]
+)
+def test_ground_truth_is_consistent(data_dir, split, counts):
+    """Image, map, boxes and centres agree, boxes are apart, attributes give sprites."""
+    for example in load.data_source(NAME, split, data_dir):
+        scene_checks.check_ground_truth(example, counts.counts)
+        boxes = example["box"][: example["n"]]
+        scene_checks.check_boxes_are_apart(boxes)
+        for slot, (top, left, bottom, right) in enumerate(boxes):
+            mask = sprites.render(
+                example["shape"][slot],
+                float(example["scale"][slot]),
+                float(example["angle"][slot]),
+            )
+            seen = example["segmentation"][top:bottom, left:right] == slot + 1
+            np.testing.assert_array_equal(seen, mask)
+            colour = example["image"][top:bottom, left:right][mask][0]
+            np.testing.assert_array_equal(colour, sprites.rgb(example["colour"][slot]))
+
+
+def test_tiny_is_the_beginning_of_full(data_dir):
+    """Scenes do not depend on the size of their split."""
+    source = load.data_source(NAME, "test_7", data_dir)
+    full = builder.Builder(config="full", data_dir=data_dir).splits["test_7"]
+    assert full.num_examples == 10_000
+    examples = [builder.scene(full, index) for index in range(256)]
+    assert scene_checks.digest(source) == scene_checks.digest(decoded(examples))
+
+
+def test_scenes_do_not_depend_on_order_or_processes():
+    """Two processes working backwards make the same scenes as one."""
+    indices = range(40)
+    expected = [builder.scene(SEVEN, index) for index in indices]
+    spawn = multiprocessing.get_context("spawn")
+    with futures.ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        backwards = list(pool.map(builder.scene, [SEVEN] * 40, reversed(indices)))
+    found = reversed(backwards)
+    assert scene_checks.digest(decoded(found)) == scene_checks.digest(decoded(expected))
+
+
+def test_the_number_of_objects_is_uniform():
+    """Zero to three objects are equally frequent."""
+    counts = np.bincount([builder.scene(FEW, i)["n"] for i in range(4000)])
+    assert len(counts) == 4
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("feature", "num_values"),
+    [("shape", 3), ("scale", 6), ("angle", 40), ("colour", 7)],
+)
+def test_attributes_are_uniform_in_crowded_scenes(feature, num_values):
+    """Starting a scene again does not favour small sprites, nor any other."""
+    values = np.concatenate([builder.scene(SEVEN, i)[feature][:7] for i in range(600)])
+    _, counts = np.unique(values, return_counts=True)
+    assert len(counts) == num_values
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_builder_describes_itself(data_dir):
+    """TFDS finds the splits, the description and the citation of the data set."""
+    info = load.builder(NAME, data_dir).info
+    assert {name: split.num_examples for name, split in info.splits.items()} == {
+        "train": 256,
+        "test": 256,
+        "test_7": 256,
+    }
+    assert "19x19" in info.description
+    assert "1909.11813" in info.citation
+    full = builder.Builder(config="full", data_dir=data_dir).splits
+    sizes = {name: split.num_examples for name, split in full.items()}
+    assert sizes == {"train": 190_000, "test": 10_000, "test_7": 10_000}
+
+
+def decoded(examples):
+    """Examples as they are read back: the count is an array, too."""
+    return [{**example, "n": np.int32(example["n"])} for example in examples]

@@ -1,0 +1,168 @@
+"""Scenes: where sprites are placed and what is recorded about them."""
+
+import collections
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from datasets import scenes
+
+SIZES = [(3, 5), (4, 2), (1, 6), (5, 5)]
+
+
+def overlap(corner, size, other_corner, other_size):
+    """Whether two boxes share a pixel, by listing their pixels."""
+    pixels = [
+        {(top + i, left + j) for i in range(height) for j in range(width)}
+        for (top, left), (height, width) in (
+            (corner, size),
+            (other_corner, other_size),
+        )
+    ]
+    return bool(pixels[0] & pixels[1])
+
+
+def sequential_law(sizes, canvas):
+    """P(corners of the boxes in order), by enumeration of every placement."""
+    law = collections.Counter({(): 1.0})
+    for i, (height, width) in enumerate(sizes):
+        positions = itertools.product(
+            range(canvas - height + 1), range(canvas - width + 1)
+        )
+        positions = list(positions)
+        longer = collections.Counter()
+        for placed, probability in law.items():
+            free = [
+                position
+                for position in positions
+                if not any(
+                    overlap(position, sizes[i], corner, size)
+                    for corner, size in zip(placed, sizes[:i], strict=True)
+                )
+            ]
+            for position in free:
+                longer[(*placed, position)] = probability / len(free)
+        law = longer
+    total = sum(law.values())
+    return {placed: probability / total for placed, probability in law.items()}
+
+
+@pytest.mark.parametrize("index", range(20))
+def test_boxes_lie_inside_the_canvas_and_never_overlap(index):
+    """`place` keeps its promise for boxes of every shape."""
+    corners = scenes.place(scenes.Draws(7, index), SIZES, canvas=12).corners
+    for corner, size in zip(corners, SIZES, strict=True):
+        assert (corner >= 0).all()
+        assert (corner + size <= 12).all()
+    for i, j in itertools.combinations(range(len(SIZES)), 2):
+        assert not overlap(corners[i], SIZES[i], corners[j], SIZES[j])
+
+
+def test_free_positions_are_those_found_by_listing_pixels():
+    """`free_positions` equals a search over every position and placed box."""
+    corners, size = [(0, 3), (6, 1), (4, 6), (7, 7)], (2, 3)
+    free = scenes.free_positions(corners, SIZES, size, canvas=12)
+    expected = [
+        [
+            not any(
+                overlap((row, column), size, corner, other)
+                for corner, other in zip(corners, SIZES, strict=True)
+            )
+            for column in range(10)
+        ]
+        for row in range(11)
+    ]
+    np.testing.assert_array_equal(free, expected)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "canvas"), [([(2, 3), (1, 2)], 4), ([(2, 2), (2, 2), (2, 2)], 4)]
+)
+def test_placements_follow_the_documented_law(sizes, canvas):
+    """Frequencies match enumeration, also where some tries have to start again."""
+    law = sequential_law(sizes, canvas)
+    placements = [
+        scenes.place(scenes.Draws(3, index), sizes, canvas) for index in range(6000)
+    ]
+    found = collections.Counter(
+        tuple(map(tuple, placement.corners.tolist())) for placement in placements
+    )
+    assert found.keys() <= law.keys()
+    observed = [found[placed] for placed in law]
+    expected = [6000 * probability for probability in law.values()]
+    assert stats.chisquare(observed, expected).pvalue > 1e-3
+
+
+def test_a_scene_that_cannot_be_completed_starts_again_with_all_boxes():
+    """Crowded canvases need several tries, and none of the boxes is dropped."""
+    placements = [
+        scenes.place(scenes.Draws(5, index), [(19, 19)] * 7) for index in range(20)
+    ]
+    assert all(placement.corners.shape == (7, 2) for placement in placements)
+    assert sum(placement.tries > 1 for placement in placements) > 10
+
+
+def test_boxes_that_cannot_fit_are_refused():
+    """The error names the boxes and the canvas."""
+    with pytest.raises(ValueError, match=r"2 boxes .*3x3 canvas"):
+        scenes.place(scenes.Draws(0), [(2, 2), (2, 2)], canvas=3)
+
+
+def test_draws_are_pinned():
+    """The stream of a key is the same on every machine and with every NumPy."""
+    draws = scenes.Draws(1, 2, 3)
+    assert [draws.below(1000) for _ in range(6)] == [719, 12, 99, 887, 464, 605]
+    assert scenes.permutation(8, 1, 2).tolist() == [7, 1, 3, 0, 4, 2, 6, 5]
+
+
+def test_draws_are_uniform():
+    """Every integer below the bound is equally frequent, over keys and within one."""
+    draws = scenes.Draws(11)
+    within = np.bincount([draws.below(7) for _ in range(7000)], minlength=7)
+    over = np.bincount([scenes.Draws(11, i).below(7) for i in range(7000)], minlength=7)
+    assert len(within) == len(over) == 7
+    assert stats.chisquare(within).pvalue > 1e-3
+    assert stats.chisquare(over).pvalue > 1e-3
+
+
+def test_permutation_holds_every_index_once():
+    """`permutation` is one, and another key gives another."""
+    order = scenes.permutation(500, 4)
+    np.testing.assert_array_equal(np.sort(order), np.arange(500))
+    assert (order != scenes.permutation(500, 5)).any()
+
+
+def test_ground_truth_matches_the_image():
+    """Boxes are tight, centres are theirs, and the map tells which pixel is whose."""
+    corner_shape = np.array([[1, 0, 0, 0], [1, 1, 0, 0]], bool)
+    bar = np.array([[0, 1, 1, 1]], bool)
+    picture = scenes.draw(
+        scenes.Layout(
+            masks=[corner_shape, bar],
+            corners=np.array([[5, 7], [60, 2]]),
+            colours=np.array([[255, 0, 0], [0, 255, 255]], np.uint8),
+        )
+    )
+    segmentation = np.zeros((64, 64), np.uint8)
+    segmentation[[5, 6, 6], [7, 7, 8]] = 1
+    segmentation[60, 3:6] = 2
+    np.testing.assert_array_equal(picture.segmentation, segmentation)
+    np.testing.assert_array_equal(
+        picture.image,
+        np.array([[0, 0, 0], [255, 0, 0], [0, 255, 255]], np.uint8)[segmentation],
+    )
+    assert picture.box[:3].tolist() == [[5, 7, 7, 9], [60, 3, 61, 6], [-1] * 4]
+    assert picture.centre[:3].tolist() == [[5.5, 7.5], [60, 4], [-1, -1]]
+
+
+def test_an_empty_scene_is_black():
+    """Zero objects give a black image and empty slots only."""
+    layout = scenes.Layout([], np.zeros((0, 2), int), np.zeros((0, 3), np.uint8))
+    picture = scenes.draw(layout)
+    assert picture.image.shape == (64, 64, 3)
+    assert not picture.image.any()
+    assert not picture.segmentation.any()
+    assert (picture.box == scenes.EMPTY).all()
+    assert (picture.centre == scenes.EMPTY).all()
