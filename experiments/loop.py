@@ -1,0 +1,277 @@
+"""The training loop: one entry point for the command line, notebooks and tests."""
+
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import build, checkpoints, cli, input_pipeline
+from experiments.devices import Devices
+from experiments.interruptions import Interruptions
+from experiments.progress import Progress
+from lavae_jax import metrics as evaluation
+from lavae_jax import plotting
+
+_NUM_PICTURED = 8
+
+
+class HeldOutMetrics(NamedTuple):
+    """What is measured on scenes that are not trained on."""
+
+    count_accuracy: float
+    """The share of scenes in which the number of objects is right."""
+
+
+class Result(NamedTuple):
+    """Where a run ended."""
+
+    step: int
+    held_out: HeldOutMetrics | None
+    """None if the run had already ended before."""
+
+
+class _Run(NamedTuple):
+    """What stays the same throughout a run."""
+
+    config: ConfigDict
+    train_step: Callable[..., Any]
+    predict: Callable[..., Any]
+    count: Callable[..., jax.Array]
+    devices: Devices
+    data: input_pipeline.Data
+    batches: Iterator[np.ndarray]
+    store: checkpoints.Checkpoints
+    report: Progress
+
+
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    devices: Sequence[jax.Device] | None = None,
+) -> Result:
+    """Trains a model, or goes on where a run in this workdir was.
+
+    The workdir gets `config.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/` and
+    `pictures/`. On an interruption (SIGINT, SIGTERM) the state is stored before this
+    ends, and the same call goes on from there; the steps of an interrupted run are
+    bitwise those of an unbroken one.
+
+    Args:
+      config: What `get_config` of a file in `experiments/configs` gives.
+      workdir: The run's folder; made when it does not exist.
+      devices: What to run on, by default every device of this process.
+
+    Returns:
+      The last step, and what was measured there.
+
+    Raises:
+      cli.UserError: If the config, the data or the workdir can't be used, before any
+        long work; or if the run diverges.
+      KeyboardInterrupt: After an interruption.
+    """
+    local = Devices(devices)
+    _check(config, len(local.devices))
+    with cli.user_errors(ValueError):
+        experiment = build.build(config, local.axis_name)
+    return run(experiment, config, workdir, local)
+
+
+def run(
+    experiment: build.Experiment,
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    devices: Devices,
+) -> Result:
+    """Trains what has been built; see `train_and_evaluate`.
+
+    Args:
+      experiment: Its `init(key, images)` gives a state, `train_step(state, images)` a
+        state and a NamedTuple of scalars, `predict(state, images)` what
+        `plotting.reconstructions` shows: `scene`, `means` and `sprites`.
+      config: The run's config, of which everything but the model's part is used here.
+      workdir: The run's folder.
+      devices: Where `train_step` runs; it averages over their `axis_name`.
+
+    Returns:
+      The last step, and what was measured there.
+    """
+    checkpoints.claim(workdir, config)
+    store = checkpoints.Checkpoints(workdir)
+    done = store.latest_step() or 0
+    if done >= config.num_steps:
+        print(
+            f"{workdir} has made its {done} steps; --config.num_steps=N goes on to N."
+        )
+        return Result(done, None)
+    data = input_pipeline.load_data(config)
+    batches = input_pipeline.batches(
+        data.train,
+        config.batch_size,
+        config.seed,
+        jax.process_index(),
+        jax.process_count(),
+    )
+    state = experiment.init(jax.random.key(config.seed), data.held_out.images[:1])
+    restored = store.restore(state)
+    if restored:
+        state = restored.state
+        batches.set_state(restored.data_state)
+    report = Progress(workdir, config.num_steps, config.batch_size, done)
+    report.message(_greeting(state, devices, data, workdir, done))
+    parts = _Run(
+        config=config,
+        train_step=devices.compile(experiment.train_step),
+        predict=jax.jit(experiment.predict),
+        count=jax.jit(lambda *inputs: experiment.predict(*inputs).scene.n),
+        devices=devices,
+        data=data,
+        batches=batches,
+        store=store,
+        report=report,
+    )
+    try:
+        return _train(parts, devices.place(state), done)
+    finally:
+        report.close()
+        store.close()
+        batches.close()
+
+
+def _train(run, state, done):
+    """Makes the steps after `done`, with everything that is due along the way."""
+    config, report = run.config, run.report
+    window, held_out, started = _Window(run), None, time.monotonic()
+    with Interruptions() as interruptions:
+        for step in range(done + 1, config.num_steps + 1):
+            state, metrics = run.train_step(state, run.devices.share(next(run.batches)))
+            window.add(step, metrics)
+            if step == done + 1:
+                window.fetch()
+                report.message(f"first step: {time.monotonic() - started:.1f} s")
+                report.start_clock(step)
+            end = step == config.num_steps
+            if end or step % config.log_every == 0:
+                report.train(step, window.mean())
+            if interruptions.received:
+                _save(run, window, step, state)
+                raise KeyboardInterrupt(
+                    f"{interruptions.received}: stopped after step {step}, which is"
+                    f" stored. The same command goes on from there."
+                )
+            if end or step % config.checkpoint_every == 0:
+                _save(run, window, step, state)
+            if end or step % config.eval_every == 0:
+                held_out = _evaluate(run, step, state)
+            if end or step % config.picture_every == 0:
+                _draw(run, step, state)
+    return Result(config.num_steps, held_out)
+
+
+class _Window:
+    """The metrics since the last report; they stay on the device until needed."""
+
+    def __init__(self, run):
+        self._run = run
+        self._waiting, self._fetched = [], []
+
+    def add(self, step, metrics):
+        self._waiting.append((step, metrics))
+
+    def fetch(self):
+        """Waits for the steps made so far; ends the run if one has diverged."""
+        for step, metrics in jax.device_get(self._waiting):
+            metrics = self._run.devices.one(metrics)
+            for name, value in metrics._asdict().items():
+                if not np.isfinite(value):
+                    raise _diverged(self._run, f"step {step}: {name} is {value}")
+            self._fetched.append(metrics)
+        self._waiting = []
+
+    def mean(self):
+        """The mean of every metric since the last call."""
+        self.fetch()
+        means = jax.tree.map(lambda *x: float(np.mean(x)), *self._fetched)
+        self._fetched = []
+        return means
+
+
+def _save(run, window, step, state):
+    """Stores a state after making sure that it is a good one."""
+    window.fetch()
+    state = run.devices.one(state)
+    if not _is_finite(state):
+        raise _diverged(run, f"step {step}: a parameter is not finite")
+    run.store.save(step, state, run.batches.get_state())
+    run.report.start_clock(step)
+
+
+def _evaluate(run, step, state):
+    """Measures on the held-out scenes."""
+    held_out, size = run.data.held_out, run.config.batch_size
+    state, counts = run.devices.one(state), []
+    for start in range(0, len(held_out.n), size):
+        # The last batch is filled up, so that all have one shape and compilation.
+        indices = np.arange(start, start + size) % len(held_out.n)
+        counts.append(run.count(state, held_out.images[indices]))
+    inferred = np.concatenate(counts)[: len(held_out.n)]
+    result = HeldOutMetrics(evaluation.count_accuracy(held_out.n, inferred))
+    run.report.held_out(step, result)
+    run.report.start_clock(step)
+    return result
+
+
+def _draw(run, step, state):
+    """Keeps a picture of what the model sees, of scenes that show something first."""
+    held_out = run.data.held_out
+    shown = np.argsort(held_out.n == 0, kind="stable")[:_NUM_PICTURED]
+    images = held_out.images[shown]
+    scene, means, sprites = run.predict(run.devices.one(state), images)
+    run.report.picture(step, plotting.reconstructions(images, means, scene, sprites))
+    run.report.start_clock(step)
+
+
+@jax.jit
+def _is_finite(state):
+    numbers = [
+        x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)
+    ]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers]))
+
+
+def _diverged(run, what):
+    last = run.store.latest_step()
+    kept = (
+        "no checkpoint yet" if last is None else f"the last good one is of step {last}"
+    )
+    return cli.UserError(
+        f"{what}: the run has diverged. Checkpoints are kept, {kept}. Start again in"
+        f" another --workdir with smaller learning rates (--config.optimizer...)."
+    )
+
+
+def _check(config, num_devices):
+    """Refuses counts that mean nothing, before anything is computed."""
+    names = ("num_steps", "batch_size", "log_every", "eval_every", "picture_every")
+    for name in (*names, "checkpoint_every"):
+        if config[name] < 1:
+            raise cli.UserError(f"{name} must be at least 1: got {config[name]}.")
+    total = num_devices * jax.process_count()
+    if config.batch_size % total:
+        raise cli.UserError(
+            f"batch_size must be a multiple of the {total} devices: got"
+            f" {config.batch_size}."
+        )
+
+
+def _greeting(state, devices, data, workdir, done):
+    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    goes_on = f", going on from step {done}" if done else ""
+    return (
+        f"{workdir}{goes_on}: {parameters} parameters, {len(data.train)} scenes to"
+        f" train on, {len(data.held_out.n)} held out, {devices}"
+    )
