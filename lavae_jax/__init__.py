@@ -1,0 +1,28 @@
+"""LAVAE: scenes as sets of objects, each with a location and an appearance.
+
+Dittadi & Winther, "LAVAE: Disentangling Location and Appearance".
+"""
+
+from lavae_jax.inference import (
+    generate,
+    infer,
+    log_likelihood_bound,
+    log_weights,
+    render,
+    sprites,
+)
+from lavae_jax.model import LAVAE
+from lavae_jax.types import Scene
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LAVAE",
+    "Scene",
+    "generate",
+    "infer",
+    "log_likelihood_bound",
+    "log_weights",
+    "render",
+    "sprites",
+]

@@ -1,0 +1,125 @@
+"""Eq. 4: the canvas is the sum of the sprites, each convolved with its location.
+
+Four forms of the same sum. `composite_conv` is the equation as it stands and the
+reference for the others; `composite_fft` computes it by the convolution theorem, which
+is far faster than `lax.conv` on a CPU; `place` needs hard locations and no convolution.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lavae_jax.types import Array
+
+Method = Literal["auto", "conv", "fft"]
+
+
+def composite_conv(sprites: Array, maps: Array) -> Array:
+    """Eq. 4 by `lax.conv`, one group per image.
+
+    Args:
+        sprites: [B, M, S, S, C], S odd.
+        maps: [B, M, H, W], one-hot or relaxed locations.
+
+    Returns:
+        λ, [B, H, W, C]: Σ_i sprite_i ∗ map_i with the sprite's centre on the site,
+        cut at the border.
+    """
+    num_images, max_objects, side, _, channels = sprites.shape
+    height, width = maps.shape[2:]
+    # lax.conv correlates; a convolution needs the kernel flipped in both directions.
+    kernels = sprites[:, :, ::-1, ::-1].transpose(2, 3, 1, 0, 4)
+    kernels = kernels.reshape(side, side, max_objects, num_images * channels)
+    inputs = maps.transpose(2, 3, 0, 1).reshape(
+        1, height, width, num_images * max_objects
+    )
+    canvas = lax.conv_general_dilated(
+        inputs,
+        kernels,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=num_images,
+    )
+    return canvas.reshape(height, width, num_images, channels).transpose(2, 0, 1, 3)
+
+
+def composite_fft(sprites: Array, maps: Array) -> Array:
+    """Eq. 4 by the convolution theorem; arguments and result as `composite_conv`."""
+    side = sprites.shape[2]
+    height, width = maps.shape[2:]
+    shape = (height + side - 1, width + side - 1)
+    spectrum = jnp.einsum(
+        "bmyx,bmyxc->byxc",
+        jnp.fft.rfft2(maps, s=shape, axes=(2, 3)),
+        jnp.fft.rfft2(sprites, s=shape, axes=(2, 3)),
+    )
+    canvas = jnp.fft.irfft2(spectrum, s=shape, axes=(1, 2))
+    r = side // 2
+    return canvas[:, r : r + height, r : r + width]
+
+
+def composite(sprites: Array, maps: Array, method: Method = "auto") -> Array:
+    """Eq. 4, by the form that suits the platform; see `composite_conv`."""
+    if method == "auto":
+        method = "fft" if jax.default_backend() == "cpu" else "conv"
+    return (
+        composite_fft(sprites, maps)
+        if method == "fft"
+        else (composite_conv(sprites, maps))
+    )
+
+
+def place(sprites: Array, sites: Array, height: int, width: int) -> Array:
+    """Eq. 4 for hard locations: adds each sprite to the canvas at its site.
+
+    Args:
+        sprites: [B, M, S, S, C], zeros in inactive slots.
+        sites: [B, M] int32.
+        height: H of the canvas.
+        width: W of the canvas.
+
+    Returns:
+        λ, [B, H, W, C].
+    """
+    r = sprites.shape[2] // 2
+    corners = jnp.stack([sites // width, sites % width], axis=-1)
+    dimensions = lax.ScatterDimensionNumbers(
+        update_window_dims=(1, 2, 3),
+        inserted_window_dims=(),
+        scatter_dims_to_operand_dims=(0, 1),
+    )
+
+    def one_image(corners, sprites):
+        canvas = jnp.zeros(
+            (height + 2 * r, width + 2 * r, sprites.shape[-1]), sprites.dtype
+        )
+        return lax.scatter_add(canvas, corners, sprites, dimensions)
+
+    canvas = jax.vmap(one_image)(corners, sprites)
+    return canvas[:, r : r + height, r : r + width]
+
+
+def windows(images: Array, image: Array, sites: Array, side: int) -> Array:
+    """Cuts the square window around each site, zeros beyond the border.
+
+    Args:
+        images: [B, H, W, C].
+        image: [A] int32, which image each window is cut from.
+        sites: [A] int32, the window's centre.
+        side: the window's side, odd.
+
+    Returns:
+        [A, side, side, C].
+    """
+    r = side // 2
+    width, channels = images.shape[2:]
+    padded = jnp.pad(images, ((0, 0), (r, r), (r, r), (0, 0)))
+
+    def cut(b, site):
+        start = (b, site // width, site % width, 0)
+        return lax.dynamic_slice(padded, start, (1, side, side, channels))[0]
+
+    return jax.vmap(cut)(image, sites)

@@ -1,0 +1,57 @@
+"""Images as the model takes them, and the checks on images that users pass in."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lavae_jax.types import Array
+
+
+def to_float(images: Array) -> Array:
+    """uint8 (0/255 or 0/1) or float {0, 1} images to float32 {0, 1}, same shape."""
+    images = jnp.asarray(images)
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images.astype(jnp.float32)
+    return (images > 0).astype(jnp.float32)
+
+
+def check(images: Array | np.ndarray, image_shape: tuple[int, int, int]) -> Array:
+    """Checks a batch of images and gives it as float32.
+
+    Args:
+        images: [B, H, W, C], uint8 with values 0/255 or 0/1, bool, or float {0, 1}.
+        image_shape: the model's (H, W, C).
+
+    Returns:
+        [B, H, W, C] float32 in {0, 1}.
+
+    Raises:
+        TypeError: for another dtype.
+        ValueError: for another shape, or values that are not binary.
+    """
+    wanted = f"[B, {', '.join(map(str, image_shape))}]"
+    shape = tuple(np.shape(images))
+    if len(shape) != 4 or shape[1:] != tuple(image_shape):
+        raise ValueError(f"images must have the shape {wanted}, got {list(shape)}.")
+    if shape[0] == 0:
+        raise ValueError(f"images must hold at least one image {wanted}, got none.")
+    if isinstance(images, jax.core.Tracer):
+        return to_float(images)
+    images = np.asarray(images)
+    if images.dtype == bool or np.issubdtype(images.dtype, np.integer):
+        ones = (images == 1).any()
+        valid = (images == 0) | (images == (1 if ones else 255))
+    elif np.issubdtype(images.dtype, np.floating):
+        valid = (images == 0) | (images == 1)
+    else:
+        raise TypeError(
+            f"images must be uint8, bool or float, got {images.dtype}. Convert them"
+            " with np.asarray(images, np.uint8)."
+        )
+    if not valid.all():
+        value = images[~valid].flat[0]
+        raise ValueError(
+            f"images must be binary, 0 and 1 or 0 and 255, got a pixel of {value}."
+            " Binarise them first, for example with images > threshold."
+        )
+    return to_float(images)

@@ -1,0 +1,174 @@
+"""The Python API: infer, render, sample and evaluate with a trained model."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lavae_jax import images as image_checks
+from lavae_jax import objectives
+from lavae_jax.latents import appearance as appearances
+from lavae_jax.latents.locations import draw_locations
+from lavae_jax.likelihood import pixel_mean
+from lavae_jax.model import LAVAE
+from lavae_jax.types import Array, Locations, Scene, Variables
+
+
+def infer(
+    model: LAVAE,
+    variables: Variables,
+    images: Array | np.ndarray,
+    key: Array | None = None,
+) -> Scene:
+    """Infers the objects of images: how many, where, and what they look like.
+
+    Args:
+        model: LAVAE.
+        variables: its variables.
+        images: [B, H, W, C] in {0, 1}, or uint8.
+        key: draws from q(z | x); None gives the most likely sites and the means.
+
+    Returns:
+        A Scene.
+
+    Raises:
+        TypeError, ValueError: if the images are not what the model was built for.
+    """
+    x = image_checks.check(images, model.image_shape)
+    keys = None if key is None else jax.random.split(key, x.shape[0])
+    return _infer(model, variables, x, keys)
+
+
+@partial(jax.jit, static_argnums=0)
+def _infer(model, variables, x, keys):
+    bound = model.bind(variables)
+    h_loc = bound.location_logits(x)
+    n = bound.count(h_loc)
+    key_loc, key_app = (None, None) if keys is None else objectives.split_keys(keys)
+    locations = draw_locations(
+        h_loc,
+        n,
+        model.max_objects,
+        keys=key_loc,
+        exclusion_radius=model.exclusion_radius,
+    )
+    appearance = bound.appearance(bound.appearance_features(x), locations)
+    z_app = appearance.mu
+    if keys is not None:
+        z_app = appearances.draw(appearance, key_app)
+        z_app = jnp.where(locations.active[..., None], z_app, 0)
+    return _to_scene(n, locations, z_app, model.image_shape[1])
+
+
+def _to_scene(n, locations, z_app, width):
+    yx = jnp.stack([locations.site // width, locations.site % width], axis=-1)
+    return Scene(n, yx, z_app, locations.active)
+
+
+def _to_locations(scene: Scene, width: int) -> Locations:
+    site = scene.yx[..., 0] * width + scene.yx[..., 1]
+    zeros = jnp.zeros(site.shape)
+    return Locations(site, scene.active, zeros, zeros, None)
+
+
+@partial(jax.jit, static_argnums=0)
+def sprites(model: LAVAE, variables: Variables, scene: Scene) -> Array:
+    """One sprite per object: [B, M, S, S, C] in [0, 1], zeros in inactive slots."""
+    return model.bind(variables).sprites(scene.z_app, scene.active)
+
+
+@partial(jax.jit, static_argnums=0)
+def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
+    """Paints a scene: pixel means, [B, H, W, C]."""
+    bound = model.bind(variables)
+    painted = bound.sprites(scene.z_app, scene.active)
+    canvas = bound.canvas(painted, _to_locations(scene, model.image_shape[1]))
+    return pixel_mean(canvas, model.epsilon)
+
+
+def log_weights(
+    model: LAVAE,
+    variables: Variables,
+    images: Array | np.ndarray,
+    key: Array,
+    num_samples: int,
+) -> Array:
+    """Log importance weights of draws from q(z | x), nats.
+
+    Args:
+        model: LAVAE.
+        variables: its variables.
+        images: [B, H, W, C] in {0, 1}, or uint8.
+        key: one key, or [B] keys, one per image, for results that do not depend on
+            how images are batched.
+        num_samples: K.
+
+    Returns:
+        [K, B].
+
+    Raises:
+        TypeError, ValueError: if the images are not what the model was built for.
+    """
+    x = image_checks.check(images, model.image_shape)
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+    keys = jax.random.split(key, x.shape[0]) if key.ndim == 0 else key
+    return _log_weights(model, variables, x, keys, num_samples)
+
+
+_log_weights = partial(jax.jit, static_argnums=(0, 4))(objectives.log_weights)
+
+
+def log_likelihood_bound(
+    model: LAVAE,
+    variables: Variables,
+    images: Array | np.ndarray,
+    key: Array,
+    num_samples: int = 100,
+) -> Array:
+    """Importance-weighted lower bound on log p(x), nats, [B].
+
+    log (1/K Σ_k w_k), as in Table 1 with K = 100; K = 1 gives the ELBO. Arguments and
+    errors as `log_weights`.
+    """
+    log_w = log_weights(model, variables, images, key, num_samples)
+    return jax.nn.logsumexp(log_w, axis=0) - jnp.log(float(num_samples))
+
+
+def generate(
+    model: LAVAE,
+    variables: Variables,
+    key: Array,
+    num_images: int,
+    prior_n: Array | np.ndarray | None = None,
+) -> Array:
+    """Samples scenes from the prior and paints them.
+
+    Args:
+        model: LAVAE.
+        variables: its variables.
+        key: one key.
+        num_images: how many.
+        prior_n: [M + 1] probabilities of n in place of the learned ones.
+
+    Returns:
+        Pixel means, [num_images, H, W, C].
+
+    Raises:
+        ValueError: if `prior_n` is not a distribution over 0..M.
+    """
+    if prior_n is not None:
+        prior_n = np.asarray(prior_n, np.float32)
+        if prior_n.shape != (model.max_objects + 1,) or not (prior_n >= 0).all():
+            raise ValueError(
+                f"prior_n must hold {model.max_objects + 1} probabilities, for n = 0 to"
+                f" {model.max_objects}, got shape {list(prior_n.shape)}."
+            )
+        if not abs(prior_n.sum() - 1) < 1e-4:
+            raise ValueError(f"prior_n must sum to 1, got {prior_n.sum():.4g}.")
+    keys = jax.random.split(key, num_images)
+    n, locations, z_app = objectives.sample_prior(model, variables, keys, prior_n)
+    return render(
+        model, variables, _to_scene(n, locations, z_app, model.image_shape[1])
+    )

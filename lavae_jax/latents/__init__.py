@@ -1,0 +1,2 @@
+"""The latent variables: how many (`counts`), where (`locations`), what
+(`appearance`)."""

@@ -1,0 +1,40 @@
+"""The appearance of each object: Eq. 9 and 10."""
+
+import distrax
+import jax
+import jax.numpy as jnp
+
+from lavae_jax.types import Appearance, Array
+
+
+def posterior(appearance: Appearance) -> distrax.MultivariateNormalDiag:
+    """q(z_app | z_loc, x), Eq. 10: batch shape [B, M], event shape [L]."""
+    return distrax.MultivariateNormalDiag(
+        appearance.mu, jnp.exp(0.5 * appearance.logvar)
+    )
+
+
+def prior(app_dim: int) -> distrax.MultivariateNormalDiag:
+    """p(z_app) = N(0, I_L): event shape [L]."""
+    return distrax.MultivariateNormalDiag(jnp.zeros(app_dim), jnp.ones(app_dim))
+
+
+def draw(appearance: Appearance, keys: Array) -> Array:
+    """Draws z_app by reparameterisation.
+
+    Args:
+        appearance: parameters, each [B, M, L].
+        keys: [B] one key per image, so that draws do not depend on the batch.
+
+    Returns:
+        z_app, [B, M, L].
+    """
+    shape = appearance.mu.shape[1:]
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    return appearance.mu + jnp.exp(0.5 * appearance.logvar) * noise
+
+
+def kl(appearance: Appearance) -> Array:
+    """KL(q(z_app^i | z_loc^i, x) ‖ N(0, I)) in nats, [B, M]; 0 where inactive."""
+    mu, logvar = appearance
+    return 0.5 * (mu**2 + jnp.exp(logvar) - logvar - 1).sum(axis=-1)

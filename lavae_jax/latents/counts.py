@@ -1,0 +1,48 @@
+"""The number of objects n: Eq. 2, Eq. 7 and f_count of Appendix B."""
+
+import distrax
+import jax.numpy as jnp
+from jax import lax
+
+from lavae_jax.types import Array
+
+
+def local_maxima(h: Array, side: int = 3) -> Array:
+    """Marks the points that are the largest of their neighbourhood.
+
+    Args:
+        h: [B, H, W].
+        side: side of the square neighbourhood, odd.
+
+    Returns:
+        [B, H, W] bool.
+    """
+    largest = lax.reduce_window(
+        h, -jnp.inf, lax.max, (1, side, side), (1, 1, 1), "SAME"
+    )
+    return h == largest
+
+
+def f_count(h_loc: Array, threshold: float, max_objects: int) -> Array:
+    """f_count: the number of local maxima of h_loc above the threshold, at most M.
+
+    Args:
+        h_loc: location logits after γ, [B, H, W].
+        threshold: 4γ in the paper.
+        max_objects: M.
+
+    Returns:
+        n̂, [B] int32.
+    """
+    peaks = local_maxima(h_loc) & (h_loc > threshold)
+    return jnp.minimum(peaks.sum(axis=(1, 2)), max_objects).astype(jnp.int32)
+
+
+def active_slots(n: Array, max_objects: int) -> Array:
+    """Slot i of an image is active when i < n: [B] int32 to [B, M] bool."""
+    return jnp.arange(max_objects)[None, :] < n[:, None]
+
+
+def log_p_n(n: Array, prior_n_logits: Array) -> Array:
+    """Eq. 2: log p(n), nats, for n [B] int32 and a = softmax(`prior_n_logits` [M+1])."""
+    return distrax.Categorical(logits=prior_n_logits).log_prob(n)

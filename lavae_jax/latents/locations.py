@@ -1,0 +1,158 @@
+"""Where the objects are: Eq. 3, 8 and 11.
+
+Sites are drawn one after the other without replacement. The paper removes each drawn
+pixel from the following draws; q may be any distribution, and removing a disc around it
+(`exclusion_radius`) keeps two draws from landing on one object.
+"""
+
+from functools import partial
+
+import distrax
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lavae_jax.types import Array, Locations
+
+MASKED = -1e9  # a logit that no draw survives, yet with finite gradients
+
+
+def log_p_locations(n: Array, num_sites: int, max_objects: int) -> Array:
+    """Eq. 3: log p(z_loc | n) = −Σ_{i=1..n} log(D − i + 1).
+
+    Args:
+        n: [B] int32.
+        num_sites: D.
+        max_objects: M.
+
+    Returns:
+        [B], nats; the same for every choice of distinct sites.
+    """
+    steps = jnp.log(num_sites - jnp.arange(max_objects, dtype=jnp.float32))
+    total = jnp.concatenate([jnp.zeros(1), jnp.cumsum(steps)])
+    return -total[n]
+
+
+def draw_uniform(n: Array, keys: Array, num_sites: int, max_objects: int) -> Array:
+    """Draws z_loc from the prior: distinct uniform sites.
+
+    Args:
+        n: [B] int32.
+        keys: [B], one per image.
+        num_sites: D.
+        max_objects: M.
+
+    Returns:
+        [B, M] int32, 0 beyond n.
+    """
+
+    def one_image(key):
+        return jax.random.choice(key, num_sites, (max_objects,), replace=False)
+
+    sites = jax.vmap(one_image)(keys).astype(jnp.int32)
+    return jnp.where(jnp.arange(max_objects)[None, :] < n[:, None], sites, 0)
+
+
+def _disc(site: Array, height: int, width: int, radius: int) -> Array:
+    """[B, D] bool: the sites within `radius` pixels of `site` [B]."""
+    rows = jnp.arange(height)[None, :] - (site // width)[:, None]
+    columns = jnp.arange(width)[None, :] - (site % width)[:, None]
+    distance2 = rows[:, :, None] ** 2 + columns[:, None, :] ** 2
+    return (distance2 <= radius**2).reshape(site.shape[0], height * width)
+
+
+def _gumbel(keys: Array, step: Array, num_sites: int) -> Array:
+    def one_image(key):
+        return distrax.Gumbel(0.0, 1.0).sample(
+            seed=jax.random.fold_in(key, step), sample_shape=(num_sites,)
+        )
+
+    return jax.vmap(one_image)(keys)
+
+
+def _draw_one(h_flat, shape, keys, tau, radius, taken, step):
+    """One step of Eq. 11: mask, renormalise, draw; returns the sites now taken."""
+    log_b = jax.nn.log_softmax(jnp.where(taken, MASKED, h_flat))
+    q = distrax.Categorical(logits=log_b)
+    perturbed = log_b
+    if keys is not None:
+        perturbed = log_b + _gumbel(keys, step, h_flat.shape[1])
+    site = jnp.argmax(perturbed, axis=-1).astype(jnp.int32)
+    relaxed = None if tau is None else jax.nn.softmax(perturbed / tau)
+    # MASKED · 0 is finite, so entropies of masked logits are too.
+    entropy = -(jnp.exp(log_b) * log_b).sum(axis=-1)
+    taken = taken | _disc(site, *shape, radius)
+    return taken, (site, q.log_prob(site), entropy, relaxed)
+
+
+def draw_locations(
+    h_loc: Array,
+    n: Array,
+    max_objects: int,
+    *,
+    keys: Array | None,
+    tau: Array | None = None,
+    straight_through: bool = False,
+    exclusion_radius: int = 0,
+) -> Locations:
+    """Draws z_loc from q(z_loc | n, x), Eq. 8 and 11, as a scan over the slots.
+
+    Args:
+        h_loc: location logits after γ, [B, H, W].
+        n: [B] int32.
+        max_objects: M.
+        keys: [B], one per image, for Gumbel noise. None takes the most likely site of
+            every step instead of a draw.
+        tau: temperature of the Gumbel-softmax relaxation; None for hard draws without
+            a gradient. The hard argmax masks the following steps either way.
+        straight_through: pass hard one-hot vectors on, with the relaxed ones' gradient.
+        exclusion_radius: pixels around a drawn site that later draws leave out; 0, the
+            paper's, leaves out the site alone.
+
+    Returns:
+        Locations; z_loc is None when tau is None.
+    """
+    num_images, height, width = h_loc.shape
+    num_sites = height * width
+    h_flat = h_loc.reshape(num_images, num_sites)
+    draw_one = partial(_draw_one, h_flat, (height, width), keys, tau, exclusion_radius)
+
+    def skip(taken, step):
+        del step
+        zeros = jnp.zeros(num_images)
+        relaxed = None if tau is None else jnp.zeros((num_images, num_sites))
+        return taken, (zeros.astype(jnp.int32), zeros, zeros, relaxed)
+
+    def body(taken, step):
+        # Steps beyond the largest n of the batch would be masked out as a whole.
+        return lax.cond(step < n.max(), draw_one, skip, taken, step)
+
+    taken = jnp.zeros((num_images, num_sites), bool)
+    _, drawn = lax.scan(body, taken, jnp.arange(max_objects))
+    drawn = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), drawn)  # [B, M, ...]
+    active = jnp.arange(max_objects)[None, :] < n[:, None]
+    site, log_q, entropy = (jnp.where(active, a, 0) for a in drawn[:3])
+    z_loc = drawn[3]
+    if z_loc is not None:
+        z_loc = jnp.where(active[..., None], z_loc, 0)
+        if straight_through:
+            hard = jax.nn.one_hot(site, num_sites) * active[..., None]
+            z_loc = z_loc + lax.stop_gradient(hard - z_loc)
+    return Locations(site, active, log_q, entropy, z_loc)
+
+
+def kl_locations(locations: Locations, num_sites: int) -> Array:
+    """Appendix A: Σ_i [log(D − i + 1) − H(b^i)] given the sites taken before, nats.
+
+    Analytic per step: the same expectation as the sampled log-ratio, less variance.
+
+    Args:
+        locations: a draw.
+        num_sites: D.
+
+    Returns:
+        [B].
+    """
+    n = locations.active.sum(axis=-1)
+    log_p = log_p_locations(n, num_sites, locations.active.shape[1])
+    return -log_p - locations.entropy.sum(axis=-1)

@@ -1,0 +1,143 @@
+"""LAVAE: the generative model of Eq. 1 and the inference model of Eq. 5."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+
+from lavae_jax import compositing, likelihood, slots
+from lavae_jax.latents import counts
+from lavae_jax.latents.locations import draw_locations
+from lavae_jax.types import Appearance, Array, Locations
+
+
+class LAVAE(nn.Module):
+    """The parts of LAVAE, each a method that reads like its equation.
+
+    Attributes:
+        location_net: x to location logits before γ.
+        appearance_net: x and locations to [μ, log σ²].
+        f_sprite: appearances to sprites.
+        image_shape: (H, W, C).
+        max_objects: M.
+        app_dim: L.
+        sprite_size: S, odd.
+        gamma: γ, the factor on the location logits, about log(D) / 2.
+        count_threshold: what f_count compares h_loc with, 4γ in the paper.
+        epsilon: ε, keeps pixel means inside [ε, 1 − ε].
+        exclusion_radius: pixels around a drawn site that later draws leave out; 0 in
+            the paper.
+        objects_per_image: sizes the buffer in which sprites are decoded.
+        composite_method: how relaxed locations are composited.
+        axis_name: mapped axis of devices, if any.
+    """
+
+    location_net: nn.Module
+    appearance_net: nn.Module
+    f_sprite: nn.Module
+    image_shape: tuple[int, int, int]
+    max_objects: int = 10
+    app_dim: int = 32
+    sprite_size: int = 21
+    gamma: float = 4.0
+    count_threshold: float = 16.0
+    epsilon: float = 1e-6
+    exclusion_radius: int = 0
+    objects_per_image: float = 1.5
+    composite_method: compositing.Method = "auto"
+    axis_name: str | None = None
+
+    def setup(self) -> None:
+        """Makes the one parameter outside the networks, the logits of a in Eq. 2."""
+        self.prior_n_logits = self.param(
+            "prior_n_logits", nn.initializers.zeros, (self.max_objects + 1,)
+        )
+
+    @property
+    def num_sites(self) -> int:
+        """D = H · W."""
+        return self.image_shape[0] * self.image_shape[1]
+
+    def _capacity(self, num_images: int) -> int:
+        return slots.capacity_for(num_images, self.max_objects, self.objects_per_image)
+
+    # Inference model, Eq. 5.
+
+    def location_logits(self, x: Array, train: bool = False) -> Array:
+        """h_loc after γ: [B, H, W, C] to [B, H, W]."""
+        return self.gamma * self.location_net(x, train)
+
+    def count(self, h_loc: Array) -> Array:
+        """Eq. 7: q(n | x) = δ(n − f_count(h_loc)); [B, H, W] to n̂ [B] int32."""
+        return counts.f_count(
+            lax.stop_gradient(h_loc), self.count_threshold, self.max_objects
+        )
+
+    def appearance_features(self, x: Array, train: bool = False) -> Array:
+        """What h_app is read from; the same for every draw of the locations."""
+        return self.appearance_net.features(x, train)
+
+    def appearance(self, features: Array, locations: Locations) -> Appearance:
+        """Eq. 9: reads the appearance parameters at the locations.
+
+        Args:
+            features: from `appearance_features`.
+            locations: a draw; the slots of `active` are read.
+        """
+        capacity = self._capacity(features.shape[0])
+        h_app = self.appearance_net.read(features, locations, capacity)
+        h_app = jnp.where(locations.active[..., None], h_app, 0)
+        return Appearance(h_app[..., : self.app_dim], h_app[..., self.app_dim :])
+
+    # Generative model, Eq. 1.
+
+    def sprites(self, z_app: Array, active: Array, train: bool = False) -> Array:
+        """f_sprite of Eq. 4 for the active slots.
+
+        Args:
+            z_app: [B, M, L].
+            active: [B, M] bool.
+            train: whether batch statistics are used and updated.
+
+        Returns:
+            [B, M, S, S, C] in [0, 1], zeros in inactive slots.
+        """
+
+        def decode(module, image, valid, z_app):
+            del image
+            return module.f_sprite(z_app, valid, train)
+
+        capacity = self._capacity(z_app.shape[0])
+        return slots.map_active(
+            self, decode, active, (z_app,), capacity, self.axis_name
+        )
+
+    def canvas(self, sprites: Array, locations: Locations) -> Array:
+        """Eq. 4: λ, [B, H, W, C]."""
+        height, width, _ = self.image_shape
+        if locations.z_loc is None:
+            return compositing.place(sprites, locations.site, height, width)
+        maps = locations.z_loc.reshape(*locations.site.shape, height, width)
+        return compositing.composite(sprites, maps, self.composite_method)
+
+    def log_likelihood(
+        self, x: Array, canvas: Array, epsilon: Array | float | None = None
+    ) -> Array:
+        """Eq. 12: log p(x | z), nats per image, [B]. `epsilon` defaults to ε."""
+        epsilon = self.epsilon if epsilon is None else epsilon
+        return likelihood.log_likelihood(x, canvas, epsilon).sum(axis=(1, 2, 3))
+
+    def log_p_n(self, n: Array) -> Array:
+        """Eq. 2: log p(n), nats, [B]."""
+        return counts.log_p_n(n, self.prior_n_logits)
+
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Reconstructs x [B, H, W, C] as one object at h_loc's maximum.
+
+        The one call that touches every parameter, for `init` and for tables.
+        """
+        h_loc = self.location_logits(x, train)
+        n = jnp.ones(x.shape[0], jnp.int32)
+        locations = draw_locations(h_loc, n, self.max_objects, keys=None)
+        appearance = self.appearance(self.appearance_features(x, train), locations)
+        sprites = self.sprites(appearance.mu, locations.active, train)
+        return self.canvas(sprites, locations)

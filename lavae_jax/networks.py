@@ -1,0 +1,374 @@
+"""Appendix B: the networks that infer locations and appearances and paint sprites.
+
+Each network comes in the paper's form and, where it pays on a small machine, in a
+lighter one: a stride-2 stem for the trunks, an appearance network that looks at a window
+around each drawn site, and a sprite decoder without convolutions.
+"""
+
+from functools import partial
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lavae_jax import compositing, slots
+from lavae_jax.types import Array, Locations
+
+Norm = Literal["batch", "none"]
+
+leaky_relu = partial(nn.leaky_relu, negative_slope=0.01)
+# Heads that give (μ, log σ²) start near the prior. From larger values the KL terms
+# begin at hundreds of nats and take minutes to come down.
+head_init = nn.initializers.normal(1e-3)
+
+
+def space_to_depth(x: Array, block: int) -> Array:
+    """[B, H, W, C] to [B, H / block, W / block, block² C]."""
+    num_images, height, width, channels = x.shape
+    x = x.reshape(
+        num_images, height // block, block, width // block, block, channels
+    ).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(
+        num_images, height // block, width // block, block * block * channels
+    )
+
+
+def depth_to_space(x: Array, block: int) -> Array:
+    """[B, H, W, block² C] to [B, block H, block W, C]; undoes `space_to_depth`."""
+    num_images, height, width, depth = x.shape
+    channels = depth // block**2
+    x = x.reshape(num_images, height, width, block, block, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(num_images, height * block, width * block, channels)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation whose statistics are exact for masks and many devices.
+
+    Sums and counts are added over devices before dividing, so devices with few or no
+    valid rows weigh in by their number of rows. A batch without any valid row leaves the
+    running statistics as they are.
+
+    Attributes:
+        axis_name: mapped axis of devices, if any.
+        momentum: share of the running statistics kept per step.
+        epsilon: added to the variance.
+    """
+
+    axis_name: str | None = None
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
+        """Normalises x [A, ..., C] over all axes but the last; `valid` is [A] bool."""
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        var = self.variable("batch_stats", "var", jnp.ones, channels)
+        lift = (None,) * (x.ndim - 1)
+        if not train:
+            batch_mean, batch_var = mean.value, var.value
+        else:
+            rows = jnp.ones(x.shape[0], bool) if valid is None else valid
+            weight = rows.astype(x.dtype).reshape(-1, *([1] * (x.ndim - 1)))
+            axes = tuple(range(x.ndim - 1))
+            per_row = x[0, ..., 0].size
+            sums = (
+                rows.sum().astype(x.dtype) * per_row,
+                (x * weight).sum(axes),
+                (x**2 * weight).sum(axes),
+            )
+            if self.axis_name is not None and not self.is_initializing():
+                sums = lax.psum(sums, self.axis_name)
+            count = jnp.maximum(sums[0], 1)
+            batch_mean = sums[1] / count
+            batch_var = jnp.maximum(sums[2] / count - batch_mean**2, 0)
+            if not self.is_initializing():
+                keep = jnp.where(sums[0] > 0, self.momentum, 1.0)
+                mean.value = keep * mean.value + (1 - keep) * batch_mean
+                var.value = keep * var.value + (1 - keep) * batch_var
+        gain = scale * lax.rsqrt(batch_var + self.epsilon)
+        return (x - batch_mean[lift]) * gain[lift] + bias[lift]
+
+
+class ConvBlock(nn.Module):
+    """3×3 convolution, leaky ReLU, batch normalisation, in the paper's order."""
+
+    channels: int
+    norm: Norm = "batch"
+    axis_name: str | None = None
+    zero_init: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
+        """[A, H, W, C] to [A, H, W, channels]."""
+        kernel_init = (
+            nn.initializers.zeros if self.zero_init else nn.linear.default_kernel_init
+        )
+        x = leaky_relu(nn.Conv(self.channels, (3, 3), kernel_init=kernel_init)(x))
+        if self.norm == "batch":
+            x = BatchNorm(axis_name=self.axis_name)(x, train, valid)
+        return x
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutional layers around a skip connection.
+
+    Without normalisation the second layer starts at zero, so that the block starts as
+    the identity and deep stacks keep their scale.
+    """
+
+    channels: int
+    norm: Norm = "batch"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
+        """[A, H, W, C] to [A, H, W, channels]."""
+        block = partial(ConvBlock, self.channels, self.norm, self.axis_name)
+        y = block()(x, train, valid)
+        y = block(zero_init=self.norm == "none")(y, train, valid)
+        if x.shape[-1] != self.channels:
+            x = nn.Conv(self.channels, (1, 1))(x)
+        return x + y
+
+
+class Trunk(nn.Module):
+    """Residual network with 4 blocks of 2 convolutions, shared in form by h_loc and h_app.
+
+    Attributes:
+        channels: features per site of the trunk's grid.
+        norm: "batch" as in the paper, or "none".
+        stem_stride: 1 works on every pixel; 2 folds 2×2 pixels into channels first,
+            at a quarter of the cost and twice the receptive field.
+        axis_name: mapped axis of devices, if any.
+    """
+
+    channels: int = 48
+    norm: Norm = "batch"
+    stem_stride: int = 1
+    axis_name: str | None = None
+    num_blocks: int = 4
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, H, W, C] to [B, H / stride, W / stride, channels]."""
+        x = space_to_depth(x, self.stem_stride)
+        for _ in range(self.num_blocks):
+            x = ResidualBlock(self.channels, self.norm, self.axis_name)(x, train)
+        return x
+
+
+class LocationNet(nn.Module):
+    """A trunk and a 3-layer convolutional network with one output per pixel.
+
+    Attributes:
+        trunk: a `Trunk`.
+        hidden: channels of the three layers' first two.
+        output_scale: factor on the last layer, 1 in the paper.
+    """
+
+    trunk: Trunk
+    hidden: int = 24
+    output_scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, H, W, C] to location logits before γ, [B, H, W]."""
+        h = self.trunk(x, train)
+        for _ in range(2):
+            h = ConvBlock(self.hidden, self.trunk.norm, self.trunk.axis_name)(h, train)
+        stride = self.trunk.stem_stride
+        h = nn.Conv(stride**2, (3, 3), kernel_init=nn.initializers.normal(1e-2))(h)
+        return self.output_scale * depth_to_space(h, stride)[..., 0]
+
+
+class AppearanceNet(nn.Module):
+    """A trunk and one more convolution to 2L channels, read at the drawn sites (Eq. 9).
+
+    The last convolution is 1×1, hence linear per site, and reading its output at z_loc
+    is the same as reading the trunk's features there and applying it to M vectors. The
+    map h_app with its 2L channels per pixel is never made.
+
+    Attributes:
+        trunk: a `Trunk`.
+        app_dim: L.
+    """
+
+    trunk: Trunk
+    app_dim: int = 32
+
+    def setup(self) -> None:
+        """Makes the head."""
+        self.head = nn.Dense(2 * self.app_dim, kernel_init=head_init)
+
+    def features(self, x: Array, train: bool) -> Array:
+        """[B, H, W, C] to the features of every site, [B, D, F]."""
+        h = depth_to_space(self.trunk(x, train), self.trunk.stem_stride)
+        return h.reshape(h.shape[0], -1, h.shape[-1])
+
+    def read(self, features: Array, locations: Locations, capacity: int) -> Array:
+        """Reads [μ, log σ²] at each location: [B, M, 2L].
+
+        Args:
+            features: what `features` gives.
+            locations: with z_loc, Σ_d z_d h_app[d]; without, h_app at the hard sites.
+            capacity: not needed here, where all slots are read at once.
+        """
+        del capacity
+        if locations.z_loc is None:
+            return self.head(
+                jnp.take_along_axis(features, locations.site[..., None], axis=1)
+            )
+        return self.head(jnp.einsum("bmd,bdf->bmf", locations.z_loc, features))
+
+    def feature_map(self, x: Array, train: bool) -> Array:
+        """h_app itself, [B, D, 2L]: the plain form, for reference."""
+        return self.head(self.features(x, train))
+
+
+class ResidualMLP(nn.Module):
+    """Dense layers of one width with skip connections, and a linear output layer."""
+
+    width: int
+    num_outputs: int
+    num_blocks: int = 2
+    kernel_init: nn.initializers.Initializer = nn.linear.default_kernel_init
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[A, F] to [A, num_outputs]."""
+        x = leaky_relu(nn.Dense(self.width)(x))
+        for _ in range(self.num_blocks):
+            x = x + leaky_relu(nn.Dense(self.width)(x))
+        return nn.Dense(
+            self.num_outputs, kernel_init=self.kernel_init, bias_init=self.bias_init
+        )(x)
+
+
+class GlimpseAppearanceNet(nn.Module):
+    """h_app as a convolutional network that is evaluated at the drawn sites only.
+
+    A dense network on the window around a site is a convolution with a kernel of the
+    window's size followed by 1×1 convolutions. Its map over all sites is h_app; only
+    the n values that are read are computed. Needs hard locations.
+
+    Attributes:
+        glimpse_size: side of the window, odd.
+        width: units per layer.
+        app_dim: L.
+        axis_name: mapped axis of devices, if any.
+    """
+
+    glimpse_size: int = 27
+    width: int = 256
+    app_dim: int = 32
+    axis_name: str | None = None
+
+    def setup(self) -> None:
+        """Makes the network on one window."""
+        self.network = ResidualMLP(self.width, 2 * self.app_dim, kernel_init=head_init)
+
+    def at_sites(self, x: Array, image: Array, sites: Array) -> Array:
+        """[μ, log σ²] for the windows at `sites` [A] of `image` [A]: [A, 2L]."""
+        cut = compositing.windows(x, image, sites, self.glimpse_size)
+        return self.network(cut.reshape(cut.shape[0], -1))
+
+    def features(self, x: Array, train: bool) -> Array:
+        """The image itself, [B, H, W, C]: all work is done where it is read."""
+        del train  # there are no batch statistics
+        return x
+
+    def read(self, features: Array, locations: Locations, capacity: int) -> Array:
+        """Reads [μ, log σ²] at the hard sites of the active slots: [B, M, 2L].
+
+        Args:
+            features: what `features` gives.
+            locations: hard sites.
+            capacity: size of the buffer of active slots, see `slots.map_active`.
+        """
+
+        def read_active(module, image, valid, sites):
+            del valid  # rows do not interact
+            return module.at_sites(features, image, sites)
+
+        return slots.map_active(
+            self,
+            read_active,
+            locations.active,
+            (locations.site,),
+            capacity,
+            self.axis_name,
+        )
+
+
+class SpriteDecoder(nn.Module):
+    """f_sprite as in Appendix B: dense, convolution, resize, 3 residual blocks.
+
+    Attributes:
+        sprite_size: S.
+        image_channels: C.
+        channels: features of the convolutions.
+        axis_name: mapped axis of devices, if any.
+        base_size: side of the map before the bilinear interpolation.
+        base_channels: its channels.
+    """
+
+    sprite_size: int
+    image_channels: int
+    channels: int = 48
+    axis_name: str | None = None
+    base_size: int = 7
+    base_channels: int = 16
+
+    @nn.compact
+    def __call__(self, z_app: Array, valid: Array, train: bool) -> Array:
+        """Appearances [A, L] to sprites in [0, 1], [A, S, S, C].
+
+        Rows that are not `valid` ([A] bool) do not enter the batch statistics.
+        """
+        side, base = self.sprite_size, self.base_size
+        num = z_app.shape[0]
+        h = leaky_relu(nn.Dense(base**2 * self.base_channels)(z_app))
+        h = BatchNorm(axis_name=self.axis_name)(h, train, valid)
+        h = h.reshape(num, base, base, self.base_channels)
+        h = ConvBlock(self.channels, axis_name=self.axis_name)(h, train, valid)
+        h = jax.image.resize(h, (num, side, side, self.channels), "bilinear")
+        everywhere = jnp.broadcast_to(
+            z_app[:, None, None, :], (num, side, side, z_app.shape[-1])
+        )
+        h = jnp.concatenate([h, everywhere], axis=-1)
+        for norm in ("batch", "batch", "none"):
+            h = ResidualBlock(self.channels, norm, self.axis_name)(h, train, valid)
+        return nn.sigmoid(nn.Conv(self.image_channels, (3, 3))(h))
+
+
+class MLPSpriteDecoder(nn.Module):
+    """f_sprite as a dense network, which learns shapes faster per CPU second.
+
+    Attributes:
+        sprite_size: S.
+        image_channels: C.
+        width: units per layer.
+    """
+
+    sprite_size: int
+    image_channels: int
+    width: int = 256
+
+    @nn.compact
+    def __call__(self, z_app: Array, valid: Array, train: bool) -> Array:
+        """As `SpriteDecoder`; rows do not interact, there are no batch statistics."""
+        del valid, train
+        shape = (self.sprite_size, self.sprite_size, self.image_channels)
+        network = ResidualMLP(
+            self.width,
+            self.sprite_size**2 * self.image_channels,
+            bias_init=nn.initializers.constant(-3.0),  # sprites start dark
+        )
+        return nn.sigmoid(network(z_app)).reshape(-1, *shape)

@@ -1,0 +1,201 @@
+"""The training objective (Eq. 6, Appendix A) and the bound of Table 1."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lavae_jax.latents import appearance as appearances
+from lavae_jax.latents import counts
+from lavae_jax.latents.locations import (
+    draw_locations,
+    draw_uniform,
+    kl_locations,
+    log_p_locations,
+)
+from lavae_jax.model import LAVAE
+from lavae_jax.types import Array, Locations, Variables
+
+
+class ElboTerms(NamedTuple):
+    """The terms of Eq. 6 per image, nats, each [B]."""
+
+    log_px: Array
+    kl_app: Array
+    kl_loc: Array
+    kl_n: Array
+
+    @property
+    def elbo(self) -> Array:
+        """log p(x | z) − KL_app − KL_loc − KL_n, [B]."""
+        return self.log_px - self.kl_app - self.kl_loc - self.kl_n
+
+
+class Reconstruction(NamedTuple):
+    """One pass through the model.
+
+    Attributes:
+        terms: the ELBO's terms.
+        locations: the locations that were used.
+        kl_app: [B, M], the appearance KL of every slot, nats.
+        sprites: [B, M, S, S, C].
+        canvas: λ, [B, H, W, C].
+    """
+
+    terms: ElboTerms
+    locations: Locations
+    kl_app: Array
+    sprites: Array
+    canvas: Array
+
+
+def reconstruct(
+    model: LAVAE,
+    x: Array,
+    locations: Locations,
+    n: Array,
+    keys: Array,
+    epsilon: Array | float | None = None,
+    train: bool = False,
+) -> Reconstruction:
+    """Eq. 6 for given locations, with one draw of the appearances.
+
+    Args:
+        model: bound to its variables.
+        x: binary images, [B, H, W, C].
+        locations: a draw from q(z_loc | x), or a proposal during the warm-up.
+        n: n̂, [B] int32, which trains p(n), also where fewer objects are drawn.
+        keys: [B], one per image.
+        epsilon: ε of the likelihood, by default the model's.
+        train: whether batch statistics are used and updated.
+    """
+    appearance = model.appearance(model.appearance_features(x, train), locations)
+    z_app = appearances.draw(appearance, keys)
+    sprites = model.sprites(z_app, locations.active, train)
+    canvas = model.canvas(sprites, locations)
+    kl_app = appearances.kl(appearance)
+    terms = ElboTerms(
+        log_px=model.log_likelihood(x, canvas, epsilon),
+        kl_app=kl_app.sum(axis=-1),
+        kl_loc=kl_locations(locations, model.num_sites),
+        kl_n=-model.log_p_n(n),
+    )
+    return Reconstruction(terms, locations, kl_app, sprites, canvas)
+
+
+def elbo(model: LAVAE, variables: Variables, x: Array, keys: Array) -> ElboTerms:
+    """One-sample estimate of Eq. 6 with exact draws, [B] each.
+
+    Args:
+        model: LAVAE.
+        variables: its variables.
+        x: binary images, [B, H, W, C].
+        keys: [B], one per image.
+    """
+    bound = model.bind(variables)
+    key_loc, key_app = split_keys(keys)
+    h_loc = bound.location_logits(x)
+    n = bound.count(h_loc)
+    locations = draw_locations(
+        h_loc,
+        n,
+        model.max_objects,
+        keys=key_loc,
+        exclusion_radius=model.exclusion_radius,
+    )
+    return reconstruct(bound, x, locations, n, key_app).terms
+
+
+def log_weights(
+    model: LAVAE, variables: Variables, x: Array, keys: Array, num_samples: int
+) -> Array:
+    """Log importance weights log p(x, z) − log q(z | x) of exact draws z ~ q.
+
+    log w = log p(x|z) + log p(z_app) + log p(z_loc|n̂) + log p(n̂) − log q(z_app)
+    − log q(z_loc). Samples are drawn one after the other, so memory does not grow with
+    their number.
+
+    Args:
+        model: LAVAE.
+        variables: its variables.
+        x: binary images, [B, H, W, C].
+        keys: [B], one per image.
+        num_samples: K.
+
+    Returns:
+        [K, B], nats. log mean exp over K is the bound of Table 1.
+    """
+    bound = model.bind(variables)
+    h_loc = bound.location_logits(x)
+    features = bound.appearance_features(x)
+    n = bound.count(h_loc)
+    prior = log_p_locations(n, model.num_sites, model.max_objects) + bound.log_p_n(n)
+    p_app = appearances.prior(model.app_dim)
+
+    def one_sample(index):
+        # Bound again: a module must not be used across JAX's transformations.
+        bound = model.bind(variables)
+        key_loc, key_app = split_keys(
+            jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+        )
+        locations = draw_locations(
+            h_loc,
+            n,
+            model.max_objects,
+            keys=key_loc,
+            exclusion_radius=model.exclusion_radius,
+        )
+        appearance = bound.appearance(features, locations)
+        z_app = appearances.draw(appearance, key_app)
+        log_ratio = p_app.log_prob(z_app) - appearances.posterior(appearance).log_prob(
+            z_app
+        )
+        canvas = bound.canvas(bound.sprites(z_app, locations.active), locations)
+        return (
+            bound.log_likelihood(x, canvas)
+            + jnp.where(locations.active, log_ratio, 0).sum(axis=-1)
+            + prior
+            - locations.log_q.sum(axis=-1)
+        )
+
+    return lax.map(one_sample, jnp.arange(num_samples))
+
+
+def sample_prior(
+    model: LAVAE,
+    variables: Variables,
+    keys: Array,
+    prior_n: Array | None = None,
+) -> tuple[Array, Locations, Array]:
+    """Draws n, z_loc and z_app from the prior, Eq. 1 to 3.
+
+    Args:
+        model: LAVAE.
+        variables: its variables.
+        keys: [B], one per image.
+        prior_n: [M + 1] probabilities of n in place of the learned ones.
+
+    Returns:
+        n [B] int32, the locations, and z_app [B, M, L].
+    """
+    logits = variables["params"]["prior_n_logits"]
+    if prior_n is not None:
+        logits = jnp.log(prior_n)
+    key_n, key_z = split_keys(keys)
+    key_loc, key_app = split_keys(key_z)
+    n = jax.vmap(lambda key: jax.random.categorical(key, logits))(key_n)
+    n = n.astype(jnp.int32)
+    active = counts.active_slots(n, model.max_objects)
+    site = draw_uniform(n, key_loc, model.num_sites, model.max_objects)
+    zeros = jnp.zeros(active.shape)
+    shape = (model.max_objects, model.app_dim)
+    z_app = jax.vmap(lambda key: jax.random.normal(key, shape))(key_app)
+    z_app = jnp.where(active[..., None], z_app, 0)
+    return n, Locations(site, active, zeros, zeros, None), z_app
+
+
+def split_keys(keys: Array) -> tuple[Array, Array]:
+    """Two keys from each of [B] keys: twice [B]."""
+    pairs = jax.vmap(jax.random.split)(keys)
+    return pairs[:, 0], pairs[:, 1]

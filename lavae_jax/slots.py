@@ -1,0 +1,83 @@
+"""Work on the slots that hold an object, and on no others.
+
+Scenes have few objects and many slots (1.5 of 10 in the paper's data). Networks that
+run once per object therefore run on a buffer of the active (image, slot) pairs. A batch
+with more objects than the buffer holds takes a second buffer that holds every slot, so
+no object is ever dropped.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+
+from lavae_jax.types import Array
+
+SlotNetwork = Callable[..., Array]
+
+
+def capacity_for(num_images: int, max_objects: int, objects_per_image: float) -> int:
+    """Size of the small buffer: the expected objects with half as many to spare."""
+    expected = int(1.5 * objects_per_image * num_images) + 8
+    return min(num_images * max_objects, expected)
+
+
+def _apply_to_buffer(
+    module: nn.Module,
+    network: SlotNetwork,
+    capacity: int,
+    active: Array,
+    per_slot: tuple[Array, ...],
+) -> Array:
+    num_images, max_objects = active.shape
+    flat_active = active.reshape(-1)
+    (index,) = jnp.nonzero(flat_active, size=capacity, fill_value=0)
+    valid = jnp.arange(capacity) < flat_active.sum()
+    inputs = [a.reshape(-1, *a.shape[2:])[index] for a in per_slot]
+    outputs = network(module, index // max_objects, valid, *inputs)
+    mask = valid.reshape(-1, *([1] * (outputs.ndim - 1)))
+    flat = jnp.zeros((num_images * max_objects, *outputs.shape[1:]), outputs.dtype)
+    # Empty places of the buffer all point at slot 0 and add zeros to it.
+    flat = flat.at[index].add(jnp.where(mask, outputs, 0))
+    return flat.reshape(num_images, max_objects, *outputs.shape[1:])
+
+
+def map_active(
+    module: nn.Module,
+    network: SlotNetwork,
+    active: Array,
+    per_slot: tuple[Array, ...],
+    capacity: int,
+    axis_name: str | None = None,
+) -> Array:
+    """Applies a network to the active slots of a batch.
+
+    Args:
+        module: the Linen module that `network` is a method of.
+        network: maps (module, image [A] int32, valid [A] bool, *inputs [A, ...]) to
+            [A, ...], where A is the size of the buffer and `image` tells which image
+            each object belongs to. Rows that are not valid must not affect the others.
+        active: [B, M] bool.
+        per_slot: arrays [B, M, ...], gathered for the active slots.
+        capacity: size of the small buffer.
+        axis_name: the mapped axis of devices, if any. All devices take the same
+            buffer, because the network may average over them.
+
+    Returns:
+        [B, M, ...], zeros in inactive slots.
+    """
+    num_slots = active.size
+    if capacity >= num_slots:
+        return _apply_to_buffer(module, network, num_slots, active, per_slot)
+    most = active.sum()
+    if axis_name is not None and not module.is_initializing():
+        most = lax.pmax(most, axis_name)
+
+    def small(mdl, active, per_slot):
+        return _apply_to_buffer(mdl, network, capacity, active, per_slot)
+
+    def whole(mdl, active, per_slot):
+        return _apply_to_buffer(mdl, network, num_slots, active, per_slot)
+
+    return nn.cond(most <= capacity, small, whole, module, active, per_slot)

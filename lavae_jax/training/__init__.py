@@ -1,0 +1,1 @@
+"""Training: schedules, optimiser and the train step, as pure functions."""

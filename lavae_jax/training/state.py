@@ -1,0 +1,65 @@
+"""Everything a run needs to go on from where it was."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lavae_jax.model import LAVAE
+from lavae_jax.types import Array, Variables
+from lavae_jax.warmup import AuxiliaryVAE
+
+
+class TrainState(NamedTuple):
+    """The state of a run.
+
+    Attributes:
+        step: int32, steps made.
+        params: {"lavae": ..., "auxiliary": ...}.
+        batch_stats: of LAVAE; empty where it has no batch normalisation.
+        opt_state: of the optimiser.
+        key: random key; step and image are folded in for every draw.
+    """
+
+    step: Array
+    params: Variables
+    batch_stats: Variables
+    opt_state: Any
+    key: Array
+
+    @property
+    def variables(self) -> Variables:
+        """What LAVAE's functions take."""
+        return {"params": self.params["lavae"], "batch_stats": self.batch_stats}
+
+
+def init_state(
+    model: LAVAE,
+    auxiliary: AuxiliaryVAE,
+    optimizer: optax.GradientTransformation,
+    key: Array,
+) -> TrainState:
+    """A fresh state.
+
+    Args:
+        model: LAVAE.
+        auxiliary: the warm-up's VAE.
+        optimizer: for the parameters of both.
+        key: a single key.
+    """
+    key_model, key_auxiliary, key_run = jax.random.split(key, 3)
+    x = jnp.zeros((1, *model.image_shape))
+    variables = jax.jit(model.init)(key_model, x)
+    auxiliary_variables = jax.jit(auxiliary.init)(key_auxiliary, x, key_model[None])
+    params = {
+        "lavae": variables["params"],
+        "auxiliary": auxiliary_variables["params"],
+    }
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        key=key_run,
+    )

@@ -1,0 +1,301 @@
+"""The train step: a pure function of state and images, on one device or many."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from lavae_jax import refinement, warmup
+from lavae_jax.images import to_float
+from lavae_jax.latents.locations import draw_locations
+from lavae_jax.model import LAVAE
+from lavae_jax.objectives import reconstruct
+from lavae_jax.training.schedules import Schedules
+from lavae_jax.training.state import TrainState
+from lavae_jax.types import Array, Locations, Variables
+
+Draws = Literal["relaxed", "straight_through", "mode"]
+Target = Literal["kl_map", "bumps"]
+
+
+class Recipe(NamedTuple):
+    """How a model is trained, beyond its schedules.
+
+    Attributes:
+        draws: "relaxed", the paper's Gumbel-softmax; "straight_through", hard draws with
+            its gradient; "mode", the most likely sites, which give h_loc no gradient.
+        target: what h_loc is regressed on during the warm-up: the auxiliary VAE's KL
+            map as in the paper, or bumps of equal height on its peaks.
+        refine: after the warm-up, go on with bumps where the model itself would have
+            its objects (`refinement`).
+        bump_height: height of a bump before γ; f_count's threshold there is 4.
+        auxiliary_steps: steps during which the auxiliary VAE is trained.
+        lead_steps: steps for which it is trained alone, before LAVAE.
+        proposal_steps: steps until which LAVAE's objects are at the KL map's peaks
+            instead of draws from h_loc; 0 in the paper.
+    """
+
+    draws: Draws
+    target: Target
+    refine: bool
+    bump_height: float
+    auxiliary_steps: int
+    lead_steps: int
+    proposal_steps: int
+
+
+class TrainMetrics(NamedTuple):
+    """Means over the batch; nats per image where not stated otherwise."""
+
+    loss: Array
+    elbo: Array
+    log_px: Array
+    kl_app: Array
+    kl_loc: Array
+    kl_n: Array
+    location_loss: Array
+    auxiliary_loss: Array
+    objects: Array  # per image
+    moved: Array  # share of the objects
+    dropped: Array  # share of the objects
+    added: Array  # share of the images
+    tau: Array
+    epsilon: Array
+
+
+class _Parts(NamedTuple):
+    model: LAVAE
+    auxiliary: warmup.AuxiliaryVAE
+    schedules: Schedules
+    recipe: Recipe
+
+
+def _image_keys(state: TrainState, num_images: int, axis_name: str | None) -> Array:
+    """One key per image, by its index in the global batch: [B].
+
+    Draws are then the same however the batch is spread over devices.
+    """
+    first = 0 if axis_name is None else lax.axis_index(axis_name) * num_images
+    key = jax.random.fold_in(state.key, state.step)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(
+        first + jnp.arange(num_images)
+    )
+
+
+def _proposals(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
+    """Hard locations at given positions, [B, M, 2] in pixels."""
+    nearest = jnp.round(centres).astype(jnp.int32)
+    row = jnp.clip(nearest[..., 0], 0, size[0] - 1)
+    column = jnp.clip(nearest[..., 1], 0, size[1] - 1)
+    site = jnp.where(valid, row * size[1] + column, 0)
+    zeros = jnp.zeros(valid.shape)
+    return Locations(site, valid, zeros, zeros, None)
+
+
+def _locations(
+    parts: _Parts, step: Array, h_loc: Array, n: Array, keys: Array, kl_map: Array
+) -> Locations:
+    """Draws the locations, or takes the proposals while the warm-up lasts."""
+    recipe, model = parts.recipe, parts.model
+    drawn = draw_locations(
+        h_loc,
+        n,
+        model.max_objects,
+        keys=None if recipe.draws == "mode" else keys,
+        tau=None if recipe.draws == "mode" else parts.schedules.tau(step),
+        straight_through=recipe.draws == "straight_through",
+        exclusion_radius=model.exclusion_radius,
+    )
+    if recipe.proposal_steps == 0:
+        return drawn
+    peaks, valid = warmup.kl_peaks(kl_map, model.max_objects)
+    proposed = _proposals(peaks, valid, model.image_shape[:2])
+    if drawn.z_loc is not None:
+        z_loc = jax.nn.one_hot(proposed.site, model.num_sites) * valid[..., None]
+        proposed = proposed._replace(z_loc=z_loc)
+    early = step < recipe.proposal_steps
+    return jax.tree.map(lambda a, b: jnp.where(early, a, b), proposed, drawn)
+
+
+def _location_target(
+    parts: _Parts,
+    model: LAVAE,
+    step: Array,
+    x: Array,
+    result,
+    kl_map: Array,
+    epsilon: Array,
+) -> tuple[Array, refinement.Target | None]:
+    """The map that h_loc before γ is regressed on, [B, H, W]."""
+    recipe = parts.recipe
+    sigma = parts.schedules.bump_sigma(step)
+    size = x.shape[1:3]
+    if recipe.target == "kl_map":
+        return kl_map, None
+    peaks, valid = warmup.kl_peaks(kl_map, model.max_objects)
+    if not recipe.refine:
+        return warmup.bumps(peaks, valid, recipe.bump_height, sigma, size), None
+    target = refinement.refine(model, x, result, epsilon)
+    early = step < recipe.proposal_steps
+    peaks = jnp.pad(peaks, ((0, 0), (0, 1), (0, 0)))
+    valid = jnp.pad(valid, ((0, 0), (0, 1)))
+    centres = jnp.where(early, peaks, target.centres)
+    valid = jnp.where(early, valid, target.valid)
+    return warmup.bumps(centres, valid, recipe.bump_height, sigma, size), target
+
+
+def _lavae_loss(
+    params: Variables,
+    parts: _Parts,
+    batch_stats: Variables,
+    step: Array,
+    x: Array,
+    keys: Array,
+    kl_map: Array,
+):
+    """−ELBO plus the squared loss on h_loc: mean over the images of this device."""
+    key_force, key_loc, key_app = jax.vmap(lambda k: jax.random.split(k, 3))(keys).T
+    epsilon = parts.schedules.epsilon(step)
+
+    def forward(model):
+        h_loc = model.location_logits(x, train=True)
+        n_hat = model.count(h_loc)
+        forced = jax.vmap(jax.random.bernoulli, (0, None))(
+            key_force, parts.schedules.force_one_prob(step)
+        )
+        n = jnp.where(forced, 1, n_hat)
+        locations = _locations(parts, step, h_loc, n, key_loc, kl_map)
+        result = reconstruct(model, x, locations, n_hat, key_app, epsilon, train=True)
+        target, refined = _location_target(
+            parts, model, step, x, result, kl_map, epsilon
+        )
+        error = (h_loc / model.gamma - lax.stop_gradient(target)) ** 2
+        return result, error.sum(axis=(1, 2)), refined
+
+    forward = nn.apply(forward, parts.model, mutable=["batch_stats"])
+    variables = {"params": params, "batch_stats": batch_stats}
+    (result, error, refined), updates = forward(variables)
+    terms = result.terms
+    weight = parts.schedules.location_weight(step)
+    loss = (weight * error - _trained_elbo(parts, terms)).mean()
+    return loss, (result, error, refined, updates.get("batch_stats", {}))
+
+
+def _trained_elbo(parts: _Parts, terms) -> Array:
+    """The ELBO, less its location term where nothing else tells h_loc where to look.
+
+    Without a gradient of the likelihood through the draws, KL_loc would only pull h_loc
+    towards the uniform prior.
+    """
+    if parts.recipe.draws == "mode":
+        terms = terms._replace(kl_loc=lax.stop_gradient(terms.kl_loc))
+    return terms.elbo
+
+
+def _auxiliary_loss(params, auxiliary, x, keys):
+    log_px, kl = auxiliary.apply({"params": params}, x, keys)
+    return (kl - log_px).mean()
+
+
+def _metrics(parts, step, loss, aux_loss, aux) -> TrainMetrics:
+    result, error, refined, _ = aux
+    objects = result.locations.active.sum()
+    num_images = error.shape[0]
+    zero = jnp.zeros(())
+    moves = (zero, zero, zero)
+    if refined is not None:
+        moves = tuple(
+            a.sum().astype(jnp.float32)
+            for a in (refined.moved, refined.dropped, refined.added)
+        )
+    terms = [term.mean() for term in result.terms]
+    per_object = jnp.maximum(objects, 1).astype(jnp.float32)
+    return TrainMetrics(
+        loss,
+        result.terms.elbo.mean(),
+        *terms,
+        location_loss=error.mean(),
+        auxiliary_loss=aux_loss,
+        objects=objects / jnp.float32(num_images),
+        moved=moves[0] / per_object,
+        dropped=moves[1] / per_object,
+        added=moves[2] / jnp.float32(num_images),
+        tau=jnp.asarray(parts.schedules.tau(step), jnp.float32),
+        epsilon=jnp.asarray(parts.schedules.epsilon(step), jnp.float32),
+    )
+
+
+def make_train_step(
+    model: LAVAE,
+    auxiliary: warmup.AuxiliaryVAE,
+    optimizer: optax.GradientTransformation,
+    schedules: Schedules,
+    recipe: Recipe,
+) -> Callable[[TrainState, Array], tuple[TrainState, TrainMetrics]]:
+    """Makes the train step.
+
+    Args:
+        model: LAVAE; its `axis_name` is the mapped axis of devices, or None.
+        auxiliary: the warm-up's VAE.
+        optimizer: for the parameters of both.
+        schedules: what changes with the step.
+        recipe: the rest of how it is trained.
+
+    Returns:
+        From a state and images (uint8 or binary float, [B, H, W, C], this device's share
+        of the batch) to the next state and metrics, the same on every device.
+    """
+    parts = _Parts(model, auxiliary, schedules, recipe)
+    axis_name = model.axis_name
+
+    def average(tree):
+        return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+    def auxiliary_part(params, step, x, keys):
+        """Loss, gradient and KL map, as far as this step needs them."""
+        needs_map = step < max(recipe.proposal_steps, recipe.auxiliary_steps)
+        loss_and_grad = jax.value_and_grad(_auxiliary_loss)
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        loss, grad = lax.cond(
+            step < recipe.auxiliary_steps,
+            lambda: loss_and_grad(params, auxiliary, x, keys),
+            lambda: (jnp.zeros(()), zeros),
+        )
+        kl_map = lax.cond(
+            needs_map,
+            lambda: auxiliary.apply({"params": params}, x, method="kl_map"),
+            lambda: jnp.zeros(x.shape[:3]),
+        )
+        return loss, grad, lax.stop_gradient(kl_map)
+
+    def train_step(state, images):
+        x = to_float(images)
+        keys = _image_keys(state, x.shape[0], axis_name)
+        aux_params, params = state.params["auxiliary"], state.params["lavae"]
+        aux_loss, aux_grad, kl_map = auxiliary_part(aux_params, state.step, x, keys)
+
+        def lavae_part():
+            (loss, aux), grad = jax.value_and_grad(_lavae_loss, has_aux=True)(
+                params, parts, state.batch_stats, state.step, x, keys, kl_map
+            )
+            return _metrics(parts, state.step, loss, aux_loss, aux), grad, aux[-1]
+
+        metrics, grad, batch_stats = lavae_part()
+        lead = state.step < recipe.lead_steps
+        grad = jax.tree.map(lambda g: jnp.where(lead, 0.0, g), grad)
+        grads = average({"lavae": grad, "auxiliary": aux_grad})
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        state = TrainState(
+            state.step + 1,
+            optax.apply_updates(state.params, updates),
+            batch_stats,
+            opt_state,
+            state.key,
+        )
+        return state, average(metrics)
+
+    return train_step

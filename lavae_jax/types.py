@@ -1,0 +1,56 @@
+"""Array aliases and the records that the parts of the model hand to each other.
+
+Axes: B images, H rows, W columns, C channels, D = H * W sites (row-major), M object
+slots (`max_objects`), L appearance dimensions, S sprite side.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Variables = dict[str, Any]
+
+
+class Locations(NamedTuple):
+    """A draw of z_loc, one site per slot (Eq. 8 and 11).
+
+    Slots at and beyond n are inactive: their site is 0 and their other fields are 0.
+
+    Attributes:
+        site: [B, M] int32, the drawn pixel, row * W + column.
+        active: [B, M] bool, whether the slot holds an object.
+        log_q: [B, M], log q(z_loc^i | z_loc^{<i}, x) of the drawn site, nats.
+        entropy: [B, M], entropy of q(z_loc^i | z_loc^{<i}, x), nats.
+        z_loc: [B, M, D], relaxed or straight-through one-hot vectors, or None where
+            only the hard sites are used.
+    """
+
+    site: Array
+    active: Array
+    log_q: Array
+    entropy: Array
+    z_loc: Array | None
+
+
+class Appearance(NamedTuple):
+    """Parameters of q(z_app | z_loc, x) (Eq. 10): both [B, M, L], 0 where inactive."""
+
+    mu: Array
+    logvar: Array
+
+
+class Scene(NamedTuple):
+    """What the model sees in a batch of images.
+
+    Attributes:
+        n: [B] int32, the number of objects.
+        yx: [B, M, 2] int32, row and column of each sprite's centre.
+        z_app: [B, M, L] float32, the appearance of each object.
+        active: [B, M] bool, slot i holds an object when i < n.
+    """
+
+    n: Array
+    yx: Array
+    z_app: Array
+    active: Array

@@ -1,0 +1,209 @@
+"""Appendix B, training warm-up: where objects are before LAVAE knows.
+
+A fully convolutional VAE is trained in parallel. It spends its KL where there is
+something to describe, so the map of its KL over the latent grid is a rough map of the
+objects, which h_loc is taught to imitate.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lavae_jax import likelihood
+from lavae_jax.latents.counts import local_maxima
+from lavae_jax.networks import (
+    ResidualBlock,
+    depth_to_space,
+    head_init,
+    leaky_relu,
+    space_to_depth,
+)
+from lavae_jax.types import Array
+
+CELL = 6
+"""Pixels per cell of the latent grid: 64 pixels give the paper's 11×11 cells."""
+
+
+def _padding(size: int) -> tuple[int, int]:
+    """Pixels to add on either side so that whole cells cover `size` pixels."""
+    missing = -size % CELL
+    return missing // 2, missing - missing // 2
+
+
+class AuxiliaryVAE(nn.Module):
+    """Fully convolutional VAE with an 11×11×8 latent for 64×64 images.
+
+    Receptive fields are wide on purpose: a narrow encoder spreads one object's KL over
+    several cells.
+
+    Attributes:
+        image_channels: C.
+        latent_channels: latent variables per cell, 8 in the paper.
+        channels: features at the latent grid.
+    """
+
+    image_channels: int
+    latent_channels: int = 8
+    channels: int = 64
+
+    def setup(self) -> None:
+        """Makes encoder and decoder."""
+        half, full = self.channels // 2, self.channels
+        self.enc_fine = ResidualBlock(half, "none")
+        self.enc_down = nn.Conv(full, (3, 3), strides=(2, 2))
+        self.enc_coarse = [ResidualBlock(full, "none") for _ in range(2)]
+        self.enc_head = nn.Conv(2 * self.latent_channels, (1, 1), kernel_init=head_init)
+        self.dec_in = nn.Conv(full, (3, 3))
+        self.dec_coarse = [ResidualBlock(full, "none") for _ in range(2)]
+        self.dec_up = nn.Conv(4 * half, (1, 1))
+        self.dec_fine = nn.Conv(half, (3, 3))
+        self.dec_head = nn.Conv(
+            9 * self.image_channels,
+            (3, 3),
+            bias_init=nn.initializers.constant(-3.0),  # images start dark
+        )
+
+    def encode(self, x: Array) -> tuple[Array, Array]:
+        """[B, H, W, C] to μ and log σ², each [B, rows, columns, latent_channels]."""
+        rows, columns = _padding(x.shape[1]), _padding(x.shape[2])
+        h = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
+        h = self.enc_fine(space_to_depth(h, CELL // 2), train=True)
+        h = leaky_relu(self.enc_down(h))
+        for block in self.enc_coarse:
+            h = block(h, train=True)
+        mu, logvar = jnp.split(self.enc_head(h), 2, axis=-1)
+        return mu, logvar
+
+    def decode(self, z: Array, height: int, width: int) -> Array:
+        """[B, rows, columns, latent_channels] to pixel means, [B, H, W, C]."""
+        h = leaky_relu(self.dec_in(z))
+        for block in self.dec_coarse:
+            h = block(h, train=True)
+        h = leaky_relu(depth_to_space(self.dec_up(h), 2))
+        h = self.dec_head(leaky_relu(self.dec_fine(h)))
+        means = nn.sigmoid(depth_to_space(h, CELL // 2))
+        top, left = _padding(height)[0], _padding(width)[0]
+        return means[:, top : top + height, left : left + width]
+
+    def __call__(self, x: Array, keys: Array) -> tuple[Array, Array]:
+        """One-sample ELBO terms.
+
+        Args:
+            x: binary images, [B, H, W, C].
+            keys: [B], one per image.
+
+        Returns:
+            log p(x | z) and the KL, nats, each [B].
+        """
+        mu, logvar = self.encode(x)
+        noise = jax.vmap(lambda key: jax.random.normal(key, mu.shape[1:]))(keys)
+        means = self.decode(mu + jnp.exp(0.5 * logvar) * noise, *x.shape[1:3])
+        log_px = likelihood.log_likelihood(x, means, 1e-6).sum(axis=(1, 2, 3))
+        return log_px, _kl(mu, logvar).sum(axis=(1, 2))
+
+    def kl_map(self, x: Array) -> Array:
+        """Location-wise KL at pixel resolution, nats per cell, [B, H, W].
+
+        Cells are interpolated bicubically.
+        """
+        height, width = x.shape[1:3]
+        cells = _kl(*self.encode(x))
+        rows, columns = (CELL * size for size in cells.shape[1:])
+        pixels = jax.image.resize(cells, (x.shape[0], rows, columns), "cubic")
+        top, left = _padding(height)[0], _padding(width)[0]
+        return pixels[:, top : top + height, left : left + width]
+
+
+def _kl(mu: Array, logvar: Array) -> Array:
+    return 0.5 * (mu**2 + jnp.exp(logvar) - logvar - 1).sum(axis=-1)
+
+
+def _box_sum(a: Array, side: int) -> Array:
+    window = (1, side, side)
+    return lax.reduce_window(a, 0.0, lax.add, window, (1, 1, 1), "SAME")
+
+
+def smooth(a: Array, sigma: float) -> Array:
+    """Gaussian blur of [B, H, W], σ in pixels."""
+    radius = round(4 * sigma)
+    offsets = jnp.arange(-radius, radius + 1, dtype=a.dtype)
+    kernel = jnp.exp(-(offsets**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    a = a[:, None]
+    for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
+        a = lax.conv_general_dilated(a, kernel.reshape(shape), (1, 1), "SAME")
+    return a[:, 0]
+
+
+def centroids(a: Array, sites: Array, side: int) -> Array:
+    """Centres of mass of a map in a window around each site.
+
+    Args:
+        a: [B, H, W], not negative.
+        sites: [B, M] int32.
+        side: side of the window, odd.
+
+    Returns:
+        [B, M, 2], row and column in pixels; the map's centre where the window is empty.
+    """
+    num_images, height, width = a.shape
+    rows = jnp.arange(height, dtype=a.dtype)[None, :, None]
+    columns = jnp.arange(width, dtype=a.dtype)[None, None, :]
+
+    def mass(b):
+        flat = _box_sum(b, side).reshape(num_images, -1)
+        return jnp.take_along_axis(flat, sites, axis=1)
+
+    total = mass(a)
+    safe = jnp.where(total > 0, total, 1)
+    centre = jnp.stack([mass(a * rows) / safe, mass(a * columns) / safe], axis=-1)
+    middle = jnp.array([height // 2, width // 2], a.dtype)[None, None, :]
+    return jnp.where((total > 0)[..., None], centre, middle)
+
+
+def kl_peaks(kl_map: Array, max_objects: int) -> tuple[Array, Array]:
+    """Rough positions of the objects: the peaks of the KL map.
+
+    The map is smoothed (σ = 3 px); a peak is the largest value of its 13×13 window and
+    above 2 nats; its position is the map's centroid in a 19×19 window, which is nearer
+    to the object's centre than the peak itself.
+
+    Args:
+        kl_map: [B, H, W], nats.
+        max_objects: M; the highest M peaks are kept.
+
+    Returns:
+        Positions [B, M, 2] in pixels, and [B, M] bool: which of them are peaks. Peaks
+        come first.
+    """
+    smoothed = smooth(kl_map, 3.0)
+    peaks = local_maxima(smoothed, 13) & (smoothed > 2)
+    heights = jnp.where(peaks, smoothed, -jnp.inf).reshape(kl_map.shape[0], -1)
+    height, sites = lax.top_k(heights, max_objects)
+    above = jnp.maximum(kl_map - 2, 0)
+    return centroids(above, sites, 19), jnp.isfinite(height)
+
+
+def bumps(
+    centres: Array, valid: Array, height: float, sigma: Array | float, size: tuple
+) -> Array:
+    """A map with a Gaussian bump on every centre.
+
+    Args:
+        centres: [B, M, 2], row and column in pixels.
+        valid: [B, M] bool.
+        height: of every bump.
+        sigma: px.
+        size: (H, W) of the map.
+
+    Returns:
+        [B, H, W], the highest of the bumps at every pixel.
+    """
+
+    def along(axis):
+        offsets = jnp.arange(size[axis], dtype=centres.dtype)[None, None, :]
+        return jnp.exp(-((centres[..., axis, None] - offsets) ** 2) / (2 * sigma**2))
+
+    rows, columns = along(0) * valid[..., None], along(1)
+    return height * (rows[:, :, :, None] * columns[:, :, None, :]).max(axis=1)
