@@ -66,7 +66,7 @@ def _check(*argv):
 
 def test_overrides_reach_the_command(tmp_path, config_file):
     """`--config=FILE:VARIANT` and overrides in both spellings reach a command."""
-    result = run(
+    result = _run(
         tmp_path,
         f"--config={config_file}:laptop",
         "--config.optimizer.learning_rate=2e-3",
