@@ -1,7 +1,10 @@
 """Who may import whom, and what importing the library may do."""
 
 import ast
+import configparser
+import importlib.metadata
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -87,6 +90,42 @@ def test_layers_of_the_library():
             if other is not None and other > own:
                 offences.append(f"{'/'.join(parts)} imports {name}")
     assert not offences
+
+
+@pytest.mark.parametrize(
+    ("package", "extras"),
+    [
+        ("lavae_jax", []),
+        ("datasets", ["train"]),
+        ("experiments", ["train"]),
+        ("tests", ["train", "dev"]),
+    ],
+)
+def test_everything_imported_is_asked_for(package, extras):
+    """`pip install` of the extra is enough: nothing comes along by chance."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    wanted = setup["options"]["install_requires"] + "".join(
+        setup["options.extras_require"][extra] for extra in extras
+    )
+    wanted = {
+        _normalised(name) for name in re.findall(r"^[\w-]+", wanted, re.MULTILINE)
+    }
+    givers = importlib.metadata.packages_distributions()
+    ours = {"lavae_jax", "datasets", "experiments", "tests"}
+    known = sys.stdlib_module_names | ours
+
+    def is_forbidden(name):
+        top = name.split(".")[0]
+        return top not in known and wanted.isdisjoint(
+            map(_normalised, givers.get(top, []))
+        )
+
+    assert not _offences(package, is_forbidden)
+
+
+def _normalised(name):
+    return name.lower().replace("_", "-")
 
 
 @pytest.mark.parametrize("package", ["lavae_jax", "datasets", "experiments", "tests"])
