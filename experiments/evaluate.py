@@ -1,0 +1,171 @@
+"""Measures a trained model and shows what it sees.
+
+python -m experiments.evaluate --workdir=DIR
+
+For each test split of the data set the model was trained on: bounds on -log p(x) with
+K = 1, 10 and 100 importance samples, counts, places and segmentations against the
+truth, and counting by connected components as a baseline. It prints a table and writes
+`report.json` and pictures to DIR/evaluation. With --images=own.npz it looks at images
+of your own, for which no truth is known.
+"""
+
+import importlib.metadata
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+from rich.console import Console
+
+import lavae_jax
+from experiments import build, checkpoints, cli, measure, own_images, report
+from lavae_jax import plotting
+
+_NUM_PICTURED = 8
+_PACKAGES = ("jax", "jaxlib", "flax", "distrax", "numpy")
+
+
+def evaluate(
+    config: ConfigDict,
+    model: lavae_jax.LAVAE,
+    variables: dict[str, Any],
+    *,
+    step: int = 0,
+    splits: Sequence[str] | None = None,
+    images_path: str | pathlib.Path | None = None,
+    settings: measure.Settings | None = None,
+    out: str | pathlib.Path | None = None,
+) -> report.Report:
+    """Evaluates a model on the test splits of its data set, or on the user's images.
+
+    The data set is generated first where it does not exist. The same settings give the
+    same report on the same kind of device.
+
+    Args:
+      config: The config the model was built from; `data` names the data set.
+      model: The module, as `build.build_model(config)` gives it.
+      variables: Its `params` and `batch_stats`.
+      step: Training steps made, for the report.
+      splits: Names of splits; by default all but `train`.
+      images_path: Images of one's own instead, see `own_images.load_images`.
+      settings: How many images and samples, and the seed; by default all and 100.
+      out: A folder for `report.json` and a picture of reconstructions (and one of
+        counts, where they are known) per split; None writes nothing.
+
+    Returns:
+      The report.
+
+    Raises:
+      ValueError: If a setting, a split's name or the images are not valid.
+      OSError: If data can't be read or made, or the folder not written.
+    """
+    settings = settings or measure.Settings()
+    measure.check_settings(settings)
+    if images_path is not None:
+        images = own_images.load_images(images_path, model.image_shape)
+        sets = [measure.own_set(images, settings.num_images)]
+    else:
+        sets = measure.split_sets(config.data, splits, settings.num_images)
+    variables = jax.device_put(variables)
+    log_p_n = measure.learned_log_p_n(model, variables)
+    reports = []
+    for image_set in sets:
+        inferred = measure.infer(model, variables, image_set, settings)
+        reports.append(measure.compare(image_set, inferred, log_p_n))
+        if out is not None:
+            _draw(model, variables, image_set, reports[-1], pathlib.Path(out))
+    result = report.Report(
+        dataset=config.data.name if images_path is None else str(images_path),
+        step=step,
+        seed=settings.seed,
+        epsilon=model.epsilon,
+        config=config.to_dict(),
+        versions=_versions(),
+        splits=tuple(reports),
+    )
+    if out is not None:
+        report.write(result, pathlib.Path(out) / "report.json")
+    return result
+
+
+def main() -> None:
+    """Evaluates the latest checkpoint of the workdir named on the command line."""
+    values = flags.FLAGS
+    if values.images and values.splits:
+        raise cli.UserError("--images and --splits exclude each other: pass only one.")
+    settings = measure.Settings(
+        num_images=values.num_images,
+        num_samples=values.num_samples,
+        batch_size=values.batch_size,
+        seed=values.seed,
+    )
+    trained = checkpoints.restore_variables(values.workdir)
+    config = trained.config
+    with config.unlocked():
+        config.data.data_dir = values.data_dir or config.data.data_dir
+        config.data.manual_dir = values.manual_dir or config.data.manual_dir
+    out = values.out or pathlib.Path(values.workdir) / "evaluation"
+    with cli.user_errors(ValueError, OSError):
+        result = evaluate(
+            config,
+            build.build_model(config),
+            trained.variables,
+            step=trained.step,
+            splits=values.splits or None,
+            images_path=values.images,
+            settings=settings,
+            out=out,
+        )
+    console = Console()
+    report.print_tables(result, console)
+    console.print(f"The report and the pictures are in {out}.")
+
+
+def _draw(model, variables, image_set, split_report, folder):
+    """The pictures of one set of images: reconstructions, and counts if known."""
+    images = image_set.images
+    # Black images have little to show; they come last.
+    black = ~images.any(axis=(1, 2, 3))
+    shown = images[np.argsort(black, kind="stable")[:_NUM_PICTURED]]
+    scene = lavae_jax.infer(model, variables, shown)
+    figure = plotting.reconstructions(
+        shown,
+        lavae_jax.render(model, variables, scene),
+        scene,
+        lavae_jax.sprites(model, variables, scene),
+    )
+    name = image_set.name.replace(" ", "_")
+    plotting.save(figure, folder / f"{name}_reconstructions.png")
+    if split_report.truth is not None:
+        figure = plotting.confusion(split_report.truth.confusion)
+        plotting.save(figure, folder / f"{name}_confusion.png")
+
+
+def _versions():
+    """Versions of what the figures depend on, and the device."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions["lavae_jax"] = lavae_jax.__version__
+    return versions | {"device": jax.devices()[0].device_kind}
+
+
+def _define_flags():
+    """The flags of the command; not on import, where others may have the same names."""
+    flags.DEFINE_string("workdir", None, "The workdir of a run of experiments.train.")
+    flags.DEFINE_list("splits", [], "Splits to look at; all but train by default.")
+    flags.DEFINE_string("images", None, "Images of your own: .npz, .npy, .png, folder.")
+    flags.DEFINE_integer("num_images", None, "At most this many, the first, per split.")
+    flags.DEFINE_integer("num_samples", 100, "Importance samples per image.")
+    flags.DEFINE_integer("batch_size", 100, "Images at a time; changes no figure.")
+    flags.DEFINE_integer("seed", 0, "Gives the importance samples.")
+    flags.DEFINE_string("data_dir", None, "Where data sets are, if not as in training.")
+    flags.DEFINE_string("manual_dir", None, "Where MNIST's files are, likewise.")
+    flags.DEFINE_string("out", None, "Where to write, WORKDIR/evaluation by default.")
+    flags.mark_flag_as_required("workdir")
+
+
+if __name__ == "__main__":
+    _define_flags()
+    cli.run(main)

@@ -1,0 +1,275 @@
+"""From a model and images to the figures of a report."""
+
+import functools
+import pathlib
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import auto as tqdm
+
+import lavae_jax
+from datasets import floors, load
+from experiments import report
+from lavae_jax import metrics
+
+_SAMPLE_SIZES = (1, 10, 100)
+
+
+class Settings(NamedTuple):
+    """How to evaluate; all but `batch_size` change the report."""
+
+    num_images: int | None = None  # at most this many, the first of each set
+    num_samples: int = 100  # importance samples per image, the largest K
+    batch_size: int = 100
+    seed: int = 0
+
+
+class TrueScenes(NamedTuple):
+    """What N images show."""
+
+    n: np.ndarray  # [N]
+    centres: Sequence[np.ndarray]  # N times [n, 2], rows and columns
+    labels: np.ndarray  # [N, H, W], 0 for the background
+
+
+class ImageSet(NamedTuple):
+    """Named images, with their scenes and the floor where these are known."""
+
+    name: str
+    images: np.ndarray  # [N, H, W, C] uint8, 0 or 255
+    truth: TrueScenes | None = None
+    floor: floors.Floor | None = None
+
+
+class Inferred(NamedTuple):
+    """What a model says about N images."""
+
+    n: np.ndarray  # [N]
+    yx: np.ndarray  # [N, M, 2], rows and columns
+    active: np.ndarray  # [N, M], the slots that hold objects
+    labels: np.ndarray  # [N, H, W], 0 for the background
+    log_weights: np.ndarray  # [N, K] nats
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuses settings that mean nothing, with a ValueError that says what is valid."""
+    for name in ("num_images", "num_samples", "batch_size"):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1: got {value}.")
+
+
+def split_sets(
+    data: ConfigDict, splits: Sequence[str] | None, num_images: int | None
+) -> Iterator[ImageSet]:
+    """Reads splits of a data set one by one; it is generated first if need be.
+
+    Args:
+      data: Has `name`, `data_dir` and `manual_dir`.
+      splits: Names of whole splits; None is all but `train`.
+      num_images: How many images to read at most, from the start; None is all.
+
+    Returns:
+      An iterator; all names have been checked before it gives the first.
+
+    Raises:
+      ValueError: If the data set or a split does not exist.
+      OSError: If the data set can't be made or read.
+    """
+    # Before the data set is generated, which takes minutes; all have a train split.
+    for split in ("train", *(splits or ())):
+        load.check_split(data.name, split)
+    builder = load.builder(data.name, *_folders(data))
+    names = list(splits or (name for name in builder.splits if name != "train"))
+    for split in names:
+        if split not in builder.splits:
+            raise ValueError(
+                f"{split!r} is part of a split: pass a whole one, and num_images for"
+                f" its first images."
+            )
+    return (_split_set(data, name, num_images) for name in names)
+
+
+def own_set(images: np.ndarray, num_images: int | None) -> ImageSet:
+    """The first of the user's images [N, H, W, C], of which no truth is known."""
+    return ImageSet("own images", images[:num_images])
+
+
+def infer(
+    model: lavae_jax.LAVAE,
+    variables: dict[str, Any],
+    image_set: ImageSet,
+    settings: Settings,
+) -> Inferred:
+    """Infers scenes and draws importance samples, with a progress bar.
+
+    Every image draws with a key of its own, made of the seed, the set's name and the
+    image's position, so that its result does not depend on its neighbours in a batch.
+
+    Args:
+      model: The module.
+      variables: Its `params` and `batch_stats`.
+      image_set: The images.
+      settings: `num_samples`, `batch_size` and `seed` are used.
+
+    Returns:
+      What the model says about each image.
+    """
+    num_images = len(image_set.images)
+    batch_size = min(settings.batch_size, num_images)
+    key = jax.random.fold_in(
+        jax.random.key(settings.seed), zlib.crc32(image_set.name.encode())
+    )
+    parts = []
+    with tqdm.tqdm(total=num_images, desc=image_set.name, unit=" images") as progress:
+        for start in range(0, num_images, batch_size):
+            # The last batch is filled up with images seen before, so that all have
+            # one shape and one compilation.
+            indices = np.arange(start, start + batch_size) % num_images
+            num_new = min(batch_size, num_images - start)
+            images = image_set.images[indices]
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
+            parts.append(
+                _infer_batch(model, variables, images, keys, settings.num_samples)
+            )
+            progress.update(num_new)
+    return Inferred(*(np.concatenate(x)[:num_images] for x in zip(*parts, strict=True)))
+
+
+def learned_log_p_n(model: lavae_jax.LAVAE, variables: dict[str, Any]) -> np.ndarray:
+    """The log p(n) that a model has learned, in nats: [M+1]."""
+    counts = jnp.arange(model.max_objects + 1)
+    return np.asarray(model.bind(variables).log_p_n(counts))
+
+
+def compare(
+    image_set: ImageSet, inferred: Inferred, log_p_n: np.ndarray
+) -> report.SplitReport:
+    """Everything the report says about one set of images.
+
+    Args:
+      image_set: The images.
+      inferred: What the model says about them.
+      log_p_n: [M+1], what `learned_log_p_n` gives.
+
+    Returns:
+      Its part of the report.
+    """
+    log_weights = inferred.log_weights.T
+    bounds = tuple(
+        report.Bound(
+            bound.num_samples,
+            metrics.mean_and_error(-bound.log_p),
+            float(bound.effective_samples.mean()),
+        )
+        for bound in metrics.importance_bounds(
+            log_weights, _sample_sizes(len(log_weights))
+        )
+    )
+    floor = image_set.floor and report.Floor(
+        entropy=image_set.floor.entropy,
+        floor=image_set.floor.floor,
+        distance=bounds[-1].negative_log_p.mean - image_set.floor.floor,
+    )
+    return report.SplitReport(
+        name=image_set.name,
+        num_images=len(image_set.images),
+        bounds=bounds,
+        counts=np.bincount(inferred.n, minlength=len(log_p_n)),
+        truth=image_set.truth and _compare_scenes(image_set, inferred, log_p_n),
+        floor=floor,
+    )
+
+
+def _sample_sizes(num_samples):
+    """The values of K to report: powers of ten and all samples there are."""
+    return [*(k for k in _SAMPLE_SIZES if k < num_samples), num_samples]
+
+
+def _compare_scenes(image_set, inferred, log_p_n):
+    """The part of a report that needs true scenes."""
+    images, truth = image_set.images, image_set.truth
+    fg_ari = metrics.foreground_adjusted_rand_index(truth.labels, inferred.labels)
+    coloured = images.shape[-1] > 1
+    sites = [yx[used] for yx, used in zip(inferred.yx, inferred.active, strict=True)]
+
+    # A model with few slots may look at images with more objects than it can have.
+    largest = max(len(log_p_n) - 1, truth.n.max())
+    log_p_n = np.pad(log_p_n, (0, largest + 1 - len(log_p_n)), constant_values=-np.inf)
+
+    def components_accuracy(by_colour):
+        counts = metrics.count_components(images, by_colour)
+        return metrics.count_accuracy(truth.n, counts)
+
+    return report.Truth(
+        count_accuracy=metrics.count_accuracy(truth.n, inferred.n),
+        confusion=metrics.count_confusion(truth.n, inferred.n, largest),
+        count_nats=float(-log_p_n[truth.n].mean()),
+        location=metrics.location_error(truth.centres, sites),
+        ari=metrics.mean_and_error(
+            metrics.adjusted_rand_index(truth.labels, inferred.labels)
+        ),
+        fg_ari=metrics.mean_and_error(fg_ari[truth.n >= 2]),
+        fg_ari_any_object=metrics.mean_and_error(fg_ari[truth.n >= 1]),
+        components_accuracy=components_accuracy(by_colour=False),
+        components_by_colour_accuracy=(
+            components_accuracy(by_colour=True) if coloured else None
+        ),
+    )
+
+
+def _split_set(data, split, num_images):
+    """One split with its truth, as `split_sets` gives it."""
+    folders = _folders(data)
+    source = load.data_source(data.name, split, *folders)
+    examples = [source[i] for i in range(min(len(source), num_images or len(source)))]
+    n = np.array([int(example["n"]) for example in examples])
+    return ImageSet(
+        name=split,
+        images=np.stack([example["image"] for example in examples]),
+        truth=TrueScenes(
+            n=n,
+            centres=[
+                example["centre"][:count]
+                for example, count in zip(examples, n, strict=True)
+            ],
+            labels=np.stack([example["segmentation"] for example in examples]),
+        ),
+        floor=_floor(data.name, split, *folders),
+    )
+
+
+def _folders(data):
+    """Where data is and where MNIST's files are, None for the usual places."""
+    return [
+        pathlib.Path(folder).expanduser() if folder else None
+        for folder in (data.data_dir, data.manual_dir)
+    ]
+
+
+@functools.cache
+def _floor(name, split, data_dir, manual_dir):
+    """The floor of a split, None where it shows objects unknown in training.
+
+    Computing it takes seconds, and it never changes.
+    """
+    try:
+        return floors.floor(name, split, data_dir, manual_dir)
+    except ValueError:
+        return None
+
+
+def _infer_batch(model, variables, images, keys, num_samples):
+    """One batch of `infer`, on the host."""
+    scene = lavae_jax.infer(model, variables, images)
+    sprites = lavae_jax.sprites(model, variables, scene)
+    log_weights = lavae_jax.log_weights(model, variables, images, keys, num_samples)
+    scene, sprites, log_weights = jax.device_get((scene, sprites, log_weights))
+    size = images.shape[1:3]
+    labels = metrics.segment(scene.yx, scene.active, sprites, size)
+    return Inferred(scene.n, scene.yx, scene.active, labels, log_weights.T)

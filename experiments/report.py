@@ -1,0 +1,176 @@
+"""The report of an evaluation: its contents, as a file and as a table."""
+
+import json
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from lavae_jax.metrics import Estimate, LocationError
+
+
+class Bound(NamedTuple):
+    """An upper bound on -log p(x), in nats per image."""
+
+    num_samples: int  # K
+    negative_log_p: Estimate
+    effective_samples: float  # (sum w)^2 / sum w^2, mean over images
+
+
+class Floor(NamedTuple):
+    """The least -log p(x) possible on this data, in nats per image."""
+
+    entropy: float  # of the data
+    floor: float  # of a model with a uniform prior over sites
+    distance: float  # of the tightest bound from that floor
+
+
+class Truth(NamedTuple):
+    """How inferred scenes compare with the true ones."""
+
+    count_accuracy: float
+    confusion: np.ndarray  # [M+1, M+1] images, true counts in rows
+    count_nats: float  # mean -log p(n) of the true counts, under the learned p(n)
+    location: LocationError  # pixels
+    ari: Estimate
+    fg_ari: Estimate  # over images of two objects or more
+    fg_ari_any_object: Estimate  # over images of one object or more
+    components_accuracy: float  # counting connected lit pixels instead
+    components_by_colour_accuracy: float | None  # None for grey images
+
+
+class SplitReport(NamedTuple):
+    """One set of images; `truth` and `floor` are None where they are not known."""
+
+    name: str
+    num_images: int
+    bounds: tuple[Bound, ...]
+    counts: np.ndarray  # [M+1] images by inferred count
+    truth: Truth | None
+    floor: Floor | None
+
+
+class Report(NamedTuple):
+    """All that was measured, and what is needed to measure it again."""
+
+    dataset: str
+    step: int
+    seed: int
+    epsilon: float  # pixel means lie in [epsilon, 1 - epsilon]
+    config: dict[str, Any]
+    versions: dict[str, str]
+    splits: tuple[SplitReport, ...]
+
+
+def plain(value: Any) -> Any:
+    """What JSON knows: dicts for named tuples, lists for arrays, null for NaN."""
+    if hasattr(value, "_asdict"):
+        return {name: plain(field) for name, field in value._asdict().items()}
+    if isinstance(value, dict):
+        return {str(name): plain(field) for name, field in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write(report: Report, path: pathlib.Path) -> None:
+    """Writes the report as JSON; the file appears under its name once complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    text = json.dumps(plain(report), indent=2, allow_nan=False)
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def print_tables(report: Report, console: Console) -> None:
+    """Prints the report: a column per set of images, then the confusion matrices."""
+    table = Table(
+        title=f"{report.dataset}, step {report.step}",
+        caption=f"-log p(x) ≤ ..., nats per image, mean ± standard error over images,"
+        f" pixel means within ε = {report.epsilon:g} of 0 and 1",
+    )
+    table.add_column("")
+    for split in report.splits:
+        table.add_column(f"{split.name}\n{split.num_images} images", justify="right")
+    for name, cells in _rows(report.splits):
+        if any(cells):
+            table.add_row(name, *(cell or "–" for cell in cells))
+    console.print(table)
+    for split in report.splits:
+        if split.truth is not None:
+            console.print(_confusion_table(split.name, split.truth.confusion))
+
+
+def _rows(splits):
+    """Name and cells of each row; a cell is None where a split has no such figure."""
+    for index, bound in enumerate(splits[0].bounds):
+        bounds = [split.bounds[index] for split in splits]
+        yield (
+            f"-log p(x), K = {bound.num_samples}",
+            [_estimate(bound.negative_log_p, 2) for bound in bounds],
+        )
+        yield (
+            "  effective sample size",
+            [f"{bound.effective_samples:.1f}" for bound in bounds],
+        )
+    for name, cell in _FLOOR_ROWS:
+        yield name, [split.floor and cell(split.floor) for split in splits]
+    for name, cell in _TRUTH_ROWS:
+        yield name, [split.truth and cell(split.truth) for split in splits]
+    for n in range(len(splits[0].counts)):
+        shares = [split.counts[n] / split.num_images for split in splits]
+        if any(shares) and any(split.truth is None for split in splits):
+            yield f"images with {n} objects inferred", [f"{x:.1%}" for x in shares]
+
+
+def _share(value):
+    return None if value is None else f"{value:.2%}"
+
+
+def _estimate(estimate, digits):
+    return f"{estimate.mean:.{digits}f} ± {estimate.standard_error:.{digits}f}"
+
+
+_FLOOR_ROWS = (
+    ("floor of the model family", lambda floor: f"{floor.floor:.2f}"),
+    ("  distance from it", lambda floor: f"{floor.distance:.2f}"),
+    ("entropy of the data", lambda floor: f"{floor.entropy:.2f}"),
+)
+_TRUTH_ROWS = (
+    ("count accuracy", lambda truth: _share(truth.count_accuracy)),
+    ("  connected components", lambda truth: _share(truth.components_accuracy)),
+    ("  by colour", lambda truth: _share(truth.components_by_colour_accuracy)),
+    ("-log p(n) of the true counts", lambda truth: f"{truth.count_nats:.2f}"),
+    ("location error, mean (px)", lambda truth: f"{truth.location.mean:.2f}"),
+    ("  median (px)", lambda truth: f"{truth.location.median:.2f}"),
+    (
+        "  offset removed (rows, columns)",
+        lambda truth: "{:+.2f}, {:+.2f}".format(*truth.location.offset),
+    ),
+    (
+        "  objects missed, spurious",
+        lambda truth: f"{truth.location.num_missed}, {truth.location.num_spurious}",
+    ),
+    ("ARI", lambda truth: _estimate(truth.ari, 3)),
+    ("FG-ARI, 2+ objects", lambda truth: _estimate(truth.fg_ari, 3)),
+    ("FG-ARI, 1+ objects", lambda truth: _estimate(truth.fg_ari_any_object, 3)),
+)
+
+
+def _confusion_table(name, confusion):
+    """The true counts that occur, against all inferred counts that do."""
+    inferred = np.flatnonzero(confusion.any(axis=0))
+    table = Table(title=f"{name}: images by true and inferred count")
+    table.add_column("true n", justify="right")
+    for n in inferred:
+        table.add_column(f"inferred {n}", justify="right")
+    for n in np.flatnonzero(confusion.any(axis=1)):
+        table.add_row(str(n), *(str(count) for count in confusion[n, inferred]))
+    return table

@@ -1,0 +1,373 @@
+"""Evaluation: its figures against direct computation, its files, its refusals.
+
+The model is a tiny one that has learned nothing; its parameters are far enough from
+zero that it sees objects of all kinds where there are none.
+"""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+import lavae_jax
+from datasets import floors, load
+from experiments import build, checkpoints, evaluate, measure, report
+from experiments.configs import dsprites
+from lavae_jax import metrics
+
+_NUM_IMAGES = 23
+_SETTINGS = measure.Settings(_NUM_IMAGES, num_samples=12, batch_size=10, seed=5)
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion():
+    """Lifts the rule of the other tests: distrax promotes ranks itself."""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """The tiny variant; its data set is generated once for all tests."""
+    config = dsprites.get_config("tiny")
+    config.data.data_dir = str(tmp_path_factory.mktemp("data"))
+    return config
+
+
+@pytest.fixture(scope="module")
+def state(config):
+    """A state of training before its first step, with noise on every parameter."""
+    state = build.build(config).init(jax.random.key(0), None)
+    rng = np.random.default_rng(0)
+    noisy = jax.tree.map(
+        lambda x: x + 0.2 * rng.normal(size=x.shape).astype(x.dtype), state.params
+    )
+    return state._replace(params=noisy)
+
+
+@pytest.fixture(scope="module")
+def variables(state):
+    """What the functions of lavae_jax take."""
+    return state.variables
+
+
+@pytest.fixture(scope="module")
+def sets(config):
+    """The first scenes of both test splits."""
+    return list(measure.split_sets(config.data, None, _NUM_IMAGES))
+
+
+@pytest.fixture(scope="module")
+def model(config, variables, sets):
+    """A model that counts from none to many objects."""
+    model = build.build_model(config)
+    x = jnp.asarray(sets[0].images, jnp.float32) / 255
+    h_loc = model.bind(variables).location_logits(x)
+    return model.clone(count_threshold=float(np.quantile(h_loc, 0.9993)))
+
+
+@pytest.fixture(scope="module")
+def written(config, model, variables, tmp_path_factory):
+    """A whole evaluation of both test splits, and the folder it wrote to."""
+    out = tmp_path_factory.mktemp("evaluation")
+    result = evaluate.evaluate(
+        config, model, variables, step=7, settings=_SETTINGS, out=out
+    )
+    return result, out
+
+
+def test_split_sets_hold_the_truth_of_the_data_set(config, sets):
+    """Splits in order, without train; every field as it is in the examples."""
+    assert [image_set.name for image_set in sets] == ["test", "test_7"]
+    for image_set in sets:
+        source = load.data_source(
+            config.data.name, image_set.name, config.data.data_dir
+        )
+        assert len(image_set.images) == len(image_set.truth.centres) == _NUM_IMAGES
+        for index in (0, 1, _NUM_IMAGES - 1):
+            example, truth = source[index], image_set.truth
+            np.testing.assert_array_equal(image_set.images[index], example["image"])
+            np.testing.assert_array_equal(truth.labels[index], example["segmentation"])
+            np.testing.assert_array_equal(
+                truth.centres[index], example["centre"][: example["n"]]
+            )
+            assert truth.n[index] == example["n"]
+
+
+def test_inference_does_not_depend_on_the_batch(model, variables, sets):
+    """Batches of 10 with a filled-up last one, and one of all, agree."""
+    small = measure.infer(model, variables, sets[0], _SETTINGS)
+    whole = measure.infer(
+        model, variables, sets[0], _SETTINGS._replace(batch_size=1000)
+    )
+    for field in ("n", "yx", "active", "labels"):
+        np.testing.assert_array_equal(getattr(small, field), getattr(whole, field))
+    assert small.log_weights.shape == (_NUM_IMAGES, 12)
+    np.testing.assert_allclose(small.log_weights, whole.log_weights, rtol=1e-4)
+    assert len(np.unique(small.n)) > 2 and small.labels.any()
+
+
+def test_inference_equals_the_library_called_directly(model, variables, sets):
+    """Scenes are the most likely ones; an image's weights follow from its own key."""
+    image_set = sets[1]
+    inferred = measure.infer(model, variables, image_set, _SETTINGS)
+    scene = lavae_jax.infer(model, variables, image_set.images)
+    for field in ("n", "yx", "active"):
+        np.testing.assert_array_equal(getattr(inferred, field), getattr(scene, field))
+    other = image_set._replace(images=image_set.images[[0, 2, 2]])
+    again = measure.infer(model, variables, other, _SETTINGS)
+    np.testing.assert_allclose(
+        again.log_weights[[0, 2]], inferred.log_weights[[0, 2]], rtol=1e-4
+    )
+    assert not np.allclose(again.log_weights[1], again.log_weights[2], rtol=1e-4)
+
+
+def test_the_seed_and_nothing_else_gives_the_samples(model, variables, sets):
+    """The same seed draws the same weights, another one others."""
+    first, second, other = (
+        measure.infer(model, variables, sets[0], _SETTINGS._replace(seed=seed))
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first.log_weights, second.log_weights)
+    assert not np.array_equal(first.log_weights, other.log_weights)
+
+
+def _perfect(image_set, rng):
+    """What a model that is right about everything but the order would infer."""
+    num_images, slots = len(image_set.images), 10
+    yx = np.zeros((num_images, slots, 2), np.int32)
+    labels = np.zeros_like(image_set.truth.labels, np.int32)
+    for index, (n, centres) in enumerate(
+        zip(image_set.truth.n, image_set.truth.centres, strict=True)
+    ):
+        order = rng.permutation(n)
+        yx[index, :n] = np.floor(centres[order])
+        for slot, true_slot in enumerate(order):
+            labels[index][image_set.truth.labels[index] == true_slot + 1] = slot + 1
+    active = np.arange(slots) < image_set.truth.n[:, None]
+    log_weights = rng.normal(-30, 1, (num_images, 100))
+    return measure.Inferred(image_set.truth.n, yx, active, labels, log_weights)
+
+
+def test_comparison_of_perfect_scenes(sets):
+    """Everything right: what is left is rounding to pixels, and the baseline."""
+    log_p_n = np.log(np.array([0.1, 0.2, 0.3, 0.25, 0, 0, 0, 0.15, 0, 0, 0]) + 1e-9)
+    for image_set in sets:
+        inferred = _perfect(image_set, np.random.default_rng(1))
+        truth = measure.compare(image_set, inferred, log_p_n).truth
+        assert truth.count_accuracy == 1.0
+        assert np.trace(truth.confusion) == truth.confusion.sum() == _NUM_IMAGES
+        assert truth.location.mean < 0.75
+        assert truth.location.num_missed == truth.location.num_spurious == 0
+        assert truth.ari.mean == truth.fg_ari.mean == 1.0
+        assert truth.fg_ari.num == (image_set.truth.n >= 2).sum()
+        assert truth.fg_ari_any_object.num == (image_set.truth.n >= 1).sum()
+        assert truth.count_nats == pytest.approx(-log_p_n[image_set.truth.n].mean())
+        by_colour = metrics.count_components(image_set.images, by_colour=True)
+        assert truth.components_by_colour_accuracy == pytest.approx(
+            np.mean(by_colour == image_set.truth.n)
+        )
+        assert truth.components_accuracy <= truth.components_by_colour_accuracy
+
+
+def test_comparison_states_bounds_as_costs(sets):
+    """-log p(x) for K = 1, 10 and 100 falls, and its distance is from the floor."""
+    inferred = _perfect(sets[0], np.random.default_rng(2))
+    split = measure.compare(sets[0], inferred, np.zeros(11))
+    assert [bound.num_samples for bound in split.bounds] == [1, 10, 100]
+    expected = metrics.mean_and_error(-inferred.log_weights.mean(axis=1))
+    assert split.bounds[0].negative_log_p == pytest.approx(expected)
+    costs = [bound.negative_log_p.mean for bound in split.bounds]
+    assert costs[0] > costs[1] > costs[2] > 0
+    assert 1 == split.bounds[0].effective_samples < split.bounds[2].effective_samples
+    floor = floors.family_floor((0, 1, 2, 3), _object_entropy())
+    assert split.floor.floor == pytest.approx(floor)
+    assert split.floor.distance == pytest.approx(costs[2] - floor)
+
+
+def _object_entropy():
+    builder = load.BUILDERS["multi_dsprites"][0](config="full")
+    return builder.appearance().entropy
+
+
+def test_more_objects_than_the_model_has_slots(sets):
+    """Seven objects and a model with three slots: wrong counts, not an error."""
+    inferred = _perfect(sets[1], np.random.default_rng(3))
+    inferred = inferred._replace(
+        n=np.full(_NUM_IMAGES, 3), yx=inferred.yx[:, :3], active=inferred.active[:, :3]
+    )
+    split = measure.compare(sets[1], inferred, np.log(np.full(4, 0.25)))
+    assert split.truth.confusion[7, 3] == _NUM_IMAGES
+    assert split.truth.count_accuracy == 0.0
+    assert split.truth.location.num_missed == 4 * _NUM_IMAGES
+    assert split.truth.count_nats == np.inf
+
+
+def test_report_agrees_with_its_parts(written, model, variables, sets):
+    """The report is the comparison of what was inferred, with what was asked for."""
+    result, _ = written
+    log_p_n = measure.learned_log_p_n(model, variables)
+    np.testing.assert_allclose(np.exp(log_p_n).sum(), 1.0, rtol=1e-5)
+    for split, image_set in zip(result.splits, sets, strict=True):
+        inferred = measure.infer(model, variables, image_set, _SETTINGS)
+        expected = measure.compare(image_set, inferred, log_p_n)
+        assert report.plain(split) == report.plain(expected)
+        assert [bound.num_samples for bound in split.bounds] == [1, 10, 12]
+    assert (result.step, result.seed) == (7, 5)
+    assert result.epsilon == model.epsilon
+    assert result.versions["jax"] == jax.__version__
+
+
+def test_written_files(written, config):
+    """The report as JSON with every figure by name, and readable pictures."""
+    result, out = written
+    content = json.loads((out / "report.json").read_text())
+    assert content == report.plain(result)
+    assert content["config"] == json.loads(config.to_json())
+    assert np.array(content["splits"][0]["truth"]["confusion"]).shape == (11, 11)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "report.json",
+        "test_7_confusion.png",
+        "test_7_reconstructions.png",
+        "test_confusion.png",
+        "test_reconstructions.png",
+    ]
+    for path in out.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.load()
+
+
+def test_undefined_figures_are_null():
+    """JSON has no NaN: an undefined mean is null and everything else stays."""
+    estimate = metrics.Estimate(np.nan, np.inf, 0)
+    assert report.plain({"a": estimate, "b": (np.float32(0.5), np.int64(3))}) == {
+        "a": {"mean": None, "standard_error": None, "num": 0},
+        "b": [0.5, 3],
+    }
+
+
+def _printed(result):
+    console = Console(file=io.StringIO(), width=200)
+    report.print_tables(result, console)
+    return console.file.getvalue()
+
+
+def test_tables_name_every_figure(written):
+    """What a reader looks for is there, with the numbers of the report."""
+    result, _ = written
+    text = _printed(result)
+    truth = result.splits[0].truth
+    for expected in (
+        f"{result.splits[1].bounds[2].negative_log_p.mean:.2f}",
+        "-log p(x), K = 12",
+        "effective sample size",
+        f"{truth.count_accuracy:.2%}",
+        f"{truth.components_accuracy:.2%}",
+        f"{truth.location.mean:.2f}",
+        "floor",
+        "FG-ARI",
+        "ε = 1e-06",
+        "inferred 0",
+    ):
+        assert expected in text
+
+
+def test_own_images(config, model, variables, sets, tmp_path):
+    """No truth, hence no figures that need it; counts, bounds and a picture remain."""
+    np.savez(tmp_path / "own.npz", images=sets[0].images[:9] > 0)
+    result = evaluate.evaluate(
+        config,
+        model,
+        variables,
+        images_path=tmp_path / "own.npz",
+        settings=measure.Settings(num_images=8, num_samples=3, batch_size=5),
+        out=tmp_path / "out",
+    )
+    (split,) = result.splits
+    assert split.truth is None and split.floor is None and split.num_images == 8
+    scene = lavae_jax.infer(model, variables, sets[0].images[:8])
+    np.testing.assert_array_equal(split.counts, np.bincount(scene.n, minlength=11))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.json",
+        "own_images_reconstructions.png",
+    }
+    text = _printed(result)
+    assert "objects inferred" in text and "accuracy" not in text
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"splits": ["test_9"]}, "Unknown split 'test_9'"),
+        ({"splits": ["test[:10]"]}, "pass a whole one"),
+        ({"settings": measure.Settings(num_samples=0)}, "num_samples must be at least"),
+        ({"settings": measure.Settings(batch_size=-1)}, "batch_size must be at least"),
+        ({"settings": measure.Settings(num_images=0)}, "num_images must be at least"),
+        ({"images_path": "nowhere.npz"}, "nowhere.npz does not exist"),
+    ],
+)
+def test_bad_requests_are_refused_at_the_start(
+    config, model, variables, tmp_path, changes, message
+):
+    """The message says what is wrong, and nothing has been written."""
+    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+        evaluate.evaluate(config, model, variables, out=tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def _command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.evaluate", *map(str, arguments)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def workdir(config, state, tmp_path_factory):
+    """What a run leaves behind."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    checkpoints.claim(folder, config)
+    store = checkpoints.Checkpoints(folder)
+    store.save(11, state, {})
+    store.close()
+    return folder
+
+
+def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path):
+    """From a workdir and the user's images to a table and files."""
+    np.save(tmp_path / "own.npy", sets[0].images)
+    done = _command(
+        f"--workdir={workdir}",
+        f"--images={tmp_path / 'own.npy'}",
+        "--num_images=4",
+        "--num_samples=2",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "step 11" in done.stdout and "-log p(x), K = 2" in done.stdout
+    content = json.loads((workdir / "evaluation" / "report.json").read_text())
+    assert content["step"] == 11 and content["splits"][0]["num_images"] == 4
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "workdir"),
+        (["--workdir=no_such_run"], "no_such_run is not the workdir of a run"),
+        (["--workdir={workdir}", "--splits=test_9"], "Unknown split 'test_9'"),
+    ],
+)
+def test_command_refuses_without_a_traceback(workdir, arguments, message):
+    """One message that begins with error, and a status that is not 0."""
+    done = _command(*(argument.format(workdir=workdir) for argument in arguments))
+    assert done.returncode != 0
+    assert "error: " in done.stderr and message in done.stderr
+    assert "Traceback" not in done.stderr
