@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from experiments import cli
+from lavae_jax.training.state import TrainState
 
 # What may change between two parts of one run: how long it goes on, what is reported
 # on the way, and where the same data lies. None of it changes a step already made.
@@ -34,7 +35,7 @@ class Restored(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A trained model: its config, its step and the variables its module takes."""
+    """A trained model: its config, its step and the variables of the model."""
 
     config: ConfigDict
     step: int
@@ -75,7 +76,8 @@ class Checkpoints:
 
         Args:
           step: Number of steps made.
-          state: Any pytree of arrays and random keys, on one device or the host.
+          state: Any pytree of arrays and random keys (of JAX's default kind), on one
+            device or the host.
           data_state: The position of the data iterator, as JSON can hold it.
 
         Raises:
@@ -96,7 +98,8 @@ class Checkpoints:
         """Reads the latest checkpoint.
 
         Args:
-          template: A state of the structure, shapes and dtypes to expect.
+          template: A state of the structure, shapes and dtypes to expect; it may be
+            abstract, as `jax.eval_shape` gives it.
 
         Returns:
           The checkpoint, its state as NumPy arrays (and random keys) in the structure
@@ -204,8 +207,7 @@ def restore_variables(workdir: str | pathlib.Path) -> Trained:
       workdir: A folder that `experiments.train` has made.
 
     Returns:
-      The config, the step, and the variables `params` and `batch_stats` as NumPy
-      arrays.
+      The config, the step, and the model's variables as NumPy arrays.
 
     Raises:
       cli.UserError: If there is none, or it can't be read.
@@ -224,8 +226,7 @@ def restore_variables(workdir: str | pathlib.Path) -> Trained:
             state = manager.restore(step, args=arguments).state
         except (ValueError, KeyError, OSError) as error:
             raise _unreadable(folder / str(step), error) from error
-    variables = {name: state[name] for name in ("params", "batch_stats")}
-    return Trained(config, step, variables)
+    return Trained(config, step, TrainState(**state).variables)
 
 
 def _folder(workdir):
@@ -257,9 +258,7 @@ def _to_host(x):
 
 
 def _from_host(template, x):
-    if not _is_key(template):
-        return x
-    return jax.random.wrap_key_data(x, impl=jax.random.key_impl(template))
+    return jax.random.wrap_key_data(x) if _is_key(template) else x
 
 
 def _plain(config):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
@@ -141,6 +141,9 @@ def _parse_flags(argv):
         remaining = flags.FLAGS(argv)
         if len(remaining) > 1:
             raise UserError(f"unexpected arguments: {' '.join(remaining[1:])}.")
+    if flags.FLAGS["verbosity"].using_default_value:
+        # At absl's default level, Orbax and TFDS tell every detail.
+        flags.FLAGS.verbosity = logging.WARNING
     if "config" in flags.FLAGS and flags.FLAGS.config is None:
         raise UserError(f"--config=FILE is needed.\n{_known_configs()}")
     return remaining
@@ -174,7 +177,7 @@ def _known_configs():
     files = sorted(
         path.relative_to(root) if path.is_relative_to(root) else path
         for path in CONFIGS.glob("*.py")
-        if path.stem != "__init__"
+        if "def get_config(" in path.read_text()
     )
     return "\n".join(["The experiments of this project:", *(f"  {f}" for f in files)])
 

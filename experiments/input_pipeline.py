@@ -39,8 +39,8 @@ def load_data(config: ConfigDict) -> Data:
     `num_eval_images` of them are the held-out ones.
 
     Args:
-      config: Has `data.name`, `data.data_dir`, `data.manual_dir`, `data.num_valid` and
-        `num_eval_images`.
+      config: Has `data.name`, `data.data_dir` and `data.manual_dir` (empty for the
+        defaults of `datasets.load`), `data.num_valid` and `num_eval_images`.
 
     Returns:
       The images to train on, read as they are asked for, and the held-out scenes.
@@ -113,4 +113,4 @@ def batches(
 
 
 def _expand(folder: str | None) -> pathlib.Path | None:
-    return None if folder is None else pathlib.Path(folder).expanduser()
+    return pathlib.Path(folder).expanduser() if folder else None

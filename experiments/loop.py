@@ -18,6 +18,8 @@ from lavae_jax import metrics as evaluation
 from lavae_jax import plotting
 
 _NUM_PICTURED = 8
+# Of the train step's metrics; the others are in metrics.jsonl and TensorBoard.
+_SHOWN = ("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau")
 
 
 class HeldOutMetrics(NamedTuple):
@@ -116,12 +118,14 @@ def run(
         jax.process_index(),
         jax.process_count(),
     )
-    state = experiment.init(jax.random.key(config.seed), data.held_out.images[:1])
-    restored = store.restore(state)
+    start = (jax.random.key(config.seed), data.held_out.images[:1])
+    restored = store.restore(jax.eval_shape(experiment.init, *start))
     if restored:
         state = restored.state
         batches.set_state(restored.data_state)
-    report = Progress(workdir, config.num_steps, config.batch_size, done)
+    else:
+        state = experiment.init(*start)
+    report = Progress(workdir, config.num_steps, config.batch_size, done, _SHOWN)
     report.message(_greeting(state, devices, data, workdir, done))
     parts = _Run(
         config=config,

@@ -4,7 +4,7 @@ import datetime
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ class Progress:
       num_steps: Where the run ends.
       batch_size: Images per step, of all processes together.
       first_step: The step the run goes on from, 0 at the start.
+      shown: Names of the training metrics that go to the terminal; None shows all.
       out: Takes the lines for the terminal.
       clock: Gives the time in seconds.
     """
@@ -44,12 +45,13 @@ class Progress:
         num_steps: int,
         batch_size: int,
         first_step: int = 0,
+        shown: Collection[str] | None = None,
         out: Callable[[str], Any] = lambda line: print(line, flush=True),
         clock: Callable[[], float] = time.monotonic,
     ):
         self._workdir = pathlib.Path(workdir)
         self._num_steps, self._batch_size = num_steps, batch_size
-        self._out, self._clock = out, clock
+        self._shown, self._out, self._clock = shown, out, clock
         self._table = self._workdir / "metrics.jsonl"
         _truncate(self._table, first_step)
         self._events = SummaryWriter(
@@ -85,7 +87,7 @@ class Progress:
             f"{speed.steps_per_second:.4g} steps/s",
             f"{speed.images_per_second:.4g} images/s",
             f"ETA {datetime.timedelta(seconds=round(left))}",
-            *_named(metrics),
+            *_named(metrics, self._shown),
         )
         self._store(step, "train", metrics._asdict() | speed._asdict())
         return speed
@@ -142,8 +144,12 @@ class Progress:
             self._events.add_scalar(f"{part}/{name}", float(value), step)
 
 
-def _named(metrics):
-    return [f"{name} {value:.4g}" for name, value in metrics._asdict().items()]
+def _named(metrics, shown=None):
+    return [
+        f"{name} {value:.4g}"
+        for name, value in metrics._asdict().items()
+        if shown is None or name in shown
+    ]
 
 
 def _truncate(table, last_step):

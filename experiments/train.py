@@ -10,18 +10,17 @@ from absl import flags
 
 from experiments import cli, loop
 
-_CONFIG = cli.define_config()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run's folder; by default runs/CONFIG-VARIANT-seedSEED."
-)
-
 
 def main() -> None:
     """Trains as the flags say."""
-    config = _CONFIG.value
-    workdir = _WORKDIR.value or f"runs/{cli.config_name()}-seed{config.seed}"
+    config = flags.FLAGS.config
+    workdir = flags.FLAGS.workdir or f"runs/{cli.config_name()}-seed{config.seed}"
     loop.train_and_evaluate(config, workdir)
 
 
 if __name__ == "__main__":
+    cli.define_config()
+    flags.DEFINE_string(
+        "workdir", None, "The run's folder; by default runs/CONFIG-VARIANT-seedSEED."
+    )
     cli.run(main)

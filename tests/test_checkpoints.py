@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,45 +13,40 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments import checkpoints, cli
-
-
-class _State(NamedTuple):
-    """The fields of a training state, of a model with three weights."""
-
-    step: jax.Array
-    params: dict
-    batch_stats: dict
-    opt_state: optax.OptState
-    key: jax.Array
-
+from lavae_jax.training.state import TrainState
 
 OPTIMIZER = optax.multi_transform(
     {"fast": optax.adamax(1e-2), "slow": optax.adamax(1e-3)},
-    {"kernel": "fast", "bias": "slow"},
+    {"lavae": "fast", "auxiliary": "slow"},
 )
 
 
 def _init(size=3):
-    params = {"kernel": jnp.arange(1.0, size + 1), "bias": jnp.float32(0.5)}
+    """A state of two parts, with `size` weights and a bias."""
+    params = {
+        "lavae": {"kernel": jnp.arange(1.0, size + 1)},
+        "auxiliary": {"bias": jnp.float32(0.5)},
+    }
     stats = {"mean": jnp.zeros(size)}
     key = jax.random.key(5)
-    return _State(jnp.int32(0), params, stats, OPTIMIZER.init(params), key)
+    return TrainState(jnp.int32(0), params, stats, OPTIMIZER.init(params), key)
 
 
 @jax.jit
 def _step(state):
     key, key_noise = jax.random.split(state.key)
-    noise = jax.random.normal(key_noise, state.params["kernel"].shape)
+    noise = jax.random.normal(key_noise, state.batch_stats["mean"].shape)
 
     def loss(params):
-        return jnp.sum((params["kernel"] * noise + params["bias"]) ** 2)
+        y = params["lavae"]["kernel"] * noise + params["auxiliary"]["bias"]
+        return jnp.sum(y**2)
 
     updates, opt_state = OPTIMIZER.update(
         jax.grad(loss)(state.params), state.opt_state, state.params
     )
     params = optax.apply_updates(state.params, updates)
     stats = {"mean": 0.9 * state.batch_stats["mean"] + 0.1 * noise}
-    return _State(state.step + 1, params, stats, opt_state, key)
+    return TrainState(state.step + 1, params, stats, opt_state, key)
 
 
 def _config(**changes):
@@ -89,7 +83,7 @@ def test_goes_on_exactly(tmp_path):
     store.close()
 
     store = checkpoints.Checkpoints(tmp_path)
-    step, state, data_state = store.restore(_init())
+    step, state, data_state = store.restore(jax.eval_shape(_init))
     assert (step, data_state) == (3, {"next_index": 3})
     for _ in range(2):
         state = _step(state)
@@ -131,7 +125,7 @@ def test_another_models_checkpoint_is_refused(tmp_path):
     store.save(4, _init(size=3), {})
     with pytest.raises(cli.UserError, match=r"checkpoints/4 .*mean.* float32\[3\]"):
         store.restore(_init(size=7)._replace(params=_init().params))
-    other = _init()._replace(params={"weights": jnp.ones(3)})
+    other = _init()._replace(params={"lavae": jnp.ones(3)})
     with pytest.raises(cli.UserError, match=r"checkpoints/4 can't be read"):
         store.restore(other)
 
@@ -169,7 +163,7 @@ def test_variables_on_another_number_of_devices(tmp_path):
         "kernel = variables['params']['kernel']\n"
         "print(len(jax.devices()), step, config.sizes, kernel.tobytes().hex())\n"
     )
-    kernel = np.asarray(state.params["kernel"]).tobytes().hex()
+    kernel = np.asarray(state.params["lavae"]["kernel"]).tobytes().hex()
     assert _run_python(script, tmp_path) == f"1 1 (1, 2) {kernel}\n"
 
 

@@ -33,9 +33,9 @@ def report(tmp_path):
     """Makes reporters of one run; what they print is in `report.lines`."""
     made = []
 
-    def make(first_step=0):
+    def make(first_step=0, shown=None):
         reporter = progress.Progress(
-            tmp_path, 1000, 32, first_step, make.lines.append, make.clock
+            tmp_path, 1000, 32, first_step, shown, make.lines.append, make.clock
         )
         made.append(reporter)
         return reporter
@@ -72,6 +72,14 @@ def test_speed_and_eta(report):
     assert report.lines == [
         "step   50/1000  2.5 steps/s  80 images/s  ETA 0:06:20  elbo -120.5  tau 0.5"
     ]
+
+
+def test_the_terminal_may_show_less(tmp_path, report):
+    """Only the chosen metrics are printed; the table has all of them."""
+    report(shown=("tau", "absent")).train(50, _Terms(-120.5, 0.5))
+    assert report.lines[0].endswith("  tau 0.5")
+    assert "elbo" not in report.lines[0]
+    assert _rows(tmp_path)[0]["elbo"] == -120.5
 
 
 def test_speed_leaves_out_what_is_not_training(report):
