@@ -1,5 +1,6 @@
 """The training loop: one entry point for the command line, notebooks and tests."""
 
+import functools
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -92,12 +93,13 @@ def run(
     """Trains what has been built; see `train_and_evaluate`.
 
     Args:
-      experiment: Its `init(key, images)` gives a state, `train_step(state, images)` a
-        state and a NamedTuple of scalars, `predict(state, images)` what
+      experiment: Its `init(key, images)` gives a state, `train_step_at(step)` the
+        function that makes this step, from a state and images to a state and a
+        NamedTuple of scalars; `predict(state, images)` what
         `plotting.reconstructions` shows: `scene`, `means` and `sprites`.
       config: The run's config, of which everything but the model's part is used here.
       workdir: The run's folder.
-      devices: Where `train_step` runs; it averages over their `axis_name`.
+      devices: Where the steps run; they average over their `axis_name`.
 
     Returns:
       The last step, and what was measured there.
@@ -129,7 +131,7 @@ def run(
     report.message(_greeting(state, devices, data, workdir, done))
     parts = _Run(
         config=config,
-        train_step=devices.compile(experiment.train_step),
+        train_step=_compiled(experiment, devices),
         predict=jax.jit(experiment.predict),
         count=jax.jit(lambda *inputs: experiment.predict(*inputs).scene.n),
         devices=devices,
@@ -146,13 +148,20 @@ def run(
         batches.close()
 
 
+def _compiled(experiment, devices):
+    """The compiled step for every number of a step; few of them differ."""
+    compiled = functools.cache(devices.compile)
+    return lambda step: compiled(experiment.train_step_at(step))
+
+
 def _train(run, state, done):
     """Makes the steps after `done`, with everything that is due along the way."""
     config, report = run.config, run.report
     window, held_out, started = _Window(run), None, time.monotonic()
     with Interruptions() as interruptions:
         for step in range(done + 1, config.num_steps + 1):
-            state, metrics = run.train_step(state, run.devices.share(next(run.batches)))
+            images = run.devices.share(next(run.batches))
+            state, metrics = run.train_step(step)(state, images)
             window.add(step, metrics)
             if step == done + 1:
                 window.fetch()

@@ -93,8 +93,8 @@ def print_tables(report: Report, console: Console) -> None:
     """Prints the report: a column per set of images, then the confusion matrices."""
     table = Table(
         title=f"{report.dataset}, step {report.step}",
-        caption=f"-log p(x) ≤ ..., nats per image, mean ± standard error over images,"
-        f" pixel means within ε = {report.epsilon:g} of 0 and 1",
+        caption=f"-log p(x): upper bounds in nats per image, mean ± standard error"
+        f" over images; pixel means lie in [ε, 1 - ε], ε = {report.epsilon:g}",
     )
     table.add_column("")
     for split in report.splits:

@@ -10,9 +10,10 @@ from lavae_jax.types import Array
 def pixel_mean(canvas: Array, epsilon: Array | float) -> Array:
     """Turns the sum of sprites λ into Bernoulli means inside [ε, 1 − ε].
 
-    λ exceeds 1 where sprites overlap and is 0 off every sprite. It is cut at 1 and mixed
-    with a constant, ε + (1 − 2ε) λ. A plain clip would stop the gradient exactly at the
-    pixels that are most wrong, so the gradient passes through the cut.
+    λ exceeds 1 where sprites overlap and is 0 off every sprite. It is cut at 1 and
+    mixed with a constant, ε + (1 − 2ε) λ. A plain clip would
+    stop the gradient exactly at the pixels that are most wrong, so the gradient passes
+    through the cut.
 
     Args:
         canvas: λ, [..., H, W, C], not negative.
@@ -26,7 +27,7 @@ def pixel_mean(canvas: Array, epsilon: Array | float) -> Array:
 
 
 def log_likelihood(x: Array, canvas: Array, epsilon: Array | float) -> Array:
-    """log p(x | z) per pixel and channel, nats.
+    """Log-likelihood log p(x | z) per pixel and channel, nats.
 
     Args:
         x: binary images, [..., H, W, C].

@@ -1,8 +1,8 @@
 """Appendix B: the networks that infer locations and appearances and paint sprites.
 
 Each network comes in the paper's form and, where it pays on a small machine, in a
-lighter one: a stride-2 stem for the trunks, an appearance network that looks at a window
-around each drawn site, and a sprite decoder without convolutions.
+lighter one: a stride-2 stem for the trunks, an appearance network that looks at a
+window around each drawn site, and a sprite decoder without convolutions.
 """
 
 from functools import partial
@@ -48,8 +48,8 @@ class BatchNorm(nn.Module):
     """Batch normalisation whose statistics are exact for masks and many devices.
 
     Sums and counts are added over devices before dividing, so devices with few or no
-    valid rows weigh in by their number of rows. A batch without any valid row leaves the
-    running statistics as they are.
+    valid rows weigh in by their number of rows. A batch without any valid row leaves
+    the running statistics as they are.
 
     Attributes:
         axis_name: mapped axis of devices, if any.
@@ -138,7 +138,7 @@ class ResidualBlock(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Residual network with 4 blocks of 2 convolutions, shared in form by h_loc and h_app.
+    """Residual network with 4 blocks of 2 convolutions, the same for h_loc and h_app.
 
     Attributes:
         channels: features per site of the trunk's grid.

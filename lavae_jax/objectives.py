@@ -28,7 +28,7 @@ class ElboTerms(NamedTuple):
 
     @property
     def elbo(self) -> Array:
-        """log p(x | z) − KL_app − KL_loc − KL_n, [B]."""
+        """The bound, log p(x | z) − KL_app − KL_loc − KL_n, [B]."""
         return self.log_px - self.kl_app - self.kl_loc - self.kl_n
 
 

@@ -29,8 +29,8 @@ OFFSET = 0.25
 way between pixels, where rounding would be decided by noise."""
 
 BIRTH_MARGIN = 25.0
-"""Nats of log-likelihood that an added object has to win: an allowance for its KL terms,
-log D + KL_app, which are not known before it is drawn."""
+"""Nats of log-likelihood that an added object has to win: an allowance for its KL
+terms, log D + KL_app, which are not known before it is drawn."""
 
 UNEXPLAINED = 0.7
 """A pixel is unexplained when it costs more nats than a coin toss."""

@@ -41,7 +41,7 @@ class _Seen(NamedTuple):
 
 class _Experiment(NamedTuple):
     init: Callable
-    train_step: Callable
+    train_step_at: Callable
     predict: Callable
 
 
@@ -79,7 +79,7 @@ def _experiment(axis_name=None, learning_rate=0.5, on_predict=lambda: None):
         means = jnp.broadcast_to(state.params["mean"], images.shape)
         return _Seen(scene, means, jnp.zeros((len(images), 1, 5, 5, images.shape[3])))
 
-    return _Experiment(init, train_step, predict)
+    return _Experiment(init, lambda step: train_step, predict)
 
 
 @pytest.fixture(scope="module")

@@ -1,2 +1,1 @@
-"""The latent variables: how many (`counts`), where (`locations`), what
-(`appearance`)."""
+"""The latent variables: how many, where, and what."""

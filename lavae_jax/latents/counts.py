@@ -44,5 +44,5 @@ def active_slots(n: Array, max_objects: int) -> Array:
 
 
 def log_p_n(n: Array, prior_n_logits: Array) -> Array:
-    """Eq. 2: log p(n), nats, for n [B] int32 and a = softmax(`prior_n_logits` [M+1])."""
+    """Eq. 2: log p(n), nats, [B]; n is [B] int32, a the softmax of [M + 1] logits."""
     return distrax.Categorical(logits=prior_n_logits).log_prob(n)

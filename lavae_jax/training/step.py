@@ -26,8 +26,9 @@ class Recipe(NamedTuple):
     """How a model is trained, beyond its schedules.
 
     Attributes:
-        draws: "relaxed", the paper's Gumbel-softmax; "straight_through", hard draws with
-            its gradient; "mode", the most likely sites, which give h_loc no gradient.
+        draws: "relaxed", the paper's Gumbel-softmax; "straight_through", hard draws
+            with its gradient; "mode", the most likely sites, which
+            give h_loc no gradient.
         target: what h_loc is regressed on during the warm-up: the auxiliary VAE's KL
             map as in the paper, or bumps of equal height on its peaks.
         refine: after the warm-up, go on with bumps where the model itself would have
@@ -46,6 +47,32 @@ class Recipe(NamedTuple):
     auxiliary_steps: int
     lead_steps: int
     proposal_steps: int
+
+
+class Phase(NamedTuple):
+    """What a step does; few combinations occur, one after the other, in a run.
+
+    The step of a phase holds no branches around convolutions, which XLA runs many times
+    slower on a CPU inside a branch.
+
+    Attributes:
+        auxiliary: whether the auxiliary VAE is trained.
+        lavae: whether LAVAE is trained.
+        propose: whether objects are put at the KL map's peaks.
+    """
+
+    auxiliary: bool
+    lavae: bool
+    propose: bool
+
+
+def phase_at(recipe: Recipe, step: int) -> Phase:
+    """The phase of a step, counted from 1."""
+    return Phase(
+        auxiliary=step <= recipe.auxiliary_steps,
+        lavae=step > recipe.lead_steps,
+        propose=step <= recipe.proposal_steps,
+    )
 
 
 class TrainMetrics(NamedTuple):
@@ -72,6 +99,7 @@ class _Parts(NamedTuple):
     auxiliary: warmup.AuxiliaryVAE
     schedules: Schedules
     recipe: Recipe
+    phase: Phase
 
 
 def _image_keys(state: TrainState, num_images: int, axis_name: str | None) -> Array:
@@ -86,14 +114,19 @@ def _image_keys(state: TrainState, num_images: int, axis_name: str | None) -> Ar
     )
 
 
-def _proposals(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
-    """Hard locations at given positions, [B, M, 2] in pixels."""
+def _proposals(kl_map: Array, model: LAVAE, relaxed: bool) -> Locations:
+    """Hard locations at the peaks of the KL map, [B, H, W]."""
+    height, width = kl_map.shape[1:]
+    centres, valid = warmup.kl_peaks(kl_map, model.max_objects)
     nearest = jnp.round(centres).astype(jnp.int32)
-    row = jnp.clip(nearest[..., 0], 0, size[0] - 1)
-    column = jnp.clip(nearest[..., 1], 0, size[1] - 1)
-    site = jnp.where(valid, row * size[1] + column, 0)
+    row = jnp.clip(nearest[..., 0], 0, height - 1)
+    column = jnp.clip(nearest[..., 1], 0, width - 1)
+    site = jnp.where(valid, row * width + column, 0)
+    z_loc = None
+    if relaxed:
+        z_loc = jax.nn.one_hot(site, model.num_sites) * valid[..., None]
     zeros = jnp.zeros(valid.shape)
-    return Locations(site, valid, zeros, zeros, None)
+    return Locations(site, valid, zeros, zeros, z_loc)
 
 
 def _locations(
@@ -101,7 +134,9 @@ def _locations(
 ) -> Locations:
     """Draws the locations, or takes the proposals while the warm-up lasts."""
     recipe, model = parts.recipe, parts.model
-    drawn = draw_locations(
+    if parts.phase.propose:
+        return _proposals(kl_map, model, relaxed=recipe.draws != "mode")
+    return draw_locations(
         h_loc,
         n,
         model.max_objects,
@@ -110,15 +145,6 @@ def _locations(
         straight_through=recipe.draws == "straight_through",
         exclusion_radius=model.exclusion_radius,
     )
-    if recipe.proposal_steps == 0:
-        return drawn
-    peaks, valid = warmup.kl_peaks(kl_map, model.max_objects)
-    proposed = _proposals(peaks, valid, model.image_shape[:2])
-    if drawn.z_loc is not None:
-        z_loc = jax.nn.one_hot(proposed.site, model.num_sites) * valid[..., None]
-        proposed = proposed._replace(z_loc=z_loc)
-    early = step < recipe.proposal_steps
-    return jax.tree.map(lambda a, b: jnp.where(early, a, b), proposed, drawn)
 
 
 def _location_target(
@@ -132,20 +158,17 @@ def _location_target(
 ) -> tuple[Array, refinement.Target | None]:
     """The map that h_loc before γ is regressed on, [B, H, W]."""
     recipe = parts.recipe
-    sigma = parts.schedules.bump_sigma(step)
-    size = x.shape[1:3]
     if recipe.target == "kl_map":
         return kl_map, None
-    peaks, valid = warmup.kl_peaks(kl_map, model.max_objects)
-    if not recipe.refine:
-        return warmup.bumps(peaks, valid, recipe.bump_height, sigma, size), None
-    target = refinement.refine(model, x, result, epsilon)
-    early = step < recipe.proposal_steps
-    peaks = jnp.pad(peaks, ((0, 0), (0, 1), (0, 0)))
-    valid = jnp.pad(valid, ((0, 0), (0, 1)))
-    centres = jnp.where(early, peaks, target.centres)
-    valid = jnp.where(early, valid, target.valid)
-    return warmup.bumps(centres, valid, recipe.bump_height, sigma, size), target
+    refined = None
+    if parts.phase.propose or not recipe.refine:
+        centres, valid = warmup.kl_peaks(kl_map, model.max_objects)
+    else:
+        refined = refinement.refine(model, x, result, epsilon)
+        centres, valid = refined.centres, refined.valid
+    sigma = parts.schedules.bump_sigma(step)
+    target = warmup.bumps(centres, valid, recipe.bump_height, sigma, x.shape[1:3])
+    return target, refined
 
 
 def _lavae_loss(
@@ -201,7 +224,7 @@ def _auxiliary_loss(params, auxiliary, x, keys):
     return (kl - log_px).mean()
 
 
-def _metrics(parts, step, loss, aux_loss, aux) -> TrainMetrics:
+def _metrics(parts, step, loss, aux) -> TrainMetrics:
     result, error, refined, _ = aux
     objects = result.locations.active.sum()
     num_images = error.shape[0]
@@ -219,7 +242,7 @@ def _metrics(parts, step, loss, aux_loss, aux) -> TrainMetrics:
         result.terms.elbo.mean(),
         *terms,
         location_loss=error.mean(),
-        auxiliary_loss=aux_loss,
+        auxiliary_loss=zero,
         objects=objects / jnp.float32(num_images),
         moved=moves[0] / per_object,
         dropped=moves[1] / per_object,
@@ -229,14 +252,28 @@ def _metrics(parts, step, loss, aux_loss, aux) -> TrainMetrics:
     )
 
 
+def _auxiliary_step(parts: _Parts, params, x, keys):
+    """Loss, gradient and KL map of the auxiliary VAE, as far as the phase has them."""
+    variables = {"params": params}
+    loss, grad = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    if parts.phase.auxiliary:
+        loss_and_grad = jax.value_and_grad(_auxiliary_loss)
+        loss, grad = loss_and_grad(params, parts.auxiliary, x, keys)
+    kl_map = jnp.zeros(x.shape[:3])
+    if parts.phase.auxiliary or parts.phase.propose:
+        kl_map = parts.auxiliary.apply(variables, x, method="kl_map")
+    return loss, grad, lax.stop_gradient(kl_map)
+
+
 def make_train_step(
     model: LAVAE,
     auxiliary: warmup.AuxiliaryVAE,
     optimizer: optax.GradientTransformation,
     schedules: Schedules,
     recipe: Recipe,
+    phase: Phase,
 ) -> Callable[[TrainState, Array], tuple[TrainState, TrainMetrics]]:
-    """Makes the train step.
+    """Makes the train step of a phase.
 
     Args:
         model: LAVAE; its `axis_name` is the mapped axis of devices, or None.
@@ -244,58 +281,36 @@ def make_train_step(
         optimizer: for the parameters of both.
         schedules: what changes with the step.
         recipe: the rest of how it is trained.
+        phase: what the step does.
 
     Returns:
-        From a state and images (uint8 or binary float, [B, H, W, C], this device's share
-        of the batch) to the next state and metrics, the same on every device.
+        From a state and images (uint8 or binary float, [B, H, W, C], this device's
+        share of the batch) to the next state and metrics, the same on every device.
     """
-    parts = _Parts(model, auxiliary, schedules, recipe)
-    axis_name = model.axis_name
+    parts = _Parts(model, auxiliary, schedules, recipe, phase)
 
     def average(tree):
-        return tree if axis_name is None else lax.pmean(tree, axis_name)
-
-    def auxiliary_part(params, step, x, keys):
-        """Loss, gradient and KL map, as far as this step needs them."""
-        needs_map = step < max(recipe.proposal_steps, recipe.auxiliary_steps)
-        loss_and_grad = jax.value_and_grad(_auxiliary_loss)
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        loss, grad = lax.cond(
-            step < recipe.auxiliary_steps,
-            lambda: loss_and_grad(params, auxiliary, x, keys),
-            lambda: (jnp.zeros(()), zeros),
-        )
-        kl_map = lax.cond(
-            needs_map,
-            lambda: auxiliary.apply({"params": params}, x, method="kl_map"),
-            lambda: jnp.zeros(x.shape[:3]),
-        )
-        return loss, grad, lax.stop_gradient(kl_map)
+        return tree if model.axis_name is None else lax.pmean(tree, model.axis_name)
 
     def train_step(state, images):
         x = to_float(images)
-        keys = _image_keys(state, x.shape[0], axis_name)
-        aux_params, params = state.params["auxiliary"], state.params["lavae"]
-        aux_loss, aux_grad, kl_map = auxiliary_part(aux_params, state.step, x, keys)
-
-        def lavae_part():
+        keys = _image_keys(state, x.shape[0], model.axis_name)
+        params, batch_stats = state.params["lavae"], state.batch_stats
+        aux_loss, aux_grad, kl_map = _auxiliary_step(
+            parts, state.params["auxiliary"], x, keys
+        )
+        grad = jax.tree.map(jnp.zeros_like, params)
+        metrics = TrainMetrics(*[jnp.zeros(())] * len(TrainMetrics._fields))
+        if phase.lavae:
             (loss, aux), grad = jax.value_and_grad(_lavae_loss, has_aux=True)(
-                params, parts, state.batch_stats, state.step, x, keys, kl_map
+                params, parts, batch_stats, state.step, x, keys, kl_map
             )
-            return _metrics(parts, state.step, loss, aux_loss, aux), grad, aux[-1]
-
-        metrics, grad, batch_stats = lavae_part()
-        lead = state.step < recipe.lead_steps
-        grad = jax.tree.map(lambda g: jnp.where(lead, 0.0, g), grad)
+            metrics, batch_stats = _metrics(parts, state.step, loss, aux), aux[-1]
+        metrics = metrics._replace(auxiliary_loss=aux_loss)
         grads = average({"lavae": grad, "auxiliary": aux_grad})
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        state = TrainState(
-            state.step + 1,
-            optax.apply_updates(state.params, updates),
-            batch_stats,
-            opt_state,
-            state.key,
-        )
+        params = optax.apply_updates(state.params, updates)
+        state = TrainState(state.step + 1, params, batch_stats, opt_state, state.key)
         return state, average(metrics)
 
     return train_step

@@ -1,0 +1,250 @@
+"""From a config to modules, schedules, optimiser and train step."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+import lavae_jax
+from lavae_jax import networks
+from lavae_jax.training import optimizer as optimizers
+from lavae_jax.training import schedules, state, step
+from lavae_jax.warmup import AuxiliaryVAE
+
+CHOICES = {
+    "model.norm": ("batch", "none"),
+    "model.appearance_net": ("trunk", "glimpse"),
+    "model.sprite_net": ("conv", "mlp"),
+    "model.composite_method": ("auto", "conv", "fft"),
+    "optimizer.name": ("adamax", "adam"),
+    "optimizer.decay": ("constant", "cosine"),
+    "warmup.draws": ("relaxed", "straight_through", "mode"),
+    "warmup.target": ("kl_map", "bumps"),
+}
+
+
+class View(NamedTuple):
+    """What a model sees in images: the arguments of a picture."""
+
+    scene: lavae_jax.Scene
+    means: jax.Array
+    sprites: jax.Array
+
+
+class Experiment(NamedTuple):
+    """A model and how it is trained.
+
+    Attributes:
+        model: LAVAE.
+        init: from a key and images to a fresh `TrainState`.
+        train_step_at: from the number of a step, counted from 1, to the function that
+            makes it: from a state and images to the next state and metrics.
+        predict: from a state and images to a `View`.
+    """
+
+    model: lavae_jax.LAVAE
+    init: Callable[..., state.TrainState]
+    train_step_at: Callable[[int], Callable[..., Any]]
+    predict: Callable[..., View]
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that no model can be built from.
+
+    Raises:
+        ValueError: naming the field, its value and what is possible.
+    """
+    for name, choices in CHOICES.items():
+        section, field = name.split(".")
+        value = config[section][field]
+        if value not in choices:
+            raise ValueError(
+                f"{name} must be one of {', '.join(choices)}: got {value}."
+            )
+    model, warmup = config.model, config.warmup
+    for name in ("sprite_size", "glimpse_size"):
+        if model[name] < 1 or model[name] % 2 == 0:
+            raise ValueError(f"model.{name} must be odd: got {model[name]}.")
+    for name in ("max_objects", "app_dim", "channels", "width", "stem_stride"):
+        if model[name] < 1:
+            raise ValueError(f"model.{name} must be at least 1: got {model[name]}.")
+    if any(size % model.stem_stride for size in model.image_shape[:2]):
+        raise ValueError(
+            f"model.stem_stride must divide the image's height and width: got"
+            f" {model.stem_stride} for {tuple(model.image_shape)}."
+        )
+    for name in ("epsilon", "epsilon_init"):
+        if not 0 < model[name] < 0.5:
+            raise ValueError(f"model.{name} must be in (0, 0.5): got {model[name]}.")
+    if warmup.draws != "mode" and model.appearance_net == "glimpse":
+        raise ValueError(
+            "model.appearance_net=glimpse reads single sites and needs"
+            f" warmup.draws=mode: got {warmup.draws}."
+        )
+    if warmup.refine and (warmup.draws != "mode" or warmup.target != "bumps"):
+        raise ValueError(
+            "warmup.refine=True needs warmup.draws=mode and warmup.target=bumps: got"
+            f" {warmup.draws} and {warmup.target}."
+        )
+    if config.optimizer.learning_rate <= 0:
+        raise ValueError(
+            "optimizer.learning_rate must be positive: got"
+            f" {config.optimizer.learning_rate}."
+        )
+
+
+def build_model(config: ConfigDict, axis_name: str | None = None) -> lavae_jax.LAVAE:
+    """The model of a config.
+
+    Args:
+        config: a run's config.
+        axis_name: mapped axis of devices, if any.
+    """
+    c = config.model
+
+    def trunk() -> networks.Trunk:
+        return networks.Trunk(c.channels, c.norm, c.stem_stride, axis_name)
+
+    location_net = networks.LocationNet(trunk(), c.location_hidden, c.location_scale)
+    if c.appearance_net == "glimpse":
+        appearance_net = networks.GlimpseAppearanceNet(
+            c.glimpse_size, c.width, c.app_dim, axis_name
+        )
+    else:
+        appearance_net = networks.AppearanceNet(trunk(), c.app_dim)
+    channels = c.image_shape[2]
+    if c.sprite_net == "mlp":
+        f_sprite = networks.MLPSpriteDecoder(c.sprite_size, channels, c.width)
+    else:
+        f_sprite = networks.SpriteDecoder(
+            c.sprite_size, channels, c.channels, axis_name
+        )
+    return lavae_jax.LAVAE(
+        location_net=location_net,
+        appearance_net=appearance_net,
+        f_sprite=f_sprite,
+        image_shape=tuple(c.image_shape),
+        max_objects=c.max_objects,
+        app_dim=c.app_dim,
+        sprite_size=c.sprite_size,
+        gamma=c.gamma,
+        count_threshold=c.count_threshold,
+        epsilon=c.epsilon,
+        exclusion_radius=c.exclusion_radius,
+        objects_per_image=c.objects_per_image,
+        composite_method=c.composite_method,
+        axis_name=axis_name,
+    )
+
+
+def build_schedules(config: ConfigDict) -> schedules.Schedules:
+    """Everything that changes during training."""
+    c, warmup = config.model, config.warmup
+    return schedules.Schedules(
+        tau=schedules.exponential(warmup.tau_init, warmup.tau_final, warmup.tau_steps),
+        epsilon=schedules.exponential(c.epsilon_init, c.epsilon, warmup.epsilon_steps),
+        force_one_prob=schedules.hold_then_linear(
+            warmup.force_one_init,
+            warmup.force_one_final,
+            warmup.hold_steps,
+            warmup.fade_steps,
+        ),
+        location_weight=schedules.hold_then_linear(
+            warmup.location_weight,
+            warmup.location_weight_final,
+            warmup.hold_steps,
+            warmup.fade_steps,
+        ),
+        bump_sigma=schedules.hold_then_linear(
+            warmup.bump_sigma_init,
+            warmup.bump_sigma_final,
+            warmup.hold_steps,
+            warmup.fade_steps,
+        ),
+    )
+
+
+def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """One optimiser per part, with its own learning rate."""
+    c = config.optimizer
+
+    def rest(rate: float, start: int, steps: int) -> optax.Schedule:
+        if c.decay == "constant":
+            return optax.constant_schedule(rate)
+        cosine = optax.warmup_cosine_decay_schedule(
+            0.0, rate, c.rise_steps, max(steps, c.rise_steps + 1), rate * c.final_factor
+        )
+        return optax.join_schedules([optax.constant_schedule(0.0), cosine], [start])
+
+    lead = config.warmup.lead_steps
+    location = schedules.exponential(
+        c.location_learning_rate,
+        c.location_learning_rate * c.location_final_factor,
+        c.location_decay_steps,
+    )
+    if c.decay == "cosine":
+        location = rest(c.location_learning_rate, lead, config.num_steps - lead)
+    rates = {
+        "location": location,
+        "rest": rest(c.learning_rate, lead, config.num_steps - lead),
+        "auxiliary": rest(c.auxiliary_learning_rate, 0, config.warmup.auxiliary_steps),
+    }
+    transform = {"adamax": optax.adamax, "adam": optax.adam}[c.name]
+    return optimizers.make_optimizer(transform, rates, c.clip_norm)
+
+
+def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
+    """Builds what a config describes.
+
+    Args:
+        config: a run's config.
+        axis_name: the axis that the train step averages over, None on one device.
+
+    Raises:
+        ValueError: for values that no model can be built from.
+    """
+    check(config)
+    model = build_model(config, axis_name)
+    auxiliary = AuxiliaryVAE(config.model.image_shape[2])
+    optimizer = build_optimizer(config)
+    w = config.warmup
+    recipe = step.Recipe(
+        draws=w.draws,
+        target=w.target,
+        refine=w.refine,
+        bump_height=w.bump_height,
+        auxiliary_steps=w.auxiliary_steps,
+        lead_steps=w.lead_steps,
+        proposal_steps=w.proposal_steps,
+    )
+    single = build_model(config)
+
+    def init(key: jax.Array, images: Any) -> state.TrainState:
+        del images  # the model knows their shape
+        return state.init_state(single, auxiliary, optimizer, key)
+
+    def predict(train_state: state.TrainState, images: Any) -> View:
+        variables = train_state.variables
+        scene = lavae_jax.infer(single, variables, images)
+        return View(
+            scene,
+            lavae_jax.render(single, variables, scene),
+            lavae_jax.sprites(single, variables, scene),
+        )
+
+    of_phase = functools.cache(
+        functools.partial(
+            step.make_train_step,
+            model,
+            auxiliary,
+            optimizer,
+            build_schedules(config),
+            recipe,
+        )
+    )
+    return Experiment(
+        single, init, lambda number: of_phase(step.phase_at(recipe, number)), predict
+    )

@@ -1,0 +1,1 @@
+"""Configs: one file per data set, each with its variants."""

@@ -1,0 +1,161 @@
+"""What the configs share: the paper's Appendix B, and the laptop's recipe."""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("paper", "laptop", "tiny")
+
+
+def paper() -> ConfigDict:
+    """Every setting of Appendix B; what the paper leaves open is marked."""
+    config = ConfigDict()
+    config.seed = 0
+    config.num_steps = 300_000  # open in the paper
+    config.batch_size = 64
+    config.log_every = 100
+    config.eval_every = 2_000
+    config.picture_every = 2_000
+    config.checkpoint_every = 2_000
+    config.num_eval_images = 1_000
+
+    data = config.data = ConfigDict()
+    data.name = "multi_dsprites"
+    data.data_dir = ""  # TFDS's default folder
+    data.manual_dir = ""  # where MNIST's files lie, if not to be downloaded
+    data.num_valid = 5_000  # scenes held out from the end of the training split
+
+    model = config.model = ConfigDict()
+    model.image_shape = (64, 64, 3)
+    model.max_objects = 10  # M
+    model.app_dim = 32  # L
+    model.sprite_size = 21  # S
+    model.gamma = 4.0
+    model.count_threshold = 16.0  # 4γ
+    model.channels = 48  # open; gives the paper's 500k parameters
+    model.norm = "batch"
+    model.stem_stride = 1
+    model.location_hidden = 24  # open
+    model.location_scale = 1.0
+    model.appearance_net = "trunk"
+    model.glimpse_size = 27  # of appearance_net=glimpse
+    model.sprite_net = "conv"
+    model.width = 256  # of appearance_net=glimpse and sprite_net=mlp
+    model.epsilon = 1e-6  # open; training, ELBO and bound share it
+    model.epsilon_init = 1e-6
+    model.exclusion_radius = 0
+    model.objects_per_image = 1.5
+    model.composite_method = "auto"
+
+    optimizer = config.optimizer = ConfigDict()
+    optimizer.name = "adamax"
+    optimizer.learning_rate = 1e-3
+    optimizer.location_learning_rate = 5e-4
+    optimizer.location_final_factor = 0.01
+    optimizer.location_decay_steps = 100_000
+    optimizer.auxiliary_learning_rate = 1e-3  # open
+    optimizer.clip_norm = 1e9  # none in the paper
+    optimizer.decay = "constant"
+    optimizer.rise_steps = 0  # of decay=cosine
+    optimizer.final_factor = 1.0  # of decay=cosine
+
+    warmup = config.warmup = ConfigDict()
+    warmup.draws = "relaxed"
+    warmup.tau_init = 0.5
+    warmup.tau_final = 0.02
+    warmup.tau_steps = 100_000
+    warmup.target = "kl_map"
+    warmup.refine = False
+    warmup.location_weight = 1.0
+    warmup.location_weight_final = 0.0
+    warmup.force_one_init = 1.0
+    warmup.force_one_final = 0.1
+    warmup.hold_steps = 30_000
+    warmup.fade_steps = 30_000
+    warmup.auxiliary_steps = 60_000
+    warmup.lead_steps = 0
+    warmup.proposal_steps = 0
+    warmup.bump_height = 10.0  # of target=bumps, before γ
+    warmup.bump_sigma_init = 3.0
+    warmup.bump_sigma_final = 3.0
+    warmup.epsilon_steps = 1
+    return config
+
+
+def laptop() -> ConfigDict:
+    """For 2 CPU cores: light networks, and a warm-up that goes on with refinement."""
+    config = paper()
+    config.num_steps = 16_000
+    config.eval_every = 500
+    config.picture_every = 1_000
+    config.checkpoint_every = 500
+
+    model = config.model
+    model.norm = "none"
+    model.stem_stride = 2
+    model.channels = 16
+    model.location_hidden = 16
+    model.location_scale = 10.0
+    model.appearance_net = "glimpse"
+    model.sprite_net = "mlp"
+    model.epsilon_init = 1e-3
+    model.exclusion_radius = 4
+
+    optimizer = config.optimizer
+    optimizer.name = "adam"
+    optimizer.learning_rate = 4e-3
+    optimizer.location_learning_rate = 4e-3
+    optimizer.auxiliary_learning_rate = 2e-3
+    optimizer.decay = "cosine"
+    optimizer.rise_steps = 50
+    optimizer.final_factor = 0.01
+    optimizer.clip_norm = 1_000.0
+
+    warmup = config.warmup
+    warmup.draws = "mode"
+    warmup.target = "bumps"
+    warmup.refine = True
+    warmup.location_weight = 0.1
+    warmup.location_weight_final = 0.1
+    warmup.force_one_init = 0.0
+    warmup.force_one_final = 0.0
+    warmup.auxiliary_steps = 200
+    warmup.lead_steps = 150
+    warmup.proposal_steps = 350
+    warmup.hold_steps = 2_000
+    warmup.fade_steps = 4_000
+    warmup.bump_sigma_final = 1.5
+    warmup.epsilon_steps = 16_000
+    return config
+
+
+def tiny() -> ConfigDict:
+    """The laptop's recipe on a few scenes and steps: for tests, learns nothing."""
+    config = laptop()
+    config.num_steps = 6
+    config.batch_size = 8
+    config.log_every = 2
+    config.eval_every = 4
+    config.picture_every = 4
+    config.checkpoint_every = 4
+    config.num_eval_images = 16
+    config.data.num_valid = 64
+    config.model.channels = 8
+    config.model.location_hidden = 8
+    config.model.width = 32
+    config.warmup.auxiliary_steps = 2
+    config.warmup.lead_steps = 1
+    config.warmup.proposal_steps = 3
+    return config
+
+
+def variant(name: str) -> ConfigDict:
+    """The settings called `name`, one of `VARIANTS`.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name not in VARIANTS:
+        raise ValueError(
+            f"there is no variant {name!r} of this config: choose from"
+            f" {', '.join(VARIANTS)}."
+        )
+    return {"paper": paper, "laptop": laptop, "tiny": tiny}[name]()

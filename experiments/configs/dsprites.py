@@ -1,0 +1,17 @@
+"""Multi-dSprites, Section 3.2: `--config=experiments/configs/dsprites.py[:VARIANT]`.
+
+`paper` (the default) is Appendix B, for an accelerator. `laptop` is for 2 CPU cores.
+`tiny` is for tests.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base
+
+
+def get_config(variant: str = "paper") -> ConfigDict:
+    """The config of a variant; the base settings are those of multi-dSprites."""
+    config = base.variant(variant)
+    if variant == "tiny":
+        config.data.name = "multi_dsprites/tiny"
+    return config
