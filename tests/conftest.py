@@ -18,10 +18,10 @@ import pytest
 def strict_promotion(request):
     """Makes an accidental change of dtype or rank an error inside every test.
 
-    Some libraries, such as optax, mix dtypes themselves: a test that calls them is
-    marked `standard_promotion`.
+    Some libraries, such as optax and distrax, mix dtypes and ranks themselves: a test
+    that calls them is marked `standard_promotion`.
     """
     marked = request.node.get_closest_marker("standard_promotion")
-    dtypes = "standard" if marked else "strict"
-    with jax.numpy_dtype_promotion(dtypes), jax.numpy_rank_promotion("raise"):
+    dtypes, ranks = ("standard", "allow") if marked else ("strict", "raise")
+    with jax.numpy_dtype_promotion(dtypes), jax.numpy_rank_promotion(ranks):
         yield
