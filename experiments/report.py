@@ -167,10 +167,10 @@ _TRUTH_ROWS = (
 def _confusion_table(name, confusion):
     """The true counts that occur, against all inferred counts that do."""
     inferred = np.flatnonzero(confusion.any(axis=0))
-    table = Table(title=f"{name}: images by true and inferred count")
-    table.add_column("true n", justify="right")
+    table = Table(title=f"{name}: images by true (rows) and inferred count (columns)")
+    table.add_column("n", justify="right")
     for n in inferred:
-        table.add_column(f"inferred {n}", justify="right")
+        table.add_column(str(n), justify="right")
     for n in np.flatnonzero(confusion.any(axis=1)):
         table.add_row(str(n), *(str(count) for count in confusion[n, inferred]))
     return table

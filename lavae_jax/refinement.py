@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lavae_jax import compositing, likelihood
+from lavae_jax import compositing, likelihood, slots
+from lavae_jax.latents.counts import reduce_square
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import Reconstruction
 from lavae_jax.types import Array, Locations
@@ -54,64 +55,54 @@ class Target(NamedTuple):
     added: Array
 
 
-def _as_rows(locations: Locations) -> tuple[Array, Array]:
-    num_images, max_objects = locations.site.shape
-    image = jnp.repeat(jnp.arange(num_images), max_objects)
-    return image, locations.site.reshape(-1)
+def centres_and_gains(
+    model: LAVAE, x: Array, result: Reconstruction, epsilon: Array | float
+) -> tuple[Array, Array]:
+    """Where each object's pixels are, and what the object is worth.
 
-
-def explained_centres(x: Array, result: Reconstruction) -> Array:
-    """Centre of mass of the pixels that each object explains.
-
-    Pixel d counts for object i with x_d · sprite_i,d / λ_d, its share in the pixel.
+    The centre is the centre of mass of the pixels that the object explains: pixel d
+    counts with x_d · sprite_d / λ_d, the object's share in it. The gain is log p(x | z)
+    with the object less that without it, less its KL_app and log D.
 
     Args:
-        x: [B, H, W, C].
-        result: a reconstruction at hard sites.
-
-    Returns:
-        [B, M, 2], row and column in pixels.
-    """
-    num_images, max_objects, side = result.sprites.shape[:3]
-    height, width = x.shape[1:3]
-    image, sites = _as_rows(result.locations)
-    share = x / jnp.maximum(result.canvas, 1e-3)
-    cut = compositing.windows(share, image, sites, side)
-    mass = (cut * result.sprites.reshape(cut.shape)).sum(axis=-1)
-    offsets = jnp.arange(side, dtype=x.dtype) - side // 2
-    total = mass.sum(axis=(1, 2)) + 1e-3
-    row = sites // width + (mass.sum(axis=2) * offsets[None, :]).sum(axis=1) / total
-    column = sites % width + (mass.sum(axis=1) * offsets[None, :]).sum(axis=1) / total
-    centres = jnp.stack([row, column], axis=-1).reshape(num_images, max_objects, 2)
-    limit = jnp.array([height - 1, width - 1], x.dtype)[None, None, :]
-    return jnp.clip(centres, 0, limit)
-
-
-def gains(
-    x: Array, result: Reconstruction, epsilon: Array | float, num_sites: int
-) -> Array:
-    """What the ELBO gains by each object, nats, [B, M].
-
-    log p(x|z) with the object less that without it, less its KL_app and log D.
-
-    Args:
+        model: bound to its variables.
         x: [B, H, W, C].
         result: a reconstruction at hard sites.
         epsilon: ε of the likelihood.
-        num_sites: D.
+
+    Returns:
+        Centres [B, M, 2], row and column in pixels, and gains [B, M], nats.
     """
-    side = result.sprites.shape[2]
-    image, sites = _as_rows(result.locations)
-    pixels = compositing.windows(x, image, sites, side)
-    canvas = compositing.windows(result.canvas, image, sites, side)
-    others = jnp.maximum(canvas - result.sprites.reshape(canvas.shape), 0)
+    side, (height, width) = model.sprite_size, x.shape[1:3]
+    offsets = (jnp.arange(side, dtype=x.dtype) - side // 2)[None, :]
 
-    def fit(canvas):
-        log_p = likelihood.log_likelihood(pixels, canvas, epsilon)
-        return log_p.sum(axis=(1, 2, 3))
+    def measure(module, image, valid, sites, sprites):
+        del module, valid
+        pixels = compositing.windows(x, image, sites, side)
+        canvas = compositing.windows(result.canvas, image, sites, side)
+        mass = (pixels * sprites / jnp.maximum(canvas, 1e-3)).sum(axis=-1)
+        total = mass.sum(axis=(1, 2)) + 1e-3
+        row = (mass.sum(axis=2) * offsets).sum(axis=1) / total + sites // width
+        column = (mass.sum(axis=1) * offsets).sum(axis=1) / total + sites % width
 
-    gain = (fit(canvas) - fit(others)).reshape(result.kl_app.shape)
-    return gain - result.kl_app - jnp.log(float(num_sites))
+        def fit(canvas):
+            log_p = likelihood.log_likelihood(pixels, canvas, epsilon)
+            return log_p.sum(axis=(1, 2, 3))
+
+        gain = fit(canvas) - fit(jnp.maximum(canvas - sprites, 0))
+        return jnp.stack([row, column, gain], axis=-1)
+
+    measured = slots.map_active(
+        model,
+        measure,
+        result.locations.active,
+        (result.locations.site, result.sprites),
+        slots.capacity_for(x.shape[0], model.max_objects, model.objects_per_image),
+    )
+    limit = jnp.array([height - 1, width - 1], x.dtype)[None, None, :]
+    centres = jnp.clip(measured[..., :2], 0, limit)
+    price = result.kl_app + jnp.log(float(model.num_sites))
+    return centres, measured[..., 2] - price
 
 
 def unexplained_site(x: Array, canvas: Array, epsilon: Array | float) -> Array:
@@ -119,7 +110,7 @@ def unexplained_site(x: Array, canvas: Array, epsilon: Array | float) -> Array:
     num_images, height, width = x.shape[:3]
     cost = -likelihood.log_likelihood(x, canvas, epsilon).sum(axis=-1)
     cost = jnp.where(cost > UNEXPLAINED, cost, 0)
-    crowd = lax.reduce_window(cost, 0.0, lax.add, (1, 11, 11), (1, 1, 1), "SAME")
+    crowd = reduce_square(cost, 11, lax.add, 0.0)
     peak = jnp.argmax(crowd.reshape(num_images, -1), axis=1)[:, None]
     centre = jnp.round(centroids(cost, peak, 15)[:, 0] + OFFSET).astype(jnp.int32)
     row = jnp.clip(centre[:, 0], 0, height - 1)
@@ -158,8 +149,8 @@ def refine(
     result = jax.tree.map(lax.stop_gradient, result)
     width = x.shape[2]
     active = result.locations.active
-    centres = explained_centres(x, result) + OFFSET
-    worth = gains(x, result, epsilon, model.num_sites) > 0
+    centres, gains = centres_and_gains(model, x, result, epsilon)
+    centres, worth = centres + OFFSET, gains > 0
     site, added = _birth(model, x, result.canvas, epsilon)
     birth = jnp.stack([site // width, site % width], axis=-1).astype(x.dtype)
     nearest = jnp.round(centres).astype(jnp.int32)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lavae_jax import likelihood
-from lavae_jax.latents.counts import local_maxima
+from lavae_jax.latents.counts import local_maxima, reduce_square
 from lavae_jax.networks import (
     ResidualBlock,
     depth_to_space,
@@ -119,11 +119,6 @@ def _kl(mu: Array, logvar: Array) -> Array:
     return 0.5 * (mu**2 + jnp.exp(logvar) - logvar - 1).sum(axis=-1)
 
 
-def _box_sum(a: Array, side: int) -> Array:
-    window = (1, side, side)
-    return lax.reduce_window(a, 0.0, lax.add, window, (1, 1, 1), "SAME")
-
-
 def smooth(a: Array, sigma: float) -> Array:
     """Gaussian blur of [B, H, W], σ in pixels."""
     radius = round(4 * sigma)
@@ -152,7 +147,7 @@ def centroids(a: Array, sites: Array, side: int) -> Array:
     columns = jnp.arange(width, dtype=a.dtype)[None, None, :]
 
     def mass(b):
-        flat = _box_sum(b, side).reshape(num_images, -1)
+        flat = reduce_square(b, side, lax.add, 0.0).reshape(num_images, -1)
         return jnp.take_along_axis(flat, sites, axis=1)
 
     total = mass(a)

@@ -273,7 +273,7 @@ def test_tables_name_every_figure(written):
         "floor",
         "FG-ARI",
         "ε = 1e-06",
-        "inferred 0",
+        "test_7: images by true (rows) and inferred count (columns)",
     ):
         assert expected in text
 

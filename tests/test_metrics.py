@@ -148,6 +148,15 @@ def test_segment_puts_the_sprite_centre_on_its_site():
     np.testing.assert_array_equal(labels[0], expected)
 
 
+def test_segment_decides_ties_for_background_and_first_slot():
+    """Exactly 0.5 is not enough, and of two equal sprites the first slot wins."""
+    sprites = np.zeros((1, 3, 1, 1, 1))
+    sprites[0, :, 0, 0, 0] = 0.5, 0.8, 0.8
+    yx = np.array([[[0, 0], [0, 1], [0, 1]]])
+    labels = metrics.segment(yx, np.ones((1, 3), bool), sprites, (1, 2))
+    np.testing.assert_array_equal(labels, [[[0, 2]]])
+
+
 def _rand_by_pairs(a, b):
     """Hubert and Arabie's index from the definition: every pair of pixels."""
     together = np.zeros((2, 2))

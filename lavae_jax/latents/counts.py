@@ -7,6 +7,23 @@ from jax import lax
 from lavae_jax.types import Array
 
 
+def reduce_square(a: Array, side: int, operation, init: float) -> Array:
+    """Reduces the square around every point, one direction after the other.
+
+    Args:
+        a: [B, H, W].
+        side: side of the square, odd.
+        operation: `lax.add`, `lax.max` and the like.
+        init: the operation's neutral element.
+
+    Returns:
+        [B, H, W].
+    """
+    for window in ((1, side, 1), (1, 1, side)):
+        a = lax.reduce_window(a, init, operation, window, (1, 1, 1), "SAME")
+    return a
+
+
 def local_maxima(h: Array, side: int = 3) -> Array:
     """Marks the points that are the largest of their neighbourhood.
 
@@ -17,10 +34,7 @@ def local_maxima(h: Array, side: int = 3) -> Array:
     Returns:
         [B, H, W] bool.
     """
-    largest = lax.reduce_window(
-        h, -jnp.inf, lax.max, (1, side, side), (1, 1, 1), "SAME"
-    )
-    return h == largest
+    return h == reduce_square(h, side, lax.max, -jnp.inf)
 
 
 def f_count(h_loc: Array, threshold: float, max_objects: int) -> Array:
