@@ -118,8 +118,8 @@ def laptop() -> ConfigDict:
     warmup.force_one_init = 0.0
     warmup.force_one_final = 0.0
     warmup.auxiliary_steps = 200
-    warmup.lead_steps = 150
-    warmup.proposal_steps = 350
+    warmup.lead_steps = 200
+    warmup.proposal_steps = 400
     warmup.hold_steps = 2_000
     warmup.fade_steps = 4_000
     warmup.bump_sigma_final = 1.5

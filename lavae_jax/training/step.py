@@ -78,7 +78,7 @@ def phase_at(recipe: Recipe, step: int) -> Phase:
 class TrainMetrics(NamedTuple):
     """Means over the batch; nats per image where not stated otherwise."""
 
-    loss: Array
+    loss: Array  # of everything that is trained
     elbo: Array
     log_px: Array
     kl_app: Array
@@ -306,7 +306,9 @@ def make_train_step(
                 params, parts, batch_stats, state.step, x, keys, kl_map
             )
             metrics, batch_stats = _metrics(parts, state.step, loss, aux), aux[-1]
-        metrics = metrics._replace(auxiliary_loss=aux_loss)
+        metrics = metrics._replace(
+            loss=metrics.loss + aux_loss, auxiliary_loss=aux_loss
+        )
         grads = average({"lavae": grad, "auxiliary": aux_grad})
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
