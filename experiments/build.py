@@ -89,6 +89,10 @@ def check(config: ConfigDict) -> None:
             "warmup.refine=True needs warmup.draws=mode and warmup.target=bumps: got"
             f" {warmup.draws} and {warmup.target}."
         )
+    if warmup.location_every < 1:
+        raise ValueError(
+            f"warmup.location_every must be at least 1: got {warmup.location_every}."
+        )
     if config.optimizer.learning_rate <= 0:
         raise ValueError(
             "optimizer.learning_rate must be positive: got"
@@ -219,6 +223,8 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
         auxiliary_steps=w.auxiliary_steps,
         lead_steps=w.lead_steps,
         proposal_steps=w.proposal_steps,
+        settle_steps=w.settle_steps,
+        location_every=w.location_every,
     )
     single = build_model(config)
 

@@ -73,6 +73,8 @@ def paper() -> ConfigDict:
     warmup.auxiliary_steps = 60_000
     warmup.lead_steps = 0
     warmup.proposal_steps = 0
+    warmup.settle_steps = 0
+    warmup.location_every = 1
     warmup.bump_height = 10.0  # of target=bumps, before γ
     warmup.bump_sigma_init = 3.0
     warmup.bump_sigma_final = 3.0
@@ -101,7 +103,7 @@ def laptop() -> ConfigDict:
 
     optimizer = config.optimizer
     optimizer.name = "adam"
-    optimizer.learning_rate = 4e-3
+    optimizer.learning_rate = 6e-3
     optimizer.location_learning_rate = 4e-3
     optimizer.auxiliary_learning_rate = 2e-3
     optimizer.decay = "cosine"
@@ -120,6 +122,8 @@ def laptop() -> ConfigDict:
     warmup.auxiliary_steps = 200
     warmup.lead_steps = 200
     warmup.proposal_steps = 400
+    warmup.settle_steps = 2_000
+    warmup.location_every = 4
     warmup.hold_steps = 2_000
     warmup.fade_steps = 4_000
     warmup.bump_sigma_final = 1.5

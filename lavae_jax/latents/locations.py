@@ -61,24 +61,45 @@ def _disc(site: Array, height: int, width: int, radius: int) -> Array:
     return (distance2 <= radius**2).reshape(site.shape[0], height * width)
 
 
-def _gumbel(keys: Array, step: Array, num_sites: int) -> Array:
+def _gumbel(keys: Array, step: Array, size: int) -> Array:
+    """Standard Gumbel noise [B, size], a stream of its own for every image and step."""
+
     def one_image(key):
         return distrax.Gumbel(0.0, 1.0).sample(
-            seed=jax.random.fold_in(key, step), sample_shape=(num_sites,)
+            seed=jax.random.fold_in(key, step), sample_shape=(size,)
         )
 
     return jax.vmap(one_image)(keys)
+
+
+def _draw_site(log_b: Array, shape: tuple[int, int], keys: Array, step: Array) -> Array:
+    """Draws exactly from Categorical(log_b [B, D]): first the row, then the column.
+
+    This takes H + W random numbers instead of D.
+    """
+    height, width = shape
+    grid = log_b.reshape(-1, height, width)
+    noise = _gumbel(keys, step, height + width)
+    rows = jax.nn.logsumexp(grid, axis=2) + noise[:, :height]
+    row = jnp.argmax(rows, axis=1).astype(jnp.int32)
+    columns = jnp.take_along_axis(grid, row[:, None, None], axis=1)[:, 0]
+    column = jnp.argmax(columns + noise[:, height:], axis=1).astype(jnp.int32)
+    return row * width + column
 
 
 def _draw_one(h_flat, shape, keys, tau, radius, taken, step):
     """One step of Eq. 11: mask, renormalise, draw; returns the sites now taken."""
     log_b = jax.nn.log_softmax(jnp.where(taken, MASKED, h_flat))
     q = distrax.Categorical(logits=log_b)
-    perturbed = log_b
-    if keys is not None:
-        perturbed = log_b + _gumbel(keys, step, h_flat.shape[1])
-    site = jnp.argmax(perturbed, axis=-1).astype(jnp.int32)
-    relaxed = None if tau is None else jax.nn.softmax(perturbed / tau)
+    relaxed = None
+    if keys is not None and tau is None:
+        site = _draw_site(log_b, shape, keys, step)
+    else:
+        perturbed = log_b
+        if keys is not None:
+            perturbed = log_b + _gumbel(keys, step, h_flat.shape[1])
+        site = jnp.argmax(perturbed, axis=-1).astype(jnp.int32)
+        relaxed = None if tau is None else jax.nn.softmax(perturbed / tau)
     # MASKED · 0 is finite, so entropies of masked logits are too.
     entropy = -(jnp.exp(log_b) * log_b).sum(axis=-1)
     taken = taken | _disc(site, *shape, radius)

@@ -38,6 +38,9 @@ class Recipe(NamedTuple):
         lead_steps: steps for which it is trained alone, before LAVAE.
         proposal_steps: steps until which LAVAE's objects are at the KL map's peaks
             instead of draws from h_loc; 0 in the paper.
+        settle_steps: steps after which h_loc is trained in some steps only.
+        location_every: it is then trained in every so many steps, 1 in the paper. The
+            location network is the costliest to train, and learns fastest.
     """
 
     draws: Draws
@@ -47,6 +50,8 @@ class Recipe(NamedTuple):
     auxiliary_steps: int
     lead_steps: int
     proposal_steps: int
+    settle_steps: int
+    location_every: int
 
 
 class Phase(NamedTuple):
@@ -59,11 +64,13 @@ class Phase(NamedTuple):
         auxiliary: whether the auxiliary VAE is trained.
         lavae: whether LAVAE is trained.
         propose: whether objects are put at the KL map's peaks.
+        location: whether h_loc is trained.
     """
 
     auxiliary: bool
     lavae: bool
     propose: bool
+    location: bool
 
 
 def phase_at(recipe: Recipe, step: int) -> Phase:
@@ -72,11 +79,16 @@ def phase_at(recipe: Recipe, step: int) -> Phase:
         auxiliary=step <= recipe.auxiliary_steps,
         lavae=step > recipe.lead_steps,
         propose=step <= recipe.proposal_steps,
+        location=step <= recipe.settle_steps or step % recipe.location_every == 0,
     )
 
 
 class TrainMetrics(NamedTuple):
-    """Means over the batch; nats per image where not stated otherwise."""
+    """Means over the batch; nats per image where not stated otherwise.
+
+    What is about the target of h_loc (location_loss, moved, dropped, added) is 0 in
+    steps that do not train h_loc.
+    """
 
     loss: Array  # of everything that is trained
     elbo: Array
@@ -186,6 +198,8 @@ def _lavae_loss(
 
     def forward(model):
         h_loc = model.location_logits(x, train=True)
+        if not parts.phase.location:
+            h_loc = lax.stop_gradient(h_loc)
         n_hat = model.count(h_loc)
         forced = jax.vmap(jax.random.bernoulli, (0, None))(
             key_force, parts.schedules.force_one_prob(step)
@@ -193,6 +207,8 @@ def _lavae_loss(
         n = jnp.where(forced, 1, n_hat)
         locations = _locations(parts, step, h_loc, n, key_loc, kl_map)
         result = reconstruct(model, x, locations, n_hat, key_app, epsilon, train=True)
+        if not parts.phase.location:
+            return result, jnp.zeros(x.shape[0]), None
         target, refined = _location_target(
             parts, model, step, x, result, kl_map, epsilon
         )
