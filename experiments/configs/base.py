@@ -148,6 +148,8 @@ def tiny() -> ConfigDict:
     config.warmup.auxiliary_steps = 2
     config.warmup.lead_steps = 1
     config.warmup.proposal_steps = 3
+    config.warmup.settle_steps = 4
+    config.warmup.location_every = 2
     return config
 
 
