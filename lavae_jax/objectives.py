@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import distrax
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -184,8 +185,8 @@ def sample_prior(
         logits = jnp.log(prior_n)
     key_n, key_z = split_keys(keys)
     key_loc, key_app = split_keys(key_z)
-    n = jax.vmap(lambda key: jax.random.categorical(key, logits))(key_n)
-    n = n.astype(jnp.int32)
+    p_n = distrax.Categorical(logits=logits)
+    n = jax.vmap(lambda key: p_n.sample(seed=key))(key_n).astype(jnp.int32)
     active = counts.active_slots(n, model.max_objects)
     site = draw_uniform(n, key_loc, model.num_sites, model.max_objects)
     zeros = jnp.zeros(active.shape)

@@ -36,5 +36,4 @@ def draw(appearance: Appearance, keys: Array) -> Array:
 
 def kl(appearance: Appearance) -> Array:
     """KL(q(z_app^i | z_loc^i, x) ‖ N(0, I)) in nats, [B, M]; 0 where inactive."""
-    mu, logvar = appearance
-    return 0.5 * (mu**2 + jnp.exp(logvar) - logvar - 1).sum(axis=-1)
+    return posterior(appearance).kl_divergence(prior(appearance.mu.shape[-1]))
