@@ -85,7 +85,7 @@ def paper() -> ConfigDict:
 def laptop() -> ConfigDict:
     """For 2 CPU cores: light networks, and a warm-up that goes on with refinement."""
     config = paper()
-    config.num_steps = 16_000
+    config.num_steps = 8_000
     config.eval_every = 500
     config.picture_every = 1_000
     config.checkpoint_every = 500
@@ -122,12 +122,12 @@ def laptop() -> ConfigDict:
     warmup.auxiliary_steps = 200
     warmup.lead_steps = 200
     warmup.proposal_steps = 400
-    warmup.settle_steps = 2_000
+    warmup.settle_steps = 1_000
     warmup.location_every = 4
-    warmup.hold_steps = 2_000
-    warmup.fade_steps = 4_000
+    warmup.hold_steps = 1_000
+    warmup.fade_steps = 2_000
     warmup.bump_sigma_final = 1.5
-    warmup.epsilon_steps = 16_000
+    warmup.epsilon_steps = 8_000
     return config
 
 
