@@ -1,0 +1,146 @@
+"""The equations in plain NumPy, float64 and loops: slow, and easy to check by eye.
+
+Arrays have the shapes of the library's, see `lavae_jax.types`.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+
+def convolve(sprites, maps):
+    """Eq. 4: every sprite's centre is put on every site, weighted by the map."""
+    B, M, S = sprites.shape[:3]
+    H, W = maps.shape[2:]
+    canvas = np.zeros((B, H, W, sprites.shape[-1]))
+    for b, i, row, column in np.ndindex(B, M, H, W):
+        for dy, dx in np.ndindex(S, S):
+            y, x = row + dy - S // 2, column + dx - S // 2
+            if 0 <= y < H and 0 <= x < W:
+                canvas[b, y, x] += maps[b, i, row, column] * sprites[b, i, dy, dx]
+    return canvas
+
+
+def one_hot_maps(sites, active, height, width):
+    """Hard locations as maps, [B, M, H, W]."""
+    maps = np.zeros((*sites.shape, height, width))
+    for b, i in np.argwhere(active):
+        maps[b, i, sites[b, i] // width, sites[b, i] % width] = 1
+    return maps
+
+
+def window(image, site, side):
+    """The square of an image [H, W, C] around a site, zeros beyond the border."""
+    H, W, C = image.shape
+    out = np.zeros((side, side, C))
+    for dy, dx in np.ndindex(side, side):
+        y, x = site // W + dy - side // 2, site % W + dx - side // 2
+        if 0 <= y < H and 0 <= x < W:
+            out[dy, dx] = image[y, x]
+    return out
+
+
+def around(a, row, column, side):
+    """The part of a map [H, W] in the square around a point."""
+    r = side // 2
+    return a[max(row - r, 0) : row + r + 1, max(column - r, 0) : column + r + 1]
+
+
+def f_count(h_loc, threshold, max_objects):
+    """f_count of Appendix B on [B, H, W]."""
+    n = []
+    for h in h_loc:
+        peaks = 0
+        for row, column in np.ndindex(*h.shape):
+            highest = around(h, row, column, 3).max()
+            peaks += h[row, column] == highest and h[row, column] > threshold
+        n.append(min(peaks, max_objects))
+    return np.array(n)
+
+
+def disc(site, height, width, radius):
+    """The sites within `radius` pixels of a site."""
+    return {
+        row * width + column
+        for row, column in np.ndindex(height, width)
+        if math.hypot(row - site // width, column - site % width) <= radius
+    }
+
+
+def site_probabilities(h, taken):
+    """Eq. 11: b^i over the sites, [D], given the sites that can't be drawn."""
+    weights = np.exp(h.ravel() - h.max())
+    weights[list(taken)] = 0
+    return weights / weights.sum()
+
+
+def location_terms(h_loc, sites, n, radius=0):
+    """Log-probability and entropy of every draw, each [B, M], 0 beyond n."""
+    log_q, entropy = np.zeros(sites.shape), np.zeros(sites.shape)
+    for b, h in enumerate(h_loc):
+        taken = set()
+        for i in range(n[b]):
+            p = site_probabilities(h, taken)
+            log_q[b, i] = np.log(p[sites[b, i]])
+            entropy[b, i] = -sum(q * np.log(q) for q in p if q > 0)
+            taken |= disc(sites[b, i], *h.shape, radius)
+    return log_q, entropy
+
+
+def ordered_draws(h, n, radius=0):
+    """All ordered draws of n sites with their probability under q, for h [H, W]."""
+    draws = {}
+    for sites in itertools.permutations(range(h.size), n):
+        probability, taken = 1.0, set()
+        for site in sites:
+            probability *= site_probabilities(h, taken)[site]
+            taken |= disc(site, *h.shape, radius)
+            if probability == 0:
+                break
+        draws[sites] = probability
+    return draws
+
+
+def log_p_locations(n, num_sites):
+    """Eq. 3 for one n."""
+    return -sum(math.log(num_sites - i) for i in range(n))
+
+
+def log_p_n(n, logits):
+    """Eq. 2 for one n."""
+    logits = np.asarray(logits, np.float64)
+    return logits[n] - np.log(np.exp(logits).sum())
+
+
+def pixel_mean(canvas, epsilon):
+    """The sum of sprites, cut at 1, as a mean in [ε, 1 − ε]."""
+    return epsilon + (1 - 2 * epsilon) * np.minimum(canvas, 1)
+
+
+def log_likelihood(x, canvas, epsilon):
+    """Eq. 12 per pixel and channel."""
+    p = pixel_mean(np.asarray(canvas, np.float64), epsilon)
+    return np.where(x > 0.5, np.log(p), np.log(1 - p))
+
+
+def log_normal(z, mu=0.0, logvar=0.0):
+    """Log-density of a diagonal Gaussian, summed over the last axis."""
+    return -0.5 * ((z - mu) ** 2 / np.exp(logvar) + logvar + np.log(2 * np.pi)).sum(
+        axis=-1
+    )
+
+
+def gaussian_kl(mu, logvar):
+    """KL(N(μ, σ²) ‖ N(0, I)), summed over the last axis."""
+    return 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=-1)
+
+
+def float64(tree):
+    """A NamedTuple of arrays in NumPy; floats become float64."""
+
+    def convert(a):
+        a = np.asarray(a)
+        return a.astype(np.float64) if a.dtype.kind == "f" else a
+
+    return type(tree)(*[None if a is None else convert(a) for a in tree])

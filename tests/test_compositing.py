@@ -1,0 +1,130 @@
+"""Eq. 4 in its four forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lavae_jax import compositing
+from tests import reference
+
+H, W, S, M, C = 7, 10, 5, 3, 2
+FORMS = [compositing.composite_conv, compositing.composite_fft]
+
+
+@pytest.fixture(name="sprites")
+def _sprites():
+    return np.random.default_rng(0).uniform(size=(2, M, S, S, C)).astype(np.float32)
+
+
+@pytest.fixture(name="maps")
+def _maps():
+    weights = np.random.default_rng(1).exponential(size=(2, M, H, W))
+    return (weights / weights.sum((2, 3), keepdims=True)).astype(np.float32)
+
+
+# The corners, the borders, the middle, and two objects on one site.
+SITES = np.array([[0, H * W - 1, 3 * W + 4], [W - 1, 5 * W, 5 * W]], np.int32)
+ALL = np.ones((2, M), bool)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_relaxed_maps_are_convolved(form, sprites, maps):
+    """A convolution, not a correlation: the sprites are not symmetric."""
+    expected = reference.convolve(sprites, maps)
+    np.testing.assert_allclose(form(sprites, maps), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_hard_maps_put_the_centre_on_the_site(form, sprites):
+    """Sprites are cut at the border, and objects on one site add up."""
+    maps = reference.one_hot_maps(SITES, ALL, H, W).astype(np.float32)
+    expected = reference.convolve(sprites, maps)
+    np.testing.assert_allclose(form(sprites, maps), expected, atol=1e-5)
+    # Said once without the reference: a corner shows the sprite from its centre on.
+    np.testing.assert_allclose(
+        form(sprites[:, :1], maps[:, :1])[0, :3, :3], sprites[0, 0, 2:, 2:], atol=1e-5
+    )
+
+
+def test_place_is_the_convolution_with_hard_maps(sprites):
+    """No convolution is needed for hard locations."""
+    expected = reference.convolve(sprites, reference.one_hot_maps(SITES, ALL, H, W))
+    placed = compositing.place(sprites, SITES, H, W)
+    np.testing.assert_allclose(placed, expected, atol=1e-6)
+
+
+def test_one_pixel_moves_with_its_site():
+    """A bright pixel right of the sprite's centre appears right of the site."""
+    sprites = np.zeros((1, 1, S, S, 1), np.float32)
+    sprites[0, 0, 2, 4] = 1  # two pixels to the right
+    expected = np.zeros((1, H, W, 1))
+    expected[0, 3, 6] = 1
+    site = np.array([[3 * W + 4]], np.int32)
+    maps = reference.one_hot_maps(site, site >= 0, H, W).astype(np.float32)
+    for canvas in (
+        compositing.place(sprites, site, H, W),
+        compositing.composite_conv(sprites, maps),
+        compositing.composite_fft(sprites, maps),
+    ):
+        np.testing.assert_allclose(canvas, expected, atol=1e-6)
+
+
+def _gradients(form, sprites, where):
+    weights = np.random.default_rng(2).normal(size=(2, H, W, C)).astype(np.float32)
+
+    def loss(sprites, where):
+        return (form(sprites, where) * weights).sum()
+
+    return jax.grad(loss, argnums=(0, 1))(sprites, where)
+
+
+def test_gradients_of_fft_and_conv_agree(sprites, maps):
+    """With respect to the sprites and to the maps."""
+    conv, fft = (_gradients(form, sprites, maps) for form in FORMS)
+    for a, b in zip(conv, fft, strict=True):
+        assert np.abs(a).max() > 0.1
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_gradient_of_conv_with_respect_to_a_map(sprites, maps):
+    """Linear in the maps: the gradient is what a unit of the map paints."""
+    weights = np.random.default_rng(2).normal(size=(2, H, W, C)).astype(np.float32)
+    unit = np.zeros_like(maps, np.float64)
+    unit[1, 2, 0, W - 2] = 1
+    expected = (reference.convolve(sprites, unit) * weights).sum()
+    gradient = _gradients(compositing.composite_conv, sprites, maps)[1]
+    np.testing.assert_allclose(gradient[1, 2, 0, W - 2], expected, atol=1e-5)
+
+
+def test_gradient_of_place_with_respect_to_the_sprites(sprites):
+    """Each sprite gets the canvas's gradient at its site, as in the convolution."""
+    maps = jnp.asarray(reference.one_hot_maps(SITES, ALL, H, W), jnp.float32)
+    weights = np.random.default_rng(2).normal(size=(2, H, W, C)).astype(np.float32)
+
+    def placed(sprites):
+        return (compositing.place(sprites, SITES, H, W) * weights).sum()
+
+    expected = _gradients(compositing.composite_conv, sprites, maps)[0]
+    np.testing.assert_allclose(jax.grad(placed)(sprites), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["auto", "conv", "fft"])
+def test_every_method_composites(method, sprites, maps):
+    """The method only changes how the same sum is computed."""
+    expected = reference.convolve(sprites, maps)
+    canvas = compositing.composite(sprites, maps, method)
+    np.testing.assert_allclose(canvas, expected, atol=1e-5)
+
+
+def test_windows_are_cut_around_sites():
+    """Zeros beyond the border, from the image asked for."""
+    images = np.random.default_rng(3).normal(size=(2, H, W, C)).astype(np.float32)
+    image = np.array([1, 0, 1, 0], np.int32)
+    sites = np.array([0, H * W - 1, 3 * W + 4, W - 1], np.int32)
+    expected = [
+        reference.window(images[b], d, S) for b, d in zip(image, sites, strict=True)
+    ]
+    np.testing.assert_array_equal(
+        compositing.windows(images, image, sites, S), np.array(expected, np.float32)
+    )
