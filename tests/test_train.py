@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -11,18 +12,16 @@ import pytest
 
 import lavae_jax
 from experiments import build, checkpoints, cli, input_pipeline, loop
+from experiments.devices import Devices
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = "experiments/configs/dsprites.py:tiny"
 
 
-def _config(data_dir, num_steps):
-    config = cli.load_config(str(ROOT / CONFIG))
-    config.data.data_dir = data_dir
-    config.num_steps = num_steps
-    config.batch_size = 8
-    config.update(log_every=1, checkpoint_every=2, eval_every=100, picture_every=100)
-    return config
+# One step of the warm-up, then steps like those of the rest of a run.
+PHASES = dict(
+    lead_steps=1, auxiliary_steps=1, proposal_steps=1, settle_steps=1, location_every=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +31,33 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, data_dir):
-    """A run of four steps on one device."""
+def config(data_dir):
+    """Four steps, a checkpoint after every other one."""
+    config = cli.load_config(str(ROOT / CONFIG))
+    config.data.data_dir = data_dir
+    config.warmup.update(PHASES)
+    config.update(num_steps=4, batch_size=8, log_every=1, checkpoint_every=2)
+    config.update(eval_every=4, picture_every=4)
+    return config
+
+
+@pytest.fixture(scope="module")
+def experiment(config):
+    """What all runs on one device train, so that it is compiled once."""
+    return build.build(config)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, config, experiment):
+    """The workdir of a run on one device."""
     workdir = tmp_path_factory.mktemp("unbroken")
-    loop.train_and_evaluate(_config(data_dir, 4), workdir, jax.devices()[:1])
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        loop.run(experiment, config, workdir, Devices(jax.devices()[:1]))
     return workdir
 
 
-def _state(workdir, config):
-    template = jax.eval_shape(build.build(config).init, jax.random.key(0), None)
+def _state(workdir, experiment):
+    template = jax.eval_shape(experiment.init, jax.random.key(0), None)
     state = checkpoints.Checkpoints(workdir).restore(template).state
     return state._replace(key=jax.random.key_data(state.key))
 
@@ -49,36 +66,40 @@ def _train_rows(workdir):
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     return {
-        row["step"]: {k: v for k, v in row.items() if "per_second" not in k}
+        row["step"]: {
+            name: value
+            for name, value in row.items()
+            if name != "part" and "per_second" not in name
+        }
         for row in rows
         if row["part"] == "train"
     }
 
 
 @pytest.mark.standard_promotion
-def test_goes_on_exactly_where_it_was(tmp_path, data_dir, unbroken):
-    """Two steps and two more are bitwise the state and metrics of four."""
-    for num_steps in (2, 4):
-        config = _config(data_dir, num_steps)
-        loop.train_and_evaluate(config, tmp_path, jax.devices()[:1])
+def test_goes_on_exactly_where_it_was(tmp_path, config, experiment, unbroken):
+    """A run killed after step 2 makes bitwise the steps it would have made."""
+    killed = tmp_path / "killed"
+    shutil.copytree(unbroken, killed)
+    shutil.rmtree(killed / "checkpoints" / "4")
+    loop.run(experiment, config, killed, Devices(jax.devices()[:1]))
     jax.tree.map(
         np.testing.assert_array_equal,
-        _state(tmp_path, config),
-        _state(unbroken, config),
+        _state(killed, experiment),
+        _state(unbroken, experiment),
     )
-    assert _train_rows(tmp_path) == _train_rows(unbroken)
+    rows = _train_rows(killed)
+    assert rows == _train_rows(unbroken)
+    assert len({row["elbo"] for row in rows.values()}) == 4
 
 
 @pytest.mark.standard_promotion
-def test_several_devices_make_the_same_steps(tmp_path, data_dir, unbroken):
-    """On four devices, metrics and state are those of one, up to the order of sums."""
-    config = _config(data_dir, 4)
+def test_several_devices_make_the_same_steps(tmp_path, config, unbroken):
+    """On four devices, every metric is that of one, up to the order of sums."""
     loop.train_and_evaluate(config, tmp_path, jax.devices())
     four, one = _train_rows(tmp_path), _train_rows(unbroken)
     for step, row in one.items():
-        for name, value in row.items():
-            if name != "part":
-                assert four[step][name] == pytest.approx(value, rel=1e-3, abs=1e-3)
+        assert four[step] == pytest.approx(row, rel=1e-3, abs=1e-3)
 
 
 def test_a_trained_model_sees_scenes(data_dir, unbroken):
@@ -101,6 +122,7 @@ def test_the_command(tmp_path, data_dir):
             f"--config.data.data_dir={data_dir}",
             "--config.num_steps=2",
             "--config.batch_size=4",
+            *(f"--config.warmup.{name}={value}" for name, value in PHASES.items()),
         ],
         cwd=ROOT,
         capture_output=True,
