@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lavae_jax import compositing, likelihood, slots
+from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import draw_locations
 from lavae_jax.types import Appearance, Array, Locations
@@ -86,7 +87,8 @@ class LAVAE(nn.Module):
         capacity = self._capacity(features.shape[0])
         h_app = self.appearance_net.read(features, locations, capacity)
         h_app = jnp.where(locations.active[..., None], h_app, 0)
-        return Appearance(h_app[..., : self.app_dim], h_app[..., self.app_dim :])
+        mu, logvar = jnp.split(h_app, 2, axis=-1)
+        return Appearance(mu, appearances.bounded(logvar))
 
     # Generative model, Eq. 1.
 

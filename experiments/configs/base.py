@@ -103,13 +103,13 @@ def laptop() -> ConfigDict:
 
     optimizer = config.optimizer
     optimizer.name = "adam"
-    optimizer.learning_rate = 6e-3
+    optimizer.learning_rate = 4e-3
     optimizer.location_learning_rate = 4e-3
     optimizer.auxiliary_learning_rate = 2e-3
     optimizer.decay = "cosine"
     optimizer.rise_steps = 50
     optimizer.final_factor = 0.01
-    optimizer.clip_norm = 1_000.0
+    optimizer.clip_norm = 500.0
 
     warmup = config.warmup
     warmup.draws = "mode"

@@ -7,6 +7,19 @@ import jax.numpy as jnp
 from lavae_jax.types import Appearance, Array
 
 
+LOGVAR_LIMIT = 8.0
+"""log σ² stays within ± this: standard deviations from 0.02 to 55."""
+
+
+def bounded(logvar: Array) -> Array:
+    """Bends log σ² smoothly into its limits.
+
+    One outlier among the objects of a batch would otherwise overflow exp(log σ²) and
+    end the training.
+    """
+    return LOGVAR_LIMIT * jnp.tanh(logvar / LOGVAR_LIMIT)
+
+
 def posterior(appearance: Appearance) -> distrax.MultivariateNormalDiag:
     """q(z_app | z_loc, x), Eq. 10: batch shape [B, M], event shape [L]."""
     return distrax.MultivariateNormalDiag(
