@@ -6,7 +6,6 @@ import jax.numpy as jnp
 
 from lavae_jax.types import Appearance, Array
 
-
 LOGVAR_LIMIT = 8.0
 """log σ² stays within ± this: standard deviations from 0.02 to 55."""
 
