@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from lavae_jax.metrics import Estimate, LocationError
 
@@ -105,7 +105,9 @@ def print_tables(report: Report, console: Console) -> None:
     console.print(table)
     for split in report.splits:
         if split.truth is not None:
-            console.print(_confusion_table(split.name, split.truth.confusion))
+            # A title of so narrow a table would be broken over many lines.
+            console.print(f"{split.name}: true count (rows), inferred count (columns)")
+            console.print(_confusion_table(split.truth.confusion))
 
 
 def _rows(splits):
@@ -164,13 +166,10 @@ _TRUTH_ROWS = (
 )
 
 
-def _confusion_table(name, confusion):
+def _confusion_table(confusion):
     """The true counts that occur, against all inferred counts that do."""
     inferred = np.flatnonzero(confusion.any(axis=0))
-    table = Table(title=f"{name}: images by true (rows) and inferred count (columns)")
-    table.add_column("n", justify="right")
-    for n in inferred:
-        table.add_column(str(n), justify="right")
+    table = Table("", *(Column(str(n), justify="right") for n in inferred))
     for n in np.flatnonzero(confusion.any(axis=1)):
         table.add_row(str(n), *(str(count) for count in confusion[n, inferred]))
     return table
