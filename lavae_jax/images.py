@@ -12,7 +12,7 @@ def to_float(images: Array) -> Array:
     images = jnp.asarray(images)
     if jnp.issubdtype(images.dtype, jnp.floating):
         return images.astype(jnp.float32)
-    return (images > 0).astype(jnp.float32)
+    return images.astype(bool).astype(jnp.float32)
 
 
 def check(images: Array | np.ndarray, image_shape: tuple[int, int, int]) -> Array:

@@ -1,0 +1,96 @@
+"""Eq. 9 and 10: the posterior of the appearances."""
+
+import jax
+import numpy as np
+import pytest
+
+from lavae_jax.latents import appearance
+from lavae_jax.types import Appearance
+from tests import reference
+
+B, M, L = 3, 2, 4
+
+
+@pytest.fixture(name="parameters")
+def _parameters():
+    mu, logvar = np.random.default_rng(0).normal(size=(2, B, M, L)).astype(np.float32)
+    return Appearance(mu, logvar)
+
+
+def _keys(n=B):
+    # By index, so that fewer images have the same keys.
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), np.arange(n))
+
+
+@pytest.mark.standard_promotion
+def test_kl(parameters):
+    """In closed form, and 0 at the prior."""
+    mu, logvar = reference.float64(parameters)
+    expected = reference.gaussian_kl(mu, logvar)
+    np.testing.assert_allclose(appearance.kl(parameters), expected, rtol=1e-5)
+    zeros = np.zeros((1, 1, L), np.float32)
+    assert appearance.kl(Appearance(zeros, zeros)) == 0
+
+
+@pytest.mark.standard_promotion
+def test_kl_is_that_of_the_distributions(parameters):
+    """Of `posterior` and `prior`, which the importance weights use."""
+    expected = appearance.posterior(parameters).kl_divergence(appearance.prior(L))
+    np.testing.assert_allclose(appearance.kl(parameters), expected, rtol=1e-5)
+
+
+@pytest.mark.standard_promotion
+def test_densities(parameters):
+    """Those of diagonal Gaussians with the given log-variances."""
+    z = np.random.default_rng(1).normal(size=(B, M, L)).astype(np.float32)
+    mu, logvar = reference.float64(parameters)
+    np.testing.assert_allclose(
+        appearance.posterior(parameters).log_prob(z),
+        reference.log_normal(z, mu, logvar),
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        appearance.prior(L).log_prob(z), reference.log_normal(z), rtol=1e-5
+    )
+
+
+@pytest.mark.standard_promotion
+def test_gradient_of_the_kl(parameters):
+    """μ, and (σ² − 1) / 2 for the log-variance."""
+    gradient = jax.grad(lambda p: appearance.kl(p).sum())(parameters)
+    np.testing.assert_allclose(gradient.mu, parameters.mu, rtol=1e-6)
+    expected = (np.exp(parameters.logvar) - 1) / 2
+    np.testing.assert_allclose(gradient.logvar, expected, atol=1e-6)
+
+
+def test_draws_have_the_mean_and_variance():
+    """Within four standard errors over 4,000 images."""
+    num = 4_000
+    mu, logvar = np.float32(1.5), np.float32(-1)
+    shape = (num, 1, 1)
+    drawn = appearance.draw(
+        Appearance(np.full(shape, mu), np.full(shape, logvar)), _keys(num)
+    )
+    sigma = np.exp(logvar / 2)
+    assert abs(drawn.mean() - mu) < 4 * sigma / np.sqrt(num)
+    assert abs(drawn.std() - sigma) < 4 * sigma / np.sqrt(2 * num)
+
+
+def test_draws_do_not_depend_on_the_batch(parameters):
+    """An image alone gets the draw that it gets among others."""
+    together = appearance.draw(parameters, _keys())
+    alone = appearance.draw(Appearance(*(a[1:2] for a in parameters)), _keys()[1:2])
+    np.testing.assert_array_equal(together[1:2], alone)
+    assert np.abs(together[0] - parameters.mu[0]).min() > 0
+
+
+def test_draws_pass_the_gradient_on(parameters):
+    """Reparameterised: 1 for μ and noise · σ / 2 for the log-variance."""
+
+    def total(parameters):
+        return appearance.draw(parameters, _keys()).sum()
+
+    gradient = jax.grad(total)(parameters)
+    np.testing.assert_allclose(gradient.mu, 1)
+    deviation = np.asarray(appearance.draw(parameters, _keys())) - parameters.mu
+    np.testing.assert_allclose(gradient.logvar, deviation / 2, atol=1e-6)

@@ -1,0 +1,50 @@
+"""What the library takes as images, and what it says about anything else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lavae_jax import images
+
+SHAPE = (4, 5, 3)
+
+
+@pytest.fixture(name="binary")
+def _binary():
+    return np.random.default_rng(0).integers(0, 2, (2, *SHAPE))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool, np.float32, np.float64])
+def test_every_binary_image_is_taken(binary, dtype):
+    """As float32 with the same pixels."""
+    x = images.check(binary.astype(dtype), SHAPE)
+    assert x.dtype == jnp.float32
+    np.testing.assert_array_equal(x, binary)
+
+
+def test_images_as_stored_are_taken(binary):
+    """Values 0 and 255, also inside a transformation."""
+    stored = (255 * binary).astype(np.uint8)
+    np.testing.assert_array_equal(images.check(stored, SHAPE), binary)
+    traced = jax.jit(lambda a: images.check(a, SHAPE))(stored)
+    np.testing.assert_array_equal(traced, binary)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda a: a[0], ValueError, r"shape \[B, 4, 5, 3\], got \[4, 5, 3\]"),
+        (lambda a: a[..., :1], ValueError, r"got \[2, 4, 5, 1\]"),
+        (lambda a: a[:0], ValueError, "at least one image"),
+        (lambda a: a.astype(np.complex64), TypeError, "got complex64"),
+        (lambda a: a / 3, ValueError, "binary.*got a pixel of 0.33"),
+        (lambda a: a * np.nan, ValueError, "binary.*got a pixel of nan"),
+        (lambda a: 7 * a, ValueError, "binary.*got a pixel of 7"),
+        (lambda a: a + 254 * a * (a.cumsum(2) > 1), ValueError, "a pixel of 255"),
+    ],
+)
+def test_anything_else_is_refused(binary, change, error, message):
+    """The message says what was expected and what was found."""
+    with pytest.raises(error, match=message):
+        images.check(change(binary), SHAPE)

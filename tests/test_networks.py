@@ -1,0 +1,273 @@
+"""Appendix B's networks, and the lighter forms against the plain ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from lavae_jax import networks
+from lavae_jax.types import Locations
+
+A, H, W, C = 6, 4, 6, 3
+VALID = np.array([1, 0, 1, 1, 0, 1], bool)
+
+
+def _normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+STATS = {
+    "mean": np.array([1, 2, 3], np.float32),
+    "var": np.array([4, 5, 6], np.float32),
+}
+AFFINE = {"scale": np.array([1, -2, 3], np.float32), "bias": _normal(C, seed=9)}
+
+
+def _batch_norm(x, valid, axis_name=None):
+    return networks.BatchNorm(axis_name=axis_name).apply(
+        {"params": AFFINE, "batch_stats": STATS},
+        x,
+        True,
+        valid,
+        mutable=["batch_stats"],
+    )
+
+
+def _numpy_batch_norm(x, rows):
+    """Population mean and variance over the rows that count."""
+    x = x.astype(np.float64)
+    counted = x[rows].reshape(-1, x.shape[-1])
+    mean, var = counted.mean(0), counted.var(0)
+    out = (x - mean) / np.sqrt(var + 1e-5) * AFFINE["scale"] + AFFINE["bias"]
+    stats = {
+        "mean": 0.99 * STATS["mean"] + 0.01 * mean,
+        "var": 0.99 * STATS["var"] + 0.01 * var,
+    }
+    return out, stats
+
+
+def _assert_close(actual, expected, atol=1e-5):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=atol), actual, expected
+    )
+
+
+@pytest.mark.parametrize("shape", [(A, C), (A, H, W, C)])
+@pytest.mark.parametrize("valid", [None, VALID])
+def test_batch_norm(shape, valid):
+    """Output and running statistics are those of the valid rows."""
+    x = 2 + 3 * _normal(*shape)
+    rows = np.ones(A, bool) if valid is None else valid
+    expected, stats = _numpy_batch_norm(x, rows)
+    out, updates = jax.jit(_batch_norm)(x, valid)
+    np.testing.assert_allclose(out, expected, atol=1e-4)
+    _assert_close(updates["batch_stats"], stats)
+
+
+def test_batch_norm_in_evaluation():
+    """The running statistics, which stay as they are."""
+    x = _normal(A, C)
+    out = networks.BatchNorm().apply({"params": AFFINE, "batch_stats": STATS}, x, False)
+    expected = (x - STATS["mean"]) / np.sqrt(STATS["var"] + 1e-5)
+    np.testing.assert_allclose(
+        out, expected * AFFINE["scale"] + AFFINE["bias"], atol=1e-5
+    )
+
+
+def test_rows_that_are_not_valid_change_nothing():
+    """Neither the other rows' output and gradient nor the statistics."""
+    x = _normal(A, H, W, C)
+    weights = _normal(A, H, W, C, seed=1) * VALID[:, None, None, None]
+
+    def loss(x):
+        out, updates = _batch_norm(x, VALID)
+        return (out * weights).sum(), (out[VALID], updates)
+
+    grad = jax.jit(jax.grad(loss, has_aux=True))
+    gradient, rest = grad(x)
+    changed = np.where(VALID[:, None, None, None], x, 100 * x + 7)
+    changed_gradient, changed_rest = grad(changed)
+    _assert_close((gradient[VALID], rest), (changed_gradient[VALID], changed_rest))
+    assert not gradient[~VALID].any()
+
+
+def test_no_valid_row_leaves_the_statistics():
+    """And gives finite outputs and gradients."""
+
+    def loss(x):
+        out, updates = _batch_norm(x, np.zeros(A, bool))
+        return out.sum(), updates
+
+    gradient, updates = jax.jit(jax.grad(loss, has_aux=True))(_normal(A, C))
+    _assert_close(updates["batch_stats"], STATS, atol=0)
+    assert np.isfinite(gradient).all()
+
+
+def test_batch_norm_over_devices():
+    """Uneven counts, one device with none: as one device with the whole batch."""
+    x = _normal(4, A, C)
+    valid = np.stack([VALID, np.zeros(A, bool), ~VALID, np.arange(A) < 1])
+    weights = _normal(4, A, C, seed=1) * valid[..., None]
+
+    def loss(x, valid, weights, axis_name=None):
+        out, updates = _batch_norm(x, valid, axis_name)
+        return (out * weights).sum(), (out, updates)
+
+    def on_device(x, valid, weights):
+        return jax.grad(loss, has_aux=True)(x, valid, weights, "batch")
+
+    gradient, (out, updates) = jax.pmap(on_device, axis_name="batch")(x, valid, weights)
+    flat = [a.reshape(-1, *a.shape[2:]) for a in (x, valid, weights)]
+    whole = jax.jit(jax.grad(loss, has_aux=True))
+    expected_gradient, (expected, stats) = whole(*flat)
+    np.testing.assert_allclose(out.reshape(-1, C), expected, atol=1e-5)
+    np.testing.assert_allclose(gradient.reshape(-1, C), expected_gradient, atol=1e-5)
+    for i in range(4):
+        _assert_close(jax.tree.map(lambda a, i=i: a[i], updates), stats)
+
+
+def test_space_to_depth():
+    """Folds 2×2 pixels into channels, row by row, and back."""
+    x = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
+    folded = networks.space_to_depth(x, 2)
+    assert folded.shape == (2, 2, 3, 12)
+    block = x[1, 2:4, 4:6]
+    np.testing.assert_array_equal(folded[1, 1, 2], block.ravel())
+    np.testing.assert_array_equal(networks.depth_to_space(folded, 2), x)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_shapes(stride, norm):
+    """A stem changes the trunk's grid, and no result's."""
+    trunk = networks.Trunk(8, norm, stride, num_blocks=1)
+    x = jnp.zeros((2, H, W, C))
+
+    def shape(module, *args, **kwargs):
+        out, _ = jax.eval_shape(
+            lambda: module.init_with_output(jax.random.key(0), *args, **kwargs)
+        )
+        return out.shape
+
+    assert shape(trunk, x, True) == (2, H // stride, W // stride, 8)
+    assert shape(networks.LocationNet(trunk, 4), x, True) == (2, H, W)
+    appearance_net = networks.AppearanceNet(trunk, 5)
+    assert shape(appearance_net, x, True, method="feature_map") == (2, H * W, 10)
+
+
+def test_location_net_is_scaled():
+    """`output_scale` is a factor on the logits."""
+    trunk = networks.Trunk(4, "none", num_blocks=1)
+    x = _normal(1, H, W, C)
+    nets = [networks.LocationNet(trunk, 4, scale) for scale in (1.0, 10.0)]
+    init = jax.jit(nets[0].init, static_argnums=2)
+    variables = init(jax.random.key(0), x, False)
+    plain, scaled = (
+        jax.jit(net.apply, static_argnums=2)(variables, x, False) for net in nets
+    )
+    np.testing.assert_allclose(scaled, 10 * plain, rtol=1e-5)
+
+
+def _locations(relaxed):
+    site = np.array([[0, H * W - 1, 9], [7, 7, 2 * W]], np.int32)
+    zeros = np.zeros(site.shape, np.float32)
+    z_loc = None
+    if relaxed:
+        z_loc = np.random.default_rng(0).dirichlet(np.ones(H * W), site.shape)
+        z_loc = z_loc.astype(np.float32)
+    return Locations(site, np.ones(site.shape, bool), zeros, zeros, z_loc)
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_appearance_is_the_map_read_at_the_locations(relaxed, stride):
+    """Eq. 9 without making h_app: same values, gradients and batch statistics."""
+    net = networks.AppearanceNet(networks.Trunk(8, "batch", stride, num_blocks=1), 2)
+    x, locations = _normal(2, H, W, C), _locations(relaxed)
+    weights = _normal(2, 3, 4, seed=1)
+    variables = net.init(jax.random.key(0), x, True, method="feature_map")
+    params = jax.tree.map(lambda a: a + 0.3, variables["params"])
+
+    def fast(module, x):
+        return module.read(module.features(x, True), locations, 6)
+
+    def plain(module, x):
+        h_app = module.feature_map(x, True)  # [B, D, 2L]
+        if relaxed:
+            return jnp.einsum("bmd,bdl->bml", locations.z_loc, h_app)
+        return jnp.stack([h_app[b, locations.site[b]] for b in range(2)])
+
+    def run(method):
+        def loss(params, x):
+            out, updates = net.apply(
+                {**variables, "params": params},
+                x,
+                method=method,
+                mutable=["batch_stats"],
+            )
+            return (out * weights).sum(), (out, updates)
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))(params, x)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        run(fast),
+        run(plain),
+    )
+
+
+def test_glimpses_are_a_convolution():
+    """At all sites, the network on windows is a G×G convolution and 1×1 ones."""
+    G, L, width = 5, 2, 4
+    net = networks.GlimpseAppearanceNet(G, width, L)
+    x = _normal(2, H, W, C)
+    image, site = np.divmod(np.arange(2 * H * W, dtype=np.int32), H * W)
+    args = (x, image.astype(np.int32), site.astype(np.int32))
+    variables = net.init(jax.random.key(0), *args, method="at_sites")
+    params = jax.tree.map(lambda a: a + 0.1, variables["params"])
+    out = net.apply({"params": params}, *args, method="at_sites")
+
+    first, *blocks, last = (params["network"][f"Dense_{i}"] for i in range(4))
+    kernel = first["kernel"].reshape(G, G, C, width)  # correlates, as lax.conv does
+    h = lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    ).reshape(-1, width)
+    h = networks.leaky_relu(h + first["bias"][None, :])
+    for layer in blocks:
+        h = h + networks.leaky_relu(h @ layer["kernel"] + layer["bias"][None, :])
+    expected = h @ last["kernel"] + last["bias"][None, :]
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_glimpses_are_read_in_active_slots_only():
+    """At the slots' own sites and images, zeros elsewhere."""
+    net = networks.GlimpseAppearanceNet(3, 4, 2)
+    x, locations = _normal(2, H, W, C), _locations(relaxed=False)
+    active = np.array([[1, 1, 0], [1, 0, 0]], bool)
+    args = (x, locations._replace(active=active), 2)
+    variables = net.init(jax.random.key(0), *args, method="read")
+    params = jax.tree.map(lambda a: a + 0.1, variables["params"])
+    read = net.apply({"params": params}, *args, method="read")
+    image = np.array([0, 0, 1], np.int32)
+    sites = locations.site[active]
+    expected = net.apply({"params": params}, x, image, sites, method="at_sites")
+    np.testing.assert_allclose(read[active], expected, atol=1e-5)
+    assert not np.asarray(read)[~active].any()
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        networks.SpriteDecoder(5, 3, 4, base_size=2, base_channels=2),
+        networks.MLPSpriteDecoder(5, 3, 4),
+    ],
+)
+def test_sprites(decoder):
+    """[A, S, S, C] in [0, 1], different for different appearances."""
+    z = 3 * _normal(A, 4)
+    variables = decoder.init(jax.random.key(0), z, VALID, True)
+    sprites = decoder.apply(variables, z, VALID, False)
+    assert sprites.shape == (A, 5, 5, 3)
+    assert ((sprites >= 0) & (sprites <= 1)).all()
+    assert np.ptp(sprites, axis=0).max() > 1e-3

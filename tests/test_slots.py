@@ -1,0 +1,128 @@
+"""Work on active slots only equals work on all of them."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lavae_jax import networks, slots
+from lavae_jax.types import Array
+
+B, M, L = 3, 4, 5
+# 5 objects, in slots that are not all the first ones.
+ACTIVE = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 1, 1]], bool)
+
+
+class PerObject(nn.Module):
+    """A network with weights, a bias, the image's index and batch statistics."""
+
+    capacity: int
+    axis_name: str | None = None
+
+    def setup(self):
+        """Makes the layers."""
+        self.dense = nn.Dense(2, bias_init=nn.initializers.ones)
+        self.norm = networks.BatchNorm(axis_name=self.axis_name)
+
+    def __call__(self, z: Array, active: Array, train: bool) -> Array:
+        """[B, M, L] to [B, M, 2]."""
+
+        def network(module, image, valid, z):
+            h = module.dense(z) * (1 + image.astype(z.dtype))[:, None]
+            return module.norm(h, train, valid)
+
+        return slots.map_active(
+            self, network, active, (z,), self.capacity, self.axis_name
+        )
+
+
+@pytest.fixture(name="z")
+def _z():
+    return np.random.default_rng(0).normal(size=(B, M, L)).astype(np.float32)
+
+
+def _run(capacity, z, train):
+    """Output, gradients and new batch statistics."""
+    module = PerObject(capacity)
+    variables = PerObject(B * M).init(jax.random.key(0), z, ACTIVE, True)
+    stats = {"batch_stats": {"norm": {"mean": jnp.ones(2), "var": 2 * jnp.ones(2)}}}
+    weights = np.random.default_rng(1).normal(size=(B, M, 2)).astype(np.float32)
+
+    @jax.jit
+    def loss(params, z):
+        out, updates = module.apply(
+            {"params": params, **stats}, z, ACTIVE, train, mutable=["batch_stats"]
+        )
+        return (out * weights).sum(), (out, updates)
+
+    grad = jax.grad(loss, argnums=(0, 1), has_aux=True)
+    gradients, (out, updates) = grad(variables["params"], z)
+    return out, gradients, updates
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("capacity", [2, 5, 8])
+def test_any_capacity_gives_the_same(z, capacity, train):
+    """Values, gradients and batch statistics; also with more objects than it holds."""
+    expected = _run(B * M, z, train)
+    actual = _run(capacity, z, train)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), actual, expected
+    )
+
+
+def test_all_slots_are_the_plain_network(z):
+    """The active ones as the layers give them, the others zeros."""
+    module = PerObject(3)
+    variables = module.init(jax.random.key(0), z, ACTIVE, True)
+    out = module.apply(variables, z, ACTIVE, False)
+    dense = jax.tree.map(np.asarray, variables["params"]["dense"])
+    h = z.astype(np.float64) @ dense["kernel"] + dense["bias"]
+    h = h * np.arange(1, B + 1)[:, None, None] / np.sqrt(1 + 1e-5)
+    np.testing.assert_allclose(out, h * ACTIVE[..., None], atol=1e-5)
+    assert not np.asarray(out)[~ACTIVE].any()
+
+
+def test_no_object_at_all(z):
+    """Zeros, and batch statistics as they were."""
+    module = PerObject(2)
+    variables = module.init(jax.random.key(0), z, ACTIVE, True)
+    out, updates = module.apply(
+        variables, z, np.zeros_like(ACTIVE), True, mutable=["batch_stats"]
+    )
+    assert not out.any()
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        updates["batch_stats"],
+        variables["batch_stats"],
+    )
+
+
+def test_devices_take_the_same_buffer(z):
+    """One with many objects and one with none average over each other's rows."""
+    z = np.stack([z, z[::-1], 2 * z, -z])
+    active = np.stack([ACTIVE, ~ACTIVE, np.zeros_like(ACTIVE), ACTIVE])
+    several = PerObject(5, axis_name="batch")
+    variables = several.init(jax.random.key(0), z[0], ACTIVE, True)
+
+    def step(z, active):
+        return several.apply(variables, z, active, True, mutable=["batch_stats"])
+
+    out, updates = jax.pmap(step, axis_name="batch")(z, active)
+    dense = jax.tree.map(np.asarray, variables["params"]["dense"])
+    scale = np.arange(1, B + 1)[:, None, None]
+    h = (z.astype(np.float64) @ dense["kernel"] + dense["bias"]) * scale
+    rows = h[active]  # of all devices together
+    expected = (h - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
+    np.testing.assert_allclose(out, expected * active[..., None], atol=1e-4)
+    mean = updates["batch_stats"]["norm"]["mean"]
+    np.testing.assert_allclose(mean, 0.01 * np.tile(rows.mean(0), (4, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"), [((64, 10, 1.5), 152), ((1, 10, 1.5), 10), ((2, 20, 0.5), 9)]
+)
+def test_capacity(args, expected):
+    """Half as many again as expected and 8 more, never more than there are slots."""
+    assert slots.capacity_for(*args) == expected

@@ -1,0 +1,74 @@
+"""Models small enough to enumerate or to compile in a second."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import lavae_jax
+from lavae_jax import networks
+
+
+def tiny_model(
+    image_shape=(8, 10, 2),
+    *,
+    max_objects=3,
+    app_dim=2,
+    sprite_size=3,
+    norm="none",
+    appearance_net="glimpse",
+    sprite_net="mlp",
+    axis_name=None,
+    **fields,
+) -> lavae_jax.LAVAE:
+    """LAVAE with a few channels."""
+
+    def trunk():
+        return networks.Trunk(3, norm, axis_name=axis_name, num_blocks=1)
+
+    if appearance_net == "glimpse":
+        appearance = networks.GlimpseAppearanceNet(5, 6, app_dim, axis_name)
+    else:
+        appearance = networks.AppearanceNet(trunk(), app_dim)
+    if sprite_net == "mlp":
+        f_sprite = networks.MLPSpriteDecoder(sprite_size, image_shape[2], 6)
+    else:
+        f_sprite = networks.SpriteDecoder(
+            sprite_size, image_shape[2], 3, axis_name, base_size=2, base_channels=2
+        )
+    return lavae_jax.LAVAE(
+        location_net=networks.LocationNet(trunk(), 3),
+        appearance_net=appearance,
+        f_sprite=f_sprite,
+        image_shape=image_shape,
+        max_objects=max_objects,
+        app_dim=app_dim,
+        sprite_size=sprite_size,
+        axis_name=axis_name,
+        **{"gamma": 4.0, "count_threshold": 0.0, "epsilon": 1e-2, **fields},
+    )
+
+
+def random_variables(model, seed=0, scale=0.5):
+    """Variables of a size that makes every part of the model matter."""
+    shapes = jax.eval_shape(
+        model.init, jax.random.key(0), jnp.zeros((1, *model.image_shape))
+    )
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        values = scale * rng.normal(size=leaf.shape)
+        positive = path[-1].key == "var"
+        return jnp.asarray(1 + np.abs(values) if positive else values, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def binary_images(model, num_images, seed=0):
+    """Random pixels, a third of them on."""
+    pixels = np.random.default_rng(seed).uniform(size=(num_images, *model.image_shape))
+    return (pixels < 1 / 3).astype(np.float32)
+
+
+def image_keys(num_images, seed=0):
+    """One key per image."""
+    return jax.random.split(jax.random.key(seed), num_images)
