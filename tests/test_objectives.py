@@ -1,0 +1,262 @@
+"""Eq. 6, Appendix A and the bound of Table 1, down to enumeration of p(x)."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import build
+from experiments.configs import dsprites
+from lavae_jax import objectives
+from lavae_jax.latents import appearance
+from lavae_jax.latents.locations import draw_locations
+from tests import reference, tiny_models
+
+# distrax mixes dtypes and ranks.
+pytestmark = pytest.mark.standard_promotion
+
+B = 4
+
+
+def _model(**fields):
+    model = tiny_models.tiny_model(**fields)
+    variables = tiny_models.random_variables(model)
+    return model, variables, tiny_models.binary_images(model, B)
+
+
+def _given_networks(model, variables, x, keys, tau=None):
+    """What the networks and the draws give, in float64; the rest is up to NumPy."""
+
+    def run(x, keys):
+        bound = model.bind(variables)
+        key_loc, key_app = objectives.split_keys(keys)
+        h_loc = bound.location_logits(x)
+        n = bound.count(h_loc)
+        locations = draw_locations(
+            h_loc,
+            n,
+            model.max_objects,
+            keys=key_loc,
+            tau=tau,
+            exclusion_radius=model.exclusion_radius,
+        )
+        parameters = bound.appearance(bound.appearance_features(x), locations)
+        z_app = appearance.draw(parameters, key_app)
+        sprites = bound.sprites(z_app, locations.active)
+        return h_loc, n, locations, parameters, z_app, sprites
+
+    h_loc, n, locations, parameters, z_app, sprites = jax.jit(run)(x, keys)
+    h_loc, z_app, sprites = (np.asarray(a, np.float64) for a in (h_loc, z_app, sprites))
+    parameters = reference.float64(parameters)
+    return h_loc, np.asarray(n), locations, parameters, z_app, sprites
+
+
+def _log_px(model, x, sprites, maps):
+    canvas = reference.convolve(sprites, np.asarray(maps, np.float64))
+    return reference.log_likelihood(x, canvas, model.epsilon).sum((1, 2, 3))
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_elbo_terms(relaxed):
+    """Every term of Eq. 6 against NumPy, for hard and for relaxed draws."""
+    net = "trunk" if relaxed else "glimpse"
+    model, variables, x = _model(appearance_net=net, count_threshold=8.0)
+    keys = tiny_models.image_keys(B)
+    tau = jnp.float32(0.5) if relaxed else None
+    h_loc, n, locations, parameters, _, sprites = _given_networks(
+        model, variables, x, keys, tau
+    )
+    terms = objectives.reconstruct(
+        model.bind(variables), x, locations, n, objectives.split_keys(keys)[1]
+    ).terms
+
+    H, W, _ = model.image_shape
+    sites, active = np.asarray(locations.site), np.asarray(locations.active)
+    maps = reference.one_hot_maps(sites, active, H, W)
+    if relaxed:
+        maps = locations.z_loc.reshape(maps.shape)
+    np.testing.assert_array_equal(
+        n, reference.f_count(h_loc, model.count_threshold, model.max_objects)
+    )
+    entropy = reference.location_terms(h_loc, sites, n)[1].sum(1)
+    log_p_loc = np.array([reference.log_p_locations(k, H * W) for k in n])
+    logits = variables["params"]["prior_n_logits"]
+    expected = objectives.ElboTerms(
+        log_px=_log_px(model, x, sprites, maps),
+        kl_app=(reference.gaussian_kl(*parameters) * active).sum(1),
+        kl_loc=-log_p_loc - entropy,
+        kl_n=np.array([-reference.log_p_n(k, logits) for k in n]),
+    )
+    for name, term in expected._asdict().items():
+        np.testing.assert_allclose(
+            getattr(terms, name), term, rtol=1e-4, atol=1e-4, err_msg=name
+        )
+    np.testing.assert_allclose(terms.elbo, expected.elbo, rtol=1e-4, atol=1e-3)
+    if not relaxed:
+        exact = objectives.elbo(model, variables, x, keys)
+        np.testing.assert_allclose(exact.elbo, expected.elbo, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("radius", [0, 2])
+def test_log_weights(radius):
+    """Log p(x, z) − log q(z | x) of the same draws, against NumPy."""
+    model, variables, x = _model(exclusion_radius=radius)
+    keys = tiny_models.image_keys(B)
+    log_w = objectives.log_weights(model, variables, x, keys, 2)
+    H, W, _ = model.image_shape
+    logits = variables["params"]["prior_n_logits"]
+    for k in range(2):
+        sample_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
+        h_loc, n, locations, parameters, z_app, sprites = _given_networks(
+            model, variables, x, sample_keys
+        )
+        sites, active = np.asarray(locations.site), np.asarray(locations.active)
+        maps = reference.one_hot_maps(sites, active, H, W)
+        log_q_loc = reference.location_terms(h_loc, sites, n, radius)[0].sum(1)
+        log_ratio_app = reference.log_normal(z_app) - reference.log_normal(
+            z_app, *parameters
+        )
+        log_p_n_loc = [
+            reference.log_p_n(i, logits) + reference.log_p_locations(i, H * W)
+            for i in n
+        ]
+        expected = (
+            _log_px(model, x, sprites, maps)
+            + (log_ratio_app * active).sum(1)
+            + np.array(log_p_n_loc)
+            - log_q_loc
+        )
+        np.testing.assert_allclose(log_w[k], expected, rtol=1e-4, atol=1e-3)
+
+
+def _log_joint(model, variables, x, num_nodes):
+    """Log p(x, n) for every n, [B, M + 1]: locations enumerated, z_app integrated."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(num_nodes)
+    weights = weights / weights.sum()
+    z = jnp.zeros((num_nodes, 2, 1)).at[:, 0, 0].set(nodes.astype(np.float32))
+    active = np.tile([True, False], (num_nodes, 1))
+    sprites = np.float64(model.apply(variables, z, active, method="sprites")[:, :1])
+    H, W, _ = model.image_shape
+    D = H * W
+    painted = [  # [D] of [nodes, H, W, C]
+        reference.convolve(
+            sprites,
+            reference.one_hot_maps(np.full((num_nodes, 1), d), active[:, :1], H, W),
+        )
+        for d in range(D)
+    ]
+
+    def log_px(canvas, x):
+        return reference.log_likelihood(x, canvas, model.epsilon).sum((-3, -2, -1))
+
+    joint = []
+    for image in x:
+        none = np.exp(log_px(np.zeros(model.image_shape), image))
+        one = np.mean([weights @ np.exp(log_px(a, image)) for a in painted])
+        pairs = [
+            weights @ np.exp(log_px(a[:, None] + b[None], image)) @ weights
+            for a, b in itertools.permutations(painted, 2)
+        ]
+        joint.append([none, one, np.mean(pairs)])
+    logits = variables["params"]["prior_n_logits"]
+    return np.log(joint) + [reference.log_p_n(n, logits) for n in range(3)]
+
+
+def test_bounds_against_enumeration():
+    """ELBO ≤ bound with 5 ≤ with 50 samples ≤ log p(x), enumerated.
+
+    More strictly: weights average to p(x, n̂), whatever q is, and the analytic KL terms
+    give the same expectation as the sampled ones.
+    """
+    model = tiny_models.tiny_model(
+        (3, 3, 1), max_objects=2, app_dim=1, epsilon=0.1, gamma=1.0
+    )
+    variables = tiny_models.random_variables(model, seed=1, scale=0.7)
+    x, num_samples = tiny_models.binary_images(model, 6, seed=1), 4_000
+    joint = _log_joint(model, variables, x, 60)
+    # The integral has converged, as far as the kinks of leaky ReLUs let it.
+    np.testing.assert_allclose(joint, _log_joint(model, variables, x, 40), atol=5e-3)
+
+    log_weights = jax.jit(objectives.log_weights, static_argnums=(0, 4))
+    log_w = np.float64(
+        log_weights(model, variables, x, tiny_models.image_keys(6), num_samples)
+    )
+    n = model.apply(variables, x, method=lambda m, x: m.count(m.location_logits(x)))
+    assert set(np.asarray(n).tolist()) >= {1, 2}
+    w = np.exp(log_w - joint[np.arange(6), n])
+    error = w.std(0) / math.sqrt(num_samples)
+    assert error.max() < 0.05
+    np.testing.assert_array_less(np.abs(w.mean(0) - 1), 4 * error + 5e-3)
+
+    log_px = np.log(np.exp(joint).sum(1))
+    bounds = [
+        np.log(np.exp(log_w).reshape(-1, k, 6).mean(1)).mean(0) for k in (1, 5, 50)
+    ]
+    assert (bounds[0] < bounds[1]).all()
+    assert (bounds[1] < bounds[2]).all()
+    assert (bounds[2] < log_px).all()
+
+    elbo = jax.jit(objectives.elbo, static_argnums=0)
+    repeated, keys = np.repeat(x, 1_000, axis=0), tiny_models.image_keys(6_000, seed=1)
+    analytic = np.float64(elbo(model, variables, repeated, keys).elbo).reshape(6, -1)
+    error = np.hypot(
+        analytic.std(1) / math.sqrt(1_000), log_w.std(0) / num_samples**0.5
+    )
+    np.testing.assert_array_less(np.abs(analytic.mean(1) - bounds[0]), 4 * error)
+
+
+def test_slots_beyond_n_change_nothing():
+    """Neither canvas, nor gradients, nor the decoder's batch statistics."""
+    model, variables, x = _model(sprite_net="conv", norm="batch", max_objects=4)
+    active = np.array([[1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 0], [1, 1, 0, 0]], bool)
+    rng = np.random.default_rng(0)
+    z_app = rng.normal(size=(B, 4, 2)).astype(np.float32)
+    noise = 100 * rng.normal(size=z_app.shape).astype(np.float32)
+    site = np.where(active, rng.integers(0, 80, active.shape), 0).astype(np.int32)
+    zeros = np.zeros(active.shape, np.float32)
+    locations = objectives.Locations(site, active, zeros, zeros, None)
+
+    @jax.jit
+    def run(params, z_app):
+        def forward(module):
+            sprites = module.sprites(z_app, active, train=True)
+            canvas = module.canvas(sprites, locations)
+            return module.log_likelihood(x, canvas).sum(), canvas
+
+        (log_px, canvas), updates = model.apply(
+            {**variables, "params": params},
+            method=lambda module: forward(module),
+            mutable=["batch_stats"],
+        )
+        return log_px, (canvas, updates)
+
+    grad = jax.value_and_grad(run, argnums=(0, 1), has_aux=True)
+    params = variables["params"]
+    plain = grad(params, z_app)
+    changed = grad(params, np.where(active[..., None], z_app, noise))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+        plain,
+        changed,
+    )
+    gradient = np.asarray(plain[1][1])
+    assert not gradient[~active].any()
+    assert np.abs(gradient[active]).max() > 0
+
+
+def test_the_papers_size():
+    """500k parameters ± 10%, a third each for where, what and how it looks."""
+    model = build.build_model(dsprites.get_config("paper"))
+    x = jnp.zeros((1, *model.image_shape))
+    params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+    sizes = {
+        part: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params[part]))
+        for part in params
+    }
+    total = sum(sizes.values())
+    assert 450_000 <= total <= 550_000
+    for part in ("location_net", "appearance_net", "f_sprite"):
+        assert 0.28 <= sizes[part] / total <= 0.40, sizes
