@@ -1,0 +1,76 @@
+"""From a config to an experiment, or to a message that says what is wrong with it."""
+
+import importlib
+
+import pytest
+
+from experiments import build
+from experiments.configs import base, dsprites
+
+CONFIGS = ("dsprites", "mnist_1k", "mnist_10k")
+
+
+@pytest.mark.parametrize("variant", base.VARIANTS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_variant_builds(name, variant):
+    """With the image and sprite sizes of its data set."""
+    module = importlib.import_module(f"experiments.configs.{name}")
+    config = module.get_config(variant)
+    model = build.build(config).model
+    channels, side = (3, 21) if name == "dsprites" else (1, 17)
+    assert (model.image_shape, model.sprite_size) == ((64, 64, channels), side)
+    assert (model.max_objects, model.app_dim, model.gamma) == (10, 32, 4.0)
+    assert model.count_threshold == 4 * model.gamma
+    assert build.build(config, "batch").model.axis_name is None  # to look at images
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_paper_is_the_default(name):
+    """What Appendix B fixes."""
+    config = importlib.import_module(f"experiments.configs.{name}").get_config()
+    rate = 5e-4 if name == "dsprites" else 1e-4
+    assert config.batch_size == 64
+    assert config.optimizer.name == "adamax"
+    assert config.optimizer.learning_rate == 1e-3
+    assert config.optimizer.location_learning_rate == rate
+    assert config.warmup.draws == "relaxed"
+    assert config.warmup.target == "kl_map"
+    assert config.model.exclusion_radius == 0
+
+
+def test_unknown_variants_are_refused():
+    """With the list of those there are."""
+    with pytest.raises(ValueError, match=r"'large'.*paper, laptop, tiny"):
+        dsprites.get_config("large")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        *[
+            (name, "other", rf"{name} must be one of {', '.join(choices)}: got other")
+            for name, choices in build.CHOICES.items()
+        ],
+        ("model.sprite_size", 20, "model.sprite_size must be odd: got 20"),
+        ("model.glimpse_size", 0, "model.glimpse_size must be odd: got 0"),
+        ("model.max_objects", 0, "model.max_objects must be at least 1: got 0"),
+        ("model.app_dim", 0, "model.app_dim must be at least 1: got 0"),
+        ("model.channels", -1, "model.channels must be at least 1: got -1"),
+        ("model.width", 0, "model.width must be at least 1: got 0"),
+        ("model.stem_stride", 0, "model.stem_stride must be at least 1: got 0"),
+        ("model.stem_stride", 3, "model.stem_stride must divide .* got 3 for"),
+        ("model.epsilon", 0.0, r"model.epsilon must be in \(0, 0.5\): got 0.0"),
+        ("model.epsilon_init", 0.5, "model.epsilon_init must be in"),
+        ("warmup.draws", "relaxed", "needs warmup.draws=mode: got relaxed"),
+        ("warmup.target", "kl_map", "warmup.refine=True needs .* got mode and kl_map"),
+        ("warmup.location_every", 0, "warmup.location_every must be at least 1: got 0"),
+        ("optimizer.learning_rate", 0.0, "optimizer.learning_rate must be positive"),
+    ],
+)
+def test_impossible_values_are_refused(field, value, message):
+    """Naming the field, what is possible, and the value."""
+    config = dsprites.get_config("laptop")
+    section, name = field.split(".")
+    config[section][name] = value
+    with pytest.raises(ValueError, match=message):
+        build.build(config)
