@@ -113,8 +113,18 @@ def log_weights(
     x = image_checks.check(images, model.image_shape)
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
-    keys = jax.random.split(key, x.shape[0]) if key.ndim == 0 else key
-    return _log_weights(model, variables, x, keys, num_samples)
+    return _log_weights(model, variables, x, _image_keys(key, len(x)), num_samples)
+
+
+def _image_keys(key: Array, num_images: int) -> Array:
+    """One key per image, from one key or as they are."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed or key.shape not in ((), (num_images,)):
+        raise ValueError(
+            f"key must be one jax.random.key or {num_images} of them, one per image:"
+            f" got {key.dtype}{list(key.shape)}."
+        )
+    return jax.random.split(key, num_images) if key.ndim == 0 else key
 
 
 _log_weights = partial(jax.jit, static_argnums=(0, 4))(objectives.log_weights)
@@ -160,11 +170,13 @@ def generate(
     """
     if prior_n is not None:
         prior_n = np.asarray(prior_n, np.float32)
-        if prior_n.shape != (model.max_objects + 1,) or not (prior_n >= 0).all():
+        if prior_n.shape != (model.max_objects + 1,):
             raise ValueError(
                 f"prior_n must hold {model.max_objects + 1} probabilities, for n = 0 to"
                 f" {model.max_objects}, got shape {list(prior_n.shape)}."
             )
+        if (prior_n < 0).any():
+            raise ValueError(f"prior_n must not be negative, got {prior_n.min():.4g}.")
         if not abs(prior_n.sum() - 1) < 1e-4:
             raise ValueError(f"prior_n must sum to 1, got {prior_n.sum():.4g}.")
     keys = jax.random.split(key, num_images)

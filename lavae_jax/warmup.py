@@ -200,5 +200,5 @@ def bumps(
         offsets = jnp.arange(size[axis], dtype=centres.dtype)[None, None, :]
         return jnp.exp(-((centres[..., axis, None] - offsets) ** 2) / (2 * sigma**2))
 
-    rows, columns = along(0) * valid[..., None], along(1)
+    rows, columns = along(0) * valid[..., None].astype(centres.dtype), along(1)
     return height * (rows[:, :, :, None] * columns[:, :, None, :]).max(axis=1)

@@ -1,0 +1,145 @@
+"""Appendix B's warm-up: the auxiliary VAE, its KL map and what is read off it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from lavae_jax import warmup
+from tests import reference
+
+
+def _random_map(*shape, seed=0):
+    return np.random.default_rng(seed).exponential(size=shape).astype(np.float32)
+
+
+def test_smooth():
+    """A Gaussian blur, zeros beyond the border."""
+    a = _random_map(2, 15, 30)
+    expected = [
+        scipy.ndimage.gaussian_filter(b.astype(np.float64), 1.5, mode="constant")
+        for b in a
+    ]
+    np.testing.assert_allclose(warmup.smooth(a, 1.5), np.stack(expected), atol=1e-5)
+
+
+def test_centroids():
+    """Centres of mass in the window, cut at the border; else the middle."""
+    a = _random_map(2, 9, 12)
+    a[1, :4, :5] = 0
+    sites = np.array([[0, 4 * 12 + 7, 9 * 12 - 1], [0, 5 * 12 + 3, 11]], np.int32)
+    actual = warmup.centroids(a, sites, 5)
+    for b, i in np.ndindex(2, 3):
+        row, column = divmod(int(sites[b, i]), 12)
+        weights = [
+            (a[b, y, x], y, x)
+            for y, x in np.ndindex(9, 12)
+            if abs(y - row) <= 2 and abs(x - column) <= 2
+        ]
+        mass, y, x = np.float64(weights).T
+        expected = [mass @ y, mass @ x] / mass.sum() if mass.any() else [4, 6]
+        np.testing.assert_allclose(actual[b, i], expected, atol=1e-4)
+    np.testing.assert_array_equal(actual[1, 0], [4, 6])
+
+
+def test_bumps():
+    """The highest of the Gaussians around the valid centres."""
+    centres = np.array([[[2.5, 3], [6, 9], [1, 1]], [[0, 0], [3, 3], [5, 5]]])
+    valid = np.array([[1, 1, 0], [0, 0, 0]], bool)
+    expected = np.zeros((2, 8, 11))
+    for b, y, x in np.ndindex(2, 8, 11):
+        for (row, column), good in zip(centres[b], valid[b], strict=True):
+            distance2 = (y - row) ** 2 + (x - column) ** 2
+            bump = good * 10 * np.exp(-distance2 / (2 * 1.5**2))
+            expected[b, y, x] = max(expected[b, y, x], bump)
+    actual = warmup.bumps(centres.astype(np.float32), valid, 10.0, 1.5, (8, 11))
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_peaks_are_found():
+    """To a pixel, highest first; none where the map is low or flat."""
+    centres = np.array([[10.3, 12.6], [30, 33.5], [8.5, 38]], np.float32)
+    heights = (12.0, 20.0, 8.0)
+    maps = np.zeros((3, 40, 48), np.float32)
+    for centre, height in zip(centres, heights, strict=True):
+        one = warmup.bumps(
+            centre[None, None], np.ones((1, 1), bool), height, 4.0, (40, 48)
+        )
+        maps[0] = np.maximum(maps[0], one[0])
+    maps[1] = 1.5
+    positions, valid = warmup.kl_peaks(maps, 4)
+    np.testing.assert_array_equal(valid, [[1, 1, 1, 0], [0] * 4, [0] * 4])
+    distance = np.linalg.norm(positions[0, :3] - centres[[1, 0, 2]], axis=1)
+    assert distance.max() < 1
+
+
+def test_more_peaks_than_slots():
+    """The highest M are kept."""
+    centres = np.array([[[10, 10], [10, 40], [30, 25]]], np.float32)
+    kl_map = warmup.bumps(centres, np.ones((1, 3), bool), 10.0, 4.0, (40, 50))
+    kl_map = kl_map.at[:, :20, :25].multiply(2)
+    positions, valid = warmup.kl_peaks(kl_map, 1)
+    assert valid.all()
+    np.testing.assert_allclose(positions[0, 0], [10, 10], atol=0.5)
+
+
+def test_the_papers_latent():
+    """11×11 cells of 8 variables for 64×64 pixels, and a KL map of 64×64."""
+    vae = warmup.AuxiliaryVAE(1)
+    x, keys = jnp.zeros((2, 64, 64, 1)), jax.random.split(jax.random.key(0), 2)
+    variables = jax.eval_shape(vae.init, keys[0], x, keys)
+
+    def shapes(method):
+        out = jax.eval_shape(lambda v: vae.apply(v, x, method=method), variables)
+        return jax.tree.map(lambda a: a.shape, out)
+
+    assert shapes("encode") == ((2, 11, 11, 8), (2, 11, 11, 8))
+    assert shapes("kl_map") == (2, 64, 64)
+
+
+@pytest.fixture(scope="module", name="small")
+def _small():
+    """A VAE on images of 2×4 cells that don't fill them, with variables that matter."""
+    vae = warmup.AuxiliaryVAE(2, latent_channels=3, channels=4)
+    rng = np.random.default_rng(0)
+    x = (rng.uniform(size=(3, 10, 21, 2)) < 0.3).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = jax.eval_shape(vae.init, keys[0], x, keys)
+    variables = jax.tree.map(
+        lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape), a.dtype), shapes
+    )
+    return vae, variables, x, keys
+
+
+@pytest.mark.standard_promotion
+def test_elbo_terms(small):
+    """The KL and log p(x | z) of the drawn z, against NumPy."""
+    vae, variables, x, keys = small
+    log_px, kl = jax.jit(vae.apply)(variables, x, keys)
+    mu, logvar = (np.float64(a) for a in vae.apply(variables, x, method="encode"))
+    assert mu.shape == (3, 2, 4, 3)
+    np.testing.assert_allclose(
+        kl, reference.gaussian_kl(mu, logvar).sum((1, 2)), rtol=1e-4
+    )
+    noise = np.stack([jax.random.normal(key, mu.shape[1:]) for key in keys])
+    z = (mu + np.exp(logvar / 2) * noise).astype(np.float32)
+    means = vae.apply(variables, z, 10, 21, method="decode")
+    assert means.shape == x.shape
+    expected = reference.log_likelihood(x, means, 1e-6).sum((1, 2, 3))
+    np.testing.assert_allclose(log_px, expected, rtol=1e-3)
+
+
+def test_the_kl_map_peaks_in_the_costliest_cell(small):
+    """Cells of 6 pixels, centred on the image."""
+    vae, variables, x, _ = small
+    mu, logvar = (np.float64(a) for a in vae.apply(variables, x, method="encode"))
+    cells = reference.gaussian_kl(mu, logvar)
+    assert (cells >= 0).all()
+    kl_map = np.asarray(vae.apply(variables, x, method="kl_map"))
+    assert kl_map.shape == (3, 10, 21)
+    for cell, pixels in zip(cells, kl_map, strict=True):
+        row, column = np.unravel_index(pixels.argmax(), pixels.shape)
+        # One pixel of padding above and left, one below and two right.
+        found = ((row + 1) // 6, (column + 1) // 6)
+        assert found == np.unravel_index(cell.argmax(), cell.shape)
