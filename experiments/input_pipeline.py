@@ -1,6 +1,5 @@
 """From a data set to batches: shuffled, sharded by process, resumable."""
 
-import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -54,7 +53,7 @@ def load_data(config: ConfigDict) -> Data:
             f"num_eval_images must be from 1 to data.num_valid = {data.num_valid}, the"
             f" scenes held out from training: got {config.num_eval_images}."
         )
-    folders = (_expand(data.data_dir), _expand(data.manual_dir))
+    folders = (data.data_dir or None, data.manual_dir or None)
     with cli.user_errors(ValueError, OSError):
         load.check_split(data.name, "train")
         splits = load.builder(data.name, *folders).info.splits
@@ -110,7 +109,3 @@ def batches(
     stream = grain.MapDataset.source(images).shuffle(seed=seed).repeat()
     part = stream.batch(share)[process_index::process_count]
     return iter(part.to_iter_dataset(_READ_AHEAD))
-
-
-def _expand(folder: str | None) -> pathlib.Path | None:
-    return pathlib.Path(folder).expanduser() if folder else None

@@ -1,6 +1,7 @@
 """Interruptions that wait for the end of a step."""
 
 import signal
+import sys
 import threading
 
 
@@ -31,3 +32,7 @@ class Interruptions:
     def _note(self, number, _):
         self.received = signal.Signals(number).name
         self.__exit__()
+        print(
+            f"{self.received}: stopping after this step; once more stops at once",
+            file=sys.stderr,
+        )

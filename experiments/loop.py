@@ -113,20 +113,14 @@ def run(
         )
         return Result(done, None)
     data = input_pipeline.load_data(config)
+    processes = (jax.process_index(), jax.process_count())
     batches = input_pipeline.batches(
-        data.train,
-        config.batch_size,
-        config.seed,
-        jax.process_index(),
-        jax.process_count(),
+        data.train, config.batch_size, config.seed, *processes
     )
-    start = (jax.random.key(config.seed), data.held_out.images[:1])
-    restored = store.restore(jax.eval_shape(experiment.init, *start))
-    if restored:
-        state = restored.state
-        batches.set_state(restored.data_state)
-    else:
-        state = experiment.init(*start)
+    start = functools.partial(
+        experiment.init, jax.random.key(config.seed), data.held_out.images[:1]
+    )
+    state = _restored(store, batches, jax.eval_shape(start)) or start()
     report = Progress(workdir, config.num_steps, config.batch_size, done, _SHOWN)
     report.message(_greeting(state, devices, data, workdir, done))
     parts = _Run(
@@ -146,6 +140,15 @@ def run(
         report.close()
         store.close()
         batches.close()
+
+
+def _restored(store, batches, template):
+    """The latest state, with the batches moved on to it; None without one."""
+    restored = store.restore(template)
+    if restored is None:
+        return None
+    batches.set_state(restored.data_state)
+    return restored.state
 
 
 def _compiled(experiment, devices):
