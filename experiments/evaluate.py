@@ -6,7 +6,7 @@ For each test split of the data set the model was trained on: bounds on -log p(x
 K = 1, 10 and 100 importance samples, counts, places and segmentations against the
 truth, and counting by connected components as a baseline. It prints a table and writes
 `report.json` and pictures to DIR/evaluation. With --images=own.npz it looks at images
-of your own, for which no truth is known.
+of your own, for which no truth is known, and writes to DIR/evaluation_own_images.
 """
 
 import importlib.metadata
@@ -59,16 +59,19 @@ def evaluate(
       The report.
 
     Raises:
-      ValueError: If a setting, a split's name or the images are not valid.
-      OSError: If data can't be read or made, or the folder not written.
+      cli.UserError: If a setting, a split's name or the images are not valid, or the
+        data or the folder can't be made, before any long work.
     """
     settings = settings or measure.Settings()
-    measure.check_settings(settings)
-    if images_path is not None:
-        images = own_images.load_images(images_path, model.image_shape)
-        sets = [measure.own_set(images, settings.num_images)]
-    else:
-        sets = measure.split_sets(config.data, splits, settings.num_images)
+    with cli.user_errors(ValueError, OSError):
+        measure.check_settings(settings)
+        if images_path is not None:
+            images = own_images.load_images(images_path, model.image_shape)
+            sets = [measure.own_set(images, settings.num_images)]
+        else:
+            sets = measure.split_sets(config.data, splits, settings.num_images)
+        if out is not None:
+            pathlib.Path(out).mkdir(parents=True, exist_ok=True)
     variables = jax.device_put(variables)
     log_p_n = measure.learned_log_p_n(model, variables)
     reports = []
@@ -107,18 +110,19 @@ def main() -> None:
     with config.unlocked():
         config.data.data_dir = values.data_dir or config.data.data_dir
         config.data.manual_dir = values.manual_dir or config.data.manual_dir
-    out = values.out or pathlib.Path(values.workdir) / "evaluation"
-    with cli.user_errors(ValueError, OSError):
-        result = evaluate(
-            config,
-            build.build_model(config),
-            trained.variables,
-            step=trained.step,
-            splits=values.splits or None,
-            images_path=values.images,
-            settings=settings,
-            out=out,
-        )
+    # A look at other images must not replace the report on the test splits.
+    folder = "evaluation_own_images" if values.images else "evaluation"
+    out = values.out or pathlib.Path(values.workdir) / folder
+    result = evaluate(
+        config,
+        build.build_model(config),
+        trained.variables,
+        step=trained.step,
+        splits=values.splits or None,
+        images_path=values.images,
+        settings=settings,
+        out=out,
+    )
     console = Console()
     report.print_tables(result, console)
     console.print(f"The report and the pictures are in {out}.")
@@ -162,7 +166,9 @@ def _define_flags():
     flags.DEFINE_integer("seed", 0, "Gives the importance samples.")
     flags.DEFINE_string("data_dir", None, "Where data sets are, if not as in training.")
     flags.DEFINE_string("manual_dir", None, "Where MNIST's files are, likewise.")
-    flags.DEFINE_string("out", None, "Where to write, WORKDIR/evaluation by default.")
+    flags.DEFINE_string(
+        "out", None, "Where to write, a folder in the workdir by default."
+    )
     flags.mark_flag_as_required("workdir")
 
 

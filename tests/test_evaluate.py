@@ -19,7 +19,7 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import floors, load
-from experiments import build, checkpoints, evaluate, measure, report
+from experiments import build, checkpoints, cli, evaluate, measure, report
 from experiments.configs import dsprites
 from lavae_jax import metrics
 
@@ -307,15 +307,26 @@ def test_own_images(config, model, variables, sets, tmp_path):
         ({"settings": measure.Settings(batch_size=-1)}, "batch_size must be at least"),
         ({"settings": measure.Settings(num_images=0)}, "num_images must be at least"),
         ({"images_path": "nowhere.npz"}, "nowhere.npz does not exist"),
+        ({"images_path": __file__}, "neither .npy, .npz, .png nor a folder"),
     ],
 )
 def test_bad_requests_are_refused_at_the_start(
     config, model, variables, tmp_path, changes, message
 ):
     """The message says what is wrong, and nothing has been written."""
-    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+    with pytest.raises(cli.UserError, match=message.replace("[", r"\[")):
         evaluate.evaluate(config, model, variables, out=tmp_path / "out", **changes)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_noticed_before_the_work(
+    config, model, variables, tmp_path, capsys
+):
+    """A file in the way ends the evaluation before the first image."""
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(cli.UserError, match="exists"):
+        evaluate.evaluate(config, model, variables, out=tmp_path / "out")
+    assert "images/s" not in capsys.readouterr().err
 
 
 def _command(*arguments):
@@ -350,7 +361,7 @@ def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "step 11" in done.stdout and "-log p(x), K = 2" in done.stdout
-    content = json.loads((workdir / "evaluation" / "report.json").read_text())
+    content = json.loads((workdir / "evaluation_own_images/report.json").read_text())
     assert content["step"] == 11 and content["splits"][0]["num_images"] == 4
 
 
@@ -358,7 +369,6 @@ def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path):
     "arguments, message",
     [
         ([], "workdir"),
-        (["--workdir=no_such_run"], "no_such_run is not the workdir of a run"),
         (["--workdir={workdir}", "--splits=test_9"], "Unknown split 'test_9'"),
     ],
 )
