@@ -62,8 +62,10 @@ def _log_px(model, x, sprites, maps):
 @pytest.mark.parametrize("relaxed", [False, True])
 def test_elbo_terms(relaxed):
     """Every term of Eq. 6 against NumPy, for hard and for relaxed draws."""
-    net = "trunk" if relaxed else "glimpse"
-    model, variables, x = _model(appearance_net=net, count_threshold=8.0)
+    fields = {"count_threshold": 6.0}
+    if relaxed:
+        fields = {"appearance_net": "trunk", "gamma": 0.2, "count_threshold": 0.3}
+    model, variables, x = _model(**fields)
     keys = tiny_models.image_keys(B)
     tau = jnp.float32(0.5) if relaxed else None
     h_loc, n, locations, parameters, _, sprites = _given_networks(
@@ -81,6 +83,7 @@ def test_elbo_terms(relaxed):
     np.testing.assert_array_equal(
         n, reference.f_count(h_loc, model.count_threshold, model.max_objects)
     )
+    assert len(set(n)) > 1
     entropy = reference.location_terms(h_loc, sites, n)[1].sum(1)
     log_p_loc = np.array([reference.log_p_locations(k, H * W) for k in n])
     logits = variables["params"]["prior_n_logits"]
@@ -103,7 +106,7 @@ def test_elbo_terms(relaxed):
 @pytest.mark.parametrize("radius", [0, 2])
 def test_log_weights(radius):
     """Log p(x, z) − log q(z | x) of the same draws, against NumPy."""
-    model, variables, x = _model(exclusion_radius=radius)
+    model, variables, x = _model(exclusion_radius=radius, count_threshold=6.0)
     keys = tiny_models.image_keys(B)
     log_w = objectives.log_weights(model, variables, x, keys, 2)
     H, W, _ = model.image_shape
@@ -134,7 +137,9 @@ def test_log_weights(radius):
 
 def _log_joint(model, variables, x, num_nodes):
     """Log p(x, n) for every n, [B, M + 1]: locations enumerated, z_app integrated."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(num_nodes)
+    # Even nodes: the kinks of leaky ReLUs would slow Gauss-Hermite quadrature down.
+    nodes = np.linspace(-6, 6, num_nodes)
+    weights = np.exp(-(nodes**2) / 2)
     weights = weights / weights.sum()
     z = jnp.zeros((num_nodes, 2, 1)).at[:, 0, 0].set(nodes.astype(np.float32))
     active = np.tile([True, False], (num_nodes, 1))
@@ -172,13 +177,16 @@ def test_bounds_against_enumeration():
     give the same expectation as the sampled ones.
     """
     model = tiny_models.tiny_model(
-        (3, 3, 1), max_objects=2, app_dim=1, epsilon=0.1, gamma=1.0
+        (3, 3, 1), max_objects=2, app_dim=1, epsilon=0.1, gamma=0.3
     )
-    variables = tiny_models.random_variables(model, seed=1, scale=0.7)
-    x, num_samples = tiny_models.binary_images(model, 6, seed=1), 4_000
-    joint = _log_joint(model, variables, x, 60)
-    # The integral has converged, as far as the kinks of leaky ReLUs let it.
-    np.testing.assert_allclose(joint, _log_joint(model, variables, x, 40), atol=5e-3)
+    variables = tiny_models.random_variables(model, seed=1)
+    # q(z_app | x) wider than the posterior: weights of finite, small variance.
+    head = variables["params"]["appearance_net"]["network"]["Dense_3"]
+    head["kernel"], head["bias"] = 0.2 * head["kernel"], jnp.array([0.2, 0.4])
+    x, num_samples = tiny_models.binary_images(model, 6, seed=1), 8_000
+    joint = _log_joint(model, variables, x, 91)
+    # The integral has converged.
+    np.testing.assert_allclose(joint, _log_joint(model, variables, x, 61), atol=2e-3)
 
     log_weights = jax.jit(objectives.log_weights, static_argnums=(0, 4))
     log_w = np.float64(
@@ -188,7 +196,7 @@ def test_bounds_against_enumeration():
     assert set(np.asarray(n).tolist()) >= {1, 2}
     w = np.exp(log_w - joint[np.arange(6), n])
     error = w.std(0) / math.sqrt(num_samples)
-    assert error.max() < 0.05
+    assert error.max() < 0.03
     np.testing.assert_array_less(np.abs(w.mean(0) - 1), 4 * error + 5e-3)
 
     log_px = np.log(np.exp(joint).sum(1))

@@ -240,29 +240,37 @@ def _auxiliary_loss(params, auxiliary, x, keys):
     return (kl - log_px).mean()
 
 
+def _per_image(marked: Array) -> Array:
+    return marked.sum(axis=1).astype(jnp.float32).mean()
+
+
+def _per_object(metrics: TrainMetrics) -> TrainMetrics:
+    """Counts per image to shares of the objects, once all devices' are averaged."""
+    objects = jnp.where(metrics.objects > 0, metrics.objects, 1)
+    return metrics._replace(
+        moved=metrics.moved / objects, dropped=metrics.dropped / objects
+    )
+
+
 def _metrics(parts, step, loss, aux) -> TrainMetrics:
+    """Of this device; `moved` and `dropped` are still per image."""
     result, error, refined, _ = aux
-    objects = result.locations.active.sum()
-    num_images = error.shape[0]
     zero = jnp.zeros(())
-    moves = (zero, zero, zero)
+    moved, dropped, added = zero, zero, zero
     if refined is not None:
-        moves = tuple(
-            a.sum().astype(jnp.float32)
-            for a in (refined.moved, refined.dropped, refined.added)
-        )
+        changes = (refined.moved, refined.dropped, refined.added)
+        moved, dropped, added = map(_per_image, changes)
     terms = [term.mean() for term in result.terms]
-    per_object = jnp.maximum(objects, 1).astype(jnp.float32)
     return TrainMetrics(
         loss,
         result.terms.elbo.mean(),
         *terms,
         location_loss=error.mean(),
         auxiliary_loss=zero,
-        objects=objects / jnp.float32(num_images),
-        moved=moves[0] / per_object,
-        dropped=moves[1] / per_object,
-        added=moves[2] / jnp.float32(num_images),
+        objects=_per_image(result.locations.active),
+        moved=moved,
+        dropped=dropped,
+        added=added,
         tau=jnp.asarray(parts.schedules.tau(step), jnp.float32),
         epsilon=jnp.asarray(parts.schedules.epsilon(step), jnp.float32),
     )
@@ -329,6 +337,6 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         state = TrainState(state.step + 1, params, batch_stats, opt_state, state.key)
-        return state, average(metrics)
+        return state, _per_object(average(metrics))
 
     return train_step

@@ -1,0 +1,223 @@
+"""The train step: the same on one device and on several, and what its parts do."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import build
+from experiments.configs import dsprites
+from lavae_jax.training import optimizer, schedules, state, step
+from lavae_jax.warmup import AuxiliaryVAE
+from tests import tiny_models
+
+# optax and distrax mix dtypes and ranks.
+pytestmark = pytest.mark.standard_promotion
+
+SHAPE = (12, 18, 2)
+PAPER = step.Recipe("relaxed", "kl_map", False, 10.0, 10, 0, 0, 0, 1)
+LAPTOP = step.Recipe("mode", "bumps", True, 10.0, 2, 1, 3, 4, 2)
+JOINT = step.Phase(True, True, propose=False, location=True)
+PROPOSE = step.Phase(True, True, propose=True, location=True)
+REFINE = step.Phase(False, True, propose=False, location=True)
+SCHEDULES = schedules.Schedules(
+    tau=schedules.exponential(0.5, 0.02, 10),
+    epsilon=optax.constant_schedule(1e-2),
+    force_one_prob=optax.constant_schedule(0.5),
+    location_weight=optax.constant_schedule(0.1),
+    bump_sigma=optax.constant_schedule(2.0),
+)
+
+
+def _model(recipe, axis_name=None):
+    paper = recipe is PAPER
+    return tiny_models.tiny_model(
+        SHAPE,
+        norm="batch" if paper else "none",
+        appearance_net="trunk" if paper else "glimpse",
+        sprite_net="conv" if paper else "mlp",
+        # A buffer too small for the batch, and none for a single image.
+        objects_per_image=0.1,
+        max_objects=5,
+        exclusion_radius=0 if paper else 2,
+        axis_name=axis_name,
+    )
+
+
+AUXILIARY = AuxiliaryVAE(SHAPE[2], latent_channels=2, channels=4)
+
+
+def _optimizer():
+    rates = dict.fromkeys(optimizer.PARTS, optax.constant_schedule(1e-2))
+    # Unlike Adam's, updates are proportional to gradients, so that errors show.
+    return optimizer.make_optimizer(optax.sgd, rates, 1.0)
+
+
+@functools.cache
+def _step(recipe, phase, num_devices):
+    axis_name = None if num_devices == 1 else "batch"
+    train_step = step.make_train_step(
+        _model(recipe, axis_name), AUXILIARY, _optimizer(), SCHEDULES, recipe, phase
+    )
+    if num_devices == 1:
+        return jax.jit(train_step)
+    return jax.pmap(
+        train_step,
+        axis_name,
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=jax.devices()[:num_devices],
+    )
+
+
+@functools.cache
+def _start(recipe):
+    """A state in which every part has something to do."""
+    model = _model(recipe)
+    fresh = state.init_state(model, AUXILIARY, _optimizer(), jax.random.key(0))
+    variables = tiny_models.random_variables(model, scale=0.3)
+    # An auxiliary VAE that sees something everywhere.
+    auxiliary = jax.tree.map(lambda a: a + 0.1, fresh.params["auxiliary"])
+    return fresh._replace(
+        params={"lavae": variables["params"], "auxiliary": auxiliary},
+        batch_stats=variables.get("batch_stats", {}),
+    )
+
+
+def _images(num_images):
+    images = np.zeros((num_images, *SHAPE), np.uint8)
+    rng = np.random.default_rng(0)
+    for image in images[1:]:  # the first is empty
+        row, column = rng.integers(0, 9), rng.integers(0, 15)
+        image[row : row + 3, column : column + 3, rng.integers(0, 2)] = 255
+    return images
+
+
+def _run(recipe, phases, num_devices):
+    images = _images(8)
+    if num_devices > 1:
+        images = images.reshape(num_devices, -1, *SHAPE)
+    current, metrics = _start(recipe), []
+    for phase in phases:
+        current, measured = _step(recipe, phase, num_devices)(current, images)
+        metrics.append(measured)
+    return current._replace(key=None), metrics
+
+
+@pytest.mark.parametrize(
+    ("recipe", "phases", "num_devices"),
+    [
+        (PAPER, (JOINT, JOINT), 2),
+        (PAPER, (JOINT, JOINT), 4),
+        (LAPTOP, (PROPOSE, REFINE), 4),
+    ],
+)
+def test_devices_make_the_same_steps(recipe, phases, num_devices):
+    """Parameters, batch statistics and every metric after two steps.
+
+    Equal up to the order of sums; draws must be the same for that.
+    """
+    one, several = (_run(recipe, phases, count) for count in (1, num_devices))
+    assert one[0].step == 2
+    moved = jax.tree.map(
+        lambda a, b: np.abs(a - b).max(), one[0].params, _start(recipe).params
+    )
+    assert all(max(jax.tree.leaves(part)) > 1e-4 for part in moved["lavae"].values())
+    assert max(one[1][-1].objects, one[1][0].objects) > 0
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        several,
+        one,
+    )
+
+
+def test_a_batch_is_learned():
+    """Repeated on one batch, both models' losses and the error of h_loc go down."""
+    current, losses = _start(LAPTOP), []
+    for _ in range(60):
+        current, metrics = _step(LAPTOP, PROPOSE, 1)(current, _images(8))
+        losses.append((metrics.loss, metrics.auxiliary_loss, metrics.location_loss))
+    first, last = np.mean(losses[:5], axis=0), np.mean(losses[-5:], axis=0)
+    assert (last < 0.9 * first).all(), (first, last)
+
+
+def test_phases():
+    """Steps are counted from 1, and a phase includes the step it is said to last to."""
+    recipe = LAPTOP._replace(
+        auxiliary_steps=200,
+        lead_steps=150,
+        proposal_steps=350,
+        settle_steps=1_000,
+        location_every=4,
+    )
+    expected = {
+        1: (True, False, True, True),
+        150: (True, False, True, True),
+        151: (True, True, True, True),
+        200: (True, True, True, True),
+        201: (False, True, True, True),
+        350: (False, True, True, True),
+        351: (False, True, False, True),
+        1_000: (False, True, False, True),
+        1_003: (False, True, False, False),
+        1_004: (False, True, False, True),
+    }
+    assert {k: tuple(step.phase_at(recipe, k)) for k in expected} == expected
+
+
+def test_the_papers_schedules():
+    """Appendix B at the corners."""
+    s = build.build_schedules(dsprites.get_config("paper"))
+    corners = [0, 30_000, 45_000, 60_000, 100_000, 200_000]
+    tau = [0.5, 0.5 * 0.04**0.3, 0.5 * 0.04**0.45, 0.5 * 0.04**0.6, 0.02, 0.02]
+    np.testing.assert_allclose([s.tau(k) for k in corners], tau, rtol=1e-4)
+    np.testing.assert_allclose(
+        [s.force_one_prob(k) for k in corners], [1, 1, 0.55, 0.1, 0.1, 0.1], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        [s.location_weight(k) for k in corners], [1, 1, 0.5, 0, 0, 0], atol=1e-6
+    )
+    np.testing.assert_allclose([s.epsilon(k) for k in corners], 1e-6, rtol=1e-4)
+
+
+def _toy_params(location, rest, auxiliary):
+    lavae = {"location_net": {"w": location}, "f_sprite": {"w": rest}}
+    return {"lavae": lavae, "auxiliary": {"w": auxiliary}}
+
+
+def test_the_papers_learning_rates():
+    """Adamax's first update is the learning rate; that of h_loc falls to 1%."""
+    optim = build.build_optimizer(dsprites.get_config("paper"))
+    params = _toy_params(*[jnp.ones(3)] * 3)
+    optim_state = optim.init(params)
+    updates, _ = optim.update(params, optim_state, params)
+    expected = _toy_params(*[np.full(3, -rate) for rate in (5e-4, 1e-3, 1e-3)])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), updates, expected
+    )
+
+    late = jax.tree.map(
+        lambda a: jnp.full_like(a, 100_000) if a.dtype == jnp.int32 else a, optim_state
+    )
+    updates, _ = optim.update(params, late, params)
+    location, rest = updates["lavae"]["location_net"], updates["lavae"]["f_sprite"]
+    np.testing.assert_allclose(location["w"] / rest["w"], 5e-3, rtol=1e-3)
+
+
+def test_every_part_is_clipped_on_its_own():
+    """A huge gradient elsewhere leaves that of the location network as it is."""
+    rates = dict(
+        zip(optimizer.PARTS, map(optax.constant_schedule, (1, 2, 3)), strict=True)
+    )
+    optim = optimizer.make_optimizer(optax.sgd, rates, 1.0)
+    gradient = _toy_params(
+        jnp.array([0.3, 0.4]), jnp.array([300.0, 400.0]), jnp.array([0.0, 10.0])
+    )
+    updates, _ = optim.update(gradient, optim.init(gradient), gradient)
+    expected = _toy_params(*map(np.array, ([-0.3, -0.4], [-1.2, -1.6], [0, -3])))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updates, expected
+    )
