@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import build
+from experiments import parameters
 from experiments.configs import dsprites
 from lavae_jax import objectives
 from lavae_jax.latents import appearance
@@ -19,6 +19,9 @@ from tests import reference, tiny_models
 pytestmark = pytest.mark.standard_promotion
 
 B = 4
+
+_elbo = jax.jit(objectives.elbo, static_argnums=0)
+_log_weights = jax.jit(objectives.log_weights, static_argnums=(0, 4))
 
 
 def _model(**fields):
@@ -71,9 +74,13 @@ def test_elbo_terms(relaxed):
     h_loc, n, locations, parameters, _, sprites = _given_networks(
         model, variables, x, keys, tau
     )
-    terms = objectives.reconstruct(
-        model.bind(variables), x, locations, n, objectives.split_keys(keys)[1]
-    ).terms
+
+    @jax.jit
+    def reconstruct(x, locations, n, keys):
+        key_app = objectives.split_keys(keys)[1]
+        return objectives.reconstruct(model.bind(variables), x, locations, n, key_app)
+
+    terms = reconstruct(x, locations, n, keys).terms
 
     H, W, _ = model.image_shape
     sites, active = np.asarray(locations.site), np.asarray(locations.active)
@@ -99,7 +106,7 @@ def test_elbo_terms(relaxed):
         )
     np.testing.assert_allclose(terms.elbo, expected.elbo, rtol=1e-4, atol=1e-3)
     if not relaxed:
-        exact = objectives.elbo(model, variables, x, keys)
+        exact = _elbo(model, variables, x, keys)
         np.testing.assert_allclose(exact.elbo, expected.elbo, rtol=1e-4, atol=1e-3)
 
 
@@ -108,7 +115,7 @@ def test_log_weights(radius):
     """Log p(x, z) − log q(z | x) of the same draws, against NumPy."""
     model, variables, x = _model(exclusion_radius=radius, count_threshold=6.0)
     keys = tiny_models.image_keys(B)
-    log_w = objectives.log_weights(model, variables, x, keys, 2)
+    log_w = _log_weights(model, variables, x, keys, 2)
     H, W, _ = model.image_shape
     logits = variables["params"]["prior_n_logits"]
     for k in range(2):
@@ -188,9 +195,8 @@ def test_bounds_against_enumeration():
     # The integral has converged.
     np.testing.assert_allclose(joint, _log_joint(model, variables, x, 61), atol=2e-3)
 
-    log_weights = jax.jit(objectives.log_weights, static_argnums=(0, 4))
     log_w = np.float64(
-        log_weights(model, variables, x, tiny_models.image_keys(6), num_samples)
+        _log_weights(model, variables, x, tiny_models.image_keys(6), num_samples)
     )
     n = model.apply(variables, x, method=lambda m, x: m.count(m.location_logits(x)))
     assert set(np.asarray(n).tolist()) >= {1, 2}
@@ -207,9 +213,8 @@ def test_bounds_against_enumeration():
     assert (bounds[1] < bounds[2]).all()
     assert (bounds[2] < log_px).all()
 
-    elbo = jax.jit(objectives.elbo, static_argnums=0)
     repeated, keys = np.repeat(x, 1_000, axis=0), tiny_models.image_keys(6_000, seed=1)
-    analytic = np.float64(elbo(model, variables, repeated, keys).elbo).reshape(6, -1)
+    analytic = np.float64(_elbo(model, variables, repeated, keys).elbo).reshape(6, -1)
     error = np.hypot(
         analytic.std(1) / math.sqrt(1_000), log_w.std(0) / num_samples**0.5
     )
@@ -257,14 +262,8 @@ def test_slots_beyond_n_change_nothing():
 
 def test_the_papers_size():
     """500k parameters ± 10%, a third each for where, what and how it looks."""
-    model = build.build_model(dsprites.get_config("paper"))
-    x = jnp.zeros((1, *model.image_shape))
-    params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
-    sizes = {
-        part: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params[part]))
-        for part in params
-    }
-    total = sum(sizes.values())
-    assert 450_000 <= total <= 550_000
-    for part in ("location_net", "appearance_net", "f_sprite"):
-        assert 0.28 <= sizes[part] / total <= 0.40, sizes
+    *parts, total = parameters.count_parameters(dsprites.get_config("paper"))
+    assert 450_000 <= total.parameters <= 550_000
+    assert sum(part.parameters for part in parts) == total.parameters
+    assert len(parts) == 3
+    assert all(0.28 <= part.share <= 0.40 for part in parts), parts
