@@ -130,6 +130,18 @@ class Images(Sequence[np.ndarray]):
         return self._features.deserialize_example_np(self._records[index])["image"]
 
 
+def image_shape(name: str) -> tuple[int, int, int]:
+    """Returns the (H, W, C) of a data set's images, which need not exist yet.
+
+    Args:
+      name: one of `BUILDERS`.
+
+    Raises:
+      ValueError: if the name is unknown.
+    """
+    return tuple(_builder(name).info.features["image"].shape)
+
+
 def check_split(name: str, split: str) -> None:
     """Checks a split's name before anything is generated.
 

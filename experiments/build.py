@@ -9,21 +9,12 @@ import optax
 from ml_collections import ConfigDict
 
 import lavae_jax
-from lavae_jax import networks
+from experiments import limits
+from lavae_jax import blocks, networks
 from lavae_jax.training import optimizer as optimizers
+from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules, state, step
 from lavae_jax.warmup import AuxiliaryVAE
-
-CHOICES = {
-    "model.norm": ("batch", "none"),
-    "model.appearance_net": ("trunk", "glimpse"),
-    "model.sprite_net": ("conv", "mlp"),
-    "model.composite_method": ("auto", "conv", "fft"),
-    "optimizer.name": ("adamax", "adam"),
-    "optimizer.decay": ("constant", "cosine"),
-    "warmup.draws": ("relaxed", "straight_through", "mode"),
-    "warmup.target": ("kl_map", "bumps"),
-}
 
 
 class View(NamedTuple):
@@ -39,7 +30,7 @@ class Experiment(NamedTuple):
 
     Attributes:
         model: LAVAE.
-        init: from a key and images to a fresh `TrainState`.
+        init: from a key to a fresh `TrainState`.
         train_step_at: from the number of a step, counted from 1, to the function that
             makes it: from a state and images to the next state and metrics.
         predict: from a state and images to a `View`.
@@ -51,55 +42,6 @@ class Experiment(NamedTuple):
     predict: Callable[..., View]
 
 
-def check(config: ConfigDict) -> None:
-    """Refuses values that no model can be built from.
-
-    Raises:
-        ValueError: naming the field, its value and what is possible.
-    """
-    for name, choices in CHOICES.items():
-        section, field = name.split(".")
-        value = config[section][field]
-        if value not in choices:
-            raise ValueError(
-                f"{name} must be one of {', '.join(choices)}: got {value}."
-            )
-    model, warmup = config.model, config.warmup
-    for name in ("sprite_size", "glimpse_size"):
-        if model[name] < 1 or model[name] % 2 == 0:
-            raise ValueError(f"model.{name} must be odd: got {model[name]}.")
-    for name in ("max_objects", "app_dim", "channels", "width", "stem_stride"):
-        if model[name] < 1:
-            raise ValueError(f"model.{name} must be at least 1: got {model[name]}.")
-    if any(size % model.stem_stride for size in model.image_shape[:2]):
-        raise ValueError(
-            f"model.stem_stride must divide the image's height and width: got"
-            f" {model.stem_stride} for {tuple(model.image_shape)}."
-        )
-    for name in ("epsilon", "epsilon_init"):
-        if not 0 < model[name] < 0.5:
-            raise ValueError(f"model.{name} must be in (0, 0.5): got {model[name]}.")
-    if warmup.draws != "mode" and model.appearance_net == "glimpse":
-        raise ValueError(
-            "model.appearance_net=glimpse reads single sites and needs"
-            f" warmup.draws=mode: got {warmup.draws}."
-        )
-    if warmup.refine and (warmup.draws != "mode" or warmup.target != "bumps"):
-        raise ValueError(
-            "warmup.refine=True needs warmup.draws=mode and warmup.target=bumps: got"
-            f" {warmup.draws} and {warmup.target}."
-        )
-    if warmup.location_every < 1:
-        raise ValueError(
-            f"warmup.location_every must be at least 1: got {warmup.location_every}."
-        )
-    if config.optimizer.learning_rate <= 0:
-        raise ValueError(
-            "optimizer.learning_rate must be positive: got"
-            f" {config.optimizer.learning_rate}."
-        )
-
-
 def build_model(config: ConfigDict, axis_name: str | None = None) -> lavae_jax.LAVAE:
     """The model of a config.
 
@@ -109,8 +51,8 @@ def build_model(config: ConfigDict, axis_name: str | None = None) -> lavae_jax.L
     """
     c = config.model
 
-    def trunk() -> networks.Trunk:
-        return networks.Trunk(c.channels, c.norm, c.stem_stride, axis_name)
+    def trunk() -> blocks.Trunk:
+        return blocks.Trunk(c.channels, c.norm, c.stem_stride, axis_name)
 
     location_net = networks.LocationNet(trunk(), c.location_hidden, c.location_scale)
     if c.appearance_net == "glimpse":
@@ -149,7 +91,9 @@ def build_schedules(config: ConfigDict) -> schedules.Schedules:
     c, warmup = config.model, config.warmup
     return schedules.Schedules(
         tau=schedules.exponential(warmup.tau_init, warmup.tau_final, warmup.tau_steps),
-        epsilon=schedules.exponential(c.epsilon_init, c.epsilon, warmup.epsilon_steps),
+        epsilon=schedules.exponential(
+            c.epsilon_init, c.epsilon, warmup.epsilon_steps or config.num_steps
+        ),
         force_one_prob=schedules.hold_then_linear(
             warmup.force_one_init,
             warmup.force_one_final,
@@ -210,12 +154,12 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
     Raises:
         ValueError: for values that no model can be built from.
     """
-    check(config)
+    limits.check(config)
     model = build_model(config, axis_name)
     auxiliary = AuxiliaryVAE(config.model.image_shape[2])
     optimizer = build_optimizer(config)
     w = config.warmup
-    recipe = step.Recipe(
+    recipe = recipes.Recipe(
         draws=w.draws,
         target=w.target,
         refine=w.refine,
@@ -228,8 +172,7 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
     )
     single = build_model(config)
 
-    def init(key: jax.Array, images: Any) -> state.TrainState:
-        del images  # the model knows their shape
+    def init(key: jax.Array) -> state.TrainState:
         return state.init_state(single, auxiliary, optimizer, key)
 
     def predict(train_state: state.TrainState, images: Any) -> View:
@@ -252,5 +195,5 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
         )
     )
     return Experiment(
-        single, init, lambda number: of_phase(step.phase_at(recipe, number)), predict
+        single, init, lambda number: of_phase(recipes.phase_at(recipe, number)), predict
     )

@@ -13,7 +13,8 @@ from experiments import cli
 from lavae_jax.training.state import TrainState
 
 # What may change between two parts of one run: how long it goes on, what is reported
-# on the way, and where the same data lies. None of it changes a step already made.
+# on the way, and where the same data lies. None of it changes a step already made;
+# schedules that end with the run go on as those of the longer run.
 FREE = (
     "num_steps",
     "log_every",

@@ -74,6 +74,25 @@ def load_data(config: ConfigDict) -> Data:
     return Data(train, held_out)
 
 
+def check_shape(config: ConfigDict) -> None:
+    """Refuses a model for other images, before a data set is generated.
+
+    Args:
+      config: Its `data.name` and `model.image_shape` are compared.
+
+    Raises:
+      cli.UserError: If they do not fit, or there is no such data set.
+    """
+    name, wanted = config.data.name, tuple(config.model.image_shape)
+    with cli.user_errors(ValueError):
+        shape = load.image_shape(name)
+    if shape != wanted:
+        raise cli.UserError(
+            f"data.name={name} has images of {shape}, model.image_shape is {wanted}:"
+            " take the config of this data set."
+        )
+
+
 def batches(
     images: Sequence[np.ndarray],
     batch_size: int,

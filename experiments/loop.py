@@ -93,7 +93,7 @@ def run(
     """Trains what has been built; see `train_and_evaluate`.
 
     Args:
-      experiment: Its `init(key, images)` gives a state, `train_step_at(step)` the
+      experiment: Its `init(key)` gives a state, `train_step_at(step)` the
         function that makes this step, from a state and images to a state and a
         NamedTuple of scalars; `predict(state, images)` what
         `plotting.reconstructions` shows: `scene`, `means` and `sprites`.
@@ -117,9 +117,7 @@ def run(
     batches = input_pipeline.batches(
         data.train, config.batch_size, config.seed, *processes
     )
-    start = functools.partial(
-        experiment.init, jax.random.key(config.seed), data.held_out.images[:1]
-    )
+    start = functools.partial(experiment.init, jax.random.key(config.seed))
     state = _restored(store, batches, jax.eval_shape(start)) or start()
     report = Progress(workdir, config.num_steps, config.batch_size, done, _SHOWN)
     report.message(_greeting(state, devices, data, workdir, done))
@@ -276,12 +274,17 @@ def _check(config, num_devices):
     for name in (*names, "checkpoint_every"):
         if config[name] < 1:
             raise cli.UserError(f"{name} must be at least 1: got {config[name]}.")
-    total = num_devices * jax.process_count()
-    if config.batch_size % total:
+    if jax.process_count() > 1:
         raise cli.UserError(
-            f"batch_size must be a multiple of the {total} devices: got"
+            "training runs in one process, on all devices of one machine: this is one"
+            f" of {jax.process_count()} processes."
+        )
+    if config.batch_size % num_devices:
+        raise cli.UserError(
+            f"batch_size must be a multiple of the {num_devices} devices: got"
             f" {config.batch_size}."
         )
+    input_pipeline.check_shape(config)
 
 
 def _greeting(state, devices, data, workdir, done):

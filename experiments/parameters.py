@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from experiments import build, cli
+from experiments import build, cli, limits
 
 
 class Part(NamedTuple):
@@ -37,7 +37,7 @@ def count_parameters(config: ConfigDict) -> list[Part]:
     Raises:
       ValueError: For values that no model can be built from.
     """
-    build.check(config)
+    limits.check(config)
     model = build.build_model(config)
     images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]

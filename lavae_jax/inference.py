@@ -12,7 +12,7 @@ from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents.locations import draw_locations
 from lavae_jax.likelihood import pixel_mean
 from lavae_jax.model import LAVAE
-from lavae_jax.types import Array, Locations, Scene, Variables
+from lavae_jax.types import Array, Locations, Scene, Variables, hard_locations
 
 
 def infer(
@@ -27,7 +27,8 @@ def infer(
         model: LAVAE.
         variables: its variables.
         images: [B, H, W, C] in {0, 1}, or uint8.
-        key: draws from q(z | x); None gives the most likely sites and the means.
+        key: one key, or [B] keys, to draw from q(z | x); None gives the most likely
+            sites and the means.
 
     Returns:
         A Scene.
@@ -36,7 +37,7 @@ def infer(
         TypeError, ValueError: if the images are not what the model was built for.
     """
     x = image_checks.check(images, model.image_shape)
-    keys = None if key is None else jax.random.split(key, x.shape[0])
+    keys = None if key is None else _image_keys(key, len(x))
     return _infer(model, variables, x, keys)
 
 
@@ -68,8 +69,7 @@ def _to_scene(n, locations, z_app, width):
 
 def _to_locations(scene: Scene, width: int) -> Locations:
     site = scene.yx[..., 0] * width + scene.yx[..., 1]
-    zeros = jnp.zeros(site.shape)
-    return Locations(site, scene.active, zeros, zeros, None)
+    return hard_locations(site, scene.active)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -166,7 +166,8 @@ def generate(
         Pixel means, [num_images, H, W, C].
 
     Raises:
-        ValueError: if `prior_n` is not a distribution over 0..M.
+        ValueError: if `prior_n` is not a distribution over 0..M, or `num_images` is
+            not positive.
     """
     if prior_n is not None:
         prior_n = np.asarray(prior_n, np.float32)
@@ -179,7 +180,9 @@ def generate(
             raise ValueError(f"prior_n must not be negative, got {prior_n.min():.4g}.")
         if not abs(prior_n.sum() - 1) < 1e-4:
             raise ValueError(f"prior_n must sum to 1, got {prior_n.sum():.4g}.")
-    keys = jax.random.split(key, num_images)
+    if num_images < 1:
+        raise ValueError(f"num_images must be at least 1, got {num_images}.")
+    keys = _image_keys(key, num_images)
     n, locations, z_app = objectives.sample_prior(model, variables, keys, prior_n)
     return render(
         model, variables, _to_scene(n, locations, z_app, model.image_shape[1])

@@ -5,162 +5,24 @@ lighter one: a stride-2 stem for the trunks, an appearance network that looks at
 window around each drawn site, and a sprite decoder without convolutions.
 """
 
-from functools import partial
-from typing import Literal
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from lavae_jax import compositing, slots
+from lavae_jax.blocks import (
+    BatchNorm,
+    ConvBlock,
+    ResidualBlock,
+    Trunk,
+    depth_to_space,
+    leaky_relu,
+)
 from lavae_jax.types import Array, Locations
 
-Norm = Literal["batch", "none"]
-
-leaky_relu = partial(nn.leaky_relu, negative_slope=0.01)
 # Heads that give (μ, log σ²) start near the prior. From larger values the KL terms
 # begin at hundreds of nats and take minutes to come down.
 head_init = nn.initializers.normal(1e-3)
-
-
-def space_to_depth(x: Array, block: int) -> Array:
-    """[B, H, W, C] to [B, H / block, W / block, block² C]."""
-    num_images, height, width, channels = x.shape
-    x = x.reshape(
-        num_images, height // block, block, width // block, block, channels
-    ).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(
-        num_images, height // block, width // block, block * block * channels
-    )
-
-
-def depth_to_space(x: Array, block: int) -> Array:
-    """[B, H, W, block² C] to [B, block H, block W, C]; undoes `space_to_depth`."""
-    num_images, height, width, depth = x.shape
-    channels = depth // block**2
-    x = x.reshape(num_images, height, width, block, block, channels)
-    x = x.transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(num_images, height * block, width * block, channels)
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation whose statistics are exact for masks and many devices.
-
-    Sums and counts are added over devices before dividing, so devices with few or no
-    valid rows weigh in by their number of rows. A batch without any valid row leaves
-    the running statistics as they are.
-
-    Attributes:
-        axis_name: mapped axis of devices, if any.
-        momentum: share of the running statistics kept per step.
-        epsilon: added to the variance.
-    """
-
-    axis_name: str | None = None
-    momentum: float = 0.99
-    epsilon: float = 1e-5
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
-        """Normalises x [A, ..., C] over all axes but the last; `valid` is [A] bool."""
-        channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
-        mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
-        var = self.variable("batch_stats", "var", jnp.ones, channels)
-        lift = (None,) * (x.ndim - 1)
-        if not train:
-            batch_mean, batch_var = mean.value, var.value
-        else:
-            rows = jnp.ones(x.shape[0], bool) if valid is None else valid
-            weight = rows.astype(x.dtype).reshape(-1, *([1] * (x.ndim - 1)))
-            axes = tuple(range(x.ndim - 1))
-            per_row = x[0, ..., 0].size
-            sums = (
-                rows.sum().astype(x.dtype) * per_row,
-                (x * weight).sum(axes),
-                (x**2 * weight).sum(axes),
-            )
-            if self.axis_name is not None and not self.is_initializing():
-                sums = lax.psum(sums, self.axis_name)
-            count = jnp.maximum(sums[0], 1)
-            batch_mean = sums[1] / count
-            batch_var = jnp.maximum(sums[2] / count - batch_mean**2, 0)
-            if not self.is_initializing():
-                keep = jnp.where(sums[0] > 0, self.momentum, 1.0)
-                mean.value = keep * mean.value + (1 - keep) * batch_mean
-                var.value = keep * var.value + (1 - keep) * batch_var
-        gain = scale * lax.rsqrt(batch_var + self.epsilon)
-        return (x - batch_mean[lift]) * gain[lift] + bias[lift]
-
-
-class ConvBlock(nn.Module):
-    """3×3 convolution, leaky ReLU, batch normalisation, in the paper's order."""
-
-    channels: int
-    norm: Norm = "batch"
-    axis_name: str | None = None
-    zero_init: bool = False
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
-        """[A, H, W, C] to [A, H, W, channels]."""
-        kernel_init = (
-            nn.initializers.zeros if self.zero_init else nn.linear.default_kernel_init
-        )
-        x = leaky_relu(nn.Conv(self.channels, (3, 3), kernel_init=kernel_init)(x))
-        if self.norm == "batch":
-            x = BatchNorm(axis_name=self.axis_name)(x, train, valid)
-        return x
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutional layers around a skip connection.
-
-    Without normalisation the second layer starts at zero, so that the block starts as
-    the identity and deep stacks keep their scale.
-    """
-
-    channels: int
-    norm: Norm = "batch"
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
-        """[A, H, W, C] to [A, H, W, channels]."""
-        block = partial(ConvBlock, self.channels, self.norm, self.axis_name)
-        y = block()(x, train, valid)
-        y = block(zero_init=self.norm == "none")(y, train, valid)
-        if x.shape[-1] != self.channels:
-            x = nn.Conv(self.channels, (1, 1))(x)
-        return x + y
-
-
-class Trunk(nn.Module):
-    """Residual network with 4 blocks of 2 convolutions, the same for h_loc and h_app.
-
-    Attributes:
-        channels: features per site of the trunk's grid.
-        norm: "batch" as in the paper, or "none".
-        stem_stride: 1 works on every pixel; 2 folds 2×2 pixels into channels first,
-            at a quarter of the cost and twice the receptive field.
-        axis_name: mapped axis of devices, if any.
-    """
-
-    channels: int = 48
-    norm: Norm = "batch"
-    stem_stride: int = 1
-    axis_name: str | None = None
-    num_blocks: int = 4
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """[B, H, W, C] to [B, H / stride, W / stride, channels]."""
-        x = space_to_depth(x, self.stem_stride)
-        for _ in range(self.num_blocks):
-            x = ResidualBlock(self.channels, self.norm, self.axis_name)(x, train)
-        return x
 
 
 class LocationNet(nn.Module):

@@ -16,7 +16,7 @@ from lavae_jax.latents.locations import (
     log_p_locations,
 )
 from lavae_jax.model import LAVAE
-from lavae_jax.types import Array, Locations, Variables
+from lavae_jax.types import Array, Locations, Variables, hard_locations
 
 
 class ElboTerms(NamedTuple):
@@ -189,11 +189,10 @@ def sample_prior(
     n = jax.vmap(lambda key: p_n.sample(seed=key))(key_n).astype(jnp.int32)
     active = counts.active_slots(n, model.max_objects)
     site = draw_uniform(n, key_loc, model.num_sites, model.max_objects)
-    zeros = jnp.zeros(active.shape)
     shape = (model.max_objects, model.app_dim)
     z_app = jax.vmap(lambda key: jax.random.normal(key, shape))(key_app)
     z_app = jnp.where(active[..., None], z_app, 0)
-    return n, Locations(site, active, zeros, zeros, None), z_app
+    return n, hard_locations(site, active), z_app
 
 
 def split_keys(keys: Array) -> tuple[Array, Array]:

@@ -22,7 +22,7 @@ from lavae_jax import compositing, likelihood, slots
 from lavae_jax.latents.counts import reduce_square
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import Reconstruction
-from lavae_jax.types import Array, Locations
+from lavae_jax.types import Array, hard_locations
 from lavae_jax.warmup import centroids
 
 OFFSET = 0.25
@@ -123,8 +123,7 @@ def _birth(model, x, canvas, epsilon):
     height, width, _ = model.image_shape
     site = unexplained_site(x, canvas, epsilon)
     active = (jnp.arange(model.max_objects) == 0)[None, :].repeat(num_images, axis=0)
-    zeros = jnp.zeros(active.shape)
-    at = Locations(jnp.where(active, site[:, None], 0), active, zeros, zeros, None)
+    at = hard_locations(jnp.broadcast_to(site[:, None], active.shape), active)
     appearance = model.appearance(model.appearance_features(x), at)
     more = canvas + compositing.place(
         model.sprites(appearance.mu, active), at.site, height, width

@@ -7,6 +7,7 @@ slots (`max_objects`), L appearance dimensions, S sprite side.
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 Variables = dict[str, Any]
@@ -31,6 +32,12 @@ class Locations(NamedTuple):
     log_q: Array
     entropy: Array
     z_loc: Array | None
+
+
+def hard_locations(site: Array, active: Array) -> Locations:
+    """Locations that were given, not drawn: [B, M] sites and which slots hold one."""
+    zeros = jnp.zeros(active.shape)
+    return Locations(jnp.where(active, site, 0), active, zeros, zeros, None)
 
 
 class Appearance(NamedTuple):

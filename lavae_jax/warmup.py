@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from lavae_jax import likelihood
-from lavae_jax.latents.counts import local_maxima, reduce_square
-from lavae_jax.networks import (
+from lavae_jax.blocks import (
     ResidualBlock,
     depth_to_space,
-    head_init,
     leaky_relu,
     space_to_depth,
 )
+from lavae_jax.latents.counts import local_maxima, reduce_square
+from lavae_jax.networks import head_init
 from lavae_jax.types import Array
 
 CELL = 6

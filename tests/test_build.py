@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from experiments import build
+from experiments import build, limits
 from experiments.configs import base, dsprites
 
 CONFIGS = ("dsprites", "mnist_1k", "mnist_10k")
@@ -49,7 +49,7 @@ def test_unknown_variants_are_refused():
     [
         *[
             (name, "other", rf"{name} must be one of {', '.join(choices)}: got other")
-            for name, choices in build.CHOICES.items()
+            for name, choices in limits.CHOICES.items()
         ],
         ("model.sprite_size", 20, "model.sprite_size must be odd: got 20"),
         ("model.glimpse_size", 0, "model.glimpse_size must be odd: got 0"),
@@ -65,6 +65,11 @@ def test_unknown_variants_are_refused():
         ("warmup.target", "kl_map", "warmup.refine=True needs .* got mode and kl_map"),
         ("warmup.location_every", 0, "warmup.location_every must be at least 1: got 0"),
         ("optimizer.learning_rate", 0.0, "optimizer.learning_rate must be positive"),
+        ("optimizer.clip_norm", float("nan"), "optimizer.clip_norm must be positive"),
+        ("warmup.tau_final", 0.0, "warmup.tau_final must be positive: got 0.0"),
+        ("warmup.force_one_init", 1.5, "force_one_init must be a probability: got 1.5"),
+        ("warmup.lead_steps", -1, "warmup.lead_steps must be at least 0: got -1"),
+        ("warmup.refine", False, "without warmup.refine .* got 0.1 and 200"),
     ],
 )
 def test_impossible_values_are_refused(field, value, message):

@@ -15,8 +15,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Later layers may import earlier ones and their own, never the other way round.
 LAYERS = (
     {"types"},
-    {"latents", "compositing", "likelihood", "networks"},
-    {"objectives", "model", "warmup", "baseline"},
+    {"latents", "compositing", "likelihood", "slots", "blocks", "networks"},
+    {"objectives", "model", "warmup", "refinement", "inference"},
     {"training"},
 )
 COMMAND_LINE = {"tensorflow", "tensorflow_datasets", "absl", "ml_collections", "grain"}

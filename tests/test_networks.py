@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from lavae_jax import networks
+from lavae_jax import blocks, networks
 from lavae_jax.types import Locations
 
 A, H, W, C = 6, 4, 6, 3
@@ -25,7 +25,7 @@ AFFINE = {"scale": np.array([1, -2, 3], np.float32), "bias": _normal(C, seed=9)}
 
 
 def _batch_norm(x, valid, axis_name=None):
-    return networks.BatchNorm(axis_name=axis_name).apply(
+    return blocks.BatchNorm(axis_name=axis_name).apply(
         {"params": AFFINE, "batch_stats": STATS},
         x,
         True,
@@ -68,7 +68,7 @@ def test_batch_norm(shape, valid):
 def test_batch_norm_in_evaluation():
     """The running statistics, which stay as they are."""
     x = _normal(A, C)
-    out = networks.BatchNorm().apply({"params": AFFINE, "batch_stats": STATS}, x, False)
+    out = blocks.BatchNorm().apply({"params": AFFINE, "batch_stats": STATS}, x, False)
     expected = (x - STATS["mean"]) / np.sqrt(STATS["var"] + 1e-5)
     np.testing.assert_allclose(
         out, expected * AFFINE["scale"] + AFFINE["bias"], atol=1e-5
@@ -130,18 +130,18 @@ def test_batch_norm_over_devices():
 def test_space_to_depth():
     """Folds 2×2 pixels into channels, row by row, and back."""
     x = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
-    folded = networks.space_to_depth(x, 2)
+    folded = blocks.space_to_depth(x, 2)
     assert folded.shape == (2, 2, 3, 12)
     block = x[1, 2:4, 4:6]
     np.testing.assert_array_equal(folded[1, 1, 2], block.ravel())
-    np.testing.assert_array_equal(networks.depth_to_space(folded, 2), x)
+    np.testing.assert_array_equal(blocks.depth_to_space(folded, 2), x)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("norm", ["batch", "none"])
 def test_shapes(stride, norm):
     """A stem changes the trunk's grid, and no result's."""
-    trunk = networks.Trunk(8, norm, stride, num_blocks=1)
+    trunk = blocks.Trunk(8, norm, stride, num_blocks=1)
     x = jnp.zeros((2, H, W, C))
 
     def shape(module, *args, **kwargs):
@@ -158,7 +158,7 @@ def test_shapes(stride, norm):
 
 def test_location_net_is_scaled():
     """`output_scale` is a factor on the logits."""
-    trunk = networks.Trunk(4, "none", num_blocks=1)
+    trunk = blocks.Trunk(4, "none", num_blocks=1)
     x = _normal(1, H, W, C)
     nets = [networks.LocationNet(trunk, 4, scale) for scale in (1.0, 10.0)]
     init = jax.jit(nets[0].init, static_argnums=2)
@@ -183,7 +183,7 @@ def _locations(relaxed):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_appearance_is_the_map_read_at_the_locations(relaxed, stride):
     """Eq. 9 without making h_app: same values, gradients and batch statistics."""
-    net = networks.AppearanceNet(networks.Trunk(8, "batch", stride, num_blocks=1), 2)
+    net = networks.AppearanceNet(blocks.Trunk(8, "batch", stride, num_blocks=1), 2)
     x, locations = _normal(2, H, W, C), _locations(relaxed)
     weights = _normal(2, 3, 4, seed=1)
     variables = net.init(jax.random.key(0), x, True, method="feature_map")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lavae_jax import networks, slots
+from lavae_jax import blocks, slots
 from lavae_jax.types import Array
 
 B, M, L = 3, 4, 5
@@ -23,7 +23,7 @@ class PerObject(nn.Module):
     def setup(self):
         """Makes the layers."""
         self.dense = nn.Dense(2, bias_init=nn.initializers.ones)
-        self.norm = networks.BatchNorm(axis_name=self.axis_name)
+        self.norm = blocks.BatchNorm(axis_name=self.axis_name)
 
     def __call__(self, z: Array, active: Array, train: bool) -> Array:
         """[B, M, L] to [B, M, 2]."""

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import build
 from experiments.configs import dsprites
-from lavae_jax.training import optimizer, schedules, state, step
+from lavae_jax.training import optimizer, recipe, schedules, state, step
 from lavae_jax.warmup import AuxiliaryVAE
 from tests import tiny_models
 
@@ -18,11 +18,11 @@ from tests import tiny_models
 pytestmark = pytest.mark.standard_promotion
 
 SHAPE = (12, 18, 2)
-PAPER = step.Recipe("relaxed", "kl_map", False, 10.0, 10, 0, 0, 0, 1)
-LAPTOP = step.Recipe("mode", "bumps", True, 10.0, 2, 1, 3, 4, 2)
-JOINT = step.Phase(True, True, propose=False, location=True)
-PROPOSE = step.Phase(True, True, propose=True, location=True)
-REFINE = step.Phase(False, True, propose=False, location=True)
+PAPER = recipe.Recipe("relaxed", "kl_map", False, 10.0, 10, 0, 0, 0, 1)
+LAPTOP = recipe.Recipe("mode", "bumps", True, 10.0, 2, 1, 3, 4, 2)
+JOINT = recipe.Phase(True, True, propose=False, location=True)
+PROPOSE = recipe.Phase(True, True, propose=True, location=True)
+REFINE = recipe.Phase(False, True, propose=False, location=True)
 SCHEDULES = schedules.Schedules(
     tau=schedules.exponential(0.5, 0.02, 10),
     epsilon=optax.constant_schedule(1e-2),
@@ -165,7 +165,7 @@ def test_phases():
         1_003: (False, True, False, False),
         1_004: (False, True, False, True),
     }
-    assert {k: tuple(step.phase_at(recipe, k)) for k in expected} == expected
+    assert {k: tuple(recipe.phase_at(recipe, k)) for k in expected} == expected
 
 
 def test_the_papers_schedules():

@@ -57,7 +57,7 @@ def unbroken(tmp_path_factory, config, experiment):
 
 
 def _state(workdir, experiment):
-    template = jax.eval_shape(experiment.init, jax.random.key(0), None)
+    template = jax.eval_shape(experiment.init, jax.random.key(0))
     state = checkpoints.Checkpoints(workdir).restore(template).state
     return state._replace(key=jax.random.key_data(state.key))
 
@@ -142,6 +142,7 @@ def test_the_command(tmp_path, data_dir):
         ("--config.optimizer.name=sgd", "optimizer.name must be one of adamax, adam"),
         ("--config.model.sprite_size=20", "model.sprite_size must be odd: got 20"),
         ("--config.batch_size=0", "batch_size must be at least 1: got 0"),
+        ("--config.data.name=multi_mnist/1k", "data.name=multi_mnist/1k has images of"),
     ],
 )
 def test_impossible_values_are_refused_at_the_start(tmp_path, override, message):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import lavae_jax
-from lavae_jax import networks
+from lavae_jax import blocks, networks
 
 
 def tiny_model(
@@ -23,7 +23,7 @@ def tiny_model(
     """LAVAE with a few channels."""
 
     def trunk():
-        return networks.Trunk(3, norm, axis_name=axis_name, num_blocks=1)
+        return blocks.Trunk(3, norm, axis_name=axis_name, num_blocks=1)
 
     if appearance_net == "glimpse":
         appearance = networks.GlimpseAppearanceNet(5, 6, app_dim, axis_name)

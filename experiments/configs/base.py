@@ -39,7 +39,7 @@ def paper() -> ConfigDict:
     model.glimpse_size = 27  # of appearance_net=glimpse
     model.sprite_net = "conv"
     model.width = 256  # of appearance_net=glimpse and sprite_net=mlp
-    model.epsilon = 1e-6  # open; training, ELBO and bound share it
+    model.epsilon = 1e-6  # open
     model.epsilon_init = 1e-6
     model.exclusion_radius = 0
     model.objects_per_image = 1.5
@@ -127,7 +127,7 @@ def laptop() -> ConfigDict:
     warmup.hold_steps = 1_000
     warmup.fade_steps = 2_000
     warmup.bump_sigma_final = 1.5
-    warmup.epsilon_steps = 8_000
+    warmup.epsilon_steps = 0  # num_steps
     return config
 
 

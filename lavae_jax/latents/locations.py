@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lavae_jax.latents.counts import active_slots
 from lavae_jax.types import Array, Locations
 
 MASKED = -1e9  # a logit that no draw survives, yet with finite gradients
@@ -50,7 +51,7 @@ def draw_uniform(n: Array, keys: Array, num_sites: int, max_objects: int) -> Arr
         return jax.random.choice(key, num_sites, (max_objects,), replace=False)
 
     sites = jax.vmap(one_image)(keys).astype(jnp.int32)
-    return jnp.where(jnp.arange(max_objects)[None, :] < n[:, None], sites, 0)
+    return jnp.where(active_slots(n, max_objects), sites, 0)
 
 
 def _disc(site: Array, height: int, width: int, radius: int) -> Array:
@@ -151,7 +152,7 @@ def draw_locations(
     taken = jnp.zeros((num_images, num_sites), bool)
     _, drawn = lax.scan(body, taken, jnp.arange(max_objects))
     drawn = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), drawn)  # [B, M, ...]
-    active = jnp.arange(max_objects)[None, :] < n[:, None]
+    active = active_slots(n, max_objects)
     site, log_q, entropy = (jnp.where(active, a, 0) for a in drawn[:3])
     z_loc = drawn[3]
     if z_loc is not None:

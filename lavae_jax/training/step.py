@@ -1,7 +1,7 @@
 """The train step: a pure function of state and images, on one device or many."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,73 +14,10 @@ from lavae_jax.images import to_float
 from lavae_jax.latents.locations import draw_locations
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import reconstruct
+from lavae_jax.training.recipe import Phase, Recipe
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.state import TrainState
-from lavae_jax.types import Array, Locations, Variables
-
-Draws = Literal["relaxed", "straight_through", "mode"]
-Target = Literal["kl_map", "bumps"]
-
-
-class Recipe(NamedTuple):
-    """How a model is trained, beyond its schedules.
-
-    Attributes:
-        draws: "relaxed", the paper's Gumbel-softmax; "straight_through", hard draws
-            with its gradient; "mode", the most likely sites, which
-            give h_loc no gradient.
-        target: what h_loc is regressed on during the warm-up: the auxiliary VAE's KL
-            map as in the paper, or bumps of equal height on its peaks.
-        refine: after the warm-up, go on with bumps where the model itself would have
-            its objects (`refinement`).
-        bump_height: height of a bump before γ; f_count's threshold there is 4.
-        auxiliary_steps: steps during which the auxiliary VAE is trained.
-        lead_steps: steps for which it is trained alone, before LAVAE.
-        proposal_steps: steps until which LAVAE's objects are at the KL map's peaks
-            instead of draws from h_loc; 0 in the paper.
-        settle_steps: steps after which h_loc is trained in some steps only.
-        location_every: it is then trained in every so many steps, 1 in the paper. The
-            location network is the costliest to train, and learns fastest.
-    """
-
-    draws: Draws
-    target: Target
-    refine: bool
-    bump_height: float
-    auxiliary_steps: int
-    lead_steps: int
-    proposal_steps: int
-    settle_steps: int
-    location_every: int
-
-
-class Phase(NamedTuple):
-    """What a step does; few combinations occur, one after the other, in a run.
-
-    The step of a phase holds no branches around convolutions, which XLA runs many times
-    slower on a CPU inside a branch.
-
-    Attributes:
-        auxiliary: whether the auxiliary VAE is trained.
-        lavae: whether LAVAE is trained.
-        propose: whether objects are put at the KL map's peaks.
-        location: whether h_loc is trained.
-    """
-
-    auxiliary: bool
-    lavae: bool
-    propose: bool
-    location: bool
-
-
-def phase_at(recipe: Recipe, step: int) -> Phase:
-    """The phase of a step, counted from 1."""
-    return Phase(
-        auxiliary=step <= recipe.auxiliary_steps,
-        lavae=step > recipe.lead_steps,
-        propose=step <= recipe.proposal_steps,
-        location=step <= recipe.settle_steps or step % recipe.location_every == 0,
-    )
+from lavae_jax.types import Array, Locations, Variables, hard_locations
 
 
 class TrainMetrics(NamedTuple):
@@ -137,8 +74,7 @@ def _proposals(kl_map: Array, model: LAVAE, relaxed: bool) -> Locations:
     z_loc = None
     if relaxed:
         z_loc = jax.nn.one_hot(site, model.num_sites) * valid[..., None]
-    zeros = jnp.zeros(valid.shape)
-    return Locations(site, valid, zeros, zeros, z_loc)
+    return hard_locations(site, valid)._replace(z_loc=z_loc)
 
 
 def _locations(

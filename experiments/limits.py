@@ -1,0 +1,131 @@
+"""What the values of a config may be, checked before anything is computed."""
+
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+CHOICES = {
+    "model.norm": ("batch", "none"),
+    "model.appearance_net": ("trunk", "glimpse"),
+    "model.sprite_net": ("conv", "mlp"),
+    "model.composite_method": ("auto", "conv", "fft"),
+    "optimizer.name": ("adamax", "adam"),
+    "optimizer.decay": ("constant", "cosine"),
+    "warmup.draws": ("relaxed", "straight_through", "mode"),
+    "warmup.target": ("kl_map", "bumps"),
+}
+"""The values that a name stands for one of."""
+
+AT_LEAST = {
+    "model.max_objects": 1,
+    "model.app_dim": 1,
+    "model.channels": 1,
+    "model.location_hidden": 1,
+    "model.width": 1,
+    "model.stem_stride": 1,
+    "model.exclusion_radius": 0,
+    "optimizer.rise_steps": 0,
+    "warmup.location_weight": 0,
+    "warmup.location_weight_final": 0,
+    "warmup.hold_steps": 0,
+    "warmup.fade_steps": 0,
+    "warmup.auxiliary_steps": 0,
+    "warmup.lead_steps": 0,
+    "warmup.proposal_steps": 0,
+    "warmup.settle_steps": 0,
+    "warmup.epsilon_steps": 0,
+    "warmup.tau_steps": 1,
+    "warmup.location_every": 1,
+}
+"""The least values of counts and weights."""
+
+POSITIVE = (
+    "model.gamma",
+    "model.count_threshold",
+    "model.objects_per_image",
+    "model.location_scale",
+    "optimizer.learning_rate",
+    "optimizer.location_learning_rate",
+    "optimizer.location_final_factor",
+    "optimizer.location_decay_steps",
+    "optimizer.auxiliary_learning_rate",
+    "optimizer.clip_norm",
+    "warmup.tau_init",
+    "warmup.tau_final",
+    "warmup.bump_height",
+    "warmup.bump_sigma_init",
+    "warmup.bump_sigma_final",
+)
+"""Numbers above 0."""
+
+BETWEEN = {
+    "model.epsilon": (0, 0.5),
+    "model.epsilon_init": (0, 0.5),
+}
+"""Numbers between two others, neither included."""
+
+
+def _value(config: ConfigDict, name: str) -> Any:
+    section, field = name.split(".")
+    return config[section][field]
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that no model can be built from or trained with.
+
+    Raises:
+        ValueError: naming the field, its value and what is possible.
+    """
+    for name, choices in CHOICES.items():
+        if (value := _value(config, name)) not in choices:
+            raise ValueError(
+                f"{name} must be one of {', '.join(choices)}: got {value}."
+            )
+    for name, least in AT_LEAST.items():
+        if not (value := _value(config, name)) >= least:
+            raise ValueError(f"{name} must be at least {least}: got {value}.")
+    for name in POSITIVE:
+        value = _value(config, name)
+        if not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"{name} must be positive: got {value}.")
+    for name, (low, high) in BETWEEN.items():
+        if not low < (value := _value(config, name)) < high:
+            raise ValueError(f"{name} must be in ({low}, {high}): got {value}.")
+    for name in ("warmup.force_one_init", "warmup.force_one_final"):
+        if not 0 <= (value := _value(config, name)) <= 1:
+            raise ValueError(f"{name} must be a probability: got {value}.")
+    for name in ("model.sprite_size", "model.glimpse_size"):
+        value = _value(config, name)
+        if value < 1 or value % 2 == 0:
+            raise ValueError(f"{name} must be odd: got {value}.")
+    _check_together(config)
+
+
+def _check_together(config: ConfigDict) -> None:
+    """Refuses values that are possible each, but not together."""
+    model, warmup = config.model, config.warmup
+    if any(size % model.stem_stride for size in model.image_shape[:2]):
+        raise ValueError(
+            f"model.stem_stride must divide the image's height and width: got"
+            f" {model.stem_stride} for {tuple(model.image_shape)}."
+        )
+    if warmup.draws != "mode" and model.appearance_net == "glimpse":
+        raise ValueError(
+            "model.appearance_net=glimpse reads single sites and needs"
+            f" warmup.draws=mode: got {warmup.draws}."
+        )
+    if warmup.refine and (warmup.draws != "mode" or warmup.target != "bumps"):
+        raise ValueError(
+            "warmup.refine=True needs warmup.draws=mode and warmup.target=bumps: got"
+            f" {warmup.draws} and {warmup.target}."
+        )
+    faded = warmup.hold_steps + warmup.fade_steps
+    ends = warmup.location_weight_final == 0 and faded <= warmup.auxiliary_steps
+    if not (warmup.refine or ends or config.num_steps <= warmup.auxiliary_steps):
+        raise ValueError(
+            "without warmup.refine h_loc is taught by the auxiliary VAE as long as its"
+            " loss has a weight: warmup.location_weight_final must be 0 and"
+            f" warmup.auxiliary_steps at least hold_steps + fade_steps = {faded}: got"
+            f" {warmup.location_weight_final} and {warmup.auxiliary_steps}."
+        )
