@@ -146,7 +146,7 @@ def test_a_batch_is_learned():
 
 def test_phases():
     """Steps are counted from 1, and a phase includes the step it is said to last to."""
-    recipe = LAPTOP._replace(
+    settings = LAPTOP._replace(
         auxiliary_steps=200,
         lead_steps=150,
         proposal_steps=350,
@@ -165,7 +165,7 @@ def test_phases():
         1_003: (False, True, False, False),
         1_004: (False, True, False, True),
     }
-    assert {k: tuple(recipe.phase_at(recipe, k)) for k in expected} == expected
+    assert {k: tuple(recipe.phase_at(settings, k)) for k in expected} == expected
 
 
 def test_the_papers_schedules():
