@@ -40,7 +40,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def state(config):
     """A state of training before its first step, with noise on every parameter."""
-    state = build.build(config).init(jax.random.key(0), None)
+    state = build.build(config).init(jax.random.key(0))
     rng = np.random.default_rng(0)
     noisy = jax.tree.map(
         lambda x: x + 0.2 * rng.normal(size=x.shape).astype(x.dtype), state.params
