@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 import lavae_jax
 from experiments import limits
-from lavae_jax import blocks, networks
 from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules, state, step
@@ -43,46 +42,9 @@ class Experiment(NamedTuple):
 
 
 def build_model(config: ConfigDict, axis_name: str | None = None) -> lavae_jax.LAVAE:
-    """The model of a config.
-
-    Args:
-        config: a run's config.
-        axis_name: mapped axis of devices, if any.
-    """
-    c = config.model
-
-    def trunk() -> blocks.Trunk:
-        return blocks.Trunk(c.channels, c.norm, c.stem_stride, axis_name)
-
-    location_net = networks.LocationNet(trunk(), c.location_hidden, c.location_scale)
-    if c.appearance_net == "glimpse":
-        appearance_net = networks.GlimpseAppearanceNet(
-            c.glimpse_size, c.width, c.app_dim, axis_name
-        )
-    else:
-        appearance_net = networks.AppearanceNet(trunk(), c.app_dim)
-    channels = c.image_shape[2]
-    if c.sprite_net == "mlp":
-        f_sprite = networks.MLPSpriteDecoder(c.sprite_size, channels, c.width)
-    else:
-        f_sprite = networks.SpriteDecoder(
-            c.sprite_size, channels, c.channels, axis_name
-        )
-    return lavae_jax.LAVAE(
-        location_net=location_net,
-        appearance_net=appearance_net,
-        f_sprite=f_sprite,
-        image_shape=tuple(c.image_shape),
-        max_objects=c.max_objects,
-        app_dim=c.app_dim,
-        sprite_size=c.sprite_size,
-        gamma=c.gamma,
-        count_threshold=c.count_threshold,
-        epsilon=c.epsilon,
-        exclusion_radius=c.exclusion_radius,
-        objects_per_image=c.objects_per_image,
-        composite_method=c.composite_method,
-        axis_name=axis_name,
+    """The model of a run's config; for `axis_name` see `build`."""
+    return lavae_jax.build_model(
+        lavae_jax.ModelConfig.from_run(config.to_dict()), axis_name
     )
 
 

@@ -3,6 +3,7 @@
 Dittadi & Winther, "LAVAE: Disentangling Location and Appearance".
 """
 
+from lavae_jax.config import ModelConfig, build_model
 from lavae_jax.inference import (
     generate,
     infer,
@@ -18,7 +19,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LAVAE",
+    "ModelConfig",
     "Scene",
+    "build_model",
     "generate",
     "infer",
     "log_likelihood_bound",

@@ -1,0 +1,157 @@
+"""What a LAVAE is built from: plain values that JSON can hold."""
+
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, Self
+
+from lavae_jax import blocks, compositing, networks
+from lavae_jax.model import LAVAE
+
+# What a run's config says of its model besides, for training alone.
+_TRAINING_ONLY = frozenset({"epsilon_init"})
+
+
+class ModelConfig(NamedTuple):
+    """The sizes and kinds of a model's parts.
+
+    Attributes:
+        image_shape: (H, W, C).
+        max_objects: M.
+        app_dim: L.
+        sprite_size: S, odd.
+        gamma: γ.
+        count_threshold: what f_count compares h_loc with, 4γ in the paper.
+        channels: features of the convolutions.
+        norm: normalisation in the trunks.
+        stem_stride: pixels per row and column of a trunk's maps; divides H and W.
+        location_hidden: channels of the layers that end in h_loc.
+        location_scale: factor on the location net's output.
+        appearance_net: a trunk that is read at z_loc, or a window around z_loc.
+        glimpse_size: side of that window, odd.
+        sprite_net: convolutional or dense.
+        width: units per layer of the appearance net "glimpse" and the sprite net "mlp".
+        epsilon: ε, keeps pixel means inside [ε, 1 − ε].
+        exclusion_radius: pixels around a drawn site that later draws leave out.
+        objects_per_image: sizes the buffer in which sprites are decoded.
+        composite_method: how relaxed locations are composited.
+    """
+
+    image_shape: tuple[int, int, int]
+    max_objects: int
+    app_dim: int
+    sprite_size: int
+    gamma: float
+    count_threshold: float
+    channels: int
+    norm: blocks.Norm
+    stem_stride: int
+    location_hidden: int
+    location_scale: float
+    appearance_net: Literal["trunk", "glimpse"]
+    glimpse_size: int
+    sprite_net: Literal["conv", "mlp"]
+    width: int
+    epsilon: float
+    exclusion_radius: int
+    objects_per_image: float
+    composite_method: compositing.Method
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A config from its values by name; undoes `_asdict`, also through JSON.
+
+        Raises:
+            ValueError: for a name too many or too few, or a value of another type.
+        """
+        kinds = typing.get_type_hints(cls)
+        for problem, names in (
+            ("lacks", kinds.keys() - values.keys()),
+            ("has unknown", values.keys() - kinds.keys()),
+        ):
+            if names:
+                raise ValueError(
+                    f"the model's config {problem} {', '.join(sorted(names))}: it was"
+                    " written by another version of lavae_jax, or changed since."
+                )
+        return cls(
+            **{name: _checked(name, values[name], kinds[name]) for name in kinds}
+        )
+
+    @classmethod
+    def from_run(cls, config: Mapping[str, Any]) -> Self:
+        """The part of a training run's whole config that builds its model.
+
+        Args:
+            config: what the run's `config.json` holds.
+
+        Raises:
+            ValueError: if it has no such part, or see `from_dict`.
+        """
+        model = config.get("model")
+        if not isinstance(model, Mapping):
+            raise ValueError("the config has no part `model`: it is not that of a run.")
+        return cls.from_dict(
+            {name: model[name] for name in model if name not in _TRAINING_ONLY}
+        )
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    """The value as the field's type, or an error that names it."""
+    choices = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        valid, expected = value in choices, f"one of {', '.join(choices)}"
+    elif typing.get_origin(kind) is tuple:
+        valid = isinstance(value, list | tuple) and len(value) == len(choices)
+        valid = valid and all(type(item) is int for item in value)
+        value, expected = tuple(value) if valid else value, "three whole numbers"
+    elif kind is float:
+        # JSON does not tell 4.0 from 4; a bool is an int in Python, but not here.
+        valid, expected = type(value) in (int, float), "a number"
+        value = float(value) if valid else value
+    else:
+        valid, expected = type(value) is int, "a whole number"
+    if not valid:
+        raise ValueError(f"model.{name} must be {expected}: got {value!r}.")
+    return value
+
+
+def build_model(config: ModelConfig, axis_name: str | None = None) -> LAVAE:
+    """The model of a config.
+
+    Args:
+        config: what it is made of.
+        axis_name: mapped axis of devices, if any.
+    """
+    c, channels = config, config.image_shape[2]
+
+    def trunk() -> blocks.Trunk:
+        return blocks.Trunk(c.channels, c.norm, c.stem_stride, axis_name)
+
+    if c.appearance_net == "glimpse":
+        appearance_net = networks.GlimpseAppearanceNet(
+            c.glimpse_size, c.width, c.app_dim, axis_name
+        )
+    else:
+        appearance_net = networks.AppearanceNet(trunk(), c.app_dim)
+    if c.sprite_net == "mlp":
+        f_sprite = networks.MLPSpriteDecoder(c.sprite_size, channels, c.width)
+    else:
+        f_sprite = networks.SpriteDecoder(
+            c.sprite_size, channels, c.channels, axis_name
+        )
+    return LAVAE(
+        location_net=networks.LocationNet(trunk(), c.location_hidden, c.location_scale),
+        appearance_net=appearance_net,
+        f_sprite=f_sprite,
+        image_shape=c.image_shape,
+        max_objects=c.max_objects,
+        app_dim=c.app_dim,
+        sprite_size=c.sprite_size,
+        gamma=c.gamma,
+        count_threshold=c.count_threshold,
+        epsilon=c.epsilon,
+        exclusion_radius=c.exclusion_radius,
+        objects_per_image=c.objects_per_image,
+        composite_method=c.composite_method,
+        axis_name=axis_name,
+    )
