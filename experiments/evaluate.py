@@ -65,21 +65,11 @@ def evaluate(
     settings = settings or measure.Settings()
     with cli.user_errors(ValueError, OSError):
         measure.check_settings(settings)
-        if images_path is not None:
-            images = own_images.load_images(images_path, model.image_shape)
-            sets = [measure.own_set(images, settings.num_images)]
-        else:
-            sets = measure.split_sets(config.data, splits, settings.num_images)
+        sets = _image_sets(config, splits, images_path, settings.num_images)
         if out is not None:
-            pathlib.Path(out).mkdir(parents=True, exist_ok=True)
+            out = pathlib.Path(out)
+            out.mkdir(parents=True, exist_ok=True)
     variables = jax.device_put(variables)
-    log_p_n = measure.learned_log_p_n(model, variables)
-    reports = []
-    for image_set in sets:
-        inferred = measure.infer(model, variables, image_set, settings)
-        reports.append(measure.compare(image_set, inferred, log_p_n))
-        if out is not None:
-            _draw(model, variables, image_set, reports[-1], pathlib.Path(out))
     result = report.Report(
         dataset=config.data.name if images_path is None else str(images_path),
         step=step,
@@ -87,11 +77,30 @@ def evaluate(
         epsilon=model.epsilon,
         config=config.to_dict(),
         versions=_versions(),
-        splits=tuple(reports),
+        splits=tuple(_look_at(sets, model, variables, settings, out)),
     )
     if out is not None:
-        report.write(result, pathlib.Path(out) / "report.json")
+        report.write(result, out / "report.json")
     return result
+
+
+def _image_sets(config, splits, images_path, num_images):
+    """What to look at: splits of the data set, or the user's images."""
+    if images_path is None:
+        return measure.split_sets(config.data, splits, num_images)
+    images = own_images.load_images(images_path, tuple(config.model.image_shape))
+    return [measure.own_set(images, num_images)]
+
+
+def _look_at(sets, model, variables, settings, out):
+    """The part of the report on each set of images, its pictures drawn."""
+    log_p_n = measure.learned_log_p_n(model, variables)
+    for image_set in sets:
+        inferred = measure.infer(model, variables, image_set, settings)
+        split_report = measure.compare(image_set, inferred, log_p_n)
+        if out is not None:
+            _draw(model, variables, image_set, split_report, out)
+        yield split_report
 
 
 def main() -> None:
