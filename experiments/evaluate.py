@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 import lavae_jax
+from datasets import load
 from experiments import build, checkpoints, cli, measure, own_images, report
 from lavae_jax import plotting
 
@@ -72,6 +73,7 @@ def evaluate(
     variables = jax.device_put(variables)
     result = report.Report(
         dataset=config.data.name if images_path is None else str(images_path),
+        data_version=_data_version(config.data.name) if images_path is None else None,
         step=step,
         seed=settings.seed,
         epsilon=model.epsilon,
@@ -162,6 +164,12 @@ def _versions():
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     versions["lavae_jax"] = lavae_jax.__version__
     return versions | {"device": jax.devices()[0].device_kind}
+
+
+def _data_version(name):
+    """The version of a data set: another one holds other scenes."""
+    builder_class, _ = load.BUILDERS[name]
+    return str(builder_class.VERSION)
 
 
 def _define_flags():

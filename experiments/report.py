@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import typing
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +58,7 @@ class Report(NamedTuple):
     """All that was measured, and what is needed to measure it again."""
 
     dataset: str
+    data_version: str | None  # None for images of one's own
     step: int
     seed: int
     epsilon: float  # pixel means lie in [epsilon, 1 - epsilon]
@@ -87,6 +89,43 @@ def write(report: Report, path: pathlib.Path) -> None:
     text = json.dumps(plain(report), indent=2, allow_nan=False)
     unfinished.write_text(text + "\n", encoding="utf-8")
     unfinished.replace(path)
+
+
+def read(path: pathlib.Path) -> Report:
+    """Reads what `write` has written.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if it is no report, or one of another version.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        return _typed(Report, json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a report of this version of experiments.evaluate: {error}."
+        ) from error
+
+
+def _typed(kind, value):
+    """The value as it was before `plain`, by the annotation of its field."""
+    inner = typing.get_args(kind)
+    if type(None) in inner:
+        return None if value is None else _typed(inner[0], value)
+    if kind is float:
+        return math.nan if value is None else float(value)
+    if kind is np.ndarray:
+        return np.array(value)
+    if typing.get_origin(kind) is tuple:
+        inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return tuple(map(_typed, inner, value))
+    if not hasattr(kind, "_fields"):
+        return value
+    kinds = typing.get_type_hints(kind)
+    if not isinstance(value, dict) or value.keys() != kinds.keys():
+        found = list(value) if isinstance(value, dict) else value
+        raise ValueError(f"{kind.__name__} has the fields {list(kinds)}, not {found}")
+    return kind(**{name: _typed(kinds[name], value[name]) for name in kinds})
 
 
 def print_tables(report: Report, console: Console) -> None:

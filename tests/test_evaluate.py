@@ -216,7 +216,7 @@ def test_report_agrees_with_its_parts(written, model, variables, sets):
         expected = measure.compare(image_set, inferred, log_p_n)
         assert report.plain(split) == report.plain(expected)
         assert [bound.num_samples for bound in split.bounds] == [1, 10, 12]
-    assert (result.step, result.seed) == (7, 5)
+    assert (result.step, result.seed, result.data_version) == (7, 5, "1.0.0")
     assert result.epsilon == model.epsilon
     assert result.versions["jax"] == jax.__version__
 
@@ -238,6 +238,23 @@ def test_written_files(written, config):
     for path in out.glob("*.png"):
         with Image.open(path) as picture:
             picture.load()
+
+
+def test_reports_are_read_as_they_were_written(written, tmp_path):
+    """Every field in its type; a file that is no report is refused by name."""
+    result, out = written
+    again = report.read(out / "report.json")
+    assert report.plain(again) == report.plain(result)
+    truth = again.splits[1].truth
+    np.testing.assert_array_equal(truth.confusion, result.splits[1].truth.confusion)
+    assert truth.location == result.splits[1].truth.location
+    assert isinstance(again.splits, tuple)
+    fewer = report.plain(result)
+    del fewer["data_version"]
+    for content in ("{", "[]", json.dumps(fewer)):
+        (tmp_path / "report.json").write_text(content)
+        with pytest.raises(ValueError, match=r"report\.json is not a report"):
+            report.read(tmp_path / "report.json")
 
 
 def test_undefined_figures_are_null():
