@@ -3,6 +3,7 @@
 Dittadi & Winther, "LAVAE: Disentangling Location and Appearance".
 """
 
+from lavae_jax import editing
 from lavae_jax.config import ModelConfig, build_model
 from lavae_jax.inference import (
     generate,
@@ -22,6 +23,7 @@ __all__ = [
     "ModelConfig",
     "Scene",
     "build_model",
+    "editing",
     "generate",
     "infer",
     "log_likelihood_bound",

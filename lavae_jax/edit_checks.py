@@ -1,0 +1,153 @@
+"""Scenes as edits take and leave them, and the checks on what users ask of an edit.
+
+E is the number of images that are edited. Whatever is out of range is a ValueError that
+gives the valid range, numbers of another kind are a TypeError.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lavae_jax.latents.counts import active_slots
+from lavae_jax.types import Scene
+
+What = Literal["appearance", "location"]
+
+
+def open_scene(scene: Scene, only: ArrayLike | None = None) -> tuple[Scene, np.ndarray]:
+    """A copy of a scene in NumPy, to write to, and the images to edit, [E].
+
+    Raises:
+        TypeError: for what is not a Scene of values.
+        ValueError: for fields that do not fit each other, or images that do not exist.
+    """
+    if not isinstance(scene, Scene):
+        raise TypeError(f"expected a lavae_jax.Scene, got {type(scene).__name__}.")
+    if any(isinstance(field, jax.core.Tracer) for field in scene):
+        raise TypeError("scenes are edited outside jax transformations such as jit.")
+    copy = Scene(
+        np.array(scene.n, np.int32),
+        np.array(scene.yx, np.int32),
+        np.array(scene.z_app, np.float32),
+        np.array(scene.active, bool),
+    )
+    slots = copy.active.shape
+    shapes = [field.shape for field in copy]
+    wanted = [slots[:1], (*slots, 2), (*slots, *copy.z_app.shape[-1:]), slots]
+    if len(slots) != 2 or shapes != wanted:
+        raise ValueError(
+            "a scene has the fields n [B], yx [B, M, 2], z_app [B, M, L] and active"
+            f" [B, M], got {[list(shape) for shape in shapes]}. One image is a batch of"
+            " one."
+        )
+    fits = copy.n == copy.active.sum(axis=1)
+    if not (fits[:, None] & (copy.active == active_slots(copy.n, slots[1]))).all():
+        raise ValueError("a scene's active slots must be the first n of each image.")
+    if only is None:
+        return copy, np.arange(slots[0])
+    return copy, indices("only", only, slots[0])
+
+
+def close_scene(scene: Scene) -> Scene:
+    """An edited scene in JAX: its first n slots active, zeros in the others."""
+    active = active_slots(scene.n, scene.yx.shape[1])
+    used = np.asarray(active)[..., None]
+    return Scene(
+        jnp.asarray(scene.n),
+        jnp.asarray(np.where(used, scene.yx, np.int32(0))),
+        jnp.asarray(np.where(used, scene.z_app, np.float32(0))),
+        active,
+    )
+
+
+def field_of(scene: Scene, what: What) -> np.ndarray:
+    """The field that holds the appearances or the locations."""
+    fields = {"appearance": scene.z_app, "location": scene.yx}
+    if what not in fields:
+        raise ValueError(f"what must be 'appearance' or 'location', got {what!r}.")
+    return fields[what]
+
+
+def indices(
+    name: str, value: ArrayLike, size: int, repeated: bool = False
+) -> np.ndarray:
+    """One index or several as [K], each from 0 to size − 1."""
+    array = np.atleast_1d(value)
+    if array.size and (array.ndim != 1 or array.dtype.kind not in "iu"):
+        raise TypeError(
+            f"{name} must be an integer or a list of integers, got"
+            f" {array.dtype}{list(array.shape)}."
+        )
+    outside = array[(array < 0) | (array >= size)]
+    if outside.size:
+        valid = f"lie in 0 to {size - 1}" if size else "be empty, there is none"
+        raise ValueError(f"{name} must {valid}, got {outside[0]}.")
+    if not repeated and len(np.unique(array)) < len(array):
+        raise ValueError(f"{name} must differ from each other, got {array.tolist()}.")
+    return array.astype(np.int32)
+
+
+def per_image(
+    name: str,
+    value: ArrayLike,
+    shape: tuple[int, ...],
+    num_images: int,
+    kinds: str = "iu",
+) -> np.ndarray:
+    """One value of a shape, or one per edited image, as [E, *shape]."""
+    array = np.asarray(value)
+    each = (num_images, *shape)
+    if array.shape not in (shape, each):
+        raise ValueError(
+            f"{name} must have the shape {list(shape)}, or {list(each)} with one per"
+            f" edited image, got {list(array.shape)}."
+        )
+    if not array.size:
+        # NumPy takes an empty list for floats.
+        array = array.astype(np.int32)
+    if array.dtype.kind not in kinds:
+        wanted = "integers" if kinds == "iu" else "numbers"
+        raise TypeError(f"{name} must hold {wanted}, got {array.dtype}.")
+    return np.broadcast_to(array, each)
+
+
+def reals(
+    name: str, value: ArrayLike, shape: tuple[int, ...], num_images: int
+) -> np.ndarray:
+    """Finite numbers, [E, *shape] float32."""
+    array = per_image(name, value, shape, num_images, kinds="iuf")
+    finite = np.abs(array) <= np.finfo(np.float32).max
+    if not finite.all():
+        raise ValueError(f"{name} must be finite float32, got {array[~finite][0]}.")
+    return array.astype(np.float32)
+
+
+def objects(name: str, slot: ArrayLike, scene: Scene, images: np.ndarray) -> np.ndarray:
+    """Slots that hold an object, one per edited image, [E]."""
+    slot = per_image(name, slot, (), len(images))
+    n = scene.n[images]
+    wrong = np.flatnonzero((slot < 0) | (slot >= n))
+    if wrong.size:
+        e = wrong[0]
+        has = f"the objects 0 to {n[e] - 1}" if n[e] else "no objects"
+        raise ValueError(f"{name} {slot[e]}: image {images[e]} has {has}.")
+    return slot
+
+
+def places(yx: ArrayLike, image_shape: Sequence[int], num_images: int) -> np.ndarray:
+    """Pixels of an image (H, W, ...), one per edited image, [E, 2]."""
+    size = np.asarray(image_shape)
+    if size.ndim != 1 or len(size) < 2 or size.dtype.kind not in "iu":
+        raise ValueError(f"image_shape must be (H, W) or (H, W, C), got {image_shape}.")
+    yx = per_image("yx", yx, (2,), num_images)
+    outside = yx[((yx < 0) | (yx >= size[:2])).any(axis=1)]
+    if outside.size:
+        raise ValueError(
+            f"yx must lie in rows 0 to {size[0] - 1} and columns 0 to {size[1] - 1},"
+            f" got {outside[0].tolist()}."
+        )
+    return yx

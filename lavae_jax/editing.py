@@ -1,0 +1,309 @@
+"""Edits of scenes: the interventions of Figs. 3 and 6 to 8, and more of their kind.
+
+Every function takes a `Scene` of B images, as `infer` gives it, and returns a new one.
+An image by itself is a batch of one, `take(scene, 3)`. These arguments are the same
+everywhere (E images are edited):
+
+- only: the images to edit, an index or several that differ; all B by default.
+- slot: the object, 0 to n − 1: one for all edited images, or [E].
+- yx: row and column of a sprite's centre: [2] for all edited images, or [E, 2]. More
+  than one object may have the same place.
+- image_shape: what places must lie in, (H, W, ...), such as `model.image_shape`.
+
+Objects stay in the first n slots, and slots without one hold zeros. Whatever an image
+does not have is refused with a ValueError that gives the valid range, and numbers of
+another kind with a TypeError. The checks read the values, so scenes are edited outside
+`jax.jit`.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lavae_jax import edit_checks as checks
+from lavae_jax.edit_checks import What
+from lavae_jax.types import Scene
+
+
+def empty(num_images: int, max_objects: int, app_dim: int) -> Scene:
+    """Scenes without objects, to `add` to: B images of M slots, L dimensions.
+
+    >>> from lavae_jax import editing
+    >>> scene = editing.empty(2, max_objects=3, app_dim=4)
+    >>> scene.n.tolist(), scene.z_app.shape
+    ([0, 0], (2, 3, 4))
+    """
+    for size in (num_images, max_objects, app_dim):
+        if size < 1:
+            raise ValueError(f"sizes of a scene must be at least 1, got {size}.")
+    n = np.zeros(num_images, np.int32)
+    yx = np.zeros((num_images, max_objects, 2), np.int32)
+    z_app = np.zeros((num_images, max_objects, app_dim), np.float32)
+    active = np.zeros((num_images, max_objects), bool)
+    return checks.close_scene(Scene(n, yx, z_app, active))
+
+
+def take(scene: Scene, images: ArrayLike) -> Scene:
+    """The scenes of some images: an index or [K] of them, in this order, to K scenes.
+
+    An image may be taken more than once.
+
+    >>> from lavae_jax import editing
+    >>> scene = editing.add(editing.empty(3, 2, 1), (0, 0), [1.0], (8, 8), only=1)
+    >>> editing.take(scene, [1, 0, 1]).n.tolist()
+    [1, 0, 1]
+    """
+    old, _ = checks.open_scene(scene)
+    images = checks.indices("images", images, len(old.n), repeated=True)
+    return checks.close_scene(Scene(*(field[images] for field in old)))
+
+
+def move(
+    scene: Scene,
+    slot: ArrayLike,
+    yx: ArrayLike,
+    image_shape: Sequence[int],
+    *,
+    only: ArrayLike | None = None,
+) -> Scene:
+    """Puts an object at another place, yx.
+
+    >>> from lavae_jax import editing
+    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
+    >>> editing.move(scene, 0, (5, 6), (8, 8)).yx.tolist()
+    [[[5, 6], [0, 0]]]
+    """
+    new, images = checks.open_scene(scene, only)
+    slot = checks.objects("slot", slot, new, images)
+    new.yx[images, slot] = checks.places(yx, image_shape, len(images))
+    return checks.close_scene(new)
+
+
+def swap(
+    scene: Scene,
+    slot: ArrayLike,
+    other: ArrayLike,
+    what: What = "location",
+    *,
+    only: ArrayLike | None = None,
+) -> Scene:
+    """Exchanges the locations, or the appearances, of the objects `slot` and `other`.
+
+    That is to reorder one of the two sequences z_loc and z_app (Figs. 3 and 6). Both
+    paint the same picture; they differ in which slot then holds which object.
+
+    >>> from lavae_jax import editing
+    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
+    >>> scene = editing.add(scene, (5, 6), [2.0], (8, 8))
+    >>> editing.swap(scene, 0, 1).yx.tolist()
+    [[[5, 6], [0, 0]]]
+    >>> editing.swap(scene, 0, 1, "appearance").z_app.tolist()
+    [[[2.0], [1.0]]]
+    """
+    new, images = checks.open_scene(scene, only)
+    slot = checks.objects("slot", slot, new, images)
+    other = checks.objects("other", other, new, images)
+    field = checks.field_of(new, what)
+    pair = np.stack([slot, other])
+    field[images, pair] = field[images, pair[::-1]]
+    return checks.close_scene(new)
+
+
+def remove(scene: Scene, slot: ArrayLike, *, only: ArrayLike | None = None) -> Scene:
+    """Takes an object away; those after it move up one slot.
+
+    >>> from lavae_jax import editing
+    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
+    >>> scene = editing.add(scene, (5, 6), [2.0], (8, 8))
+    >>> editing.remove(scene, 0).z_app.tolist()
+    [[[2.0], [0.0]]]
+    """
+    new, images = checks.open_scene(scene, only)
+    slot = checks.objects("slot", slot, new, images)
+    removed = np.arange(new.active.shape[1]) == slot[:, None]
+    order = np.argsort(removed, axis=1, kind="stable")[..., None]
+    for field in (new.yx, new.z_app):
+        field[images] = np.take_along_axis(field[images], order, axis=1)
+    new.n[images] -= 1
+    return checks.close_scene(new)
+
+
+def select(scene: Scene, slots: ArrayLike, *, only: ArrayLike | None = None) -> Scene:
+    """Keeps some objects, in the order given; `[]` keeps none.
+
+    `slots` are one index or several that differ, and every edited image must have them.
+    To choose images, see `take`.
+
+    >>> from lavae_jax import editing
+    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
+    >>> scene = editing.add(scene, (5, 6), [2.0], (8, 8))
+    >>> editing.select(scene, [1, 0]).yx.tolist()
+    [[[5, 6], [0, 0]]]
+    >>> editing.select(scene, []).n.tolist()
+    [0]
+    """
+    new, images = checks.open_scene(scene, only)
+    fewest = new.n[images].min(initial=new.active.shape[1])
+    slots = checks.indices("slots", slots, fewest)
+    for field in (new.yx, new.z_app):
+        field[images, : len(slots)] = field[images][:, slots]
+    new.n[images] = len(slots)
+    return checks.close_scene(new)
+
+
+def add(
+    scene: Scene,
+    yx: ArrayLike,
+    z_app: ArrayLike,
+    image_shape: Sequence[int],
+    *,
+    only: ArrayLike | None = None,
+) -> Scene:
+    """Adds an object, in the first free slot: an appearance z_app at a place yx.
+
+    z_app is [L] for all edited images, or [E, L]. An image that holds M objects already
+    is refused.
+
+    >>> from lavae_jax import editing
+    >>> scene = editing.empty(1, max_objects=2, app_dim=3)
+    >>> scene = editing.add(scene, (5, 6), [0.5, 0.0, -1.0], image_shape=(8, 8))
+    >>> scene.n.tolist(), scene.yx.tolist()
+    ([1], [[[5, 6], [0, 0]]])
+    """
+    new, images = checks.open_scene(scene, only)
+    max_objects, app_dim = new.z_app.shape[1:]
+    slot = new.n[images]
+    if (slot == max_objects).any():
+        full = images[slot == max_objects][0]
+        raise ValueError(
+            f"image {full} holds {max_objects} objects already, the most that a scene"
+            " has slots for: remove one first."
+        )
+    new.yx[images, slot] = checks.places(yx, image_shape, len(images))
+    new.z_app[images, slot] = checks.reals("z_app", z_app, (app_dim,), len(images))
+    new.n[images] += 1
+    return checks.close_scene(new)
+
+
+def duplicate(
+    scene: Scene,
+    slot: ArrayLike,
+    yx: ArrayLike,
+    image_shape: Sequence[int],
+    *,
+    only: ArrayLike | None = None,
+) -> Scene:
+    """Adds an object that looks like another one, at yx; refused as by `add`.
+
+    >>> from lavae_jax import editing
+    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
+    >>> editing.duplicate(scene, 0, (5, 6), (8, 8)).z_app.tolist()
+    [[[1.0], [1.0]]]
+    """
+    old, images = checks.open_scene(scene, only)
+    slot = checks.objects("slot", slot, old, images)
+    return add(scene, yx, old.z_app[images, slot], image_shape, only=images)
+
+
+def restyle(
+    scene: Scene,
+    slot: ArrayLike,
+    dims: ArrayLike,
+    values: ArrayLike,
+    *,
+    only: ArrayLike | None = None,
+) -> Scene:
+    """Sets dimensions of an object's appearance.
+
+    `dims` is one dimension, 0 to L − 1, or [K] that differ; `values` has the shape of
+    `dims`, or one row of it per edited image: [E] or [E, K].
+
+    >>> from lavae_jax import editing
+    >>> scene = editing.add(editing.empty(1, 1, 3), (0, 0), [1.0, 2.0, 3.0], (8, 8))
+    >>> editing.restyle(scene, 0, 1, -0.5).z_app.tolist()
+    [[[1.0, -0.5, 3.0]]]
+    >>> editing.restyle(scene, 0, [2, 0], [7.0, 8.0]).z_app.tolist()
+    [[[8.0, 2.0, 7.0]]]
+    """
+    new, images = checks.open_scene(scene, only)
+    slot = checks.objects("slot", slot, new, images)
+    shape = np.shape(dims)
+    dims = checks.indices("dims", dims, new.z_app.shape[2])
+    values = checks.reals("values", values, shape, len(images))
+    place = images[:, None], slot[:, None], dims
+    new.z_app[place] = values.reshape(len(images), len(dims))
+    return checks.close_scene(new)
+
+
+def interpolate(
+    scene: Scene,
+    slot: ArrayLike,
+    toward: ArrayLike,
+    weight: ArrayLike,
+    what: What = "appearance",
+    *,
+    only: ArrayLike | None = None,
+) -> Scene:
+    """Moves an object's appearance, or its location, part of the way to another's.
+
+    (1 − weight) · slot + weight · toward, for a weight in [0, 1], one or [E]. Places
+    are rounded to whole pixels. The object `toward` stays as it is.
+
+    >>> from lavae_jax import editing
+    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
+    >>> scene = editing.add(scene, (4, 6), [2.0], (8, 8))
+    >>> editing.interpolate(scene, 0, 1, 0.25).z_app.tolist()
+    [[[1.25], [2.0]]]
+    >>> editing.interpolate(scene, 0, 1, 0.5, "location").yx.tolist()
+    [[[2, 3], [4, 6]]]
+    """
+    new, images = checks.open_scene(scene, only)
+    slot = checks.objects("slot", slot, new, images)
+    toward = checks.objects("toward", toward, new, images)
+    weight = checks.reals("weight", weight, (), len(images))[:, None]
+    outside = weight[(weight < 0) | (weight > 1)]
+    if outside.size:
+        raise ValueError(f"weight must lie in 0 to 1, got {outside[0]:.6g}.")
+    field = checks.field_of(new, what)
+    mixed = (1 - weight) * field[images, slot] + weight * field[images, toward]
+    field[images, slot] = np.round(mixed) if what == "location" else mixed
+    return checks.close_scene(new)
+
+
+def traverse(
+    scene: Scene, edit: Callable[..., Scene], *axes: Sequence[Any] | np.ndarray
+) -> Scene:
+    """The grid of scenes that an edit makes with every combination of some values.
+
+    Args:
+        scene: B scenes.
+        edit: maps the scene and one value of each axis to B scenes, such as
+            `lambda scene, x: editing.move(scene, 0, (20, x), (64, 64))`.
+        axes: the values of each axis of the grid, K_1, K_2, ... of them.
+
+    Returns:
+        K_1 · K_2 ⋯ B scenes, the last axis of the grid faster than those before it and
+        images fastest: `render(...).reshape(K_1, K_2, ..., B, H, W, C)` is the grid.
+
+    Raises:
+        ValueError: if an axis has no values; and what `edit` raises.
+
+    >>> from lavae_jax import editing
+    >>> scene = editing.add(editing.empty(1, 1, 2), (0, 0), [1.0, 2.0], (8, 8))
+    >>> def edit(scene, dim, value):
+    ...     return editing.restyle(scene, 0, dim, value)
+    >>> grid = editing.traverse(scene, edit, [0, 1], [-3.0, 0.0, 3.0])
+    >>> grid.z_app.reshape(2, 3, 2).tolist()[1]
+    [[1.0, -3.0], [1.0, 0.0], [1.0, 3.0]]
+    """
+    for number, axis in enumerate(axes):
+        if len(axis) == 0:
+            raise ValueError(f"axis {number} of the grid must have at least one value.")
+    scenes = [
+        checks.open_scene(edit(scene, *values))[0]
+        for values in itertools.product(*axes)
+    ]
+    return checks.close_scene(Scene(*map(np.concatenate, zip(*scenes, strict=True))))
