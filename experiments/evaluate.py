@@ -26,6 +26,7 @@ from experiments import build, checkpoints, cli, measure, own_images, report
 from lavae_jax import plotting
 
 _NUM_PICTURED = 8
+_NUM_SAMPLES = 36
 _PACKAGES = ("jax", "jaxlib", "flax", "distrax", "numpy")
 
 
@@ -53,8 +54,9 @@ def evaluate(
       splits: Names of splits; by default all but `train`.
       images_path: Images of one's own instead, see `own_images.load_images`.
       settings: How many images and samples, and the seed; by default all and 100.
-      out: A folder for `report.json` and a picture of reconstructions (and one of
-        counts, where they are known) per split; None writes nothing.
+      out: A folder for `report.json`, a picture of samples from the prior, and one of
+        reconstructions (and one of counts, where they are known) per split; None
+        writes nothing.
 
     Returns:
       The report.
@@ -71,6 +73,8 @@ def evaluate(
             out = pathlib.Path(out)
             out.mkdir(parents=True, exist_ok=True)
     variables = jax.device_put(variables)
+    if out is not None:
+        _draw_samples(model, variables, settings.seed, out)
     result = report.Report(
         dataset=config.data.name if images_path is None else str(images_path),
         data_version=_data_version(config.data.name) if images_path is None else None,
@@ -137,6 +141,13 @@ def main() -> None:
     console = Console()
     report.print_tables(result, console)
     console.print(f"The report and the pictures are in {out}.")
+
+
+def _draw_samples(model, variables, seed, folder):
+    """The picture of scenes drawn from the prior, which no image has a part in."""
+    key = jax.random.key(seed)
+    samples = lavae_jax.generate(model, variables, key, _NUM_SAMPLES)
+    plotting.save(plotting.samples_grid(samples), folder / "samples.png")
 
 
 def _draw(model, variables, image_set, split_report, folder):

@@ -21,7 +21,7 @@ import lavae_jax
 from datasets import floors, load
 from experiments import build, checkpoints, cli, evaluate, measure, report
 from experiments.configs import dsprites
-from lavae_jax import metrics
+from lavae_jax import metrics, plotting
 
 pytestmark = pytest.mark.standard_promotion
 
@@ -230,6 +230,7 @@ def test_written_files(written, config):
     assert np.array(content["splits"][0]["truth"]["confusion"]).shape == (11, 11)
     assert sorted(path.name for path in out.iterdir()) == [
         "report.json",
+        "samples.png",
         "test_7_confusion.png",
         "test_7_reconstructions.png",
         "test_confusion.png",
@@ -255,6 +256,15 @@ def test_reports_are_read_as_they_were_written(written, tmp_path):
         (tmp_path / "report.json").write_text(content)
         with pytest.raises(ValueError, match=r"report\.json is not a report"):
             report.read(tmp_path / "report.json")
+
+
+def test_samples_are_those_of_the_prior(written, model, variables, tmp_path):
+    """The picture shows what `generate` draws with the report's seed."""
+    samples = lavae_jax.generate(model, variables, jax.random.key(_SETTINGS.seed), 36)
+    assert len(np.unique(samples.round(2).reshape(36, -1), axis=0)) > 30
+    plotting.save(plotting.samples_grid(samples), tmp_path / "expected.png")
+    expected = (tmp_path / "expected.png").read_bytes()
+    assert (written[1] / "samples.png").read_bytes() == expected
 
 
 def test_undefined_figures_are_null():
@@ -309,6 +319,7 @@ def test_own_images(config, model, variables, sets, tmp_path):
     np.testing.assert_array_equal(split.counts, np.bincount(scene.n, minlength=11))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "report.json",
+        "samples.png",
         "own_images_reconstructions.png",
     }
     text = _printed(result)
