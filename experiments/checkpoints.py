@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from experiments import cli
-from lavae_jax.training.state import TrainState
+from lavae_jax import runs
 
 # What may change between two parts of one run: how long it goes on, what is reported
 # on the way, and where the same data lies. None of it changes a step already made;
@@ -56,7 +56,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | pathlib.Path, max_to_keep: int = 3):
-        self._folder = _folder(workdir)
+        self._folder = runs.checkpoint_folder(workdir)
         with cli.user_errors(OSError):
             self._manager = ocp.CheckpointManager(
                 self._folder,
@@ -122,7 +122,7 @@ class Checkpoints:
         try:
             stored = self._manager.restore(step, args=arguments)
         except (ValueError, KeyError, OSError) as error:
-            raise _unreadable(self._folder / str(step), error) from error
+            raise self._unreadable(step, error) from error
         # Orbax hands back an array of another shape without a word.
         for (path, want), got in zip(
             jax.tree.leaves_with_path(expected),
@@ -130,8 +130,8 @@ class Checkpoints:
             strict=True,
         ):
             if (want.shape, want.dtype) != (got.shape, got.dtype):
-                raise _unreadable(
-                    self._folder / str(step),
+                raise self._unreadable(
+                    step,
                     f"{jax.tree_util.keystr(path)} is {got.dtype}{list(got.shape)},"
                     f" not {want.dtype}{list(want.shape)}",
                 )
@@ -141,6 +141,9 @@ class Checkpoints:
     def close(self) -> None:
         """Ends the use of the folder."""
         self._manager.close()
+
+    def _unreadable(self, step, why):
+        return cli.UserError(str(runs.unreadable(self._folder / str(step), why)))
 
 
 def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
@@ -156,7 +159,7 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
     """
     path = pathlib.Path(workdir) / "config.json"
     new = cli.flatten(_plain(config))
-    if path.exists() and _has_checkpoints(workdir):
+    if path.exists() and runs.checkpoint_steps(workdir):
         old = cli.flatten(read_config(workdir))
         differences = [
             f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} here"
@@ -189,16 +192,8 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     Raises:
       cli.UserError: If it holds no config.
     """
-    path = pathlib.Path(workdir) / "config.json"
-    try:
-        return ConfigDict(_tuples(json.loads(path.read_text())))
-    except FileNotFoundError as error:
-        raise cli.UserError(
-            f"{workdir} is not the workdir of a run: it has no config.json. Train one"
-            f" with python -m experiments.train --workdir={workdir}."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise cli.UserError(f"{path} can't be read: {error}.") from error
+    with cli.user_errors(ValueError, OSError):
+        return ConfigDict(_tuples(runs.read_config(workdir)))
 
 
 def restore_variables(workdir: str | pathlib.Path) -> Trained:
@@ -213,37 +208,9 @@ def restore_variables(workdir: str | pathlib.Path) -> Trained:
     Raises:
       cli.UserError: If there is none, or it can't be read.
     """
-    config = read_config(workdir)
-    if not _has_checkpoints(workdir):
-        raise cli.UserError(
-            f"{workdir} holds no checkpoint yet: train for at least"
-            f" {config.get('checkpoint_every', 1)} steps."
-        )
-    folder = _folder(workdir)
-    with ocp.CheckpointManager(folder) as manager:
-        step = manager.latest_step()
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore())
-        try:
-            state = manager.restore(step, args=arguments).state
-        except (ValueError, KeyError, OSError) as error:
-            raise _unreadable(folder / str(step), error) from error
-    return Trained(config, step, TrainState(**state).variables)
-
-
-def _folder(workdir):
-    return pathlib.Path(workdir).absolute() / "checkpoints"
-
-
-def _has_checkpoints(workdir):
-    folder = _folder(workdir)
-    return folder.is_dir() and bool(ocp.utils.checkpoint_steps(folder))
-
-
-def _unreadable(folder, why):
-    return cli.UserError(
-        f"the checkpoint {folder} can't be read: {why}.\nDelete this folder to go on"
-        f" from the one before it."
-    )
+    with cli.user_errors(ValueError, OSError):
+        run = runs.read(workdir)
+    return Trained(ConfigDict(_tuples(run.config)), run.step, run.variables)
 
 
 def _is_key(x):

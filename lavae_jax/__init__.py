@@ -14,6 +14,7 @@ from lavae_jax.inference import (
     sprites,
 )
 from lavae_jax.model import LAVAE
+from lavae_jax.pretrained import load, load_pretrained
 from lavae_jax.types import Scene
 
 __version__ = "0.1.0"
@@ -26,6 +27,8 @@ __all__ = [
     "editing",
     "generate",
     "infer",
+    "load",
+    "load_pretrained",
     "log_likelihood_bound",
     "log_weights",
     "render",

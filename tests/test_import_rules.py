@@ -17,7 +17,9 @@ LAYERS = (
     {"types"},
     {"latents", "compositing", "likelihood", "slots", "blocks", "networks"},
     {"objectives", "model", "warmup", "refinement", "inference"},
-    {"training"},
+    {"training", "config"},
+    {"runs", "released"},
+    {"pretrained"},
 )
 COMMAND_LINE = {"tensorflow", "tensorflow_datasets", "absl", "ml_collections", "grain"}
 

@@ -1,0 +1,105 @@
+"""Trained models: the released ones, and those of one's own runs."""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from lavae_jax import released, runs
+from lavae_jax.config import ModelConfig, build_model
+from lavae_jax.model import LAVAE
+from lavae_jax.types import Variables
+
+FOLDER = pathlib.Path(__file__).parent / "weights"
+"""Where the released models lie, each in a folder of its name."""
+
+
+def names() -> list[str]:
+    """The names that `load_pretrained` takes."""
+    return sorted(path.parent.name for path in FOLDER.glob(f"*/{released.CHECKSUMS}"))
+
+
+def load_pretrained(name: str) -> tuple[LAVAE, Variables]:
+    """Loads a released model.
+
+    The weights come with the package. How they were trained and what they reach is in
+    `lavae_jax/weights/<name>/README.md`.
+
+    Args:
+        name: one of `lavae_jax.pretrained.names()`.
+
+    Returns:
+        The model and its variables, on the default device.
+
+    Raises:
+        ValueError: if there is no model of this name, or a file is damaged.
+        FileNotFoundError: if a file is missing.
+    """
+    if name not in names():
+        known = ", ".join(names()) or "none in this installation"
+        raise ValueError(f"there is no released model {name!r}. There is: {known}.")
+    return load_released(FOLDER / name)
+
+
+def load_released(folder: str | pathlib.Path) -> tuple[LAVAE, Variables]:
+    """Loads a model from a folder that `experiments.release` has made.
+
+    Every file is checked against its checksum before it is used. Returns and errors as
+    `load_pretrained`.
+    """
+    folder = pathlib.Path(folder)
+    contents = released.read(folder)
+    return _build(contents.config, contents.tensors, folder)
+
+
+def load(workdir: str | pathlib.Path) -> tuple[LAVAE, Variables]:
+    """Loads the newest model of a training run.
+
+    Args:
+        workdir: the folder given to `experiments.train`; the run may still go on.
+
+    Returns:
+        The model and its variables, on the default device.
+
+    Raises:
+        FileNotFoundError: if it is not the folder of a run, or holds no checkpoint yet.
+        ValueError: if what it holds can't be read, or is not the model of its config.
+    """
+    run = runs.read(workdir)
+    return _build(run.config, flatten(run.variables), workdir)
+
+
+def flatten(variables: Variables) -> dict[str, Any]:
+    """Arrays by their paths: `params/location_net/...`."""
+    return traverse_util.flatten_dict(variables, sep="/")
+
+
+def _build(config, tensors, source):
+    """The model of a run's config with variables, once they are found to fit."""
+    try:
+        model = build_model(ModelConfig.from_run(config))
+    except ValueError as error:
+        raise ValueError(f"{source}/config.json: {error}") from error
+    image = jnp.zeros((1, *model.image_shape))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image))
+    expected = flatten(shapes)
+    problems = [
+        *(f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())),
+        *(f"{name} is not of it" for name in sorted(tensors.keys() - expected.keys())),
+        *(
+            f"{name} is {_kind(tensors[name])}, not {_kind(expected[name])}"
+            for name in sorted(expected.keys() & tensors.keys())
+            if _kind(tensors[name]) != _kind(expected[name])
+        ),
+    ]
+    if problems:
+        raise ValueError(
+            f"{source} does not hold the model of its config: {'; '.join(problems)}."
+        )
+    return model, jax.device_put(traverse_util.unflatten_dict(tensors, sep="/"))
+
+
+def _kind(array):
+    return f"{array.dtype}{list(array.shape)}"

@@ -1,0 +1,97 @@
+"""The folder of a released model: weights, config, report, card and their checksums."""
+
+import hashlib
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+REPORT = "report.json"
+CARD = "README.md"
+CHECKSUMS = "SHA256SUMS"
+
+
+class Released(NamedTuple):
+    """A released model.
+
+    Attributes:
+        tensors: its variables by their paths, `params/location_net/...`.
+        config: the whole config of its training run, as JSON holds it.
+        report: of its evaluation, as JSON holds it.
+        card: what it is, Markdown.
+    """
+
+    tensors: dict[str, np.ndarray]
+    config: dict[str, Any]
+    report: dict[str, Any]
+    card: str
+
+
+def write(folder: pathlib.Path, released: Released) -> None:
+    """Writes a model's folder; the checksums come last, and only then is it one.
+
+    Raises:
+        OSError: if the file system refuses.
+    """
+    files = {
+        WEIGHTS: safetensors.numpy.save(released.tensors),
+        CONFIG: _to_json(released.config),
+        REPORT: _to_json(released.report),
+        CARD: released.card.encode(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CHECKSUMS).unlink(missing_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    # The format of the command sha256sum, which can check it too.
+    lines = [f"{_sha256(content)}  {name}\n" for name, content in files.items()]
+    (folder / CHECKSUMS).write_bytes("".join(lines).encode())
+
+
+def read(folder: pathlib.Path) -> Released:
+    """Reads a model's folder after checking every file against its checksum.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is not the one that was released.
+    """
+    lines = _read(folder / CHECKSUMS).decode(errors="replace").splitlines()
+    expected = {name: digest for digest, _, name in (x.partition("  ") for x in lines)}
+    files = {name: _read(folder / name) for name in (WEIGHTS, CONFIG, REPORT, CARD)}
+    for name, content in files.items():
+        found, wanted = _sha256(content), expected.get(name, "no line of it")
+        if found != wanted:
+            raise ValueError(
+                f"{folder / name} is not the file that was released: its SHA-256 is"
+                f" {found}, but {CHECKSUMS} has {wanted}. {_REPAIR}"
+            )
+    return Released(
+        tensors=safetensors.numpy.load(files[WEIGHTS]),
+        config=json.loads(files[CONFIG]),
+        report=json.loads(files[REPORT]),
+        card=files[CARD].decode(),
+    )
+
+
+_REPAIR = (
+    "Install lavae_jax again, or restore this folder with git where it is a clone."
+)
+
+
+def _read(path):
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} is missing. {_REPAIR}") from error
+
+
+def _sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def _to_json(value):
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
