@@ -95,8 +95,10 @@ def _build(config, tensors, source):
         ),
     ]
     if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ValueError(
-            f"{source} does not hold the model of its config: {'; '.join(problems)}."
+            f"{source} does not hold the model of its config:"
+            f" {'; '.join(problems[:3])}{more}."
         )
     return model, jax.device_put(traverse_util.unflatten_dict(tensors, sep="/"))
 

@@ -18,7 +18,7 @@ CONFIG = lavae_jax.ModelConfig(
     sprite_size=5,
     gamma=2.0,
     count_threshold=7.5,
-    channels=6,
+    channels=4,
     norm="none",
     stem_stride=2,
     location_hidden=8,
@@ -52,7 +52,7 @@ def test_every_value_reaches_the_model():
     for name in shared:
         assert getattr(model, name) == getattr(CONFIG, name)
     trunk = model.location_net.trunk
-    assert (trunk.channels, trunk.norm, trunk.axis_name) == (6, "none", "devices")
+    assert (trunk.channels, trunk.norm, trunk.axis_name) == (4, "none", "devices")
     assert (model.location_net.hidden, model.location_net.output_scale) == (8, 9.0)
     appearance = model.appearance_net
     assert (appearance.glimpse_size, appearance.width, appearance.app_dim) == (7, 11, 4)
@@ -60,7 +60,7 @@ def test_every_value_reaches_the_model():
     other = CONFIG._replace(appearance_net="trunk", sprite_net="conv", norm="batch")
     model = lavae_jax.build_model(other)
     assert model.appearance_net.trunk.norm == "batch" and model.axis_name is None
-    assert (model.f_sprite.sprite_size, model.f_sprite.channels) == (5, 6)
+    assert (model.f_sprite.sprite_size, model.f_sprite.channels) == (5, 4)
 
 
 @pytest.mark.parametrize("variant", base.VARIANTS)
@@ -85,7 +85,7 @@ def test_a_runs_config_builds_the_same_model(variant):
         ({"image_shape": [64, 64]}, r"model.image_shape must be three whole numbers"),
         ({"image_shape": [64, 64, 3.0]}, r"three whole numbers: got \[64, 64, 3.0\]"),
         ({"image_shape": 64}, r"must be three whole numbers: got 64"),
-        ({"chanels": 6, "size": 1}, r"has unknown chanels, size: .* another version"),
+        ({"chanels": 4, "size": 1}, r"has unknown chanels, size: .* another version"),
     ],
 )
 def test_wrong_values_are_refused(changes, message):

@@ -1,0 +1,239 @@
+"""Loading models: what was stored comes back, or an error says why it can't be used."""
+
+import hashlib
+import json
+import pathlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from ml_collections import ConfigDict
+
+import lavae_jax
+from experiments import checkpoints
+from lavae_jax import pretrained, released, runs
+from lavae_jax.training.state import TrainState
+from tests import scene_checks, tiny_models
+from tests.test_config import CONFIG
+
+# With statistics of batches, which are not parameters.
+MODEL_CONFIG = CONFIG._replace(norm="batch", appearance_net="trunk")
+RUN_CONFIG = {"seed": 3, "model": {**MODEL_CONFIG._asdict(), "epsilon_init": 0.1}}
+
+_NUM_IMAGES = 200
+_NUM_SAMPLES = 10
+
+
+@pytest.fixture(scope="module")
+def model():
+    """What the config of all tests builds."""
+    return lavae_jax.build_model(MODEL_CONFIG)
+
+
+@pytest.fixture(scope="module")
+def variables(model):
+    """Variables whose every number is another."""
+    return tiny_models.random_variables(model)
+
+
+@pytest.fixture(scope="module")
+def stored(model, variables, tmp_path_factory):
+    """A run's folder, with checkpoints after steps 4 and 16."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    checkpoints.claim(workdir, ConfigDict(RUN_CONFIG))
+    store = checkpoints.Checkpoints(workdir)
+    for step, factor in ((4, 0.5), (16, 1.0)):
+        scaled = jax.tree.map(lambda x, by=factor: x * by, variables)
+        state = TrainState(
+            step=jnp.int32(step),
+            params={"lavae": scaled["params"], "auxiliary": {"bias": jnp.ones(2)}},
+            batch_stats=scaled["batch_stats"],
+            opt_state={"momentum": jnp.ones(3)},
+            key=jax.random.key(step),
+        )
+        store.save(step, state, {})
+    store.close()
+    return workdir
+
+
+@pytest.fixture
+def folder(variables, tmp_path):
+    """A released model's folder, for a test to damage."""
+    released.write(tmp_path / "toy", _contents(pretrained.flatten(variables)))
+    return tmp_path / "toy"
+
+
+def _contents(tensors):
+    tensors = {name: np.asarray(value) for name, value in tensors.items()}
+    config = json.loads(json.dumps(RUN_CONFIG))
+    return released.Released(tensors, config, {"step": 16}, "# Toy: λ\n")
+
+
+def _assert_same(loaded, model, variables):
+    """The model equal in every field, the variables bitwise, on a device."""
+    assert loaded[0] == model
+    jax.tree.map(np.testing.assert_array_equal, loaded[1], variables)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(loaded[1]))
+
+
+def test_the_newest_model_of_a_run(stored, model, variables):
+    """Step 16 is newer than step 4, which sorts after it as a word."""
+    _assert_same(lavae_jax.load(stored), model, variables)
+    assert runs.read(stored).step == 16
+
+
+def test_a_run_that_goes_on_is_left_alone(stored, tmp_path):
+    """A checkpoint being written is neither read nor cleared away."""
+    workdir = shutil.copytree(stored, tmp_path / "run")
+    unfinished = workdir / "checkpoints" / "20.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    assert lavae_jax.load(workdir)[0].image_shape == MODEL_CONFIG.image_shape
+    assert unfinished.is_dir()
+
+
+def test_a_released_model(folder, model, variables):
+    """Weights, config and all: what was written is what is read."""
+    _assert_same(pretrained.load_released(folder), model, variables)
+    contents = released.read(folder)
+    assert (contents.report, contents.card) == ({"step": 16}, "# Toy: λ\n")
+    assert "params/location_net/Conv_0/kernel" in contents.tensors
+    assert sum(name.startswith("batch_stats/") for name in contents.tensors) > 2
+
+
+def test_models_are_loaded_by_name(folder, model, variables, monkeypatch):
+    """From the package's own folder; another name lists those there are."""
+    monkeypatch.setattr(pretrained, "FOLDER", folder.parent)
+    shutil.copytree(folder, folder.with_name("other"))
+    _assert_same(lavae_jax.load_pretrained("other"), model, variables)
+    # Without its checksums a folder is not a model: one may be just being written.
+    shutil.copytree(folder, folder.with_name("unfinished"))
+    (folder.with_name("unfinished") / released.CHECKSUMS).unlink()
+    assert pretrained.names() == ["other", "toy"]
+    for name in ("tyo", "../toy", "unfinished"):
+        with pytest.raises(ValueError, match=rf"model '{name}'. There is: other, toy"):
+            lavae_jax.load_pretrained(name)
+    monkeypatch.setattr(pretrained, "FOLDER", folder.parent / "absent")
+    with pytest.raises(ValueError, match="none in this installation"):
+        lavae_jax.load_pretrained("toy")
+
+
+@pytest.mark.parametrize(
+    "name", [released.WEIGHTS, released.CONFIG, released.REPORT, released.CARD]
+)
+def test_changed_files_are_refused(folder, name):
+    """One bit is enough: the file, both checksums, and what to do."""
+    content = bytearray((folder / name).read_bytes())
+    before = hashlib.sha256(content).hexdigest()
+    content[-2] ^= 1
+    (folder / name).write_bytes(content)
+    after = hashlib.sha256(content).hexdigest()
+    with pytest.raises(
+        ValueError, match=rf"toy/{name} .* is {after}, .* has {before}. Install"
+    ):
+        pretrained.load_released(folder)
+
+
+@pytest.mark.parametrize("name", [released.WEIGHTS, released.CARD, released.CHECKSUMS])
+def test_missing_files_are_refused(folder, name):
+    """By name, with what to do."""
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"toy/{name} is missing. Install"):
+        pretrained.load_released(folder)
+
+
+def test_files_without_a_checksum_are_refused(folder):
+    """A list that was cut off vouches for nothing."""
+    lines = (folder / released.CHECKSUMS).read_text().splitlines()
+    (folder / released.CHECKSUMS).write_text("\n".join(["x", *lines[1:]]))
+    with pytest.raises(ValueError, match=rf"{released.WEIGHTS} .* has no line of it"):
+        pretrained.load_released(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"params/prior_n_logits": None}, "params/prior_n_logits is missing"),
+        ({"params/more": np.ones(2, np.float32)}, "params/more is not of it"),
+        (
+            {"params/prior_n_logits": np.ones((2, 3), np.float32)},
+            r"params/prior_n_logits is float32\[2, 3\], not float32\[4\]",
+        ),
+        (
+            {"params/prior_n_logits": np.ones(4, np.float16)},
+            r"params/prior_n_logits is float16\[4\], not float32\[4\]",
+        ),
+    ],
+)
+def test_tensors_of_another_model_are_refused(variables, tmp_path, change, message):
+    """Each that is missing, in excess, or of another shape or type is named."""
+    tensors = {
+        name: value
+        for name, value in (pretrained.flatten(variables) | change).items()
+        if value is not None
+    }
+    released.write(tmp_path / "toy", _contents(tensors))
+    with pytest.raises(ValueError, match=f"toy does not hold the model .*: {message}"):
+        pretrained.load_released(tmp_path / "toy")
+
+
+def test_runs_of_another_model_are_refused(stored, tmp_path):
+    """A config that was changed after training is noticed."""
+    workdir = shutil.copytree(stored, tmp_path / "run")
+    path = workdir / "config.json"
+    config = json.loads(path.read_text())
+    config["model"].update(app_dim=5, max_objects=4)
+    path.write_text(json.dumps(config))
+    message = r"run does not .* float32\[8\], not float32\[10\]; .*; and 1 more\."
+    with pytest.raises(ValueError, match=message):
+        lavae_jax.load(workdir)
+    config["model"]["gamma"] = "four"
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"run/config.json: model.gamma must be a num"):
+        lavae_jax.load(workdir)
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    """A folder without a config, a config without a checkpoint, a broken config."""
+    with pytest.raises(FileNotFoundError, match=r"absent is not the workdir of a run"):
+        lavae_jax.load(tmp_path / "absent")
+    (tmp_path / "config.json").write_text('{"checkpoint_every": 500}')
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint yet: .* 500 steps"):
+        lavae_jax.load(tmp_path)
+    for text in ("{", "[]"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"config.json can't be read"):
+            lavae_jax.load(tmp_path)
+
+
+@pytest.mark.standard_promotion
+@pytest.mark.parametrize("name", pretrained.names())
+def test_released_weights_keep_what_their_report_says(name):
+    """The first images of the test split, within statistical error of all of them."""
+    check_figures(pretrained.FOLDER / name)
+
+
+def check_figures(folder: pathlib.Path):
+    """Asserts that a released model counts, and explains images, as it did."""
+    contents = released.read(folder)
+    (split,) = (x for x in contents.report["splits"] if x["name"] == "test")
+    model, variables = pretrained.load_released(folder)
+    data = contents.config["data"]["name"]
+    images, n = scene_checks.first_scenes(data, "test", _NUM_IMAGES)
+
+    scene = lavae_jax.infer(model, variables, images)
+    num_wrong = int((np.asarray(scene.n) != n).sum())
+    # Rounding may tip one image on another machine: one more counts as wrong.
+    share = 1 - split["truth"]["count_accuracy"] + 1 / split["num_images"]
+    assert scipy.stats.binom.sf(num_wrong - 1, _NUM_IMAGES, share) > 1e-3
+
+    (bound,) = (x for x in split["bounds"] if x["num_samples"] == _NUM_SAMPLES)
+    expected = bound["negative_log_p"]
+    log_p = lavae_jax.log_likelihood_bound(
+        model, variables, images, jax.random.key(0), _NUM_SAMPLES
+    )
+    deviation = expected["standard_error"] * np.sqrt(expected["num"])
+    error = abs(-np.mean(log_p) - expected["mean"]) * np.sqrt(_NUM_IMAGES) / deviation
+    assert error < 3
