@@ -77,7 +77,7 @@ def build_schedules(config: ConfigDict) -> schedules.Schedules:
     )
 
 
-def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
     """One optimiser per part, with its own learning rate."""
     c = config.optimizer
 
@@ -97,13 +97,13 @@ def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     )
     if c.decay == "cosine":
         location = rest(c.location_learning_rate, lead, config.num_steps - lead)
-    rates = {
-        "location": location,
-        "rest": rest(c.learning_rate, lead, config.num_steps - lead),
-        "auxiliary": rest(c.auxiliary_learning_rate, 0, config.warmup.auxiliary_steps),
-    }
-    transform = {"adamax": optax.adamax, "adam": optax.adam}[c.name]
-    return optimizers.make_optimizer(transform, rates, c.clip_norm)
+    rates = optimizers.Parts(
+        location=location,
+        rest=rest(c.learning_rate, lead, config.num_steps - lead),
+        auxiliary=rest(c.auxiliary_learning_rate, 0, config.warmup.auxiliary_steps),
+    )
+    transform = {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]
+    return optimizers.make_optimizer(transform(), rates, c.clip_norm)
 
 
 def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
@@ -131,6 +131,7 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
         proposal_steps=w.proposal_steps,
         settle_steps=w.settle_steps,
         location_every=w.location_every,
+        appearance_updates=w.appearance_updates,
     )
     single = build_model(config)
 

@@ -37,6 +37,7 @@ AT_LEAST = {
     "warmup.epsilon_steps": 0,
     "warmup.tau_steps": 1,
     "warmup.location_every": 1,
+    "warmup.appearance_updates": 1,
 }
 """The least values of counts and weights."""
 

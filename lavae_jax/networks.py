@@ -105,9 +105,9 @@ class ResidualMLP(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[A, F] to [A, num_outputs]."""
-        x = leaky_relu(nn.Dense(self.width)(x))
+        x = nn.gelu(nn.Dense(self.width)(x))
         for _ in range(self.num_blocks):
-            x = x + leaky_relu(nn.Dense(self.width)(x))
+            x = x + nn.gelu(nn.Dense(self.width)(x))
         return nn.Dense(
             self.num_outputs, kernel_init=self.kernel_init, bias_init=self.bias_init
         )(x)

@@ -11,6 +11,7 @@ import pytest
 from experiments import build
 from experiments.configs import dsprites
 from lavae_jax.training import optimizer, recipe, schedules, state, step
+from lavae_jax.training.optimizer import Parts
 from lavae_jax.warmup import AuxiliaryVAE
 from tests import tiny_models
 
@@ -18,8 +19,8 @@ from tests import tiny_models
 pytestmark = pytest.mark.standard_promotion
 
 SHAPE = (12, 18, 2)
-PAPER = recipe.Recipe("relaxed", "kl_map", False, 10.0, 10, 0, 0, 0, 1)
-LAPTOP = recipe.Recipe("mode", "bumps", True, 10.0, 2, 1, 3, 4, 2)
+PAPER = recipe.Recipe("relaxed", "kl_map", False, 10.0, 10, 0, 0, 0, 1, 1)
+LAPTOP = recipe.Recipe("mode", "bumps", True, 10.0, 2, 1, 3, 4, 2, 3)
 JOINT = recipe.Phase(True, True, propose=False, location=True)
 PROPOSE = recipe.Phase(True, True, propose=True, location=True)
 REFINE = recipe.Phase(False, True, propose=False, location=True)
@@ -51,9 +52,9 @@ AUXILIARY = AuxiliaryVAE(SHAPE[2], latent_channels=2, channels=4)
 
 
 def _optimizer():
-    rates = dict.fromkeys(optimizer.PARTS, optax.constant_schedule(1e-2))
+    rates = Parts(*[optax.constant_schedule(1e-2)] * 3)
     # Unlike Adam's, updates are proportional to gradients, so that errors show.
-    return optimizer.make_optimizer(optax.sgd, rates, 1.0)
+    return optimizer.make_optimizer(optax.identity(), rates, 1.0)
 
 
 @functools.cache
@@ -144,6 +145,27 @@ def test_a_batch_is_learned():
     assert (last < 0.9 * first).all(), (first, last)
 
 
+def test_appearance_updates():
+    """More of them change nothing but what paints, and that for the better."""
+    once = LAPTOP._replace(appearance_updates=1)
+    (one, start), (several, same_start) = (
+        _run(current, (PROPOSE,), 1) for current in (once, LAPTOP)
+    )
+    jax.tree.map(np.testing.assert_array_equal, start, same_start)
+    for part in ("location", "auxiliary"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            getattr(optimizer.split(one.params), part),
+            getattr(optimizer.split(several.params), part),
+        )
+    # Proposals come from the auxiliary VAE, so both have objects at the same sites.
+    (_, after_one), (_, after_several) = (
+        _run(current, (PROPOSE,) * 10, 1) for current in (once, LAPTOP)
+    )
+    assert after_several[-1].objects == after_one[-1].objects > 0
+    assert after_several[-1].elbo > after_one[-1].elbo > start[-1].elbo
+
+
 def test_phases():
     """Steps are counted from 1, and a phase includes the step it is said to last to."""
     settings = LAPTOP._replace(
@@ -192,32 +214,43 @@ def test_the_papers_learning_rates():
     """Adamax's first update is the learning rate; that of h_loc falls to 1%."""
     optim = build.build_optimizer(dsprites.get_config("paper"))
     params = _toy_params(*[jnp.ones(3)] * 3)
-    optim_state = optim.init(params)
-    updates, _ = optim.update(params, optim_state, params)
-    expected = _toy_params(*[np.full(3, -rate) for rate in (5e-4, 1e-3, 1e-3)])
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), updates, expected
-    )
-
-    late = jax.tree.map(
-        lambda a: jnp.full_like(a, 100_000) if a.dtype == jnp.int32 else a, optim_state
-    )
-    updates, _ = optim.update(params, late, params)
-    location, rest = updates["lavae"]["location_net"], updates["lavae"]["f_sprite"]
-    np.testing.assert_allclose(location["w"] / rest["w"], 5e-3, rtol=1e-3)
+    gradient = optimizer.split(params)
+    for step_number, location in ((0, 5e-4), (100_000, 5e-6)):
+        updated, _ = optim.update(gradient, optim.init(params), params, step_number)
+        expected = _toy_params(*[np.full(3, 1 - r) for r in (location, 1e-3, 1e-3)])
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), updated, expected
+        )
 
 
 def test_every_part_is_clipped_on_its_own():
     """A huge gradient elsewhere leaves that of the location network as it is."""
-    rates = dict(
-        zip(optimizer.PARTS, map(optax.constant_schedule, (1, 2, 3)), strict=True)
+    rates = Parts(*map(optax.constant_schedule, (1, 2, 3)))
+    optim = optimizer.make_optimizer(optax.identity(), rates, 1.0)
+    params = _toy_params(*[jnp.zeros(2)] * 3)
+    gradient = optimizer.split(
+        _toy_params(
+            jnp.array([0.3, 0.4]), jnp.array([300.0, 400.0]), jnp.array([0.0, 10.0])
+        )
     )
-    optim = optimizer.make_optimizer(optax.sgd, rates, 1.0)
-    gradient = _toy_params(
-        jnp.array([0.3, 0.4]), jnp.array([300.0, 400.0]), jnp.array([0.0, 10.0])
-    )
-    updates, _ = optim.update(gradient, optim.init(gradient), gradient)
+    updated, _ = optim.update(gradient, optim.init(params), params, 0)
     expected = _toy_params(*map(np.array, ([-0.3, -0.4], [-1.2, -1.6], [0, -3])))
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updates, expected
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updated, expected
     )
+
+
+def test_parts_without_a_gradient_stay_as_they_are():
+    """Neither their parameters nor the moments of their optimiser change."""
+    rates = Parts(*map(optax.constant_schedule, (1, 2, 3)))
+    optim = optimizer.make_optimizer(optax.scale_by_adam(), rates, 1.0)
+    params = _toy_params(*[jnp.ones(2)] * 3)
+    fresh = optim.init(params)
+    _, before = optim.update(optimizer.split(params), fresh, params, 0)
+    gradient = Parts(None, optimizer.split(params).rest, None)
+    updated, after = optim.update(gradient, before, params, 1)
+    assert updated["lavae"]["location_net"] is params["lavae"]["location_net"]
+    assert updated["auxiliary"] is params["auxiliary"]
+    assert after.location is before.location
+    assert after.auxiliary is before.auxiliary
+    assert (updated["lavae"]["f_sprite"]["w"] != params["lavae"]["f_sprite"]["w"]).all()

@@ -75,6 +75,7 @@ def paper() -> ConfigDict:
     warmup.proposal_steps = 0
     warmup.settle_steps = 0
     warmup.location_every = 1
+    warmup.appearance_updates = 1
     warmup.bump_height = 10.0  # of target=bumps, before γ
     warmup.bump_sigma_init = 3.0
     warmup.bump_sigma_final = 3.0
@@ -85,7 +86,7 @@ def paper() -> ConfigDict:
 def laptop() -> ConfigDict:
     """For 2 CPU cores: light networks, and a warm-up that goes on with refinement."""
     config = paper()
-    config.num_steps = 8_000
+    config.num_steps = 5_000
     config.eval_every = 500
     config.picture_every = 1_000
     config.checkpoint_every = 500
@@ -98,7 +99,7 @@ def laptop() -> ConfigDict:
     model.location_scale = 10.0
     model.appearance_net = "glimpse"
     model.sprite_net = "mlp"
-    model.epsilon_init = 1e-3
+    model.epsilon_init = 1e-2
     model.exclusion_radius = 4
 
     optimizer = config.optimizer
@@ -124,9 +125,10 @@ def laptop() -> ConfigDict:
     warmup.proposal_steps = 400
     warmup.settle_steps = 1_000
     warmup.location_every = 4
+    warmup.appearance_updates = 8
     warmup.hold_steps = 1_000
     warmup.fade_steps = 2_000
-    warmup.bump_sigma_final = 1.5
+    warmup.bump_sigma_final = 1.0
     warmup.epsilon_steps = 0  # num_steps
     return config
 
@@ -150,6 +152,7 @@ def tiny() -> ConfigDict:
     config.warmup.proposal_steps = 3
     config.warmup.settle_steps = 4
     config.warmup.location_every = 2
+    config.warmup.appearance_updates = 2
     return config
 
 

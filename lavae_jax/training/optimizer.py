@@ -1,47 +1,95 @@
 """One optimiser per part of the model, each with its learning rate and clipping."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
 
-from lavae_jax.types import Variables
-
-PARTS = ("location", "rest", "auxiliary")
+from lavae_jax.types import Array, Variables
 
 
-def part_of(path: tuple[Any, ...]) -> str:
-    """Which part of `PARTS` a parameter belongs to, by its path in the state's tree."""
-    names = [key.key for key in path]
-    if names[0] == "auxiliary":
-        return "auxiliary"
-    return "location" if names[1] == "location_net" else "rest"
+class Parts(NamedTuple):
+    """Something for each part that is optimised on its own.
+
+    Attributes:
+        location: of the location network.
+        rest: of LAVAE's other networks and p(n).
+        auxiliary: of the warm-up's VAE.
+    """
+
+    location: Any
+    rest: Any
+    auxiliary: Any
 
 
-def make_optimizer(
-    transform: Callable[[optax.Schedule], optax.GradientTransformation],
-    learning_rates: dict[str, optax.Schedule],
-    clip_norm: float,
-) -> optax.GradientTransformation:
+def split(params: Variables) -> Parts:
+    """{"lavae": ..., "auxiliary": ...} to the parameters of each part."""
+    rest = dict(params["lavae"])
+    location = rest.pop("location_net")
+    return Parts(location, rest, params["auxiliary"])
+
+
+def join(parts: Parts) -> Variables:
+    """The inverse of `split`."""
+    lavae = {**parts.rest, "location_net": parts.location}
+    return {"lavae": lavae, "auxiliary": parts.auxiliary}
+
+
+class Optimizer(NamedTuple):
     """Clips and updates each part on its own.
 
     One clip over all parts would starve the location network, whose gradients are the
-    smallest.
+    smallest; and parts are not trained equally often.
 
-    Args:
-        transform: from a learning rate to an optimiser, such as `optax.adamax`.
-        learning_rates: a schedule for each of `PARTS`.
-        clip_norm: largest norm of a part's gradient.
+    Attributes:
+        transform: the update of a part for a learning rate of −1, as
+            `optax.scale_by_adamax()` gives it after clipping.
+        learning_rates: of each part, as schedules of the step.
     """
 
-    def labels(params: Variables) -> Variables:
-        return jax.tree_util.tree_map_with_path(lambda path, _: part_of(path), params)
+    transform: optax.GradientTransformation
+    learning_rates: Parts
 
-    parts = {
-        part: optax.chain(
-            optax.clip_by_global_norm(clip_norm), transform(learning_rates[part])
-        )
-        for part in PARTS
-    }
-    return optax.multi_transform(parts, labels)
+    def init(self, params: Variables) -> Parts:
+        """The state of the optimiser for fresh parameters."""
+        return Parts(*map(self.transform.init, split(params)))
+
+    def update(
+        self, grads: Parts, opt_state: Parts, params: Variables, step: Array
+    ) -> tuple[Variables, Parts]:
+        """Makes one update.
+
+        Args:
+            grads: a gradient for each part; parts with None stay as they are.
+            opt_state: from `init` or the last update.
+            params: {"lavae": ..., "auxiliary": ...}.
+            step: steps made, for the learning rates.
+
+        Returns:
+            The next parameters and state.
+        """
+
+        def one(grad, state, params, rate):
+            if grad is None:
+                return params, state
+            updates, state = self.transform.update(grad, state, params)
+            scaled = jax.tree.map(lambda update: -rate(step) * update, updates)
+            return optax.apply_updates(params, scaled), state
+
+        updated = map(one, grads, opt_state, split(params), self.learning_rates)
+        params, opt_state = zip(*updated, strict=True)
+        return join(Parts(*params)), Parts(*opt_state)
+
+
+def make_optimizer(
+    transform: optax.GradientTransformation, learning_rates: Parts, clip_norm: float
+) -> Optimizer:
+    """An `Optimizer` that clips the gradient of each part to a largest norm first.
+
+    Args:
+        transform: such as `optax.scale_by_adamax()`.
+        learning_rates: of each part, as schedules of the step.
+        clip_norm: largest norm of a part's gradient.
+    """
+    clipped = optax.chain(optax.clip_by_global_norm(clip_norm), transform)
+    return Optimizer(clipped, learning_rates)

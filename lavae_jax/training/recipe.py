@@ -25,6 +25,9 @@ class Recipe(NamedTuple):
         settle_steps: steps after which h_loc is trained in some steps only.
         location_every: it is then trained in every so many steps, 1 in the paper. The
             location network is the costliest to train, and learns fastest.
+        appearance_updates: updates of everything but h_loc in each step, at the same
+            locations with new draws of the appearances; 1 in the paper. They cost a
+            fraction of the step, most of which is h_loc's convolutions.
     """
 
     draws: Draws
@@ -36,6 +39,7 @@ class Recipe(NamedTuple):
     proposal_steps: int
     settle_steps: int
     location_every: int
+    appearance_updates: int
 
 
 class Phase(NamedTuple):

@@ -1,12 +1,12 @@
 """Everything a run needs to go on from where it was."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from lavae_jax.model import LAVAE
+from lavae_jax.training.optimizer import Optimizer, Parts
 from lavae_jax.types import Array, Variables
 from lavae_jax.warmup import AuxiliaryVAE
 
@@ -25,7 +25,7 @@ class TrainState(NamedTuple):
     step: Array
     params: Variables
     batch_stats: Variables
-    opt_state: Any
+    opt_state: Parts
     key: Array
 
     @property
@@ -37,7 +37,7 @@ class TrainState(NamedTuple):
 def init_state(
     model: LAVAE,
     auxiliary: AuxiliaryVAE,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     key: Array,
 ) -> TrainState:
     """A fresh state.

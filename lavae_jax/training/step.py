@@ -6,7 +6,6 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
 
 from lavae_jax import refinement, warmup
@@ -14,6 +13,7 @@ from lavae_jax.images import to_float
 from lavae_jax.latents.locations import draw_locations
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import reconstruct
+from lavae_jax.training.optimizer import Optimizer, Parts, split
 from lavae_jax.training.recipe import Phase, Recipe
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.state import TrainState
@@ -51,13 +51,16 @@ class _Parts(NamedTuple):
     phase: Phase
 
 
-def _image_keys(state: TrainState, num_images: int, axis_name: str | None) -> Array:
+def _image_keys(
+    state: TrainState, update: int, num_images: int, axis_name: str | None
+) -> Array:
     """One key per image, by its index in the global batch: [B].
 
-    Draws are then the same however the batch is spread over devices.
+    Draws are then the same however the batch is spread over devices, and new in every
+    update of a step.
     """
     first = 0 if axis_name is None else lax.axis_index(axis_name) * num_images
-    key = jax.random.fold_in(state.key, state.step)
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), update)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(
         first + jnp.arange(num_images)
     )
@@ -214,21 +217,38 @@ def _metrics(parts, step, loss, aux) -> TrainMetrics:
 
 def _auxiliary_step(parts: _Parts, params, x, keys):
     """Loss, gradient and KL map of the auxiliary VAE, as far as the phase has them."""
-    variables = {"params": params}
-    loss, grad = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    loss, grad = jnp.zeros(()), None
     if parts.phase.auxiliary:
         loss_and_grad = jax.value_and_grad(_auxiliary_loss)
         loss, grad = loss_and_grad(params, parts.auxiliary, x, keys)
     kl_map = jnp.zeros(x.shape[:3])
     if parts.phase.auxiliary or parts.phase.propose:
-        kl_map = parts.auxiliary.apply(variables, x, method="kl_map")
+        kl_map = parts.auxiliary.apply({"params": params}, x, method="kl_map")
     return loss, grad, lax.stop_gradient(kl_map)
+
+
+def _appearance_loss(rest, parts: _Parts, state: TrainState, x, keys, locations):
+    """−ELBO at given locations; a function of all parameters but those of h_loc."""
+    epsilon = parts.schedules.epsilon(state.step)
+
+    def forward(model):
+        n = locations.active.sum(axis=1)
+        return reconstruct(model, x, locations, n, keys, epsilon, train=True)
+
+    params = {**state.params["lavae"], **rest}
+    result, updates = nn.apply(forward, parts.model, mutable=["batch_stats"])(
+        {"params": params, "batch_stats": state.batch_stats}
+    )
+    batch_stats = {**state.batch_stats, **updates.get("batch_stats", {})}
+    # n is what was drawn, which may be forced, and has nothing to teach p(n).
+    terms = result.terms._replace(kl_n=lax.stop_gradient(result.terms.kl_n))
+    return -terms.elbo.mean(), batch_stats
 
 
 def make_train_step(
     model: LAVAE,
     auxiliary: warmup.AuxiliaryVAE,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     schedules: Schedules,
     recipe: Recipe,
     phase: Phase,
@@ -252,27 +272,44 @@ def make_train_step(
     def average(tree):
         return tree if model.axis_name is None else lax.pmean(tree, model.axis_name)
 
+    def update(state, grads, batch_stats):
+        params, opt_state = optimizer.update(
+            average(grads), state.opt_state, state.params, state.step
+        )
+        return state._replace(
+            params=params, batch_stats=batch_stats, opt_state=opt_state
+        )
+
+    def appearance_update(state, index, x, locations):
+        keys = _image_keys(state, index, x.shape[0], model.axis_name)
+        rest = split(state.params).rest
+        grad, batch_stats = jax.grad(_appearance_loss, has_aux=True)(
+            rest, parts, state, x, keys, locations
+        )
+        return update(state, Parts(None, grad, None), batch_stats)
+
     def train_step(state, images):
         x = to_float(images)
-        keys = _image_keys(state, x.shape[0], model.axis_name)
-        params, batch_stats = state.params["lavae"], state.batch_stats
+        keys = _image_keys(state, 0, x.shape[0], model.axis_name)
         aux_loss, aux_grad, kl_map = _auxiliary_step(
             parts, state.params["auxiliary"], x, keys
         )
-        grad = jax.tree.map(jnp.zeros_like, params)
+        grads, batch_stats = Parts(None, None, aux_grad), state.batch_stats
         metrics = TrainMetrics(*[jnp.zeros(())] * len(TrainMetrics._fields))
         if phase.lavae:
             (loss, aux), grad = jax.value_and_grad(_lavae_loss, has_aux=True)(
-                params, parts, batch_stats, state.step, x, keys, kl_map
+                state.params["lavae"], parts, batch_stats, state.step, x, keys, kl_map
             )
             metrics, batch_stats = _metrics(parts, state.step, loss, aux), aux[-1]
+            grads = split({"lavae": grad, "auxiliary": aux_grad})
+            grads = grads if phase.location else grads._replace(location=None)
+        state = update(state, grads, batch_stats)
+        for index in range(1, recipe.appearance_updates if phase.lavae else 1):
+            locations = jax.tree.map(lax.stop_gradient, aux[0].locations)
+            state = appearance_update(state, index, x, locations)
         metrics = metrics._replace(
             loss=metrics.loss + aux_loss, auxiliary_loss=aux_loss
         )
-        grads = average({"lavae": grad, "auxiliary": aux_grad})
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        state = TrainState(state.step + 1, params, batch_stats, opt_state, state.key)
-        return state, _per_object(average(metrics))
+        return state._replace(step=state.step + 1), _per_object(average(metrics))
 
     return train_step
