@@ -7,6 +7,10 @@ manner of an E-step: every inferred object is moved to the centre of mass of the
 that it explains, dropped if the ELBO is better without it, and an object is added where
 pixels are left unexplained and one more object makes the ELBO better.
 
+An object of a kind that the model has not learned yet makes the ELBO no better. So
+pixels that lie in no other object's window are reason enough to keep an object, and to
+add one: without it, nobody would ever learn to paint them.
+
 The position of a sprite in its window and the site it is placed at can trade against
 each other. Tying the site to the centre of mass settles this, so that the same shape
 always looks the same to the appearance network.
@@ -22,7 +26,7 @@ from lavae_jax import compositing, likelihood, slots
 from lavae_jax.latents.counts import reduce_square
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import Reconstruction
-from lavae_jax.types import Array, hard_locations
+from lavae_jax.types import Array, Locations, hard_locations
 from lavae_jax.warmup import centroids
 
 OFFSET = 0.25
@@ -36,6 +40,13 @@ terms, log D + KL_app, which are not known before it is drawn."""
 UNEXPLAINED = 0.7
 """A pixel is unexplained when it costs more nats than a coin toss."""
 
+REACH = 2
+"""Pixels by which an object may stick out of its window without being orphaned: sites
+are still that far off when refinement begins."""
+
+ORPHANS = 3
+"""As many lit pixels in reach of no other object make an object."""
+
 
 class Target(NamedTuple):
     """Where objects should be.
@@ -44,7 +55,7 @@ class Target(NamedTuple):
         centres: [B, M + 1, 2], row and column in pixels.
         valid: [B, M + 1] bool.
         moved: [B, M + 1] bool, objects that are not where they were drawn.
-        dropped: [B, M + 1] bool, objects that the ELBO is better without.
+        dropped: [B, M + 1] bool, objects that are not worth having.
         added: [B, M + 1] bool, objects that were missing.
     """
 
@@ -55,23 +66,49 @@ class Target(NamedTuple):
     added: Array
 
 
-def centres_and_gains(
-    model: LAVAE, x: Array, result: Reconstruction, epsilon: Array | float
-) -> tuple[Array, Array]:
-    """Where each object's pixels are, and what the object is worth.
+def coverage(model: LAVAE, locations: Locations) -> Array:
+    """How many objects reach each pixel, [B, H, W, 1] float32."""
+    height, width, _ = model.image_shape
+    side = model.sprite_size + 2 * REACH
+    reach = jnp.broadcast_to(
+        locations.active[:, :, None, None, None].astype(jnp.float32),
+        (*locations.active.shape, side, side, 1),
+    )
+    return compositing.place(reach, locations.site, height, width)
 
-    The centre is the centre of mass of the pixels that the object explains: pixel d
-    counts with x_d · sprite_d / λ_d, the object's share in it. The gain is log p(x | z)
-    with the object less that without it, less its KL_app and log D.
+
+class Merits(NamedTuple):
+    """What is known of each object.
+
+    Attributes:
+        centres: [B, M, 2], the centre of mass of the pixels that the object explains,
+            row and column in pixels: pixel d counts with x_d · sprite_d / λ_d, the
+            object's share in it.
+        gains: [B, M], nats: log p(x | z) with the object less that without it, less its
+            KL_app and log D.
+        own: [B, M], lit pixels in its window that no other object reaches.
+    """
+
+    centres: Array
+    gains: Array
+    own: Array
+
+
+def merits(
+    model: LAVAE,
+    x: Array,
+    result: Reconstruction,
+    cover: Array,
+    epsilon: Array | float,
+) -> Merits:
+    """Looks at each object's window.
 
     Args:
         model: bound to its variables.
         x: [B, H, W, C].
         result: a reconstruction at hard sites.
+        cover: `coverage` by its objects.
         epsilon: ε of the likelihood.
-
-    Returns:
-        Centres [B, M, 2], row and column in pixels, and gains [B, M], nats.
     """
     side, (height, width) = model.sprite_size, x.shape[1:3]
     offsets = (jnp.arange(side, dtype=x.dtype) - side // 2)[None, :]
@@ -80,6 +117,7 @@ def centres_and_gains(
         del module, valid
         pixels = compositing.windows(x, image, sites, side)
         canvas = compositing.windows(result.canvas, image, sites, side)
+        alone = compositing.windows(cover, image, sites, side) == 1
         mass = (pixels * sprites / jnp.maximum(canvas, 1e-3)).sum(axis=-1)
         total = mass.sum(axis=(1, 2)) + 1e-3
         row = (mass.sum(axis=2) * offsets).sum(axis=1) / total + sites // width
@@ -90,7 +128,8 @@ def centres_and_gains(
             return log_p.sum(axis=(1, 2, 3))
 
         gain = fit(canvas) - fit(jnp.maximum(canvas - sprites, 0))
-        return jnp.stack([row, column, gain], axis=-1)
+        own = (pixels.max(axis=-1, keepdims=True) * alone).sum(axis=(1, 2, 3))
+        return jnp.stack([row, column, gain, own], axis=-1)
 
     measured = slots.map_active(
         model,
@@ -100,38 +139,41 @@ def centres_and_gains(
         slots.capacity_for(x.shape[0], model.max_objects, model.objects_per_image),
     )
     limit = jnp.array([height - 1, width - 1], x.dtype)[None, None, :]
-    centres = jnp.clip(measured[..., :2], 0, limit)
     price = result.kl_app + jnp.log(float(model.num_sites))
-    return centres, measured[..., 2] - price
+    return Merits(
+        centres=jnp.clip(measured[..., :2], 0, limit),
+        gains=measured[..., 2] - price,
+        own=measured[..., 3],
+    )
 
 
-def unexplained_site(x: Array, canvas: Array, epsilon: Array | float) -> Array:
-    """The site with the most unexplained pixels around it, [B] int32."""
-    num_images, height, width = x.shape[:3]
-    cost = -likelihood.log_likelihood(x, canvas, epsilon).sum(axis=-1)
-    cost = jnp.where(cost > UNEXPLAINED, cost, 0)
-    crowd = reduce_square(cost, 11, lax.add, 0.0)
+def densest_site(mass: Array) -> Array:
+    """The site with the most of [B, H, W] around it, not negative: [B] int32."""
+    num_images, height, width = mass.shape
+    crowd = reduce_square(mass, 11, lax.add, 0.0)
     peak = jnp.argmax(crowd.reshape(num_images, -1), axis=1)[:, None]
-    centre = jnp.round(centroids(cost, peak, 15)[:, 0] + OFFSET).astype(jnp.int32)
+    centre = jnp.round(centroids(mass, peak, 15)[:, 0] + OFFSET).astype(jnp.int32)
     row = jnp.clip(centre[:, 0], 0, height - 1)
     return row * width + jnp.clip(centre[:, 1], 0, width - 1)
 
 
-def _birth(model, x, canvas, epsilon):
+def _birth(model, x, canvas, cover, epsilon):
     """A site for one more object per image, and whether it is worth it."""
     num_images = x.shape[0]
     height, width, _ = model.image_shape
-    site = unexplained_site(x, canvas, epsilon)
+    orphans = x.max(axis=-1) * (cover[..., 0] == 0)
+    orphaned = orphans.sum(axis=(1, 2)) >= ORPHANS
+    cost = -likelihood.log_likelihood(x, canvas, epsilon).sum(axis=-1)
+    unexplained = jnp.where(cost > UNEXPLAINED, cost, 0)
+    site = densest_site(jnp.where(orphaned[:, None, None], orphans, unexplained))
     active = (jnp.arange(model.max_objects) == 0)[None, :].repeat(num_images, axis=0)
     at = hard_locations(jnp.broadcast_to(site[:, None], active.shape), active)
     appearance = model.appearance(model.appearance_features(x), at)
     more = canvas + compositing.place(
         model.sprites(appearance.mu, active), at.site, height, width
     )
-    gain = model.log_likelihood(x, more, epsilon) - model.log_likelihood(
-        x, canvas, epsilon
-    )
-    return site, gain > BIRTH_MARGIN
+    gain = model.log_likelihood(x, more, epsilon) + cost.sum(axis=(1, 2))
+    return site, orphaned | (gain > BIRTH_MARGIN)
 
 
 def refine(
@@ -148,9 +190,10 @@ def refine(
     result = jax.tree.map(lax.stop_gradient, result)
     width = x.shape[2]
     active = result.locations.active
-    centres, gains = centres_and_gains(model, x, result, epsilon)
-    centres, worth = centres + OFFSET, gains > 0
-    site, added = _birth(model, x, result.canvas, epsilon)
+    cover = coverage(model, result.locations)
+    centres, gains, own = merits(model, x, result, cover, epsilon)
+    centres, worth = centres + OFFSET, (gains > 0) | (own >= ORPHANS)
+    site, added = _birth(model, x, result.canvas, cover, epsilon)
     birth = jnp.stack([site // width, site % width], axis=-1).astype(x.dtype)
     nearest = jnp.round(centres).astype(jnp.int32)
     moved = (nearest[..., 0] * width + nearest[..., 1]) != result.locations.site

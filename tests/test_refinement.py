@@ -68,7 +68,7 @@ def _refine(bound, x, result):
     return jax.jit(lambda x, r: refinement.refine(bound, x, r, EPSILON))(x, result)
 
 
-def test_centres_and_gains(bound):
+def test_merits(bound):
     """Against loops over the whole image, for sprites that overlap and are cut."""
     rng = np.random.default_rng(0)
     x = (rng.uniform(size=(1, H, W, 1)) < 0.4).astype(np.float32)
@@ -77,7 +77,8 @@ def test_centres_and_gains(bound):
         for place in [(1, 2), (3, 5), (14, 19)]
     ]
     result = _reconstruction(objects, kl_app=7.0)
-    centres, gains = refinement.centres_and_gains(bound, x, result, EPSILON)
+    cover = refinement.coverage(bound, result.locations)
+    centres, gains, own = refinement.merits(bound, x, result, cover, EPSILON)
     canvas = np.float64(result.canvas)
     for i, ((row, column), _) in enumerate(objects):
         alone = np.zeros((1, M), bool)
@@ -97,6 +98,14 @@ def test_centres_and_gains(bound):
         gain = reference.log_likelihood(x, canvas, EPSILON).sum()
         gain -= reference.log_likelihood(x, without, EPSILON).sum()
         assert gains[0, i] == pytest.approx(gain - 7 - np.log(H * W), abs=1e-2)
+        distances = [
+            np.maximum(abs(rows - y), abs(columns - z)) for (y, z), _ in objects
+        ]
+        reached = sum(d <= S // 2 + refinement.REACH for d in distances)
+        np.testing.assert_array_equal(cover[0, ..., 0], reached)
+        inside = (distances[i] <= S // 2) & (reached == 1)
+        assert own[0, i] == x[0, ..., 0][inside].sum()
+    assert own[0, 2] > 0
 
 
 def test_an_object_is_moved_to_its_pixels(bound):
@@ -129,13 +138,36 @@ def test_an_object_that_explains_nothing_more_is_dropped(bound, height):
 
 def test_an_object_is_dropped_if_its_kl_costs_more_than_it_wins(bound):
     """A square wins 9 log(0.99 / 0.01) = 41 nats; log D is 5.8."""
+    objects = [((6, 8), _square(1)), ((6, 11), _square(1))]
     for kl_app, dropped in [(30.0, False), (40.0, True)]:
-        result = _reconstruction([((6, 8), _square(1))], kl_app)
-        target = _refine(bound, _image((6, 8)), result)
-        assert target.dropped[0, 0] == dropped
+        result = _reconstruction(objects, kl_app)
+        target = _refine(bound, _image((6, 8), (6, 11)), result)
+        assert (target.dropped[0, :2] == dropped).all()
 
 
-@pytest.mark.parametrize("centre", [(10, 14), (1, 1), (14, 18)])
+def _dots():
+    """One image with four pixels that no square explains."""
+    x = _image()
+    x[0, [8, 8, 12, 12], [12, 16, 12, 16]] = 1
+    return x
+
+
+def test_an_object_stays_where_no_other_reaches(bound):
+    """Though its sprite makes it worse; with another that reaches it, it goes."""
+    alone = [((10, 14), _square(1))]
+    assert not _refine(bound, _dots(), _reconstruction(alone)).dropped.any()
+    two = [*alone, ((10, 13), _square(0))]
+    assert _refine(bound, _dots(), _reconstruction(two)).dropped[0, :2].all()
+
+
+def test_an_object_of_an_unknown_kind_is_added(bound):
+    """Where no object reaches, though its sprite would make it worse."""
+    target = _refine(bound, _dots(), _reconstruction([]))
+    assert target.added[0, M]
+    np.testing.assert_allclose(target.centres[0, M], (10, 14))
+
+
+@pytest.mark.parametrize("centre", [(11, 15), (1, 1), (14, 18)])
 def test_a_missing_object_is_added(bound, centre):
     """Where its pixels are, also in a corner."""
     x = _image((6, 8), centre)
@@ -143,10 +175,19 @@ def test_a_missing_object_is_added(bound, centre):
     np.testing.assert_array_equal(target.valid, [[1, 0, 0, 1]])
     np.testing.assert_array_equal(target.added, [[0, 0, 0, 1]])
     np.testing.assert_allclose(target.centres[0, M], centre)
-    site = refinement.unexplained_site(
-        x, _reconstruction([]).canvas + _image((6, 8)), EPSILON
+    assert refinement.densest_site(_image(centre)[..., 0])[0] == (
+        centre[0] * W + centre[1]
     )
-    assert site[0] == centre[0] * W + centre[1]
+
+
+def test_a_missing_object_beside_another_is_added(bound):
+    """Within the other's reach it must make the likelihood better."""
+    beside = (6, 12)
+    target = _refine(
+        bound, _image((6, 8), beside), _reconstruction([((6, 8), _square(1))])
+    )
+    np.testing.assert_array_equal(target.added, [[0, 0, 0, 1]])
+    np.testing.assert_allclose(target.centres[0, M], beside)
 
 
 def test_noise_is_not_an_object(bound):
