@@ -9,36 +9,45 @@ import optax
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import limits
+from experiments import limits, views
 from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules, state, step
 from lavae_jax.warmup import AuxiliaryVAE
 
 
-class View(NamedTuple):
-    """What a model sees in images: the arguments of a picture."""
-
-    scene: lavae_jax.Scene
-    means: jax.Array
-    sprites: jax.Array
-
-
 class Experiment(NamedTuple):
-    """A model and how it is trained.
+    """A model, and how it is trained, shown and measured.
 
     Attributes:
         model: LAVAE.
         init: from a key to a fresh `TrainState`.
         train_step_at: from the number of a step, counted from 1, to the function that
-            makes it: from a state and images to the next state and metrics.
-        predict: from a state and images to a `View`.
+            makes it: from a state and images to the next state and a NamedTuple of
+            scalars.
+        shown: names of those scalars that go to the terminal; all of them are stored.
+        look: from a state and images to what the model sees in them, which draws
+            itself with `figure(images)`.
+        measure: from a state, held-out images and their true n to a NamedTuple of
+            figures per image, each [B], whose means are reported.
     """
 
     model: lavae_jax.LAVAE
     init: Callable[..., state.TrainState]
     train_step_at: Callable[[int], Callable[..., Any]]
-    predict: Callable[..., View]
+    shown: tuple[str, ...]
+    look: Callable[..., views.SceneView]
+    measure: Callable[..., Any]
+
+
+class Counted(NamedTuple):
+    """What is measured on scenes that LAVAE is not trained on.
+
+    Attributes:
+        count_accuracy: [B], whether the number of objects is right.
+    """
+
+    count_accuracy: jax.Array
 
 
 def build_model(config: ConfigDict, axis_name: str | None = None) -> lavae_jax.LAVAE:
@@ -138,14 +147,11 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
     def init(key: jax.Array) -> state.TrainState:
         return state.init_state(single, auxiliary, optimizer, key)
 
-    def predict(train_state: state.TrainState, images: Any) -> View:
-        variables = train_state.variables
-        scene = lavae_jax.infer(single, variables, images)
-        return View(
-            scene,
-            lavae_jax.render(single, variables, scene),
-            lavae_jax.sprites(single, variables, scene),
-        )
+    def look(train_state: state.TrainState, images: Any) -> views.SceneView:
+        return views.look(single, train_state.variables, images)
+
+    def measure(train_state: state.TrainState, images: Any, n: jax.Array) -> Counted:
+        return Counted(lavae_jax.infer(single, train_state.variables, images).n == n)
 
     of_phase = functools.cache(
         functools.partial(
@@ -158,5 +164,10 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
         )
     )
     return Experiment(
-        single, init, lambda number: of_phase(recipes.phase_at(recipe, number)), predict
+        model=single,
+        init=init,
+        train_step_at=lambda number: of_phase(recipes.phase_at(recipe, number)),
+        shown=("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
+        look=look,
+        measure=measure,
     )

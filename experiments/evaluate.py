@@ -22,7 +22,7 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import load
-from experiments import build, checkpoints, cli, measure, own_images, report
+from experiments import build, checkpoints, cli, measure, own_images, report, views
 from lavae_jax import plotting
 
 _NUM_PICTURED = 8
@@ -156,13 +156,7 @@ def _draw(model, variables, image_set, split_report, folder):
     # Black images have little to show; they come last.
     black = ~images.any(axis=(1, 2, 3))
     shown = images[np.argsort(black, kind="stable")[:_NUM_PICTURED]]
-    scene = lavae_jax.infer(model, variables, shown)
-    figure = plotting.reconstructions(
-        shown,
-        lavae_jax.render(model, variables, scene),
-        scene,
-        lavae_jax.sprites(model, variables, scene),
-    )
+    figure = views.look(model, variables, shown).figure(shown)
     name = image_set.name.replace(" ", "_")
     plotting.save(figure, folder / f"{name}_reconstructions.png")
     if split_report.truth is not None:

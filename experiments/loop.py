@@ -15,27 +15,17 @@ from experiments import build, checkpoints, cli, input_pipeline
 from experiments.devices import Devices
 from experiments.interruptions import Interruptions
 from experiments.progress import Progress
-from lavae_jax import metrics as evaluation
-from lavae_jax import plotting
 
 _NUM_PICTURED = 8
-# Of the train step's metrics; the others are in metrics.jsonl and TensorBoard.
-_SHOWN = ("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau")
-
-
-class HeldOutMetrics(NamedTuple):
-    """What is measured on scenes that are not trained on."""
-
-    count_accuracy: float
-    """The share of scenes in which the number of objects is right."""
 
 
 class Result(NamedTuple):
     """Where a run ended."""
 
     step: int
-    held_out: HeldOutMetrics | None
-    """None if the run had already ended before."""
+    held_out: Any
+    """Means over the held-out scenes of what the experiment measures there; None if
+    the run had already ended before."""
 
 
 class _Run(NamedTuple):
@@ -43,8 +33,8 @@ class _Run(NamedTuple):
 
     config: ConfigDict
     train_step: Callable[..., Any]
-    predict: Callable[..., Any]
-    count: Callable[..., jax.Array]
+    look: Callable[..., Any]
+    measure: Callable[..., Any]
     devices: Devices
     data: input_pipeline.Data
     batches: Iterator[np.ndarray]
@@ -93,10 +83,7 @@ def run(
     """Trains what has been built; see `train_and_evaluate`.
 
     Args:
-      experiment: Its `init(key)` gives a state, `train_step_at(step)` the
-        function that makes this step, from a state and images to a state and a
-        NamedTuple of scalars; `predict(state, images)` what
-        `plotting.reconstructions` shows: `scene`, `means` and `sprites`.
+      experiment: The model and how it is trained, shown and measured.
       config: The run's config, of which everything but the model's part is used here.
       workdir: The run's folder.
       devices: Where the steps run; they average over their `axis_name`.
@@ -119,13 +106,15 @@ def run(
     )
     start = functools.partial(experiment.init, jax.random.key(config.seed))
     state = _restored(store, batches, jax.eval_shape(start)) or start()
-    report = Progress(workdir, config.num_steps, config.batch_size, done, _SHOWN)
+    report = Progress(
+        workdir, config.num_steps, config.batch_size, done, experiment.shown
+    )
     report.message(_greeting(state, devices, data, workdir, done))
     parts = _Run(
         config=config,
         train_step=_compiled(experiment, devices),
-        predict=jax.jit(experiment.predict),
-        count=jax.jit(lambda *inputs: experiment.predict(*inputs).scene.n),
+        look=jax.jit(experiment.look),
+        measure=jax.jit(experiment.measure),
         devices=devices,
         data=data,
         batches=batches,
@@ -227,13 +216,13 @@ def _save(run, window, step, state):
 def _evaluate(run, step, state):
     """Measures on the held-out scenes."""
     held_out, size = run.data.held_out, run.config.batch_size
-    state, counts = run.devices.one(state), []
-    for start in range(0, len(held_out.n), size):
+    num, parts = len(held_out.n), []
+    for start in range(0, num, size):
         # The last batch is filled up, so that all have one shape and compilation.
-        indices = np.arange(start, start + size) % len(held_out.n)
-        counts.append(run.count(state, held_out.images[indices]))
-    inferred = np.concatenate(counts)[: len(held_out.n)]
-    result = HeldOutMetrics(evaluation.count_accuracy(held_out.n, inferred))
+        indices = np.arange(start, start + size) % num
+        images, n = held_out.images[indices], held_out.n[indices]
+        parts.append(run.measure(run.devices.one(state), images, n))
+    result = jax.tree.map(lambda *x: float(np.concatenate(x)[:num].mean()), *parts)
     run.report.held_out(step, result)
     run.report.start_clock(step)
     return result
@@ -244,8 +233,8 @@ def _draw(run, step, state):
     held_out = run.data.held_out
     shown = np.argsort(held_out.n == 0, kind="stable")[:_NUM_PICTURED]
     images = held_out.images[shown]
-    scene, means, sprites = run.predict(run.devices.one(state), images)
-    run.report.picture(step, plotting.reconstructions(images, means, scene, sprites))
+    view = run.look(run.devices.one(state), images)
+    run.report.picture(step, view.figure(images))
     run.report.start_clock(step)
 
 

@@ -16,7 +16,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from datasets import load
-from experiments import checkpoints, cli, loop
+from experiments import build, checkpoints, cli, loop, views
 from experiments.devices import Devices
 from lavae_jax.types import Scene
 
@@ -33,19 +33,15 @@ class _Metrics(NamedTuple):
     noise: jax.Array
 
 
-class _Seen(NamedTuple):
-    scene: Scene
-    means: jax.Array
-    sprites: jax.Array
-
-
 class _Experiment(NamedTuple):
     init: Callable
     train_step_at: Callable
-    predict: Callable
+    shown: tuple
+    look: Callable
+    measure: Callable
 
 
-def _experiment(axis_name=None, learning_rate=0.5, on_predict=lambda: None):
+def _experiment(axis_name=None, learning_rate=0.5, on_measure=lambda: None):
     """The mean image by gradient descent; it sees one object unless all is black."""
 
     def init(key):
@@ -71,15 +67,19 @@ def _experiment(axis_name=None, learning_rate=0.5, on_predict=lambda: None):
         state = _State(state.step + 1, params, stats, key)
         return state, _Metrics(loss, noise)
 
-    def predict(state, images):
-        on_predict()
+    def look(state, images):
         active = jnp.any(images > 0, axis=(1, 2, 3))[:, None]
         zeros = jnp.zeros((len(images), 1, 2), jnp.int32)
         scene = Scene(jnp.sum(active, axis=1), zeros, zeros.astype(float), active)
         means = jnp.broadcast_to(state.params["mean"], images.shape)
-        return _Seen(scene, means, jnp.zeros((len(images), 1, 5, 5, images.shape[3])))
+        sprites = jnp.zeros((len(images), 1, 5, 5, images.shape[3]))
+        return views.SceneView(scene, means, sprites)
 
-    return _Experiment(init, lambda step: train_step, predict)
+    def measure(state, images, n):
+        on_measure()
+        return build.Counted(look(state, images).scene.n == n)
+
+    return _Experiment(init, lambda step: train_step, ("loss",), look, measure)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_an_interruption_stores_the_step(tmp_path, config):
         _run(
             config,
             tmp_path / "stopped",
-            on_predict=lambda: os.kill(os.getpid(), signal.SIGTERM),
+            on_measure=lambda: os.kill(os.getpid(), signal.SIGTERM),
         )
     assert signal.getsignal(signal.SIGTERM) is before
     assert _last(tmp_path / "stopped")[0] == 3

@@ -1,0 +1,40 @@
+"""What a model sees in images, and the picture of it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+import lavae_jax
+from lavae_jax import plotting
+
+
+class SceneView(NamedTuple):
+    """What LAVAE sees: objects.
+
+    Attributes:
+        scene: the most likely one.
+        means: [B, H, W, C] pixel means of its reconstruction.
+        sprites: [B, M, S, S, C].
+    """
+
+    scene: lavae_jax.Scene
+    means: jax.Array
+    sprites: jax.Array
+
+    def figure(self, images: np.ndarray) -> Figure:
+        """Shows it beside the images [B, H, W, C]."""
+        return plotting.reconstructions(images, self.means, self.scene, self.sprites)
+
+
+def look(
+    model: lavae_jax.LAVAE, variables: dict[str, Any], images: np.ndarray
+) -> SceneView:
+    """What a model sees in images [B, H, W, C]."""
+    scene = lavae_jax.infer(model, variables, images)
+    return SceneView(
+        scene,
+        lavae_jax.render(model, variables, scene),
+        lavae_jax.sprites(model, variables, scene),
+    )
