@@ -30,3 +30,9 @@ def strict_promotion(request):
     dtypes, ranks = ("standard", "allow") if marked else ("strict", "raise")
     with jax.numpy_dtype_promotion(dtypes), jax.numpy_rank_promotion(ranks):
         yield
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Where the tiny data sets are generated, once for all tests of a process."""
+    return str(tmp_path_factory.mktemp("data"))

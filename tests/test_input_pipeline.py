@@ -24,12 +24,6 @@ def _config(data_dir, num_valid=32, num_eval_images=16, name="multi_dsprites/tin
     return ConfigDict({"data": data, "num_eval_images": num_eval_images})
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    """Where the tiny data set is generated, once for all tests of a process."""
-    return str(tmp_path_factory.mktemp("data"))
-
-
 def test_every_epoch_has_every_image_once():
     """Three epochs are three different permutations."""
     batches = _take(input_pipeline.batches(IMAGES, 6, seed=1), 15)

@@ -37,14 +37,6 @@ assert not loaded, loaded
 """
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    """A directory in which the data set is prepared once."""
-    folder = tmp_path_factory.mktemp("load")
-    load.builder(NAME, folder)
-    return folder
-
-
 def run_python(*arguments, **environment):
     """Runs Python in the repository root; returns the finished process."""
     return subprocess.run(

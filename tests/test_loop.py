@@ -82,12 +82,6 @@ def _experiment(axis_name=None, learning_rate=0.5, on_measure=lambda: None):
     return _Experiment(init, lambda step: train_step, ("loss",), look, measure)
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    """Where the tiny data set is generated, once for all tests of a process."""
-    return str(tmp_path_factory.mktemp("data"))
-
-
 @pytest.fixture
 def config(data_dir):
     """Six steps with everything due at least twice."""

@@ -24,12 +24,6 @@ CHECKSUMS = {
 }
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    """A directory in which the data set is prepared once."""
-    return tmp_path_factory.mktemp("multi_dsprites")
-
-
 def reference_mask(shape, scale, angle):
     """The sprite in a 19x19 frame, one sampling point at a time in plain Python."""
     radius = 9.48 * scale

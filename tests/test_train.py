@@ -25,12 +25,6 @@ PHASES = dict(
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    """Where the tiny data set is generated, once for all tests of a process."""
-    return str(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
 def config(data_dir):
     """Four steps, a checkpoint after every other one."""
     config = cli.load_config(str(ROOT / CONFIG))

@@ -72,3 +72,10 @@ def binary_images(model, num_images, seed=0):
 def image_keys(num_images, seed=0):
     """One key per image."""
     return jax.random.split(jax.random.key(seed), num_images)
+
+
+def counting_some(model, variables, images):
+    """The model with a threshold by which it counts from none to many objects."""
+    x = images.astype(np.float32) / 255
+    h_loc = model.bind(variables).location_logits(x)
+    return model.clone(count_threshold=float(np.quantile(h_loc, 0.9993)))

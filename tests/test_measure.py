@@ -1,0 +1,169 @@
+"""Measuring: what goes into a report, against direct computation.
+
+The model is a tiny one that has learned nothing; its parameters are far enough from
+zero that it sees objects of all kinds where there are none.
+"""
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import lavae_jax
+from datasets import floors, load
+from experiments import measure
+from lavae_jax import metrics
+from tests import tiny_models
+
+pytestmark = pytest.mark.standard_promotion
+
+_NAME = "multi_dsprites/tiny"
+_NUM_IMAGES = 23
+_SETTINGS = measure.Settings(_NUM_IMAGES, num_samples=12, batch_size=10, seed=5)
+
+
+@pytest.fixture(scope="module")
+def sets(data_dir):
+    """The first scenes of both test splits."""
+    data = ConfigDict(dict(name=_NAME, data_dir=data_dir, manual_dir=None))
+    return list(measure.split_sets(data, None, _NUM_IMAGES))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """Random parameters."""
+    return tiny_models.random_variables(_model())
+
+
+@pytest.fixture(scope="module")
+def model(variables, sets):
+    """A model that counts from none to many objects."""
+    return tiny_models.counting_some(_model(), variables, sets[0].images)
+
+
+def _model():
+    return tiny_models.tiny_model((64, 64, 3), max_objects=10)
+
+
+def test_split_sets_hold_the_truth_of_the_data_set(data_dir, sets):
+    """Splits in order, without train; every field as it is in the examples."""
+    assert [image_set.name for image_set in sets] == ["test", "test_7"]
+    for image_set in sets:
+        source = load.data_source(_NAME, image_set.name, data_dir)
+        assert len(image_set.images) == len(image_set.truth.centres) == _NUM_IMAGES
+        for index in (0, 1, _NUM_IMAGES - 1):
+            example, truth = source[index], image_set.truth
+            np.testing.assert_array_equal(image_set.images[index], example["image"])
+            np.testing.assert_array_equal(truth.labels[index], example["segmentation"])
+            np.testing.assert_array_equal(
+                truth.centres[index], example["centre"][: example["n"]]
+            )
+            assert truth.n[index] == example["n"]
+
+
+def test_inference_does_not_depend_on_the_batch(model, variables, sets):
+    """Batches of 10 with a filled-up last one, and one of all, agree."""
+    small = measure.infer(model, variables, sets[0], _SETTINGS)
+    whole = measure.infer(
+        model, variables, sets[0], _SETTINGS._replace(batch_size=1000)
+    )
+    for field in ("n", "yx", "active", "labels"):
+        np.testing.assert_array_equal(getattr(small, field), getattr(whole, field))
+    assert small.log_weights.shape == (_NUM_IMAGES, 12)
+    np.testing.assert_allclose(small.log_weights, whole.log_weights, rtol=1e-4)
+    assert len(np.unique(small.n)) > 2 and small.labels.any()
+
+
+def test_inference_equals_the_library_called_directly(model, variables, sets):
+    """Scenes are the most likely ones; an image's weights follow from its own key."""
+    image_set = sets[1]
+    inferred = measure.infer(model, variables, image_set, _SETTINGS)
+    scene = lavae_jax.infer(model, variables, image_set.images)
+    for field in ("n", "yx", "active"):
+        np.testing.assert_array_equal(getattr(inferred, field), getattr(scene, field))
+    other = image_set._replace(images=image_set.images[[0, 2, 2]])
+    again = measure.infer(model, variables, other, _SETTINGS)
+    np.testing.assert_allclose(
+        again.log_weights[[0, 2]], inferred.log_weights[[0, 2]], rtol=1e-4
+    )
+    assert not np.allclose(again.log_weights[1], again.log_weights[2], rtol=1e-4)
+
+
+def test_the_seed_and_nothing_else_gives_the_samples(model, variables, sets):
+    """The same seed draws the same weights, another one others."""
+    first, second, other = (
+        measure.infer(model, variables, sets[0], _SETTINGS._replace(seed=seed))
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first.log_weights, second.log_weights)
+    assert not np.array_equal(first.log_weights, other.log_weights)
+
+
+def _perfect(image_set, rng):
+    """What a model that is right about everything but the order would infer."""
+    num_images, slots = len(image_set.images), 10
+    yx = np.zeros((num_images, slots, 2), np.int32)
+    labels = np.zeros_like(image_set.truth.labels, np.int32)
+    for index, (n, centres) in enumerate(
+        zip(image_set.truth.n, image_set.truth.centres, strict=True)
+    ):
+        order = rng.permutation(n)
+        yx[index, :n] = np.floor(centres[order])
+        for slot, true_slot in enumerate(order):
+            labels[index][image_set.truth.labels[index] == true_slot + 1] = slot + 1
+    active = np.arange(slots) < image_set.truth.n[:, None]
+    log_weights = rng.normal(-30, 1, (num_images, 100))
+    return measure.Inferred(image_set.truth.n, yx, active, labels, log_weights)
+
+
+def test_comparison_of_perfect_scenes(sets):
+    """Everything right: what is left is rounding to pixels, and the baseline."""
+    log_p_n = np.log(np.array([0.1, 0.2, 0.3, 0.25, 0, 0, 0, 0.15, 0, 0, 0]) + 1e-9)
+    for image_set in sets:
+        inferred = _perfect(image_set, np.random.default_rng(1))
+        truth = measure.compare(image_set, inferred, log_p_n).truth
+        assert truth.count_accuracy == 1.0
+        assert np.trace(truth.confusion) == truth.confusion.sum() == _NUM_IMAGES
+        assert truth.location.mean < 0.75
+        assert truth.location.num_missed == truth.location.num_spurious == 0
+        assert truth.ari.mean == truth.fg_ari.mean == 1.0
+        assert truth.fg_ari.num == (image_set.truth.n >= 2).sum()
+        assert truth.fg_ari_any_object.num == (image_set.truth.n >= 1).sum()
+        assert truth.count_nats == pytest.approx(-log_p_n[image_set.truth.n].mean())
+        by_colour = metrics.count_components(image_set.images, by_colour=True)
+        assert truth.components_by_colour_accuracy == pytest.approx(
+            np.mean(by_colour == image_set.truth.n)
+        )
+        assert truth.components_accuracy <= truth.components_by_colour_accuracy
+
+
+def test_comparison_states_bounds_as_costs(sets):
+    """-log p(x) for K = 1, 10 and 100 falls, and its distance is from the floor."""
+    inferred = _perfect(sets[0], np.random.default_rng(2))
+    split = measure.compare(sets[0], inferred, np.zeros(11))
+    assert [bound.num_samples for bound in split.bounds] == [1, 10, 100]
+    expected = metrics.mean_and_error(-inferred.log_weights.mean(axis=1))
+    assert split.bounds[0].negative_log_p == pytest.approx(expected)
+    costs = [bound.negative_log_p.mean for bound in split.bounds]
+    assert costs[0] > costs[1] > costs[2] > 0
+    assert 1 == split.bounds[0].effective_samples < split.bounds[2].effective_samples
+    floor = floors.family_floor((0, 1, 2, 3), _object_entropy())
+    assert split.floor.floor == pytest.approx(floor)
+    assert split.floor.distance == pytest.approx(costs[2] - floor)
+
+
+def _object_entropy():
+    builder = load.BUILDERS["multi_dsprites"][0](config="full")
+    return builder.appearance().entropy
+
+
+def test_more_objects_than_the_model_has_slots(sets):
+    """Seven objects and a model with three slots: wrong counts, not an error."""
+    inferred = _perfect(sets[1], np.random.default_rng(3))
+    inferred = inferred._replace(
+        n=np.full(_NUM_IMAGES, 3), yx=inferred.yx[:, :3], active=inferred.active[:, :3]
+    )
+    split = measure.compare(sets[1], inferred, np.log(np.full(4, 0.25)))
+    assert split.truth.confusion[7, 3] == _NUM_IMAGES
+    assert split.truth.count_accuracy == 0.0
+    assert split.truth.location.num_missed == 4 * _NUM_IMAGES
+    assert split.truth.count_nats == np.inf
