@@ -49,6 +49,10 @@ class Floor(NamedTuple):
     floor: float
 
 
+class NoFloorError(ValueError):
+    """A split shows objects that the training split does not."""
+
+
 def floor(
     name: str,
     split: str = "test",
@@ -70,17 +74,16 @@ def floor(
       The two bounds. The same call always gives the same numbers.
 
     Raises:
-      ValueError: if the name or the split is unknown or the split shows objects that
-        the training split does not, so that no trained model can know their
-        probabilities.
+      ValueError: if the name or the split is unknown, or it is part of a split.
+      NoFloorError: if the split shows objects that the training split does not, so
+        that no trained model can know their probabilities.
     """
     load.check_split(name, split)
+    if split == "test_new_digits":
+        raise NoFloorError(f"{split!r} of {name!r} has no floor: its digits are new.")
     builder = load.builder(name, data_dir, manual_dir)
-    if split == "test_new_digits" or split not in builder.splits:
-        raise ValueError(
-            f"{split!r} of {name!r} has no floor: it must be a whole split whose "
-            "digits all belong to the pool."
-        )
+    if split not in builder.splits:
+        raise ValueError(f"only a whole split has a floor: got {split!r} of {name!r}.")
     counts = builder.splits[split].counts
     return Floor(
         entropy=entropy(counts, builder.appearance()),

@@ -260,7 +260,7 @@ def _floor(name, split, data_dir, manual_dir):
     """
     try:
         return floors.floor(name, split, data_dir, manual_dir)
-    except ValueError:
+    except floors.NoFloorError:
         return None
 
 

@@ -167,3 +167,10 @@ def test_more_objects_than_the_model_has_slots(sets):
     assert split.truth.count_accuracy == 0.0
     assert split.truth.location.num_missed == 4 * _NUM_IMAGES
     assert split.truth.count_nats == np.inf
+
+
+def test_only_new_digits_have_no_floor(data_dir, tmp_path):
+    """Anything else that is wrong is an error, not a row that stays empty."""
+    assert measure._floor("multi_mnist/1k", "test_new_digits", tmp_path, None) is None
+    with pytest.raises(ValueError, match="only a whole split"):
+        measure._floor(_NAME, "test[:5]", data_dir, None)
