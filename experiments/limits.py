@@ -100,7 +100,26 @@ def check(config: ConfigDict) -> None:
         value = _value(config, name)
         if value < 1 or value % 2 == 0:
             raise ValueError(f"{name} must be odd: got {value}.")
+    _check_sites(config.model)
     _check_together(config)
+
+
+def _check_sites(model: ConfigDict) -> None:
+    """Refuses models whose last object may be left without any site to be drawn from.
+
+    Counted as if no two of the discs around the sites drawn before overlapped.
+    """
+    height, width, _ = model.image_shape
+    radius, others = model.exclusion_radius, model.max_objects - 1
+    rows = range(-radius, radius + 1)
+    disc = sum(2 * math.isqrt(radius**2 - row**2) + 1 for row in rows)
+    if others * disc >= height * width:
+        raise ValueError(
+            f"the discs of model.exclusion_radius={radius} px around {others} objects"
+            f" may cover all of a {height}x{width} image, {others} * {disc} of"
+            f" {height * width} sites, and leave none for another: lower it or"
+            f" model.max_objects, got {model.max_objects}."
+        )
 
 
 def _check_together(config: ConfigDict) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from experiments import build, limits
 from experiments.configs import base, dsprites
+from tests import reference
 
 CONFIGS = ("dsprites", "mnist_1k", "mnist_10k")
 
@@ -61,6 +62,8 @@ def test_unknown_variants_are_refused():
         ("model.stem_stride", 3, "model.stem_stride must divide .* got 3 for"),
         ("model.epsilon", 0.0, r"model.epsilon must be in \(0, 0.5\): got 0.0"),
         ("model.epsilon_init", 0.5, "model.epsilon_init must be in"),
+        ("model.exclusion_radius", 13, r"radius=13 px .* 9 \* 529 of 4096 sites"),
+        ("model.max_objects", 100, "may cover all of a 64x64 image.* got 100"),
         ("warmup.draws", "relaxed", "needs warmup.draws=mode: got relaxed"),
         ("warmup.target", "kl_map", "warmup.refine=True needs .* got mode and kl_map"),
         ("warmup.location_every", 0, "warmup.location_every must be at least 1: got 0"),
@@ -79,3 +82,16 @@ def test_impossible_values_are_refused(field, value, message):
     config[section][name] = value
     with pytest.raises(ValueError, match=message):
         build.build(config)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3])
+def test_every_object_has_a_site_left(radius):
+    """The most objects allowed are those whose discs, all apart, leave one free."""
+    config = dsprites.get_config("laptop")
+    config.model.update(image_shape=(8, 12, 3), exclusion_radius=radius)
+    disc = reference.disc(4 * 12 + 6, 8, 12, radius)
+    config.model.max_objects = (8 * 12 - 1) // len(disc) + 1
+    limits.check(config)
+    config.model.max_objects += 1
+    with pytest.raises(ValueError, match="may cover all of a 8x12 image"):
+        limits.check(config)
