@@ -8,7 +8,11 @@ from experiments import build, limits
 from experiments.configs import base, dsprites
 from tests import reference
 
-CONFIGS = ("dsprites", "mnist_1k", "mnist_10k")
+CONFIGS = {  # with the data sets they are for
+    "dsprites": "multi_dsprites",
+    "mnist_1k": "multi_mnist/1k",
+    "mnist_10k": "multi_mnist/10k",
+}
 
 
 @pytest.mark.parametrize("variant", base.VARIANTS)
@@ -19,6 +23,8 @@ def test_every_variant_builds(name, variant):
     config = module.get_config(variant)
     model = build.build(config).model
     channels, side = (3, 21) if name == "dsprites" else (1, 17)
+    tiny = CONFIGS[name].partition("/")[0] + "/tiny"
+    assert config.data.name == (tiny if variant == "tiny" else CONFIGS[name])
     assert (model.image_shape, model.sprite_size) == ((64, 64, channels), side)
     assert (model.max_objects, model.app_dim, model.gamma) == (10, 32, 4.0)
     assert model.count_threshold == 4 * model.gamma

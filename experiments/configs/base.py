@@ -168,3 +168,22 @@ def variant(name: str) -> ConfigDict:
             f" {', '.join(VARIANTS)}."
         )
     return {"paper": paper, "laptop": laptop, "tiny": tiny}[name]()
+
+
+def mnist(name: str, pool: str) -> ConfigDict:
+    """A variant with what Section 3.1 and Appendix B say of multi-MNIST.
+
+    Args:
+        name: one of `VARIANTS`.
+        pool: how many digits the scenes are made of, "1k" or "10k".
+
+    Raises:
+        ValueError: for another name.
+    """
+    config = variant(name)
+    config.data.name = f"multi_mnist/{'tiny' if name == 'tiny' else pool}"
+    config.model.image_shape = (64, 64, 1)
+    config.model.sprite_size = 17
+    if name == "paper":
+        config.optimizer.location_learning_rate = 1e-4
+    return config
