@@ -64,12 +64,10 @@ def composite_fft(sprites: Array, maps: Array) -> Array:
 def composite(sprites: Array, maps: Array, method: Method = "auto") -> Array:
     """Eq. 4, by the form that suits the platform; see `composite_conv`."""
     if method == "auto":
-        method = "fft" if jax.default_backend() == "cpu" else "conv"
-    return (
-        composite_fft(sprites, maps)
-        if method == "fft"
-        else (composite_conv(sprites, maps))
-    )
+        return lax.platform_dependent(
+            sprites, maps, cpu=composite_fft, default=composite_conv
+        )
+    return {"conv": composite_conv, "fft": composite_fft}[method](sprites, maps)
 
 
 def place(sprites: Array, sites: Array, height: int, width: int) -> Array:

@@ -117,6 +117,39 @@ def test_every_method_composites(method, sprites, maps):
     np.testing.assert_allclose(canvas, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("platform", "present", "absent"),
+    [
+        ("cpu", "stablehlo.fft", "stablehlo.convolution"),
+        ("cuda", "stablehlo.convolution", "stablehlo.fft"),
+        ("tpu", "stablehlo.convolution", "stablehlo.fft"),
+    ],
+)
+def test_auto_is_the_form_of_the_platform_compiled_for(
+    platform, present, absent, sprites, maps
+):
+    """Not of the one at hand; neither program nor gradient holds the other form."""
+
+    def loss(sprites, maps):
+        return (compositing.composite(sprites, maps) ** 2).sum()
+
+    traced = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).trace(sprites, maps)
+    program = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert present in program
+    assert absent not in program
+
+
+def test_gradients_of_auto(sprites, maps):
+    """Those of the convolution, also under vmap."""
+    expected = _gradients(compositing.composite_conv, sprites, maps)
+    auto = _gradients(compositing.composite, sprites, maps)
+    per_image = jax.vmap(lambda *args: compositing.composite(*(a[None] for a in args)))
+    mapped = _gradients(lambda *args: per_image(*args)[:, 0], sprites, maps)
+    for want, *found in zip(expected, auto, mapped, strict=True):
+        for gradient in found:
+            np.testing.assert_allclose(gradient, want, atol=1e-5)
+
+
 def test_windows_are_cut_around_sites():
     """Zeros beyond the border, from the image asked for."""
     images = np.random.default_rng(3).normal(size=(2, H, W, C)).astype(np.float32)
