@@ -124,7 +124,7 @@ def laptop() -> ConfigDict:
     warmup.lead_steps = 200
     warmup.proposal_steps = 400
     warmup.settle_steps = 1_000
-    warmup.location_every = 4
+    warmup.location_every = 2
     warmup.appearance_updates = 8
     warmup.hold_steps = 1_000
     warmup.fade_steps = 2_000
