@@ -158,20 +158,14 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         message lists the differences. Those of `FREE` are allowed.
     """
     path = pathlib.Path(workdir) / "config.json"
-    new = cli.flatten(_plain(config))
     if path.exists() and runs.checkpoint_steps(workdir):
-        old = cli.flatten(read_config(workdir))
-        differences = [
-            f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} here"
-            for name in sorted(old.keys() | new.keys())
-            if name not in FREE and old.get(name) != new.get(name)
-        ]
-        if differences:
+        stored = from_json(json.loads(config.to_json()))
+        if found := differences(read_config(workdir), stored):
             raise cli.UserError(
                 "\n".join(
                     [
                         f"{workdir} holds a run with another config:",
-                        *differences,
+                        *found,
                         "Give this run another --workdir, or the config of that one.",
                     ]
                 )
@@ -181,6 +175,16 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         unfinished = path.with_name(".config.json.unfinished")
         unfinished.write_text(config.to_json(indent=2) + "\n")
         unfinished.replace(path)
+
+
+def differences(there: ConfigDict, here: ConfigDict) -> list[str]:
+    """What keeps two configs from being of one run: a line per value, `FREE` aside."""
+    old, new = cli.flatten(there), cli.flatten(here)
+    return [
+        f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} here"
+        for name in sorted(old.keys() | new.keys())
+        if name not in FREE and old.get(name) != new.get(name)
+    ]
 
 
 def read_config(workdir: str | pathlib.Path) -> ConfigDict:
@@ -193,7 +197,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
       cli.UserError: If it holds no config.
     """
     with cli.user_errors(ValueError, OSError):
-        return ConfigDict(_tuples(runs.read_config(workdir)))
+        return from_json(runs.read_config(workdir))
 
 
 def restore_variables(workdir: str | pathlib.Path) -> Trained:
@@ -210,7 +214,12 @@ def restore_variables(workdir: str | pathlib.Path) -> Trained:
     """
     with cli.user_errors(ValueError, OSError):
         run = runs.read(workdir)
-    return Trained(ConfigDict(_tuples(run.config)), run.step, run.variables)
+    return Trained(from_json(run.config), run.step, run.variables)
+
+
+def from_json(config: dict[str, Any]) -> ConfigDict:
+    """The config of a run from what its file holds: tuples where JSON has lists."""
+    return ConfigDict(_tuples(config))
 
 
 def _is_key(x):
@@ -229,13 +238,7 @@ def _from_host(template, x):
     return jax.random.wrap_key_data(x) if _is_key(template) else x
 
 
-def _plain(config):
-    """The config as it comes back from its file."""
-    return ConfigDict(_tuples(json.loads(config.to_json())))
-
-
 def _tuples(value):
-    """Configs hold tuples, JSON knows only lists."""
     if isinstance(value, dict):
         return {key: _tuples(inner) for key, inner in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,6 +1,7 @@
 """Trained models: the released ones, and those of one's own runs."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -51,7 +52,7 @@ def load_released(folder: str | pathlib.Path) -> tuple[LAVAE, Variables]:
     """
     folder = pathlib.Path(folder)
     contents = released.read(folder)
-    return _build(contents.config, contents.tensors, folder)
+    return assemble(contents.config, contents.tensors, folder)
 
 
 def load(workdir: str | pathlib.Path) -> tuple[LAVAE, Variables]:
@@ -68,7 +69,7 @@ def load(workdir: str | pathlib.Path) -> tuple[LAVAE, Variables]:
         ValueError: if what it holds can't be read, or is not the model of its config.
     """
     run = runs.read(workdir)
-    return _build(run.config, flatten(run.variables), workdir)
+    return assemble(run.config, flatten(run.variables), workdir)
 
 
 def flatten(variables: Variables) -> dict[str, Any]:
@@ -76,8 +77,22 @@ def flatten(variables: Variables) -> dict[str, Any]:
     return traverse_util.flatten_dict(variables, sep="/")
 
 
-def _build(config, tensors, source):
-    """The model of a run's config with variables, once they are found to fit."""
+def assemble(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Any],
+    source: str | pathlib.Path,
+) -> tuple[LAVAE, Variables]:
+    """The model of a run's config and its variables, once they are found to fit.
+
+    Args:
+        config: what the run's `config.json` holds.
+        tensors: what `flatten` gives.
+        source: the folder they were read from, for errors.
+
+    Raises:
+        ValueError: if the config builds no model, or another one than that of the
+            variables.
+    """
     try:
         model = build_model(ModelConfig.from_run(config))
     except ValueError as error:
