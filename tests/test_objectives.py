@@ -24,8 +24,8 @@ _elbo = jax.jit(objectives.elbo, static_argnums=0)
 _log_weights = jax.jit(objectives.log_weights, static_argnums=(0, 4))
 
 
-def _model(**fields):
-    model = tiny_models.tiny_model(**fields)
+def _model(image_shape=(8, 10, 2), **fields):
+    model = tiny_models.tiny_model(image_shape, **fields)
     variables = tiny_models.random_variables(model)
     return model, variables, tiny_models.binary_images(model, B)
 
@@ -140,6 +140,26 @@ def test_log_weights(radius):
             - log_q_loc
         )
         np.testing.assert_allclose(log_w[k], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_thousand_samples_take_the_memory_of_ten():
+    """K is the size of the result alone, and the first samples are the same."""
+    model, variables, x = _model((4, 5, 1), max_objects=2)
+    inputs = (variables, x, tiny_models.image_keys(B))
+    few, many = (
+        _log_weights.lower(model, *inputs, num_samples).compile()
+        for num_samples in (10, 1000)
+    )
+    needed, needed_by_many = (
+        program.memory_analysis().temp_size_in_bytes for program in (few, many)
+    )
+    assert needed > 0
+    # The result is gathered before it is handed over, and samples are counted.
+    assert needed_by_many - needed <= 1000 * (B + 1) * 4 + 1000
+    log_w = many(*inputs)
+    assert log_w.shape == (1000, B)
+    np.testing.assert_allclose(log_w[:10], few(*inputs), rtol=1e-6)
+    assert len(np.unique(log_w[:, 0])) > 500
 
 
 def _log_joint(model, variables, x, num_nodes):
