@@ -10,9 +10,16 @@ from ml_collections import ConfigDict
 
 import lavae_jax
 from experiments import limits, views
+from lavae_jax import baseline
+from lavae_jax import config as model_configs
+from lavae_jax.config import is_baseline
+from lavae_jax.images import to_float
+from lavae_jax.inference import Model
+from lavae_jax.training import baseline as baseline_training
 from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules, state, step
+from lavae_jax.training.keys import image_keys
 from lavae_jax.warmup import AuxiliaryVAE
 
 
@@ -20,8 +27,8 @@ class Experiment(NamedTuple):
     """A model, and how it is trained, shown and measured.
 
     Attributes:
-        model: LAVAE.
-        init: from a key to a fresh `TrainState`.
+        model: LAVAE or the baseline.
+        init: from a key to a fresh state.
         train_step_at: from the number of a step, counted from 1, to the function that
             makes it: from a state and images to the next state and a NamedTuple of
             scalars.
@@ -32,11 +39,11 @@ class Experiment(NamedTuple):
             figures per image, each [B], whose means are reported.
     """
 
-    model: lavae_jax.LAVAE
-    init: Callable[..., state.TrainState]
+    model: Model
+    init: Callable[..., Any]
     train_step_at: Callable[[int], Callable[..., Any]]
     shown: tuple[str, ...]
-    look: Callable[..., views.SceneView]
+    look: Callable[..., views.View]
     measure: Callable[..., Any]
 
 
@@ -50,11 +57,17 @@ class Counted(NamedTuple):
     count_accuracy: jax.Array
 
 
-def build_model(config: ConfigDict, axis_name: str | None = None) -> lavae_jax.LAVAE:
+class HeldOutElbo(NamedTuple):
+    """What is measured on scenes that the baseline is not trained on: nats, [B]."""
+
+    elbo: jax.Array
+    log_px: jax.Array
+    kl: jax.Array
+
+
+def build_model(config: ConfigDict, axis_name: str | None = None) -> Model:
     """The model of a run's config; for `axis_name` see `build`."""
-    return lavae_jax.build_model(
-        lavae_jax.ModelConfig.from_run(config.to_dict()), axis_name
-    )
+    return lavae_jax.build_model(model_configs.from_run(config.to_dict()), axis_name)
 
 
 def build_schedules(config: ConfigDict) -> schedules.Schedules:
@@ -89,15 +102,7 @@ def build_schedules(config: ConfigDict) -> schedules.Schedules:
 def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
     """One optimiser per part, with its own learning rate."""
     c = config.optimizer
-
-    def rest(rate: float, start: int, steps: int) -> optax.Schedule:
-        if c.decay == "constant":
-            return optax.constant_schedule(rate)
-        cosine = optax.warmup_cosine_decay_schedule(
-            0.0, rate, c.rise_steps, max(steps, c.rise_steps + 1), rate * c.final_factor
-        )
-        return optax.join_schedules([optax.constant_schedule(0.0), cosine], [start])
-
+    rest = functools.partial(_learning_rate, c)
     lead = config.warmup.lead_steps
     location = schedules.exponential(
         c.location_learning_rate,
@@ -111,8 +116,23 @@ def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
         rest=rest(c.learning_rate, lead, config.num_steps - lead),
         auxiliary=rest(c.auxiliary_learning_rate, 0, config.warmup.auxiliary_steps),
     )
-    transform = {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]
-    return optimizers.make_optimizer(transform(), rates, c.clip_norm)
+    return optimizers.make_optimizer(_transform(c), rates, c.clip_norm)
+
+
+def _learning_rate(
+    c: ConfigDict, rate: float, start: int, steps: int
+) -> optax.Schedule:
+    """The schedule of a part that is trained for `steps` steps after `start`."""
+    if c.decay == "constant":
+        return optax.constant_schedule(rate)
+    cosine = optax.warmup_cosine_decay_schedule(
+        0.0, rate, c.rise_steps, max(steps, c.rise_steps + 1), rate * c.final_factor
+    )
+    return optax.join_schedules([optax.constant_schedule(0.0), cosine], [start])
+
+
+def _transform(c: ConfigDict) -> optax.GradientTransformation:
+    return {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]()
 
 
 def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
@@ -126,6 +146,11 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
         ValueError: for values that no model can be built from.
     """
     limits.check(config)
+    build_kind = _build_baseline if is_baseline(config) else _build_lavae
+    return build_kind(config, axis_name)
+
+
+def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     model = build_model(config, axis_name)
     auxiliary = AuxiliaryVAE(config.model.image_shape[2])
     optimizer = build_optimizer(config)
@@ -168,6 +193,44 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
         init=init,
         train_step_at=lambda number: of_phase(recipes.phase_at(recipe, number)),
         shown=("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
+        look=look,
+        measure=measure,
+    )
+
+
+def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
+    model, single = build_model(config, axis_name), build_model(config)
+    c = config.optimizer
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(c.clip_norm),
+        _transform(c),
+        optax.scale_by_learning_rate(
+            _learning_rate(c, c.learning_rate, 0, config.num_steps)
+        ),
+    )
+    beta = optax.linear_schedule(config.beta.init, config.beta.final, config.beta.steps)
+    train_step = baseline_training.make_train_step(model, optimizer, beta)
+
+    def look(
+        train_state: baseline_training.BaselineState, images: Any
+    ) -> views.ImageView:
+        return views.look(single, train_state.variables, images)
+
+    def measure(
+        train_state: baseline_training.BaselineState, images: Any, n: jax.Array
+    ) -> HeldOutElbo:
+        del n  # it has no objects to count
+        # The same draws at every step, so that steps can be compared.
+        keys = image_keys(jax.random.key(0), len(images), None)
+        bound = single.bind(train_state.variables)
+        terms = baseline.elbo(bound, to_float(images), keys)
+        return HeldOutElbo(terms.elbo, terms.log_px, terms.kl)
+
+    return Experiment(
+        model=single,
+        init=functools.partial(baseline_training.init_state, single, optimizer),
+        train_step_at=lambda number: train_step,
+        shown=baseline_training.BaselineMetrics._fields,
         look=look,
         measure=measure,
     )

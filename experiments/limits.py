@@ -1,15 +1,20 @@
 """What the values of a config may be, checked before anything is computed."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from lavae_jax.baseline import CELL
+from lavae_jax.config import is_baseline
 
 CHOICES = {
     "model.norm": ("batch", "none"),
     "model.appearance_net": ("trunk", "glimpse"),
     "model.sprite_net": ("conv", "mlp"),
     "model.composite_method": ("auto", "conv", "fft"),
+    "model.upsampling": ("bilinear", "shuffle"),
     "optimizer.name": ("adamax", "adam"),
     "optimizer.decay": ("constant", "cosine"),
     "warmup.draws": ("relaxed", "straight_through", "mode"),
@@ -25,6 +30,11 @@ AT_LEAST = {
     "model.width": 1,
     "model.stem_stride": 1,
     "model.exclusion_radius": 0,
+    "model.latent_channels": 1,
+    "model.resample_size": 2,
+    "beta.init": 0,
+    "beta.final": 0,
+    "beta.steps": 1,
     "optimizer.rise_steps": 0,
     "warmup.location_weight": 0,
     "warmup.location_weight_final": 0,
@@ -66,10 +76,18 @@ BETWEEN = {
 }
 """Numbers between two others, neither included."""
 
+PROBABILITIES = ("warmup.force_one_init", "warmup.force_one_final")
 
-def _value(config: ConfigDict, name: str) -> Any:
-    section, field = name.split(".")
-    return config[section][field]
+ODD = ("model.sprite_size", "model.glimpse_size")
+"""Sides of windows that have a pixel in the middle."""
+
+
+def _values(config: ConfigDict, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Names and values; LAVAE and the baseline have some of all there are."""
+    for name in names:
+        section, field = name.split(".")
+        if field in config.get(section, {}):
+            yield name, config[section][field]
 
 
 def check(config: ConfigDict) -> None:
@@ -78,30 +96,45 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: naming the field, its value and what is possible.
     """
-    for name, choices in CHOICES.items():
-        if (value := _value(config, name)) not in choices:
-            raise ValueError(
-                f"{name} must be one of {', '.join(choices)}: got {value}."
-            )
-    for name, least in AT_LEAST.items():
-        if not (value := _value(config, name)) >= least:
-            raise ValueError(f"{name} must be at least {least}: got {value}.")
-    for name in POSITIVE:
-        value = _value(config, name)
+    for name, value in _values(config, CHOICES):
+        if value not in CHOICES[name]:
+            choices = ", ".join(CHOICES[name])
+            raise ValueError(f"{name} must be one of {choices}: got {value}.")
+    for name, value in _values(config, AT_LEAST):
+        if not value >= AT_LEAST[name]:
+            raise ValueError(f"{name} must be at least {AT_LEAST[name]}: got {value}.")
+    for name, value in _values(config, POSITIVE):
         if not (value > 0 and math.isfinite(value)):
             raise ValueError(f"{name} must be positive: got {value}.")
-    for name, (low, high) in BETWEEN.items():
-        if not low < (value := _value(config, name)) < high:
+    for name, value in _values(config, BETWEEN):
+        low, high = BETWEEN[name]
+        if not low < value < high:
             raise ValueError(f"{name} must be in ({low}, {high}): got {value}.")
-    for name in ("warmup.force_one_init", "warmup.force_one_final"):
-        if not 0 <= (value := _value(config, name)) <= 1:
+    for name, value in _values(config, PROBABILITIES):
+        if not 0 <= value <= 1:
             raise ValueError(f"{name} must be a probability: got {value}.")
-    for name in ("model.sprite_size", "model.glimpse_size"):
-        value = _value(config, name)
+    for name, value in _values(config, ODD):
         if value < 1 or value % 2 == 0:
             raise ValueError(f"{name} must be odd: got {value}.")
-    _check_sites(config.model)
-    _check_together(config)
+    if is_baseline(config):
+        _check_baseline(config.model)
+    else:
+        _check_sites(config.model)
+        _check_together(config)
+
+
+def _check_baseline(model: ConfigDict) -> None:
+    """Refuses images that whole cells do not cover, and strides that miss a cell."""
+    if any(size % CELL for size in model.image_shape[:2]):
+        raise ValueError(
+            f"the baseline needs images whose height and width are multiples of {CELL}:"
+            f" got {tuple(model.image_shape)}."
+        )
+    if model.stem_stride not in (2, 4, CELL):
+        raise ValueError(
+            f"model.stem_stride must be 2, 4 or {CELL} in the baseline: got"
+            f" {model.stem_stride}."
+        )
 
 
 def _check_sites(model: ConfigDict) -> None:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 import lavae_jax
 from lavae_jax import plotting
+from lavae_jax.inference import Model
 
 
 class SceneView(NamedTuple):
@@ -28,10 +29,27 @@ class SceneView(NamedTuple):
         return plotting.reconstructions(images, self.means, self.scene, self.sprites)
 
 
-def look(
-    model: lavae_jax.LAVAE, variables: dict[str, Any], images: np.ndarray
-) -> SceneView:
+class ImageView(NamedTuple):
+    """What the baseline sees: no objects.
+
+    Attributes:
+        means: [B, H, W, C] pixel means of its reconstruction.
+    """
+
+    means: jax.Array
+
+    def figure(self, images: np.ndarray) -> Figure:
+        """Shows it beside the images [B, H, W, C]."""
+        return plotting.comparison(images, self.means)
+
+
+View = SceneView | ImageView
+
+
+def look(model: Model, variables: dict[str, Any], images: np.ndarray) -> View:
     """What a model sees in images [B, H, W, C]."""
+    if not isinstance(model, lavae_jax.LAVAE):
+        return ImageView(lavae_jax.reconstruct(model, variables, images))
     scene = lavae_jax.infer(model, variables, images)
     return SceneView(
         scene,

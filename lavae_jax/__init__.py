@@ -4,12 +4,14 @@ Dittadi & Winther, "LAVAE: Disentangling Location and Appearance".
 """
 
 from lavae_jax import editing
-from lavae_jax.config import ModelConfig, build_model
+from lavae_jax.baseline import BaselineVAE
+from lavae_jax.config import BaselineConfig, ModelConfig, build_model
 from lavae_jax.inference import (
     generate,
     infer,
     log_likelihood_bound,
     log_weights,
+    reconstruct,
     render,
     sprites,
 )
@@ -21,6 +23,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LAVAE",
+    "BaselineConfig",
+    "BaselineVAE",
     "ModelConfig",
     "Scene",
     "build_model",
@@ -31,6 +35,7 @@ __all__ = [
     "load_pretrained",
     "log_likelihood_bound",
     "log_weights",
+    "reconstruct",
     "render",
     "sprites",
 ]

@@ -1,10 +1,11 @@
-"""What a LAVAE is built from: plain values that JSON can hold."""
+"""What models are built from: plain values that JSON can hold."""
 
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Self
 
-from lavae_jax import blocks, compositing, networks
+from lavae_jax import baseline, blocks, compositing, networks
+from lavae_jax.inference import Model
 from lavae_jax.model import LAVAE
 
 # What a run's config says of its model besides, for training alone.
@@ -12,7 +13,7 @@ _TRAINING_ONLY = frozenset({"epsilon_init"})
 
 
 class ModelConfig(NamedTuple):
-    """The sizes and kinds of a model's parts.
+    """The sizes and kinds of the parts of a LAVAE.
 
     Attributes:
         image_shape: (H, W, C).
@@ -63,36 +64,73 @@ class ModelConfig(NamedTuple):
         Raises:
             ValueError: for a name too many or too few, or a value of another type.
         """
-        kinds = typing.get_type_hints(cls)
-        for problem, names in (
-            ("lacks", kinds.keys() - values.keys()),
-            ("has unknown", values.keys() - kinds.keys()),
-        ):
-            if names:
-                raise ValueError(
-                    f"the model's config {problem} {', '.join(sorted(names))}: it was"
-                    " written by another version of lavae_jax, or changed since."
-                )
-        return cls(
-            **{name: _checked(name, values[name], kinds[name]) for name in kinds}
-        )
+        return cls(**_fields(cls, values))
 
-    @classmethod
-    def from_run(cls, config: Mapping[str, Any]) -> Self:
-        """The part of a training run's whole config that builds its model.
 
-        Args:
-            config: what the run's `config.json` holds.
+class BaselineConfig(NamedTuple):
+    """The sizes and kinds of the parts of the baseline, see `BaselineVAE`.
 
-        Raises:
-            ValueError: if it has no such part, or see `from_dict`.
-        """
-        model = config.get("model")
-        if not isinstance(model, Mapping):
-            raise ValueError("the config has no part `model`: it is not that of a run.")
-        return cls.from_dict(
-            {name: model[name] for name in model if name not in _TRAINING_ONLY}
-        )
+    Attributes:
+        kind: what tells this config from LAVAE's, which has none.
+        image_shape: (H, W, C); H and W are multiples of `baseline.CELL`.
+        latent_channels: latent variables per cell.
+        channels: features of the convolutions.
+        norm: normalisation.
+        stem_stride: pixels per row and column of the finest maps but the last: 2, 4
+            or 8.
+        resample_size: side of the strided and transposed convolutions' kernels.
+        upsampling: how the last maps become pixels.
+        epsilon: ε, keeps pixel means inside [ε, 1 − ε].
+    """
+
+    kind: Literal["baseline"]
+    image_shape: tuple[int, int, int]
+    latent_channels: int
+    channels: int
+    norm: blocks.Norm
+    stem_stride: int
+    resample_size: int
+    upsampling: baseline.Upsampling
+    epsilon: float
+
+
+def is_baseline(config: Mapping[str, Any]) -> bool:
+    """Whether a run's whole config is one of the baseline, not of LAVAE."""
+    return "kind" in config["model"]
+
+
+def from_run(config: Mapping[str, Any]) -> ModelConfig | BaselineConfig:
+    """The part of a training run's whole config that builds its model.
+
+    Args:
+        config: what the run's `config.json` holds.
+
+    Raises:
+        ValueError: if it has no such part, or see `ModelConfig.from_dict`.
+    """
+    model = config.get("model")
+    if not isinstance(model, Mapping):
+        raise ValueError("the config has no part `model`: it is not that of a run.")
+    if is_baseline(config):
+        return BaselineConfig(**_fields(BaselineConfig, model))
+    return ModelConfig.from_dict(
+        {name: model[name] for name in model if name not in _TRAINING_ONLY}
+    )
+
+
+def _fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config's fields, each found to be of its type."""
+    kinds = typing.get_type_hints(cls)
+    for problem, names in (
+        ("lacks", kinds.keys() - values.keys()),
+        ("has unknown", values.keys() - kinds.keys()),
+    ):
+        if names:
+            raise ValueError(
+                f"the model's config {problem} {', '.join(sorted(names))}: it was"
+                " written by another version of lavae_jax, or changed since."
+            )
+    return {name: _checked(name, values[name], kinds[name]) for name in kinds}
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
@@ -115,13 +153,23 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
     return value
 
 
-def build_model(config: ModelConfig, axis_name: str | None = None) -> LAVAE:
+def build_model(
+    config: ModelConfig | BaselineConfig, axis_name: str | None = None
+) -> Model:
     """The model of a config.
 
     Args:
         config: what it is made of.
         axis_name: mapped axis of devices, if any.
     """
+    if isinstance(config, BaselineConfig):
+        fields = config._asdict()
+        del fields["kind"]
+        return baseline.BaselineVAE(**fields, axis_name=axis_name)
+    return _build_lavae(config, axis_name)
+
+
+def _build_lavae(config: ModelConfig, axis_name: str | None) -> LAVAE:
     c, channels = config, config.image_shape[2]
 
     def trunk() -> blocks.Trunk:

@@ -6,13 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lavae_jax import baseline, objectives
 from lavae_jax import images as image_checks
-from lavae_jax import objectives
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents.locations import draw_locations
 from lavae_jax.likelihood import pixel_mean
 from lavae_jax.model import LAVAE
 from lavae_jax.types import Array, Locations, Scene, Variables, hard_locations
+
+Model = LAVAE | baseline.BaselineVAE
+"""LAVAE, or the baseline it is compared with, which has no objects to infer."""
 
 
 def infer(
@@ -34,8 +37,14 @@ def infer(
         A Scene.
 
     Raises:
-        TypeError, ValueError: if the images are not what the model was built for.
+        TypeError, ValueError: if the images are not what the model was built for, or
+            the model is the baseline.
     """
+    if not isinstance(model, LAVAE):
+        raise TypeError(
+            f"infer needs a model with objects, LAVAE: got {type(model).__name__}, see"
+            " reconstruct."
+        )
     x = image_checks.check(images, model.image_shape)
     keys = None if key is None else _image_keys(key, len(x))
     return _infer(model, variables, x, keys)
@@ -87,8 +96,33 @@ def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
     return pixel_mean(canvas, model.epsilon)
 
 
+def reconstruct(
+    model: Model, variables: Variables, images: Array | np.ndarray
+) -> Array:
+    """What a model makes of images: the pixel means of its best explanation.
+
+    Args:
+        model: LAVAE, which renders the scene that it infers, or the baseline.
+        variables: its variables.
+        images: [B, H, W, C] in {0, 1}, or uint8.
+
+    Returns:
+        [B, H, W, C].
+
+    Raises:
+        TypeError, ValueError: if the images are not what the model was built for.
+    """
+    if isinstance(model, LAVAE):
+        return render(model, variables, infer(model, variables, images))
+    x = image_checks.check(images, model.image_shape)
+    return _reconstruct(model, variables, x)
+
+
+_reconstruct = partial(jax.jit, static_argnums=0)(baseline.reconstruct)
+
+
 def log_weights(
-    model: LAVAE,
+    model: Model,
     variables: Variables,
     images: Array | np.ndarray,
     key: Array,
@@ -97,7 +131,7 @@ def log_weights(
     """Log importance weights of draws from q(z | x), nats.
 
     Args:
-        model: LAVAE.
+        model: LAVAE or the baseline.
         variables: its variables.
         images: [B, H, W, C] in {0, 1}, or uint8.
         key: one key, or [B] keys, one per image, for results that do not depend on
@@ -127,11 +161,14 @@ def _image_keys(key: Array, num_images: int) -> Array:
     return jax.random.split(key, num_images) if key.ndim == 0 else key
 
 
-_log_weights = partial(jax.jit, static_argnums=(0, 4))(objectives.log_weights)
+@partial(jax.jit, static_argnums=(0, 4))
+def _log_weights(model, variables, x, keys, num_samples):
+    family = objectives if isinstance(model, LAVAE) else baseline
+    return family.log_weights(model, variables, x, keys, num_samples)
 
 
 def log_likelihood_bound(
-    model: LAVAE,
+    model: Model,
     variables: Variables,
     images: Array | np.ndarray,
     key: Array,
@@ -147,7 +184,7 @@ def log_likelihood_bound(
 
 
 def generate(
-    model: LAVAE,
+    model: Model,
     variables: Variables,
     key: Array,
     num_images: int,
@@ -156,34 +193,47 @@ def generate(
     """Samples scenes from the prior and paints them.
 
     Args:
-        model: LAVAE.
+        model: LAVAE or the baseline.
         variables: its variables.
         key: one key.
         num_images: how many.
-        prior_n: [M + 1] probabilities of n in place of the learned ones.
+        prior_n: [M + 1] probabilities of n in place of LAVAE's learned ones.
 
     Returns:
         Pixel means, [num_images, H, W, C].
 
     Raises:
-        ValueError: if `prior_n` is not a distribution over 0..M, or `num_images` is
-            not positive.
+        ValueError: if `prior_n` is not a distribution over 0..M, or given for the
+            baseline, or `num_images` is not positive.
     """
-    if prior_n is not None:
-        prior_n = np.asarray(prior_n, np.float32)
-        if prior_n.shape != (model.max_objects + 1,):
-            raise ValueError(
-                f"prior_n must hold {model.max_objects + 1} probabilities, for n = 0 to"
-                f" {model.max_objects}, got shape {list(prior_n.shape)}."
-            )
-        if (prior_n < 0).any():
-            raise ValueError(f"prior_n must not be negative, got {prior_n.min():.4g}.")
-        if not abs(prior_n.sum() - 1) < 1e-4:
-            raise ValueError(f"prior_n must sum to 1, got {prior_n.sum():.4g}.")
     if num_images < 1:
         raise ValueError(f"num_images must be at least 1, got {num_images}.")
     keys = _image_keys(key, num_images)
+    if not isinstance(model, LAVAE):
+        if prior_n is not None:
+            raise ValueError("prior_n is for LAVAE: the baseline has no n.")
+        return _generate(model, variables, keys)
+    if prior_n is not None:
+        prior_n = _checked_prior(prior_n, model.max_objects)
     n, locations, z_app = objectives.sample_prior(model, variables, keys, prior_n)
     return render(
         model, variables, _to_scene(n, locations, z_app, model.image_shape[1])
     )
+
+
+_generate = partial(jax.jit, static_argnums=0)(baseline.generate)
+
+
+def _checked_prior(prior_n, max_objects):
+    """Probabilities of n, found to be some."""
+    prior_n = np.asarray(prior_n, np.float32)
+    if prior_n.shape != (max_objects + 1,):
+        raise ValueError(
+            f"prior_n must hold {max_objects + 1} probabilities, for n = 0 to"
+            f" {max_objects}, got shape {list(prior_n.shape)}."
+        )
+    if (prior_n < 0).any():
+        raise ValueError(f"prior_n must not be negative, got {prior_n.min():.4g}.")
+    if not abs(prior_n.sum() - 1) < 1e-4:
+        raise ValueError(f"prior_n must sum to 1, got {prior_n.sum():.4g}.")
+    return prior_n

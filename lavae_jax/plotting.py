@@ -68,6 +68,35 @@ def reconstructions(
     return figure
 
 
+def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
+    """Images and their reconstructions by a model without objects, one row each.
+
+    Args:
+      images: [B, H, W, C] inputs, uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
+      means: [B, H, W, C] pixel means of the reconstruction, in [0, 1].
+
+    Returns:
+      A figure with B rows of 2 panels.
+
+    Raises:
+      ValueError: If there are no images, or they differ in number.
+    """
+    images, means = np.asarray(images), np.asarray(means)
+    if len(images) != len(means) or not len(images):
+        raise ValueError(
+            f"a picture needs the same images twice, at least one: got {len(images)}"
+            f" images and {len(means)} reconstructions."
+        )
+    figure, panels = _panels(len(images), 2)
+    for column, (title, shown) in enumerate(
+        [("input", images), ("reconstruction", means)]
+    ):
+        panels[0, column].set_title(title, fontsize=8, pad=3)
+        for row, image in enumerate(shown):
+            _show(panels[row, column], image)
+    return figure
+
+
 def samples_grid(images: np.ndarray, columns: int | None = None) -> Figure:
     """A grid of images, row by row, as in the paper's Figures 2 and 4.
 

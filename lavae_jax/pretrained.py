@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from lavae_jax import released, runs
-from lavae_jax.config import ModelConfig, build_model
-from lavae_jax.model import LAVAE
+from lavae_jax.config import build_model, from_run
+from lavae_jax.inference import Model
 from lavae_jax.types import Variables
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
@@ -22,7 +22,7 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in FOLDER.glob(f"*/{released.CHECKSUMS}"))
 
 
-def load_pretrained(name: str) -> tuple[LAVAE, Variables]:
+def load_pretrained(name: str) -> tuple[Model, Variables]:
     """Loads a released model.
 
     The weights come with the package. How they were trained and what they reach is in
@@ -44,7 +44,7 @@ def load_pretrained(name: str) -> tuple[LAVAE, Variables]:
     return load_released(FOLDER / name)
 
 
-def load_released(folder: str | pathlib.Path) -> tuple[LAVAE, Variables]:
+def load_released(folder: str | pathlib.Path) -> tuple[Model, Variables]:
     """Loads a model from a folder that `experiments.release` has made.
 
     Every file is checked against its checksum before it is used. Returns and errors as
@@ -55,7 +55,7 @@ def load_released(folder: str | pathlib.Path) -> tuple[LAVAE, Variables]:
     return assemble(contents.config, contents.tensors, folder)
 
 
-def load(workdir: str | pathlib.Path) -> tuple[LAVAE, Variables]:
+def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
     """Loads the newest model of a training run.
 
     Args:
@@ -81,7 +81,7 @@ def assemble(
     config: Mapping[str, Any],
     tensors: Mapping[str, Any],
     source: str | pathlib.Path,
-) -> tuple[LAVAE, Variables]:
+) -> tuple[Model, Variables]:
     """The model of a run's config and its variables, once they are found to fit.
 
     Args:
@@ -94,7 +94,7 @@ def assemble(
             variables.
     """
     try:
-        model = build_model(ModelConfig.from_run(config))
+        model = build_model(from_run(config))
     except ValueError as error:
         raise ValueError(f"{source}/config.json: {error}") from error
     image = jnp.zeros((1, *model.image_shape))

@@ -15,7 +15,7 @@ class Run(NamedTuple):
     Attributes:
         config: the run's whole config, as JSON holds it.
         step: training steps made.
-        variables: of LAVAE, as NumPy arrays; `batch_stats` may be empty.
+        variables: of its model, as NumPy arrays; `batch_stats` may be empty.
     """
 
     config: dict[str, Any]
@@ -79,9 +79,11 @@ def read(workdir: str | pathlib.Path) -> Run:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             state = checkpointer.restore(folder / "state")
-        # Not a whole TrainState: what else is in it may differ between versions.
+        # Not a whole state of training: what else is in it may differ between
+        # versions. LAVAE has its warm-up's VAE beside it, the baseline has nothing.
+        params = state["params"]
         variables = {
-            "params": state["params"]["lavae"],
+            "params": params.get("lavae", params),
             "batch_stats": state["batch_stats"],
         }
     except (ValueError, KeyError, OSError) as error:

@@ -9,6 +9,7 @@ import pytest
 import lavae_jax
 from experiments import build, limits
 from experiments.configs import base, mnist_1k
+from lavae_jax import config as model_configs
 
 # Every value differs from the defaults of the model, and from its neighbours.
 CONFIG = lavae_jax.ModelConfig(
@@ -68,7 +69,7 @@ def test_a_runs_config_builds_the_same_model(variant):
     """From its file as from the experiment, which has no second recipe for it."""
     config = mnist_1k.get_config(variant)
     stored = json.loads(config.to_json())
-    from_file = lavae_jax.ModelConfig.from_run(stored)
+    from_file = model_configs.from_run(stored)
     assert lavae_jax.build_model(from_file) == build.build_model(config)
     assert from_file.image_shape == (64, 64, 1)
 
@@ -102,7 +103,7 @@ def test_missing_values_are_refused():
         lavae_jax.ModelConfig.from_dict(values)
     for config in ({}, {"model": "lavae"}, CONFIG._asdict()):
         with pytest.raises(ValueError, match="no part `model`"):
-            lavae_jax.ModelConfig.from_run(config)
+            model_configs.from_run(config)
 
 
 def test_choices_are_those_of_the_experiments():

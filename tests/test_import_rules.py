@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = (
     {"types"},
     {"latents", "compositing", "likelihood", "slots", "blocks", "networks"},
-    {"objectives", "model", "warmup", "refinement", "inference"},
+    {"objectives", "model", "warmup", "refinement", "baseline", "inference"},
     {"training", "config"},
     {"runs", "released"},
     {"pretrained"},

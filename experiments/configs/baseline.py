@@ -1,0 +1,77 @@
+"""What the configs of the baseline share: Appendix B's β-VAE, and lighter ones."""
+
+from ml_collections import ConfigDict
+
+
+def variant(name: str, lavae: ConfigDict) -> ConfigDict:
+    """The settings called `name`.
+
+    Args:
+        name: one of `base.VARIANTS`.
+        lavae: LAVAE's config of this name, whose runs, data and images are taken over.
+    """
+    return {"paper": paper, "laptop": laptop, "tiny": tiny}[name](lavae)
+
+
+def paper(lavae: ConfigDict) -> ConfigDict:
+    """Every setting of Appendix B; what the paper leaves open is marked."""
+    others = ("model", "optimizer", "warmup")
+    config = ConfigDict({k: v for k, v in lavae.items() if k not in others})
+
+    model = config.model = ConfigDict()
+    model.kind = "baseline"
+    model.image_shape = lavae.model.image_shape
+    model.latent_channels = 16  # d_VAE = 16×8×8
+    model.channels = 64
+    model.norm = "batch"
+    model.stem_stride = 2
+    model.resample_size = 4  # open; gives about the paper's 1M parameters
+    model.upsampling = "bilinear"
+    model.epsilon = lavae.model.epsilon  # open
+
+    optimizer = config.optimizer = ConfigDict()
+    optimizer.name = "adamax"
+    optimizer.learning_rate = 1e-3
+    optimizer.clip_norm = 1e9  # none in the paper
+    optimizer.decay = "constant"
+    optimizer.rise_steps = 0  # of decay=cosine
+    optimizer.final_factor = 1.0  # of decay=cosine
+
+    beta = config.beta = ConfigDict()
+    beta.init = 0.0
+    beta.final = 1.0
+    beta.steps = 100_000
+    return config
+
+
+def laptop(lavae: ConfigDict) -> ConfigDict:
+    """For 2 CPU cores: no convolution on maps of more than 16×16 sites."""
+    config = paper(lavae)
+    config.num_steps = 4_000
+
+    model = config.model
+    model.norm = "none"
+    model.stem_stride = 4
+    model.resample_size = 2
+    model.upsampling = "shuffle"
+
+    optimizer = config.optimizer
+    optimizer.name = "adam"
+    optimizer.learning_rate = 2e-3
+    optimizer.clip_norm = 500.0
+    optimizer.decay = "cosine"
+    optimizer.rise_steps = 50
+    optimizer.final_factor = 0.01
+
+    config.beta.steps = 1_000
+    return config
+
+
+def tiny(lavae: ConfigDict) -> ConfigDict:
+    """The laptop's on a few scenes and steps: for tests, learns nothing."""
+    config = laptop(lavae)
+    config.num_steps = lavae.num_steps
+    config.model.latent_channels = 2
+    config.model.channels = 8
+    config.beta.steps = 4
+    return config

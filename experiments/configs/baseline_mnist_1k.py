@@ -1,0 +1,14 @@
+"""The baseline on multi-MNIST-1k, Appendix B.
+
+`--config=experiments/configs/baseline_mnist_1k.py[:VARIANT]`: `paper` (the default) is
+the appendix, for an accelerator. `laptop` is for 2 CPU cores. `tiny` is for tests.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import baseline, mnist_1k
+
+
+def get_config(variant: str = "paper") -> ConfigDict:
+    """The config of a variant, on the same data as LAVAE's."""
+    return baseline.variant(variant, mnist_1k.get_config(variant))

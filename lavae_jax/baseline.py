@@ -1,0 +1,247 @@
+"""Appendix B, baseline: a fully convolutional β-VAE, which knows no objects."""
+
+from functools import partial
+from typing import Literal, NamedTuple
+
+import distrax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lavae_jax import likelihood
+from lavae_jax.blocks import (
+    BatchNorm,
+    ConvBlock,
+    Norm,
+    ResidualBlock,
+    depth_to_space,
+    leaky_relu,
+)
+from lavae_jax.latents import appearance as appearances
+from lavae_jax.networks import head_init
+from lavae_jax.types import Array, Variables
+
+CELL = 8
+"""Pixels per row and column of a latent cell: 64 pixels give the paper's 8×8 cells."""
+
+NUM_BLOCKS = 4
+"""Residual blocks of the encoder, and of the decoder."""
+
+Upsampling = Literal["bilinear", "shuffle"]
+
+
+class BaselineTerms(NamedTuple):
+    """The terms of the ELBO per image, nats, each [B]."""
+
+    log_px: Array
+    kl: Array
+
+    @property
+    def elbo(self) -> Array:
+        """The bound, log p(x | z) − KL, [B]."""
+        return self.log_px - self.kl
+
+
+class Encoder(nn.Module):
+    """A strided convolution, 4 residual blocks, and a head with [μ, log σ²] per cell.
+
+    A strided convolution after each of the first blocks halves the resolution until a
+    site is a latent cell: after the first two in the paper. Attributes as those of
+    `BaselineVAE`.
+    """
+
+    latent_channels: int
+    channels: int
+    norm: Norm
+    stem_stride: int
+    resample_size: int
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """[B, H, W, C] to [B, H / CELL, W / CELL, 2 latent_channels]."""
+        stride, side = (self.stem_stride,) * 2, (2 * self.stem_stride,) * 2
+        x = leaky_relu(nn.Conv(self.channels, side, stride)(x))
+        if self.norm == "batch":
+            x = BatchNorm(axis_name=self.axis_name)(x, train)
+        for index in range(NUM_BLOCKS):
+            x = ResidualBlock(self.channels, self.norm, self.axis_name)(x, train)
+            if self.stem_stride << index < CELL:
+                x = nn.Conv(self.channels, (self.resample_size,) * 2, (2, 2))(x)
+        return nn.Conv(2 * self.latent_channels, (3, 3), kernel_init=head_init)(x)
+
+
+class Decoder(nn.Module):
+    """The encoder in reverse, with transposed convolutions for its strided ones.
+
+    The last upsampling is bilinear and followed by ordinary convolutions, as in the
+    paper, or rearranges the channels of a last convolution into pixels. Attributes as
+    those of `BaselineVAE`.
+    """
+
+    image_channels: int
+    channels: int
+    norm: Norm
+    stem_stride: int
+    resample_size: int
+    upsampling: Upsampling
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, z: Array, train: bool) -> Array:
+        """[B, H / CELL, W / CELL, latent_channels] to [B, H, W, C] in [0, 1]."""
+        layer = partial(ConvBlock, self.channels, self.norm, self.axis_name)
+        x = layer()(z, train)
+        for index in reversed(range(NUM_BLOCKS)):
+            if self.stem_stride << index < CELL:
+                side = (self.resample_size,) * 2
+                x = nn.ConvTranspose(self.channels, side, (2, 2))(x)
+            x = ResidualBlock(self.channels, self.norm, self.axis_name)(x, train)
+        factor = 1
+        if self.upsampling == "shuffle":
+            factor = self.stem_stride
+        else:
+            height, width = (size * self.stem_stride for size in x.shape[1:3])
+            x = jax.image.resize(x, (x.shape[0], height, width, x.shape[3]), "bilinear")
+            x = layer()(x, train)
+        x = nn.Conv(
+            factor**2 * self.image_channels,
+            (3, 3),
+            bias_init=nn.initializers.constant(-3.0),  # images start dark
+        )(x)
+        return nn.sigmoid(depth_to_space(x, factor))
+
+
+class BaselineVAE(nn.Module):
+    """The baseline of Table 1: its latent variables are a grid, not a set of objects.
+
+    Attributes:
+        image_shape: (H, W, C); H and W are multiples of `CELL`.
+        latent_channels: latent variables per cell, 16 in the paper.
+        channels: features of the convolutions.
+        norm: "batch" as in the paper, or "none".
+        stem_stride: pixels per row and column of the first block's maps: 2 in the
+            paper, 4 or 8 for a fraction of its cost.
+        resample_size: side of the strided and transposed convolutions' kernels.
+        upsampling: how the last maps become pixels, see `Decoder`.
+        epsilon: ε, keeps pixel means inside [ε, 1 − ε].
+        axis_name: mapped axis of devices, if any.
+    """
+
+    image_shape: tuple[int, int, int]
+    latent_channels: int = 16
+    channels: int = 64
+    norm: Norm = "batch"
+    stem_stride: int = 2
+    resample_size: int = 4
+    upsampling: Upsampling = "bilinear"
+    epsilon: float = 1e-6
+    axis_name: str | None = None
+
+    def setup(self) -> None:
+        """Makes encoder and decoder."""
+        shared = dict(
+            channels=self.channels,
+            norm=self.norm,
+            stem_stride=self.stem_stride,
+            resample_size=self.resample_size,
+            axis_name=self.axis_name,
+        )
+        self.encoder = Encoder(self.latent_channels, **shared)
+        self.decoder = Decoder(
+            self.image_shape[2], upsampling=self.upsampling, **shared
+        )
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(rows, columns, channels) of the latent variables."""
+        height, width, _ = self.image_shape
+        return height // CELL, width // CELL, self.latent_channels
+
+    @property
+    def latent_dim(self) -> int:
+        """d_VAE, 1024 in the paper."""
+        rows, columns, channels = self.latent_shape
+        return rows * columns * channels
+
+    def prior(self) -> distrax.MultivariateNormalDiag:
+        """p(z) = N(0, I): event shape [d_VAE]."""
+        return appearances.prior(self.latent_dim)
+
+    def posterior(
+        self, x: Array, train: bool = False
+    ) -> distrax.MultivariateNormalDiag:
+        """q(z | x) for x [B, H, W, C]: batch shape [B], event shape [d_VAE]."""
+        mu, logvar = jnp.split(self.encoder(x, train), 2, axis=-1)
+        mu, logvar = (a.reshape(x.shape[0], -1) for a in (mu, logvar))
+        scale = jnp.exp(0.5 * appearances.bounded(logvar))
+        return distrax.MultivariateNormalDiag(mu, scale)
+
+    def canvas(self, z: Array, train: bool = False) -> Array:
+        """Pixel means before ε: [B, d_VAE] to [B, H, W, C]."""
+        return self.decoder(z.reshape(-1, *self.latent_shape), train)
+
+    def log_likelihood(self, x: Array, canvas: Array) -> Array:
+        """Eq. 12: log p(x | z), nats per image, [B]."""
+        return likelihood.log_likelihood(x, canvas, self.epsilon).sum(axis=(1, 2, 3))
+
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Reconstructs x [B, H, W, C] from the mean of q(z | x), before ε."""
+        return self.canvas(self.posterior(x, train).mean(), train)
+
+
+def elbo(
+    model: BaselineVAE, x: Array, keys: Array, train: bool = False
+) -> BaselineTerms:
+    """One-sample estimate of the ELBO's terms, with the analytic KL, [B] each.
+
+    Args:
+        model: bound to its variables.
+        x: binary images, [B, H, W, C].
+        keys: [B], one per image.
+        train: whether batch statistics are used and updated.
+    """
+    q = model.posterior(x, train)
+    log_px = model.log_likelihood(x, model.canvas(_draw(q, keys), train))
+    return BaselineTerms(log_px, q.kl_divergence(model.prior()))
+
+
+def log_weights(
+    model: BaselineVAE, variables: Variables, x: Array, keys: Array, num_samples: int
+) -> Array:
+    """Log importance weights log p(x | z) + log p(z) − log q(z | x) of draws z ~ q.
+
+    Arguments and result as those of `objectives.log_weights`: [K, B], nats, with
+    samples drawn one after the other.
+    """
+    q, p = model.bind(variables).posterior(x), model.prior()
+
+    def one_sample(index):
+        # Bound again: a module must not be used across JAX's transformations.
+        bound = model.bind(variables)
+        z = _draw(q, jax.vmap(jax.random.fold_in, (0, None))(keys, index))
+        log_px = bound.log_likelihood(x, bound.canvas(z))
+        return log_px + p.log_prob(z) - q.log_prob(z)
+
+    return lax.map(one_sample, jnp.arange(num_samples))
+
+
+def reconstruct(model: BaselineVAE, variables: Variables, x: Array) -> Array:
+    """Pixel means at the mean of q(z | x): [B, H, W, C]."""
+    return likelihood.pixel_mean(model.apply(variables, x), model.epsilon)
+
+
+def generate(model: BaselineVAE, variables: Variables, keys: Array) -> Array:
+    """Pixel means of samples from the prior, one per key: [B, H, W, C]."""
+    z = _noise(keys, model.latent_dim)
+    return likelihood.pixel_mean(model.bind(variables).canvas(z), model.epsilon)
+
+
+def _draw(q: distrax.MultivariateNormalDiag, keys: Array) -> Array:
+    """Draws z by reparameterisation, one key per image: [B, d_VAE]."""
+    return q.mean() + q.stddev() * _noise(keys, q.event_shape[0])
+
+
+def _noise(keys: Array, size: int) -> Array:
+    return jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
