@@ -4,9 +4,10 @@ python -m experiments.evaluate --workdir=DIR
 
 For each test split of the data set the model was trained on: bounds on -log p(x) with
 K = 1, 10 and 100 importance samples, counts, places and segmentations against the
-truth, and counting by connected components as a baseline. It prints a table and writes
-`report.json` and pictures to DIR/evaluation. With --images=own.npz it looks at images
-of your own, for which no truth is known, and writes to DIR/evaluation_own_images.
+truth, and counting by connected components to compare with. The baseline has no
+objects: of it, bounds and pictures alone. It prints a table and writes `report.json`
+and pictures to DIR/evaluation. With --images=own.npz it looks at images of your own,
+for which no truth is known, and writes to DIR/evaluation_own_images.
 """
 
 import importlib.metadata
@@ -24,6 +25,7 @@ import lavae_jax
 from datasets import load
 from experiments import build, checkpoints, cli, measure, own_images, report, views
 from lavae_jax import plotting
+from lavae_jax.inference import Model
 
 _NUM_PICTURED = 8
 _NUM_SAMPLES = 36
@@ -32,7 +34,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "distrax", "numpy")
 
 def evaluate(
     config: ConfigDict,
-    model: lavae_jax.LAVAE,
+    model: Model,
     variables: dict[str, Any],
     *,
     step: int = 0,

@@ -16,6 +16,7 @@ import lavae_jax
 from datasets import floors, load
 from experiments import report
 from lavae_jax import metrics
+from lavae_jax.inference import Model
 
 _SAMPLE_SIZES = (1, 10, 100)
 
@@ -46,13 +47,19 @@ class ImageSet(NamedTuple):
     floor: floors.Floor | None = None
 
 
-class Inferred(NamedTuple):
-    """What a model says about N images."""
+class Scenes(NamedTuple):
+    """The objects that a model sees in N images."""
 
     n: np.ndarray  # [N]
     yx: np.ndarray  # [N, M, 2], rows and columns
     active: np.ndarray  # [N, M], the slots that hold objects
     labels: np.ndarray  # [N, H, W], 0 for the background
+
+
+class Inferred(NamedTuple):
+    """What a model says about N images."""
+
+    scenes: Scenes | None  # None for the baseline, which has no objects
     log_weights: np.ndarray  # [N, K] nats
 
 
@@ -101,7 +108,7 @@ def own_set(images: np.ndarray, num_images: int | None) -> ImageSet:
 
 
 def infer(
-    model: lavae_jax.LAVAE,
+    model: Model,
     variables: dict[str, Any],
     image_set: ImageSet,
     settings: Settings,
@@ -138,24 +145,26 @@ def infer(
                 _infer_batch(model, variables, images, keys, settings.num_samples)
             )
             progress.update(num_new)
-    return Inferred(*(np.concatenate(x)[:num_images] for x in zip(*parts, strict=True)))
+    return jax.tree.map(lambda *x: np.concatenate(x)[:num_images], *parts)
 
 
-def learned_log_p_n(model: lavae_jax.LAVAE, variables: dict[str, Any]) -> np.ndarray:
-    """The log p(n) that a model has learned, in nats: [M+1]."""
+def learned_log_p_n(model: Model, variables: dict[str, Any]) -> np.ndarray | None:
+    """The log p(n) that LAVAE has learned, in nats: [M+1]; None for the baseline."""
+    if not isinstance(model, lavae_jax.LAVAE):
+        return None
     counts = jnp.arange(model.max_objects + 1)
     return np.asarray(model.bind(variables).log_p_n(counts))
 
 
 def compare(
-    image_set: ImageSet, inferred: Inferred, log_p_n: np.ndarray
+    image_set: ImageSet, inferred: Inferred, log_p_n: np.ndarray | None
 ) -> report.SplitReport:
     """Everything the report says about one set of images.
 
     Args:
       image_set: The images.
       inferred: What the model says about them.
-      log_p_n: [M+1], what `learned_log_p_n` gives.
+      log_p_n: [M+1], what `learned_log_p_n` gives; None for the baseline.
 
     Returns:
       Its part of the report.
@@ -171,19 +180,25 @@ def compare(
             log_weights, _sample_sizes(len(log_weights))
         )
     )
-    floor = image_set.floor and report.Floor(
-        entropy=image_set.floor.entropy,
-        floor=image_set.floor.floor,
-        distance=bounds[-1].negative_log_p.mean - image_set.floor.floor,
-    )
+    counts, truth, scenes = None, None, inferred.scenes
+    if scenes is not None:
+        counts = np.bincount(scenes.n, minlength=len(log_p_n))
+        truth = image_set.truth and _compare_scenes(image_set, scenes, log_p_n)
     return report.SplitReport(
         name=image_set.name,
         num_images=len(image_set.images),
         bounds=bounds,
-        counts=np.bincount(inferred.n, minlength=len(log_p_n)),
-        truth=image_set.truth and _compare_scenes(image_set, inferred, log_p_n),
-        floor=floor,
+        counts=counts,
+        truth=truth,
+        floor=image_set.floor and _distance(image_set.floor, bounds[-1], scenes),
     )
+
+
+def _distance(floor, bound, scenes):
+    """The part of a report on how low a bound could be."""
+    # A family without sites has no prior over them to be held back by.
+    least = floor.floor if scenes is not None else floor.entropy
+    return report.Floor(floor.entropy, least, bound.negative_log_p.mean - least)
 
 
 def _sample_sizes(num_samples):
@@ -191,12 +206,12 @@ def _sample_sizes(num_samples):
     return [*(k for k in _SAMPLE_SIZES if k < num_samples), num_samples]
 
 
-def _compare_scenes(image_set, inferred, log_p_n):
+def _compare_scenes(image_set, scenes, log_p_n):
     """The part of a report that needs true scenes."""
     images, truth = image_set.images, image_set.truth
-    fg_ari = metrics.foreground_adjusted_rand_index(truth.labels, inferred.labels)
+    fg_ari = metrics.foreground_adjusted_rand_index(truth.labels, scenes.labels)
     coloured = images.shape[-1] > 1
-    sites = [yx[used] for yx, used in zip(inferred.yx, inferred.active, strict=True)]
+    sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]
 
     # A model with few slots may look at images with more objects than it can have.
     largest = max(len(log_p_n) - 1, truth.n.max())
@@ -207,12 +222,12 @@ def _compare_scenes(image_set, inferred, log_p_n):
         return metrics.count_accuracy(truth.n, counts)
 
     return report.Truth(
-        count_accuracy=metrics.count_accuracy(truth.n, inferred.n),
-        confusion=metrics.count_confusion(truth.n, inferred.n, largest),
+        count_accuracy=metrics.count_accuracy(truth.n, scenes.n),
+        confusion=metrics.count_confusion(truth.n, scenes.n, largest),
         count_nats=float(-log_p_n[truth.n].mean()),
         location=metrics.location_error(truth.centres, sites),
         ari=metrics.mean_and_error(
-            metrics.adjusted_rand_index(truth.labels, inferred.labels)
+            metrics.adjusted_rand_index(truth.labels, scenes.labels)
         ),
         fg_ari=metrics.mean_and_error(fg_ari[truth.n >= 2]),
         fg_ari_any_object=metrics.mean_and_error(fg_ari[truth.n >= 1]),
@@ -266,10 +281,17 @@ def _floor(name, split, data_dir, manual_dir):
 
 def _infer_batch(model, variables, images, keys, num_samples):
     """One batch of `infer`, on the host."""
+    log_weights = lavae_jax.log_weights(model, variables, images, keys, num_samples)
+    scenes = None
+    if isinstance(model, lavae_jax.LAVAE):
+        scenes = _scenes(model, variables, images)
+    return Inferred(scenes, np.asarray(log_weights).T)
+
+
+def _scenes(model, variables, images):
+    """The most likely objects of a batch."""
     scene = lavae_jax.infer(model, variables, images)
     sprites = lavae_jax.sprites(model, variables, scene)
-    log_weights = lavae_jax.log_weights(model, variables, images, keys, num_samples)
-    scene, sprites, log_weights = jax.device_get((scene, sprites, log_weights))
-    size = images.shape[1:3]
-    labels = metrics.segment(scene.yx, scene.active, sprites, size)
-    return Inferred(scene.n, scene.yx, scene.active, labels, log_weights.T)
+    scene, sprites = jax.device_get((scene, sprites))
+    labels = metrics.segment(scene.yx, scene.active, sprites, images.shape[1:3])
+    return Scenes(scene.n, scene.yx, scene.active, labels)

@@ -13,6 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import build, cli, limits
+from lavae_jax.config import is_baseline
+
+_LAVAE = {
+    "location inference": ("location_net", "prior_n_logits"),
+    "appearance inference": ("appearance_net",),
+    "sprite generation": ("f_sprite",),
+}
+_BASELINE = {"encoder": ("encoder",), "decoder": ("decoder",)}
 
 
 class Part(NamedTuple):
@@ -41,14 +49,10 @@ def count_parameters(config: ConfigDict) -> list[Part]:
     model = build.build_model(config)
     images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
-    sizes = {
-        name: sum(leaf.size for leaf in jax.tree.leaves(params[name]))
-        for name in ("location_net", "appearance_net", "f_sprite", "prior_n_logits")
-    }
+    names = _BASELINE if is_baseline(config) else _LAVAE
     parts = {
-        "location inference": sizes["location_net"] + sizes["prior_n_logits"],
-        "appearance inference": sizes["appearance_net"],
-        "sprite generation": sizes["f_sprite"],
+        part: sum(leaf.size for name in of_it for leaf in jax.tree.leaves(params[name]))
+        for part, of_it in names.items()
     }
     total = sum(parts.values())
     rows = [Part(name, size, size / total) for name, size in parts.items()]

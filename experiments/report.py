@@ -25,7 +25,7 @@ class Floor(NamedTuple):
     """The least -log p(x) possible on this data, in nats per image."""
 
     entropy: float  # of the data
-    floor: float  # of a model with a uniform prior over sites
+    floor: float  # of LAVAE: a uniform prior over sites; of the baseline: the entropy
     distance: float  # of the tightest bound from that floor
 
 
@@ -44,13 +44,13 @@ class Truth(NamedTuple):
 
 
 class SplitReport(NamedTuple):
-    """One set of images; `truth` and `floor` are None where they are not known."""
+    """One set of images; what is not known, or not of this model, is None."""
 
     name: str
     num_images: int
     bounds: tuple[Bound, ...]
-    counts: np.ndarray  # [M+1] images by inferred count
-    truth: Truth | None
+    counts: np.ndarray | None  # [M+1] images by inferred count; None for the baseline
+    truth: Truth | None  # None for the baseline, too
     floor: Floor | None
 
 
@@ -130,11 +130,13 @@ def _typed(kind, value):
 
 def print_tables(report: Report, console: Console) -> None:
     """Prints the report: a column per set of images, then the confusion matrices."""
-    table = Table(
-        title=f"{report.dataset}, step {report.step}",
-        caption=f"-log p(x): upper bounds in nats per image, mean ± standard error"
-        f" over images; pixel means lie in [ε, 1 - ε], ε = {report.epsilon:g}",
+    caption = (
+        "-log p(x): upper bounds in nats per image, mean ± standard error over images;"
+        f" pixel means lie in [ε, 1 - ε], ε = {report.epsilon:g}"
     )
+    if report.splits[0].counts is None:
+        caption += f"; {_NO_OBJECTS}"
+    table = Table(title=f"{report.dataset}, step {report.step}", caption=caption)
     table.add_column("")
     for split in report.splits:
         table.add_column(f"{split.name}\n{split.num_images} images", justify="right")
@@ -165,6 +167,8 @@ def _rows(splits):
         yield name, [split.floor and cell(split.floor) for split in splits]
     for name, cell in _TRUTH_ROWS:
         yield name, [split.truth and cell(split.truth) for split in splits]
+    if splits[0].counts is None:
+        return
     for n in range(len(splits[0].counts)):
         shares = [split.counts[n] / split.num_images for split in splits]
         if any(shares) and any(split.truth is None for split in splits):
@@ -179,6 +183,9 @@ def _estimate(estimate, digits):
     return f"{estimate.mean:.{digits}f} ± {estimate.standard_error:.{digits}f}"
 
 
+_NO_OBJECTS = (
+    "the baseline has no objects: counts, locations and segmentations do not apply"
+)
 _FLOOR_ROWS = (
     ("floor of the model family", lambda floor: f"{floor.floor:.2f}"),
     ("  distance from it", lambda floor: f"{floor.distance:.2f}"),

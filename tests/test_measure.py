@@ -67,10 +67,12 @@ def test_inference_does_not_depend_on_the_batch(model, variables, sets):
         model, variables, sets[0], _SETTINGS._replace(batch_size=1000)
     )
     for field in ("n", "yx", "active", "labels"):
-        np.testing.assert_array_equal(getattr(small, field), getattr(whole, field))
+        np.testing.assert_array_equal(
+            getattr(small.scenes, field), getattr(whole.scenes, field)
+        )
     assert small.log_weights.shape == (_NUM_IMAGES, 12)
     np.testing.assert_allclose(small.log_weights, whole.log_weights, rtol=1e-4)
-    assert len(np.unique(small.n)) > 2 and small.labels.any()
+    assert len(np.unique(small.scenes.n)) > 2 and small.scenes.labels.any()
 
 
 def test_inference_equals_the_library_called_directly(model, variables, sets):
@@ -79,7 +81,9 @@ def test_inference_equals_the_library_called_directly(model, variables, sets):
     inferred = measure.infer(model, variables, image_set, _SETTINGS)
     scene = lavae_jax.infer(model, variables, image_set.images)
     for field in ("n", "yx", "active"):
-        np.testing.assert_array_equal(getattr(inferred, field), getattr(scene, field))
+        np.testing.assert_array_equal(
+            getattr(inferred.scenes, field), getattr(scene, field)
+        )
     other = image_set._replace(images=image_set.images[[0, 2, 2]])
     again = measure.infer(model, variables, other, _SETTINGS)
     np.testing.assert_allclose(
@@ -112,7 +116,8 @@ def _perfect(image_set, rng):
             labels[index][image_set.truth.labels[index] == true_slot + 1] = slot + 1
     active = np.arange(slots) < image_set.truth.n[:, None]
     log_weights = rng.normal(-30, 1, (num_images, 100))
-    return measure.Inferred(image_set.truth.n, yx, active, labels, log_weights)
+    scenes = measure.Scenes(image_set.truth.n, yx, active, labels)
+    return measure.Inferred(scenes, log_weights)
 
 
 def test_comparison_of_perfect_scenes(sets):
@@ -159,9 +164,12 @@ def _object_entropy():
 def test_more_objects_than_the_model_has_slots(sets):
     """Seven objects and a model with three slots: wrong counts, not an error."""
     inferred = _perfect(sets[1], np.random.default_rng(3))
-    inferred = inferred._replace(
-        n=np.full(_NUM_IMAGES, 3), yx=inferred.yx[:, :3], active=inferred.active[:, :3]
+    scenes = inferred.scenes._replace(
+        n=np.full(_NUM_IMAGES, 3),
+        yx=inferred.scenes.yx[:, :3],
+        active=inferred.scenes.active[:, :3],
     )
+    inferred = inferred._replace(scenes=scenes)
     split = measure.compare(sets[1], inferred, np.log(np.full(4, 0.25)))
     assert split.truth.confusion[7, 3] == _NUM_IMAGES
     assert split.truth.count_accuracy == 0.0
