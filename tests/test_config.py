@@ -108,11 +108,11 @@ def test_missing_values_are_refused():
 
 def test_choices_are_those_of_the_experiments():
     """What the command line accepts for a model is what a model can be built from."""
-    kinds = typing.get_type_hints(lavae_jax.ModelConfig)
     choices = {
         f"model.{name}": typing.get_args(kind)
-        for name, kind in kinds.items()
-        if typing.get_origin(kind) is typing.Literal
+        for config in (lavae_jax.ModelConfig, lavae_jax.BaselineConfig)
+        for name, kind in typing.get_type_hints(config).items()
+        if typing.get_origin(kind) is typing.Literal and name != "kind"
     }
     theirs = {k: v for k, v in limits.CHOICES.items() if k.startswith("model.")}
     assert choices == theirs
