@@ -1,9 +1,6 @@
 """A run goes on from its checkpoints exactly, and refuses what is not its own."""
 
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +11,7 @@ from ml_collections import ConfigDict
 
 from experiments import checkpoints, cli
 from lavae_jax.training.state import TrainState
+from tests.commands import printed
 
 OPTIMIZER = optax.multi_transform(
     {"fast": optax.adamax(1e-2), "slow": optax.adamax(1e-3)},
@@ -59,17 +57,6 @@ def _config(**changes):
 def _assert_equal(state, other):
     state, other = (jax.tree.map(checkpoints._to_host, tree) for tree in (state, other))
     jax.tree.map(np.testing.assert_array_equal, state, other)
-
-
-def _run_python(script, workdir):
-    """What a script prints in a process with one device."""
-    return subprocess.run(
-        [sys.executable, "-c", script, str(workdir)],
-        capture_output=True,
-        text=True,
-        env=dict(os.environ, XLA_FLAGS=""),
-        check=True,
-    ).stdout
 
 
 @pytest.mark.standard_promotion
@@ -145,7 +132,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         "except cli.UserError as error:\n"
         "    print(error)\n"
     )
-    message = _run_python(script, tmp_path)
+    message = printed(script, tmp_path, XLA_FLAGS="")
     assert message.startswith(f"the checkpoint {tmp_path}/checkpoints/4 can't be read")
     assert message.endswith("Delete this folder to go on from the one before it.\n")
 
@@ -164,7 +151,7 @@ def test_variables_on_another_number_of_devices(tmp_path):
         "print(len(jax.devices()), step, config.sizes, kernel.tobytes().hex())\n"
     )
     kernel = np.asarray(state.params["lavae"]["kernel"]).tobytes().hex()
-    assert _run_python(script, tmp_path) == f"1 1 (1, 2) {kernel}\n"
+    assert printed(script, tmp_path, XLA_FLAGS="") == f"1 1 (1, 2) {kernel}\n"
 
 
 def test_variables_of_no_run(tmp_path):

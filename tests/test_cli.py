@@ -1,13 +1,10 @@
 """The command line: what is accepted, and what a user reads when it is not."""
 
-import pathlib
-import subprocess
-import sys
-
 import pytest
 from ml_collections import ConfigDict
 
 from experiments import cli
+from tests.commands import ROOT, run_python
 
 CONFIG = """
 import ml_collections
@@ -51,13 +48,7 @@ def config_file(tmp_path):
 def _run(tmp_path, *args):
     command = tmp_path / "command.py"
     command.write_text(COMMAND)
-    return subprocess.run(
-        [sys.executable, str(command), *args],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(pathlib.Path(__file__).parents[1])},
-        check=False,
-    )
+    return run_python(command, *args, PYTHONPATH=str(ROOT))
 
 
 def _check(*argv):

@@ -6,9 +6,6 @@ zero that it sees objects of all kinds where there are none.
 
 import io
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,6 +18,7 @@ from experiments import build, checkpoints, cli, evaluate, measure, report
 from experiments.configs import dsprites
 from lavae_jax import metrics, plotting
 from tests import tiny_models
+from tests.commands import run_python
 
 pytestmark = pytest.mark.standard_promotion
 
@@ -227,16 +225,6 @@ def test_a_folder_that_cannot_be_made_is_noticed_before_the_work(
     assert "images/s" not in capsys.readouterr().err
 
 
-def _command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.evaluate", *map(str, arguments)],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def workdir(config, state, tmp_path_factory):
     """What a run leaves behind."""
@@ -251,7 +239,9 @@ def workdir(config, state, tmp_path_factory):
 def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path):
     """From a workdir and the user's images to a table and files."""
     np.save(tmp_path / "own.npy", sets[0].images)
-    done = _command(
+    done = run_python(
+        "-m",
+        "experiments.evaluate",
         f"--workdir={workdir}",
         f"--images={tmp_path / 'own.npy'}",
         "--num_images=4",
@@ -272,7 +262,8 @@ def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path):
 )
 def test_command_refuses_without_a_traceback(workdir, arguments, message):
     """One message that begins with error, and a status that is not 0."""
-    done = _command(*(argument.format(workdir=workdir) for argument in arguments))
+    filled_in = [argument.format(workdir=workdir) for argument in arguments]
+    done = run_python("-m", "experiments.evaluate", *filled_in)
     assert done.returncode != 0
     assert "error: " in done.stderr and message in done.stderr
     assert "Traceback" not in done.stderr

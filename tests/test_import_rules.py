@@ -3,14 +3,12 @@
 import ast
 import configparser
 import importlib.metadata
-import pathlib
 import re
-import subprocess
 import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.commands import ROOT, printed
 
 # Later layers may import earlier ones and their own, never the other way round.
 LAYERS = (
@@ -26,6 +24,11 @@ COMMAND_LINE = {"tensorflow", "tensorflow_datasets", "absl", "ml_collections", "
 
 def _sources(package):
     return sorted((ROOT / package).rglob("*.py"))
+
+
+def _modules(package):
+    names = (path.relative_to(ROOT).with_suffix("").parts for path in _sources(package))
+    return [".".join(parts).removesuffix(".__init__") for parts in names]
 
 
 def _imports(path):
@@ -47,16 +50,6 @@ def _offences(package, is_forbidden):
         for name in _imports(path)
         if is_forbidden(name)
     ]
-
-
-def _run_python(script):
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=True,
-    ).stdout
 
 
 @pytest.mark.parametrize(
@@ -141,12 +134,9 @@ def test_importing_the_library_changes_nothing():
 
     Every module is imported, in a process where nothing else has been.
     """
-    modules = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in _sources("lavae_jax")
-    ]
+    modules = _modules("lavae_jax")
     assert "lavae_jax.model" in modules
-    loaded = _run_python(
+    loaded = printed(
         "import importlib, sys, jax\n"
         "from jax.extend import backend\n"
         "before = dict(jax.config.values)\n"
@@ -163,12 +153,9 @@ def test_importing_the_library_changes_nothing():
 
 def test_importing_the_data_sets_needs_no_jax():
     """Scenes can be generated on a machine, or in a worker, that has no JAX."""
-    modules = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for path in _sources("datasets")
-    ]
+    modules = _modules("datasets")
     assert "datasets.load" in modules
-    loaded = _run_python(
+    loaded = printed(
         "import importlib, sys\n"
         f"for name in {modules!r}:\n"
         "    importlib.import_module(name)\n"

@@ -1,20 +1,16 @@
 """Reading by name: errors before any work, slices, interruptions, two processes."""
 
 import multiprocessing
-import os
-import pathlib
 import pickle
-import subprocess
-import sys
 from concurrent import futures
 
 import numpy as np
 import pytest
 
 from datasets import load
+from tests.commands import printed, run_python
 
 NAME = "multi_dsprites/tiny"
-ROOT = pathlib.Path(__file__).parents[1]
 
 KILLED_AT_SCENE_100 = """
 import os, sys
@@ -35,19 +31,6 @@ load.images("multi_dsprites/tiny", "test", sys.argv[1])[0]
 loaded = {"jax", "tensorflow"} & set(sys.modules)
 assert not loaded, loaded
 """
-
-
-def run_python(*arguments, **environment):
-    """Runs Python in the repository root; returns the finished process."""
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("read", [load.data_source, load.images])
@@ -156,8 +139,7 @@ def test_a_file_as_data_dir_is_refused(tmp_path):
 
 def test_reading_needs_neither_jax_nor_tensorflow(data_dir):
     """No module of either is loaded by reading."""
-    done = run_python("-c", READS_WITHOUT_JAX, data_dir)
-    assert done.returncode == 0, done.stderr
+    printed(READS_WITHOUT_JAX, data_dir)
 
 
 def test_generate_command(tmp_path):

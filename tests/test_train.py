@@ -1,10 +1,7 @@
 """The command from its flags to a trained model, with the model and data themselves."""
 
 import json
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -13,9 +10,10 @@ import pytest
 import lavae_jax
 from experiments import build, checkpoints, cli, input_pipeline, loop
 from experiments.devices import Devices
+from tests.commands import ROOT, run_python
 
-ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = "experiments/configs/dsprites.py:tiny"
+COMMAND = ("-m", "experiments.train", f"--config={CONFIG}")
 
 
 # One step of the warm-up, then steps like those of the rest of a run.
@@ -108,20 +106,13 @@ def test_a_trained_model_sees_scenes(data_dir, unbroken):
 
 def test_the_command(tmp_path, data_dir):
     """`python -m experiments.train` as the README has it, with overrides."""
-    command = [sys.executable, "-m", "experiments.train", f"--config={CONFIG}"]
-    result = subprocess.run(
-        [
-            *command,
-            f"--workdir={tmp_path / 'run'}",
-            f"--config.data.data_dir={data_dir}",
-            "--config.num_steps=2",
-            "--config.batch_size=4",
-            *(f"--config.warmup.{name}={value}" for name, value in PHASES.items()),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    result = run_python(
+        *COMMAND,
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.data_dir={data_dir}",
+        "--config.num_steps=2",
+        "--config.batch_size=4",
+        *(f"--config.warmup.{name}={value}" for name, value in PHASES.items()),
     )
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
@@ -141,17 +132,11 @@ def test_the_command(tmp_path, data_dir):
 )
 def test_impossible_values_are_refused_at_the_start(tmp_path, override, message):
     """One message, before the workdir or the data exist."""
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments.train", f"--config={CONFIG}"),
-            f"--workdir={tmp_path / 'run'}",
-            f"--config.data.data_dir={tmp_path / 'data'}",
-            override,
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    result = run_python(
+        *COMMAND,
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.data_dir={tmp_path / 'data'}",
+        override,
     )
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {message}")
