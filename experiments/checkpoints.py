@@ -13,8 +13,10 @@ from experiments import cli
 from lavae_jax import runs
 
 # What may change between two parts of one run: how long it goes on, what is reported
-# on the way, and where the same data lies. None of it changes a step already made;
-# schedules that end with the run go on as those of the longer run.
+# on the way, and where the same data lies. None of it changes a step already made.
+# Schedules that end with the run are from then on those of the new length: what a run
+# needs that is to end earlier or later than planned. After the end of a cosine the
+# learning rates rise again, which `claim` says.
 FREE = (
     "num_steps",
     "log_every",
@@ -149,6 +151,8 @@ class Checkpoints:
 def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
     """Makes a workdir the one of this config, or refuses when it is another's.
 
+    Prints a line where the run's new length changes its learning rates.
+
     Args:
       workdir: The run's folder; made when it does not exist.
       config: The run's config, kept there as `config.json`.
@@ -158,9 +162,9 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         message lists the differences. Those of `FREE` are allowed.
     """
     path = pathlib.Path(workdir) / "config.json"
-    if path.exists() and runs.checkpoint_steps(workdir):
-        stored = from_json(json.loads(config.to_json()))
-        if found := differences(read_config(workdir), stored):
+    if path.exists() and (steps := runs.checkpoint_steps(workdir)):
+        there, here = read_config(workdir), from_json(json.loads(config.to_json()))
+        if found := differences(there, here):
             raise cli.UserError(
                 "\n".join(
                     [
@@ -170,11 +174,24 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
                     ]
                 )
             )
+        _tell_new_length(workdir, steps[-1], cli.flatten(there), cli.flatten(here))
     with cli.user_errors(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(".config.json.unfinished")
         unfinished.write_text(config.to_json(indent=2) + "\n")
         unfinished.replace(path)
+
+
+def _tell_new_length(workdir, done, old, new):
+    """Says what another length does to the learning rates of a run."""
+    before, after = old.get("num_steps"), new["num_steps"]
+    if done < after != before and new.get("optimizer.decay") == "cosine":
+        print(
+            f"{workdir} was to end after step {before}, and now does after step"
+            f" {after}: from step {done} on, its learning rates jump to those of a run"
+            f" of {after} steps (optimizer.decay=cosine). For such a run from its start,"
+            " take another --workdir."
+        )
 
 
 def differences(there: ConfigDict, here: ConfigDict) -> list[str]:

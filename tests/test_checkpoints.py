@@ -188,6 +188,29 @@ def test_a_run_may_be_extended(tmp_path):
     assert checkpoints.read_config(tmp_path) == _config(num_steps=20)
 
 
+def test_a_new_length_says_what_it_does_to_a_cosine(tmp_path, capsys):
+    """Once, and only where the learning rates depend on the length."""
+    for decay in ("cosine", "constant"):
+        workdir = tmp_path / decay
+        config = _config(optimizer={"decay": decay})
+        longer = _config(optimizer={"decay": decay}, num_steps=20)
+        checkpoints.claim(workdir, config)
+        checkpoints.Checkpoints(workdir).save(7, _init(), {})
+        checkpoints.claim(workdir, config)
+        assert not capsys.readouterr().out
+        checkpoints.claim(workdir, longer)
+        said = capsys.readouterr().out
+        checkpoints.claim(workdir, longer)
+        assert not capsys.readouterr().out
+        checkpoints.claim(workdir, _config(optimizer={"decay": decay}, num_steps=7))
+        assert not capsys.readouterr().out  # nothing is left to train
+        if decay == "constant":
+            assert not said
+        else:
+            assert "was to end after step 10, and now does after step 20" in said
+            assert "from step 7 on, its learning rates jump to those of a" in said
+
+
 def test_a_workdir_without_checkpoints_is_free(tmp_path):
     """A run that never stored anything doesn't hold its folder."""
     checkpoints.claim(tmp_path, _config())
