@@ -189,8 +189,8 @@ def _tell_new_length(workdir, done, old, new):
         print(
             f"{workdir} was to end after step {before}, and now does after step"
             f" {after}: from step {done} on, its learning rates jump to those of a run"
-            f" of {after} steps (optimizer.decay=cosine). For such a run from its start,"
-            " take another --workdir."
+            f" of {after} steps (optimizer.decay=cosine). For such a run from its"
+            " start, take another --workdir."
         )
 
 
