@@ -10,29 +10,7 @@ import lavae_jax
 from experiments import build, limits
 from experiments.configs import base, mnist_1k
 from lavae_jax import config as model_configs
-
-# Every value differs from the defaults of the model, and from its neighbours.
-CONFIG = lavae_jax.ModelConfig(
-    image_shape=(12, 10, 2),
-    max_objects=3,
-    app_dim=4,
-    sprite_size=5,
-    gamma=2.0,
-    count_threshold=7.5,
-    channels=4,
-    norm="none",
-    stem_stride=2,
-    location_hidden=8,
-    location_scale=9.0,
-    appearance_net="glimpse",
-    glimpse_size=7,
-    sprite_net="mlp",
-    width=11,
-    epsilon=1e-3,
-    exclusion_radius=1,
-    objects_per_image=1.25,
-    composite_method="fft",
-)
+from tests.tiny_runs import CONFIG
 
 
 def test_through_json_and_back():

@@ -6,21 +6,17 @@ import pathlib
 import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import checkpoints
 from lavae_jax import pretrained, released, runs
-from lavae_jax.training.state import TrainState
-from tests import scene_checks, tiny_models
-from tests.test_config import CONFIG
+from tests import scene_checks, tiny_models, tiny_runs
 
 # With statistics of batches, which are not parameters.
-MODEL_CONFIG = CONFIG._replace(norm="batch", appearance_net="trunk")
+MODEL_CONFIG = tiny_runs.CONFIG._replace(norm="batch", appearance_net="trunk")
 RUN_CONFIG = {"seed": 3, "model": {**MODEL_CONFIG._asdict(), "epsilon_init": 0.1}}
 
 _NUM_IMAGES = 200
@@ -43,19 +39,8 @@ def variables(model):
 def stored(model, variables, tmp_path_factory):
     """A run's folder, with checkpoints after steps 4 and 16."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    checkpoints.claim(workdir, ConfigDict(RUN_CONFIG))
-    store = checkpoints.Checkpoints(workdir)
-    for step, factor in ((4, 0.5), (16, 1.0)):
-        scaled = jax.tree.map(lambda x, by=factor: x * by, variables)
-        state = TrainState(
-            step=jnp.int32(step),
-            params={"lavae": scaled["params"], "auxiliary": {"bias": jnp.ones(2)}},
-            batch_stats=scaled["batch_stats"],
-            opt_state={"momentum": jnp.ones(3)},
-            key=jax.random.key(step),
-        )
-        store.save(step, state, {})
-    store.close()
+    half = jax.tree.map(lambda x: x / 2, variables)
+    tiny_runs.save_run(workdir, ConfigDict(RUN_CONFIG), {4: half, 16: variables})
     return workdir
 
 

@@ -1,0 +1,213 @@
+"""The card of a released model: how it was trained, and what it reaches."""
+
+import math
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datasets import load, scene_builder
+from experiments import checkpoints, cli
+from experiments.configs import base, dsprites, mnist_1k, mnist_10k
+from experiments.report import Report, SplitReport
+
+_CONFIGS = {"dsprites": dsprites, "mnist_1k": mnist_1k, "mnist_10k": mnist_10k}
+
+_CARD = """\
+# {name}
+
+LAVAE, trained without labels on `{data}`, version {version}: images with {trained_on}.
+
+```python
+model, variables = lavae_jax.load_pretrained("{name}")
+```
+
+## Training
+
+```bash
+{command}
+```
+
+- Data: {num_train:,} scenes of the training split. Its last {num_valid:,} are held out
+  to choose settings. `datasets/{folder}/README.md` tells how scenes are made.
+- {num_steps:,} steps of {batch_size} images.
+- These are the weights of seed {seed}. Measured with the same settings: {seeds}.
+- With {versions}.
+
+## Figures
+
+```bash
+python -m experiments.evaluate --workdir=runs/{name} \\
+  --num_images={num_images} --seed={evaluation_seed}
+```
+
+Test splits play no part in training or in choosing settings. ± is the standard error
+over images for a seed, the standard deviation over seeds for their mean.
+{tables}
+## Limits
+
+- Images are {height}×{width} pixels with {channels}, each 0 or 1: sprites on black that
+  do not overlap.
+- It finds {max_objects} objects at most, none with a side of more than {side} pixels.
+- p(n) is that of the training scenes: `generate` takes another one as `prior_n`.
+- −log p(x) is an upper bound. It is loose where few importance samples carry all the
+  weight.
+"""
+
+
+class _Row(NamedTuple):
+    """A figure of a split: its name, how it is written, and where it stands."""
+
+    label: str
+    form: str
+    value: Callable[[SplitReport], float]
+    error: Callable[[SplitReport], float] | None = None
+
+
+_ROWS = (
+    _Row(
+        "−log p(x) ≤, nats per image, {num_samples} importance samples",
+        ".2f",
+        lambda split: split.bounds[-1].negative_log_p.mean,
+        lambda split: split.bounds[-1].negative_log_p.standard_error,
+    ),
+    _Row(
+        "samples that carry the weight, (Σw)² / Σw²",
+        ".1f",
+        lambda split: split.bounds[-1].effective_samples,
+    ),
+    _Row(
+        "floor of this family of models, nats",
+        ".2f",
+        lambda split: split.floor.floor if split.floor else math.nan,
+    ),
+    _Row("objects counted right", ".2%", lambda split: split.truth.count_accuracy),
+    _Row(
+        "counting connected components instead",
+        ".2%",
+        lambda split: split.truth.components_accuracy,
+    ),
+    _Row("location error, mean, px", ".2f", lambda split: split.truth.location.mean),
+    _Row(
+        "foreground ARI, 2 and more objects",
+        ".3f",
+        lambda split: split.truth.fg_ari.mean,
+        lambda split: split.truth.fg_ari.standard_error,
+    ),
+)
+
+
+def card(name: str, command: str, reports: Sequence[Report]) -> str:
+    """Writes the card, as Markdown.
+
+    Args:
+      name: The model's name.
+      command: What trains it.
+      reports: Its report, then those of other seeds, all of the same splits.
+    """
+    report, config = reports[0], reports[0].config
+    builder = data_builder(config["data"]["name"])
+    model, num_valid = config["model"], config["data"]["num_valid"]
+    height, width, channels = model["image_shape"]
+    return _CARD.format(
+        name=name,
+        data=config["data"]["name"],
+        version=report.data_version,
+        trained_on=_objects(builder, "train"),
+        command=command,
+        num_train=builder.splits["train"].num_examples - num_valid,
+        num_valid=num_valid,
+        folder=config["data"]["name"].partition("/")[0],
+        num_steps=report.step,
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        seeds=", ".join(f"seed {one.config['seed']}" for one in reports),
+        versions=", ".join(f"{k} {v}" for k, v in report.versions.items()),
+        num_images=max(split.num_images for split in report.splits),
+        evaluation_seed=report.seed,
+        tables="".join(
+            _table(splits, _objects(builder, splits[0].name), reports)
+            for splits in zip(*(one.splits for one in reports), strict=True)
+        ),
+        height=height,
+        width=width,
+        channels="one channel" if channels == 1 else f"{channels} channels",
+        max_objects=model["max_objects"],
+        side=model["sprite_size"],
+    )
+
+
+def data_builder(name: str) -> scene_builder.SceneBuilder:
+    """What describes a data set, which need not exist on this machine."""
+    builder_class, variant = load.BUILDERS[name]
+    return builder_class(config=variant)
+
+
+def training_command(config: dict[str, Any], workdir: str) -> str:
+    """The command that trains a config: the nearest variant, and what differs from it.
+
+    Args:
+      config: A whole config, as JSON holds it.
+      workdir: The folder that the command names.
+
+    Raises:
+      cli.UserError: If the configs of this version have other values than this one.
+    """
+    wanted = cli.flatten(checkpoints.from_json(config))
+    nearest, overrides = None, None
+    for file, module in _CONFIGS.items():
+        for variant in base.VARIANTS:
+            values = cli.flatten(module.get_config(variant))
+            if unshared := sorted(values.keys() ^ wanted.keys()):
+                raise cli.UserError(
+                    f"the run is of another version: either its config or those of"
+                    f" this version lack {', '.join(unshared)}. Train again."
+                )
+            different = {
+                name: value for name, value in wanted.items() if value != values[name]
+            }
+            if overrides is None or len(different) < len(overrides):
+                nearest = f"experiments/configs/{file}.py:{variant}"
+                overrides = different
+    return " \\\n  ".join(
+        [
+            f"python -m experiments.train --config={nearest}",
+            *(shlex.quote(f"--config.{k}={v}") for k, v in overrides.items()),
+            f"--workdir={workdir}",
+        ]
+    )
+
+
+def _objects(builder, split):
+    counts = builder.splits[split].counts
+    few, many = min(counts), max(counts)
+    return f"{many} objects" if few == many else f"{few} to {many} objects"
+
+
+def _table(splits, objects, reports):
+    """One split: a row per figure, a column per seed, then their mean."""
+    head = ["", *(f"seed {report.config['seed']}" for report in reports)]
+    several = len(splits) > 1
+    lines = [[*head, "mean ± sd"] if several else head]
+    lines.append(["---", *["--:"] * (len(lines[0]) - 1)])
+    for row in _ROWS:
+        label = row.label.format(num_samples=splits[0].bounds[-1].num_samples)
+        values = [row.value(split) for split in splits]
+        cells = [_cell(row, split) for split in splits]
+        if several:
+            deviation = np.std(values, ddof=1)
+            cells.append(_text(row.form, float(np.mean(values)), float(deviation)))
+        lines.append([label, *cells])
+    title = f"\n### {splits[0].name}: {objects}, {splits[0].num_images:,} images\n\n"
+    return title + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(row, split):
+    return _text(row.form, row.value(split), row.error and row.error(split))
+
+
+def _text(form, value, error):
+    if math.isnan(value):
+        return "–"
+    return f"{value:{form}}" + ("" if error is None else f" ± {error:{form}}")

@@ -1,0 +1,328 @@
+"""Releasing a model: what it ships, what its card says, and what is not released."""
+
+import json
+import math
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import build, cli, evaluate, measure, model_card, release, report
+from experiments.configs import dsprites, mnist_10k
+from lavae_jax import pretrained, released
+from tests import tiny_models, tiny_runs
+
+pytestmark = pytest.mark.standard_promotion
+
+ROOT = pathlib.Path(__file__).parents[1]
+NAME = "multi_dsprites_tiny"
+_NUM_IMAGES = 6
+
+
+@pytest.fixture(scope="module")
+def config(data_dir):
+    """The tiny variant."""
+    config = dsprites.get_config("tiny")
+    config.data.data_dir = data_dir
+    return config
+
+
+@pytest.fixture(scope="module")
+def variables(config):
+    """Far enough from zero to see objects where there are none."""
+    return tiny_models.random_variables(build.build_model(config), scale=0.2)
+
+
+@pytest.fixture(scope="module")
+def run(config, variables, tmp_path_factory):
+    """The folder of a run that has ended and was measured."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    steps = {4: variables, config.num_steps: variables}
+    tiny_runs.save_run(workdir, config, steps)
+    measured = evaluate.evaluate(
+        config,
+        build.build_model(config),
+        variables,
+        step=config.num_steps,
+        settings=measure.Settings(_NUM_IMAGES, num_samples=100),
+    )
+    report.write(measured, workdir / "evaluation" / "report.json")
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def folder(run, tmp_path_factory):
+    """What is released of that run."""
+    out = tmp_path_factory.mktemp("weights")
+    return release.release(NAME, [run], out, min_images=_NUM_IMAGES)
+
+
+def _copy(run, folder, edit):
+    """A run whose config and report, as JSON, `edit` has changed."""
+    shutil.copytree(run, folder)
+    paths = [folder / "config.json", folder / "evaluation" / "report.json"]
+    contents = [json.loads(path.read_text()) for path in paths]
+    edit(*contents)
+    for path, content in zip(paths, contents, strict=True):
+        path.write_text(json.dumps(content))
+    return folder
+
+
+def _with_seed(run, folder, seed, shift):
+    """Another seed of a run, whose figures are worse by `shift`."""
+
+    def edit(config, measured):
+        config["seed"] = measured["config"]["seed"] = seed
+        for split in measured["splits"]:
+            split["bounds"][-1]["negative_log_p"]["mean"] += shift
+
+    return _copy(run, folder, edit)
+
+
+def test_a_release_is_the_model_of_the_run(folder, config, variables):
+    """Its weights bitwise, its config, its report; nothing tells where data lay."""
+    model, loaded = pretrained.load_released(folder)
+    assert model == build.build_model(config)
+    flat, wanted = pretrained.flatten(loaded), pretrained.flatten(variables)
+    assert flat.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(flat[name], value)
+    contents = released.read(folder)
+    assert contents.config["data"]["data_dir"] == ""
+    assert contents.config["optimizer"] == json.loads(config.optimizer.to_json())
+    assert contents.report["config"] == contents.config
+    assert [split["num_images"] for split in contents.report["splits"]] == [6, 6]
+    for name in (released.CONFIG, released.REPORT, released.CARD):
+        assert config.data.data_dir not in (folder / name).read_text(), name
+    assert len(list(folder.iterdir())) == 5
+
+
+def test_checksums_are_those_of_sha256sum(folder):
+    """Anyone can check them without this project."""
+    done = subprocess.run(
+        ["sha256sum", "--check", released.CHECKSUMS],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and done.stdout.count(": OK") == 4
+
+
+def test_the_card_of_one_seed(folder, run):
+    """Every split's figures as in the report, the data, the command and the limits."""
+    card = (folder / "README.md").read_text()
+    measured = report.read(run / "evaluation" / "report.json")
+    for split in measured.splits:
+        bound, truth = split.bounds[-1], split.truth
+        cost = bound.negative_log_p
+        for line in (
+            f"nats per image, 100 importance samples | {cost.mean:.2f} ±"
+            f" {cost.standard_error:.2f} |",
+            f"| {bound.effective_samples:.1f} |",
+            f"| floor of this family of models, nats | {split.floor.floor:.2f} |",
+            f"| objects counted right | {truth.count_accuracy:.2%} |",
+        ):
+            assert line in card
+    for text in (
+        f'load_pretrained("{NAME}")',
+        "`multi_dsprites/tiny`, version 1.0.0: images with 0 to 3 objects",
+        "experiments/configs/dsprites.py:tiny \\\n  --workdir=runs/multi_dsprites_tiny",
+        "192 scenes of the training split. Its last 64 are",
+        "6 steps of 8 images",
+        "the weights of seed 0.",
+        "### test: 0 to 3 objects, 6 images",
+        "### test_7: 7 objects, 6 images",
+        "64×64 pixels with 3 channels",
+        "10 objects at most, none with a side of more than 21 pixels",
+    ):
+        assert text in card
+    assert "mean" not in card.partition("### test:")[2].splitlines()[2]
+
+
+def test_the_card_of_several_seeds(run, tmp_path):
+    """The first one's weights; every seed's figures, with mean and deviation."""
+    first = _with_seed(run, tmp_path / "a", 7, 1.5)
+    second = _with_seed(run, tmp_path / "b", 8, -2.0)
+    folder = release.release(
+        NAME, [first, run, second], tmp_path / "out", min_images=_NUM_IMAGES
+    )
+    card = (folder / "README.md").read_text()
+    assert released.read(folder).config["seed"] == 7
+    assert "the weights of seed 7." in card and "seed 7, seed 0, seed 8" in card
+    assert "--config.seed=7" in card
+    tables = card.split("### ")[1:]
+    measured = report.read(run / "evaluation" / "report.json")
+    for table, split in zip(tables, measured.splits, strict=True):
+        head, _, bound, *_ = table.splitlines()[2:]
+        assert head == "|  | seed 7 | seed 0 | seed 8 | mean ± sd |"
+        cost = split.bounds[-1].negative_log_p.mean
+        costs = np.array([cost + 1.5, cost, cost - 2.0])
+        sd = math.sqrt(((costs - costs.mean()) ** 2).sum() / 2)
+        cells = [cell.strip() for cell in bound.split("|")[2:-1]]
+        assert [cell.split(" ± ")[0] for cell in cells[:3]] == [
+            f"{x:.2f}" for x in costs
+        ]
+        assert cells[3] == f"{costs.mean():.2f} ± {sd:.2f}"
+
+
+def test_figures_that_are_not_known(run):
+    """Splits of unknown floor, and images without two objects, leave a dash."""
+    measured = report.read(run / "evaluation" / "report.json")
+    split = measured.splits[0]
+    nothing = split.truth.fg_ari._replace(mean=math.nan, standard_error=math.nan)
+    unknown = split._replace(floor=None, truth=split.truth._replace(fg_ari=nothing))
+    card = model_card.card(NAME, "", [measured._replace(splits=(unknown,))])
+    assert "| floor of this family of models, nats | – |" in card
+    assert "| foreground ARI, 2 and more objects | – |" in card
+
+
+@pytest.mark.parametrize(
+    ("module", "variant", "values", "expected"),
+    [
+        (dsprites, "laptop", {}, ["dsprites.py:laptop"]),
+        (
+            mnist_10k,
+            "paper",
+            {
+                "seed": 3,
+                "optimizer.learning_rate": 1.5e-4,
+                "warmup.refine": True,
+                "model.image_shape": (32, 64, 1),
+                "data.data_dir": "my data",
+            },
+            ["mnist_10k.py:paper", "--config.seed=3", "image_shape=(32, 64, 1)'"],
+        ),
+    ],
+)
+def test_the_training_command_gives_the_config(module, variant, values, expected):
+    """Read by a shell and by the flags of the command, it is the run's config."""
+    config = module.get_config(variant)
+    config.update_from_flattened_dict(values)
+    command = model_card.training_command(json.loads(config.to_json()), "runs/x")
+    for text in (*expected, "python -m experiments.train", "--workdir=runs/x"):
+        assert text in command
+    assert command.count("--config.") == len(values)
+    script = (
+        "from absl import flags\n"
+        "from experiments import cli\n"
+        "cli.define_config()\n"
+        "flags.DEFINE_string('workdir', None, '')\n"
+        "cli.run(lambda: print(flags.FLAGS.config.to_json()))\n"
+    )
+    program = shlex.join([sys.executable, "-c", script])
+    done = subprocess.run(
+        command.replace("python -m experiments.train", program),
+        shell=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == json.loads(config.to_json())
+
+
+def _set(target, names, value):
+    *path, last = names
+    for name in path:
+        target = target[name]
+    target[last] = value
+
+
+@pytest.mark.parametrize(
+    ("file", "names", "value", "message"),
+    [
+        ("report", ["step"], 4, "is of step 4, and the run's newest of step 6. Meas"),
+        ("report", ["config", "seed"], 5, r"another config .*\n  seed: 5 there, 0 he"),
+        ("report", ["splits", 1, "num_images"], 5, "is on 5 images of test_7, not 6"),
+        ("report", ["splits", 0, "name"], "valid", "splits valid, test_7, not test, t"),
+        ("report", ["splits", 0, "bounds", -1, "num_samples"], 64, "has 64 importance"),
+        ("report", ["splits"], 1, "report.json is not a report of this version"),
+        ("config", ["num_steps"], 9, "has not ended: its newest .* step 6 of 9. Start"),
+        ("config", ["warmup", "new"], 1, "of another version: .* lack warmup.new. Tra"),
+        (
+            "config",
+            ["model", "width"],
+            16,
+            r"config .*\n  model.width: 32 there, 16 he",
+        ),
+    ],
+)
+def test_what_is_not_released(run, tmp_path, file, names, value, message):
+    """What is wrong, what to do; and nothing is written."""
+
+    def edit(config, measured):
+        _set({"config": config, "report": measured}[file], names, value)
+
+    workdir = _copy(run, tmp_path / "run", edit)
+    with pytest.raises(cli.UserError, match=message):
+        release.release(NAME, [workdir], tmp_path / "out", min_images=_NUM_IMAGES)
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_that_do_not_belong_together(run, tmp_path):
+    """Another config, another step, the same seed: refused by the folder's name."""
+
+    def rate(config, measured):
+        for values in (config, measured["config"]):
+            values["seed"], values["optimizer"]["learning_rate"] = 5, 0.5
+
+    def images(config, measured):
+        config["seed"] = measured["config"]["seed"] = 6
+        measured["splits"][1]["num_images"] = 256
+
+    for name, edit, message in (
+        (
+            "rate",
+            rate,
+            r"rate \(here\) .*\n  optimizer.learning_rate: 0.004 there, 0.5",
+        ),
+        ("images", images, r"images \(here\) .*\n  images: \(6, 6\) there, \(6, 256\)"),
+        ("same", lambda *_: None, "needs a seed of its own, got the seeds 0, 0"),
+    ):
+        other = _copy(run, tmp_path / name, edit)
+        with pytest.raises(cli.UserError, match=message):
+            release.release(NAME, [run, other], tmp_path / "out", _NUM_IMAGES)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_a_report_or_of_another_name(run, tmp_path):
+    """The message has the command that is missing, or the right name."""
+    with pytest.raises(cli.UserError, match="is released as multi_dsprites_tiny: got"):
+        release.release("multi_dsprites", [run], tmp_path / "out", _NUM_IMAGES)
+    workdir = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(workdir / "evaluation")
+    with pytest.raises(
+        cli.UserError, match=rf"experiments.evaluate --workdir={workdir}"
+    ):
+        release.release(NAME, [workdir], tmp_path / "out", _NUM_IMAGES)
+    with pytest.raises(cli.UserError, match="is not the workdir of a run"):
+        release.release(NAME, [tmp_path], tmp_path / "out", _NUM_IMAGES)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ten_thousand_images_are_asked_for(run, tmp_path):
+    """A quick look is no report to release a model with, unless told otherwise."""
+    with pytest.raises(cli.UserError, match=r"on 6 images of test, not 10000\. Meas"):
+        release.release(NAME, [run], tmp_path / "out")
+
+
+def test_the_command(run, tmp_path):
+    """`python -m experiments.release` writes a model, and says where."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "experiments.release", f"--name={NAME}"),
+            *(f"--workdir={run}", f"--out={tmp_path / 'out'}", "--min_images=6"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{tmp_path / 'out' / NAME}: ")
+    assert pretrained.load_released(tmp_path / "out" / NAME)

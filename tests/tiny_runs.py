@@ -1,0 +1,47 @@
+"""What training runs of a tiny model leave behind."""
+
+import jax
+import jax.numpy as jnp
+
+import lavae_jax
+from experiments import checkpoints
+from lavae_jax.training.state import TrainState
+
+# Every value differs from the defaults of the model, and from its neighbours.
+CONFIG = lavae_jax.ModelConfig(
+    image_shape=(12, 10, 2),
+    max_objects=3,
+    app_dim=4,
+    sprite_size=5,
+    gamma=2.0,
+    count_threshold=7.5,
+    channels=4,
+    norm="none",
+    stem_stride=2,
+    location_hidden=8,
+    location_scale=9.0,
+    appearance_net="glimpse",
+    glimpse_size=7,
+    sprite_net="mlp",
+    width=11,
+    epsilon=1e-3,
+    exclusion_radius=1,
+    objects_per_image=1.25,
+    composite_method="fft",
+)
+
+
+def save_run(workdir, config, steps):
+    """A training run's folder: variables of LAVAE, by step, beside other state."""
+    checkpoints.claim(workdir, config)
+    store = checkpoints.Checkpoints(workdir)
+    for step, variables in steps.items():
+        state = TrainState(
+            step=jnp.int32(step),
+            params={"lavae": variables["params"], "auxiliary": {"bias": jnp.ones(2)}},
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state={"momentum": jnp.ones(3)},
+            key=jax.random.key(step),
+        )
+        store.save(step, state, {})
+    store.close()
