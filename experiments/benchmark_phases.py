@@ -1,0 +1,60 @@
+"""The phases of a run, and the train step of each for any form of the model."""
+
+import collections
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from experiments import build
+from lavae_jax import LAVAE
+from lavae_jax.training import recipe as recipes
+from lavae_jax.training import step as steps
+from lavae_jax.warmup import AuxiliaryVAE
+
+
+class Occurrence(NamedTuple):
+    """A phase, where a run first comes to it, and for how many steps in all."""
+
+    phase: recipes.Phase
+    first_step: int
+    num_steps: int
+
+    @property
+    def name(self) -> str:
+        """What is trained."""
+        trained = ["auxiliary VAE"] * self.phase.auxiliary
+        if self.phase.lavae:
+            trained += ["location net"] * self.phase.location
+            trained += ["objects at KL peaks" if self.phase.propose else "objects"]
+        return ", ".join(trained)
+
+
+def occurring(config: ConfigDict) -> list[Occurrence]:
+    """The phases of a config's run, in the order in which they first occur."""
+    at = functools.partial(recipes.phase_at, _recipe(config))
+    counted = collections.Counter(map(at, range(1, config.num_steps + 1)))
+    first = {at(step): step for step in range(config.num_steps, 0, -1)}
+    return [Occurrence(phase, first[phase], count) for phase, count in counted.items()]
+
+
+def make_train_step(
+    config: ConfigDict, model: LAVAE, phase: recipes.Phase
+) -> Callable[..., Any]:
+    """The train step that `build.build` would give, for another form of its model."""
+    return steps.make_train_step(
+        model,
+        AuxiliaryVAE(config.model.image_shape[2]),
+        build.build_optimizer(config),
+        build.build_schedules(config),
+        _recipe(config),
+        phase,
+    )
+
+
+def _recipe(config):
+    """The recipe, whose fields have the names they have in the config."""
+    return recipes.Recipe(
+        **{name: config.warmup[name] for name in recipes.Recipe._fields}
+    )
