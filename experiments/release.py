@@ -18,6 +18,7 @@ from absl import flags
 
 from experiments import checkpoints, cli, model_card, report
 from lavae_jax import pretrained, released, runs
+from lavae_jax.config import is_baseline
 
 MIN_IMAGES = 10_000
 NUM_SAMPLES = 100
@@ -81,6 +82,10 @@ def _read(workdir, name, min_images):
     """A run that has ended, and the report of its last step."""
     with cli.user_errors(ValueError, OSError):
         run = runs.read(workdir)
+    if is_baseline(run.config):
+        raise cli.UserError(
+            f"{workdir} is a run of the baseline: only LAVAE is released."
+        )
     run = run._replace(config=_without_folders(run.config))
     command = model_card.training_command(run.config, f"runs/{name}")
     num_steps = run.config["num_steps"]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import pathlib
 import shlex
 import shutil
 import subprocess
@@ -14,11 +13,10 @@ import pytest
 from experiments import build, cli, evaluate, measure, model_card, release, report
 from experiments.configs import dsprites, mnist_10k
 from lavae_jax import pretrained, released
-from tests import tiny_models, tiny_runs
+from tests import commands, tiny_models, tiny_runs
 
 pytestmark = pytest.mark.standard_promotion
 
-ROOT = pathlib.Path(__file__).parents[1]
 NAME = "multi_dsprites_tiny"
 _NUM_IMAGES = 6
 
@@ -218,7 +216,7 @@ def test_the_training_command_gives_the_config(module, variant, values, expected
     done = subprocess.run(
         command.replace("python -m experiments.train", program),
         shell=True,
-        cwd=ROOT,
+        cwd=commands.ROOT,
         capture_output=True,
         text=True,
         check=True,
@@ -243,6 +241,7 @@ def _set(target, names, value):
         ("report", ["splits", 0, "bounds", -1, "num_samples"], 64, "has 64 importance"),
         ("report", ["splits"], 1, "report.json is not a report of this version"),
         ("config", ["num_steps"], 9, "has not ended: its newest .* step 6 of 9. Start"),
+        ("config", ["model", "kind"], "baseline", "run is a run of the baseline: only"),
         ("config", ["warmup", "new"], 1, "of another version: .* lack warmup.new. Tra"),
         (
             "config",
@@ -313,15 +312,9 @@ def test_ten_thousand_images_are_asked_for(run, tmp_path):
 
 def test_the_command(run, tmp_path):
     """`python -m experiments.release` writes a model, and says where."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "experiments.release", f"--name={NAME}"),
-            *(f"--workdir={run}", f"--out={tmp_path / 'out'}", "--min_images=6"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = commands.run_python(
+        *("-m", "experiments.release", f"--name={NAME}", f"--workdir={run}"),
+        *(f"--out={tmp_path / 'out'}", "--min_images=6"),
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{tmp_path / 'out' / NAME}: ")
