@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from experiments import cli
+from experiments import cli, processes
 from lavae_jax import runs
 
 # What may change between two parts of one run: how long it goes on, what is reported
@@ -49,8 +49,9 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Arrays are stored as they are on the host, so that a run can go on, and a model be
-    evaluated, on another number and kind of devices. A checkpoint appears under its
-    name once it is complete.
+    evaluated, on another number and kind of devices and processes. A checkpoint appears
+    under its name once it is complete. Of several processes the first alone reads and
+    writes them, but all must call the methods.
 
     Args:
       workdir: The run's folder; made when it does not exist.
@@ -59,20 +60,11 @@ class Checkpoints:
 
     def __init__(self, workdir: str | pathlib.Path, max_to_keep: int = 3):
         self._folder = runs.checkpoint_folder(workdir)
-        with cli.user_errors(OSError):
-            self._manager = ocp.CheckpointManager(
-                self._folder,
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=max_to_keep,
-                    # The state is a few megabytes; and buffers donated to the next
-                    # step must not change under a copy in progress.
-                    enable_async_checkpointing=False,
-                ),
-            )
+        self._manager = processes.on_first(lambda: _manager(self._folder, max_to_keep))
 
     def latest_step(self) -> int | None:
         """Returns the step of the latest checkpoint, None without one."""
-        return self._manager.latest_step()
+        return processes.from_first(lambda: self._manager.latest_step())
 
     def save(self, step: int, state: Any, data_state: dict[str, Any]) -> None:
         """Stores a checkpoint, unless there is one of this step.
@@ -86,16 +78,20 @@ class Checkpoints:
         Raises:
           cli.UserError: If the file system refuses.
         """
-        if step == self.latest_step():
-            return
-        with cli.user_errors(OSError):
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(jax.tree.map(_to_host, state)),
-                    data=ocp.args.JsonSave(data_state),
-                ),
-            )
+
+        def write():
+            if step == self._manager.latest_step():
+                return
+            with cli.user_errors(OSError):
+                self._manager.save(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardSave(jax.tree.map(_to_host, state)),
+                        data=ocp.args.JsonSave(data_state),
+                    ),
+                )
+
+        processes.on_first(write)
 
     def restore(self, template: Any) -> Restored | None:
         """Reads the latest checkpoint.
@@ -111,7 +107,16 @@ class Checkpoints:
         Raises:
           cli.UserError: If it can't be read or is of another model.
         """
-        step = self.latest_step()
+        found = processes.from_first(lambda: self._read(template))
+        if found is None:
+            return None
+        step, leaves, data_state = found
+        state = jax.tree.unflatten(jax.tree.structure(template), leaves)
+        return Restored(step, jax.tree.map(_from_host, template, state), data_state)
+
+    def _read(self, template):
+        """Step, arrays and the data's position of the latest; None without one."""
+        step = self._manager.latest_step()
         if step is None:
             return None
         expected = jax.eval_shape(lambda tree: jax.tree.map(_data, tree), template)
@@ -125,11 +130,10 @@ class Checkpoints:
             stored = self._manager.restore(step, args=arguments)
         except (ValueError, KeyError, OSError) as error:
             raise self._unreadable(step, error) from error
+        leaves = jax.tree.leaves(stored.state)
         # Orbax hands back an array of another shape without a word.
         for (path, want), got in zip(
-            jax.tree.leaves_with_path(expected),
-            jax.tree.leaves(stored.state),
-            strict=True,
+            jax.tree.leaves_with_path(expected), leaves, strict=True
         ):
             if (want.shape, want.dtype) != (got.shape, got.dtype):
                 raise self._unreadable(
@@ -137,15 +141,35 @@ class Checkpoints:
                     f"{jax.tree_util.keystr(path)} is {got.dtype}{list(got.shape)},"
                     f" not {want.dtype}{list(want.shape)}",
                 )
-        state = jax.tree.map(_from_host, template, stored.state)
-        return Restored(step, state, stored.data)
+        return step, leaves, stored.data
 
     def close(self) -> None:
         """Ends the use of the folder."""
-        self._manager.close()
+        # Not in step with the others, who may have come to another end.
+        if self._manager is not None:
+            self._manager.close()
 
     def _unreadable(self, step, why):
         return cli.UserError(str(runs.unreadable(self._folder / str(step), why)))
+
+
+def _manager(folder, max_to_keep):
+    """Orbax's manager, for use by the first process alone."""
+    with cli.user_errors(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        return ocp.CheckpointManager(
+            folder,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=max_to_keep,
+                create=False,
+                # The state is a few megabytes; and buffers donated to the next step
+                # must not change under a copy in progress.
+                enable_async_checkpointing=False,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=0, active_processes={0}
+                ),
+            ),
+        )
 
 
 def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:

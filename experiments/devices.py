@@ -11,17 +11,25 @@ AXIS = "batch"
 
 
 class Devices:
-    """Where a run takes place, in this process.
+    """Where a run takes place.
 
     On several devices the state is there once per device, all the same, and every
-    device takes its share of the batch.
+    device takes its share of the batch. In several processes, every one passes in and
+    gets back what is on its own devices.
 
     Args:
-      devices: Some of `jax.local_devices()`, by default all.
+      devices: By default all devices of all processes; some of `jax.local_devices()`
+        for a run in a single process.
     """
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
-        self.devices = tuple(devices or jax.local_devices())
+        # The devices of a process stand together, as its images do in the batch, so
+        # that an image has the same place, and draws, however the batch is spread.
+        self.devices = tuple(
+            sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
+        )
+        mine = jax.process_index()
+        self._num_local = sum(d.process_index == mine for d in self.devices)
 
     @property
     def axis_name(self) -> str | None:
@@ -29,7 +37,9 @@ class Devices:
         return AXIS if self._several else None
 
     def __str__(self) -> str:
-        return f"{len(self.devices)} x {self.devices[0].device_kind}"
+        processes = len({d.process_index for d in self.devices})
+        where = f" in {processes} processes" if processes > 1 else ""
+        return f"{len(self.devices)} x {self.devices[0].device_kind}{where}"
 
     def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles a train step; its first argument, the state, is used up.
@@ -40,10 +50,16 @@ class Devices:
 
         Returns:
           The same from a state that has been `place`d, and images that have been
-          `share`d.
+          `share`d; the metrics are there once.
         """
         if self._several:
-            return jax.pmap(step, AXIS, devices=self.devices, donate_argnums=0)
+            return jax.pmap(
+                step,
+                AXIS,
+                out_axes=(0, None),
+                devices=self.devices,
+                donate_argnums=0,
+            )
         return jax.jit(step, donate_argnums=0)
 
     def place(self, state: Any) -> Any:
@@ -53,19 +69,31 @@ class Devices:
             return jax.tree.map(
                 lambda x: jax.device_put(x, self.devices[0], may_alias=False), state
             )
-        copy = jax.pmap(lambda _, x: x, in_axes=(0, None), devices=self.devices)
-        return copy(np.arange(len(self.devices)), state)
+        copy = jax.pmap(lambda _, x: x, AXIS, in_axes=(0, None), devices=self.devices)
+        return copy(np.arange(self._num_local), state)
 
     def share(self, images: np.ndarray) -> np.ndarray:
-        """Lays out [B, ...] as one device takes it, or [devices, B / devices, ...]."""
+        """Lays out [B, ...] of this process as its devices take it.
+
+        That is [B, ...] again where there is one in all, or [D, B / D, ...] for the D
+        devices of this process.
+        """
         if self._several:
-            return images.reshape(len(self.devices), -1, *images.shape[1:])
+            return images.reshape(self._num_local, -1, *images.shape[1:])
         return images
 
-    def one(self, tree: Any) -> Any:
-        """What one device holds of a state or of metrics."""
-        return jax.tree.map(lambda x: x[0], tree) if self._several else tree
+    def one(self, state: Any) -> Any:
+        """What one device of this process holds of a state."""
+        if not self._several:
+            return state
+        # Indexing the whole arrays would be a program for all of their devices.
+        return _first(jax.tree.map(lambda x: x.addressable_data(0), state))
 
     @property
     def _several(self):
         return len(self.devices) > 1
+
+
+@jax.jit
+def _first(tree):
+    return jax.tree.map(lambda x: x[0], tree)

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import build, checkpoints, cli, input_pipeline
+from experiments import build, checkpoints, cli, input_pipeline, processes
 from experiments.devices import Devices
 from experiments.interruptions import Interruptions
-from experiments.progress import Progress
+from experiments.progress import Progress, Silence
 
 _NUM_PICTURED = 8
 
@@ -39,7 +39,7 @@ class _Run(NamedTuple):
     data: input_pipeline.Data
     batches: Iterator[np.ndarray]
     store: checkpoints.Checkpoints
-    report: Progress
+    report: Progress | Silence
 
 
 def train_and_evaluate(
@@ -54,10 +54,13 @@ def train_and_evaluate(
     ends, and the same call goes on from there; the steps of an interrupted run are
     bitwise those of an unbroken one.
 
+    In several processes (`processes.join`), all of them call this; the first alone
+    reads and writes the workdir.
+
     Args:
       config: What `get_config` of a file in `experiments/configs` gives.
       workdir: The run's folder; made when it does not exist.
-      devices: What to run on, by default every device of this process.
+      devices: What to run on, by default every device of every process.
 
     Returns:
       The last step, and what was measured there.
@@ -67,11 +70,11 @@ def train_and_evaluate(
         long work; or if the run diverges.
       KeyboardInterrupt: After an interruption.
     """
-    local = Devices(devices)
-    _check(config, len(local.devices))
+    used = Devices(devices)
+    _check(config, len(used.devices))
     with cli.user_errors(ValueError):
-        experiment = build.build(config, local.axis_name)
-    return run(experiment, config, workdir, local)
+        experiment = build.build(config, used.axis_name)
+    return run(experiment, config, workdir, used)
 
 
 def run(
@@ -91,7 +94,7 @@ def run(
     Returns:
       The last step, and what was measured there.
     """
-    checkpoints.claim(workdir, config)
+    processes.on_first(lambda: checkpoints.claim(workdir, config))
     store = checkpoints.Checkpoints(workdir)
     done = store.latest_step() or 0
     if done >= config.num_steps:
@@ -99,16 +102,17 @@ def run(
             f"{workdir} has made its {done} steps; --config.num_steps=N goes on to N."
         )
         return Result(done, None)
-    data = input_pipeline.load_data(config)
-    processes = (jax.process_index(), jax.process_count())
+    data = _load(config)
     batches = input_pipeline.batches(
-        data.train, config.batch_size, config.seed, *processes
+        data.train,
+        config.batch_size,
+        config.seed,
+        jax.process_index(),
+        jax.process_count(),
     )
     start = functools.partial(experiment.init, jax.random.key(config.seed))
     state = _restored(store, batches, jax.eval_shape(start)) or start()
-    report = Progress(
-        workdir, config.num_steps, config.batch_size, done, experiment.shown
-    )
+    report = _report(config, workdir, done, experiment.shown)
     report.message(_greeting(state, devices, data, workdir, done))
     parts = _Run(
         config=config,
@@ -127,6 +131,25 @@ def run(
         report.close()
         store.close()
         batches.close()
+
+
+def _load(config):
+    """The run's data, which the first process may have to generate."""
+
+    def load():
+        return input_pipeline.load_data(config)
+
+    data = processes.on_first(load)
+    return processes.together(lambda: data or load())
+
+
+def _report(config, workdir, done, shown):
+    """What reports on the run, in the first process alone."""
+
+    def start():
+        return Progress(workdir, config.num_steps, config.batch_size, done, shown)
+
+    return processes.on_first(start) or Silence()
 
 
 def _restored(store, batches, template):
@@ -160,17 +183,17 @@ def _train(run, state, done):
             end = step == config.num_steps
             if end or step % config.log_every == 0:
                 report.train(step, window.mean())
-            if interruptions.received:
+            if interruption := interruptions.due(step):
                 _save(run, window, step, state)
                 raise KeyboardInterrupt(
-                    f"{interruptions.received}: stopped after step {step}, which is"
-                    f" stored. The same command goes on from there."
+                    f"{interruption}: stopped after step {step}, which is stored. The"
+                    f" same command goes on from there."
                 )
             if end or step % config.checkpoint_every == 0:
                 _save(run, window, step, state)
             if end or step % config.eval_every == 0:
                 held_out = _evaluate(run, step, state)
-            if end or step % config.picture_every == 0:
+            if processes.is_first() and (end or step % config.picture_every == 0):
                 _draw(run, step, state)
     return Result(config.num_steps, held_out)
 
@@ -188,7 +211,6 @@ class _Window:
     def fetch(self):
         """Waits for the steps made so far; ends the run if one has diverged."""
         for step, metrics in jax.device_get(self._waiting):
-            metrics = self._run.devices.one(metrics)
             for name, value in metrics._asdict().items():
                 if not np.isfinite(value):
                     raise _diverged(self._run, f"step {step}: {name} is {value}")
@@ -263,11 +285,6 @@ def _check(config, num_devices):
     for name in (*names, "checkpoint_every"):
         if config[name] < 1:
             raise cli.UserError(f"{name} must be at least 1: got {config[name]}.")
-    if jax.process_count() > 1:
-        raise cli.UserError(
-            "training runs in one process, on all devices of one machine: this is one"
-            f" of {jax.process_count()} processes."
-        )
     if config.batch_size % num_devices:
         raise cli.UserError(
             f"batch_size must be a multiple of the {num_devices} devices: got"

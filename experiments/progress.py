@@ -144,6 +144,25 @@ class Progress:
             self._events.add_scalar(f"{part}/{name}", float(value), step)
 
 
+class Silence:
+    """Takes what `Progress` takes and reports nothing, where another process does."""
+
+    def start_clock(self, step: int) -> None:
+        """See `Progress`."""
+
+    def train(self, step: int, metrics: NamedTuple) -> None:
+        """See `Progress`."""
+
+    def held_out(self, step: int, metrics: NamedTuple) -> None:
+        """See `Progress`."""
+
+    def message(self, text: str) -> None:
+        """See `Progress`."""
+
+    def close(self) -> None:
+        """See `Progress`."""
+
+
 def _named(metrics, shown=None):
     return [
         f"{name} {value:.4g}"

@@ -4,23 +4,49 @@ python -m experiments.train --config=experiments/configs/dsprites.py --workdir=D
 
 `dsprites.py:laptop` is a variant of the config; `--config.optimizer.learning_rate=1e-3`
 changes one value of it. The same command again goes on where the run was.
+
+On several hosts, start the same command on each of them: see experiments/SCALING.md.
 """
 
 from absl import flags
 
-from experiments import cli, loop
+from experiments import cli, loop, processes
 
 
 def main() -> None:
     """Trains as the flags say."""
-    config = flags.FLAGS.config
-    workdir = flags.FLAGS.workdir or f"runs/{cli.config_name()}-seed{config.seed}"
-    loop.train_and_evaluate(config, workdir)
+    values = flags.FLAGS
+    processes.join(
+        values.distributed,
+        values.coordinator_address,
+        values.num_processes,
+        values.process_id,
+    )
+    workdir = values.workdir or f"runs/{cli.config_name()}-seed{values.config.seed}"
+    loop.train_and_evaluate(values.config, workdir)
 
 
-if __name__ == "__main__":
+def _define_flags():
     cli.define_config()
     flags.DEFINE_string(
         "workdir", None, "The run's folder; by default runs/CONFIG-VARIANT-seedSEED."
     )
+    flags.DEFINE_boolean(
+        "distributed",
+        None,
+        "Whether to train together with the processes that the cluster tells of; by"
+        " default where JAX finds a cluster: Cloud TPU, Slurm, Kubernetes.",
+    )
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "HOST:PORT of the first process, where no cluster tells; with --num_processes"
+        " and --process_id.",
+    )
+    flags.DEFINE_integer("num_processes", None, "How many processes train together.")
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+
+
+if __name__ == "__main__":
+    _define_flags()
     cli.run(main)

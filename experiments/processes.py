@@ -1,0 +1,152 @@
+"""Several processes that train one model: how they meet, and how they act as one.
+
+All run the same program, each on its own devices and its own part of every batch. What
+is to happen once, such as writing a file, happens in the first of them.
+"""
+
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from experiments import cli
+
+_T = TypeVar("_T")
+_MESSAGE_BYTES = 4096
+
+
+def join(
+    automatic: bool | None = None,
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Meets the other processes, before anything else is done with JAX.
+
+    Args:
+      automatic: Whether the cluster tells who they are, as Cloud TPU, Slurm and
+        Kubernetes do; None for where JAX finds such a cluster.
+      coordinator_address: HOST:PORT of the first process, for all other clusters; then
+        the next two are needed too.
+      num_processes: How many there are.
+      process_id: Which of them this is, from 0.
+
+    Raises:
+      cli.UserError: If they can't be found, or have different numbers of devices.
+    """
+    named = (coordinator_address, num_processes, process_id)
+    _check_names(*named)
+    if automatic is False and coordinator_address is None:
+        return
+    try:
+        jax.distributed.initialize(*named)
+    except (ValueError, RuntimeError) as error:
+        if automatic is None and isinstance(error, ValueError):
+            return  # JAX finds no cluster: this process trains alone.
+        raise cli.UserError(
+            f"the other processes can't be found: {error}\nName them by"
+            " --coordinator_address=HOST:PORT, --num_processes and --process_id; with"
+            " --nodistributed this process trains alone."
+        ) from error
+    if jax.local_device_count() * jax.process_count() != jax.device_count():
+        raise cli.UserError(
+            "every process must have the same number of devices: process"
+            f" {jax.process_index()} of {jax.process_count()} has"
+            f" {jax.local_device_count()} of {jax.device_count()}."
+        )
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files."""
+    return jax.process_index() == 0
+
+
+def together(work: Callable[[], _T]) -> _T:
+    """Calls `work` in every process; an error of one is an error of all.
+
+    Without this the others would wait for the one that has ended.
+
+    Args:
+      work: Uses no other process.
+
+    Returns:
+      What it gives in this process.
+
+    Raises:
+      cli.UserError: If it was raised in any process.
+    """
+    if jax.process_count() == 1:
+        return work()
+    result, problem = None, b""
+    try:
+        result = work()
+    except cli.UserError as error:
+        problem = str(error).encode()[:_MESSAGE_BYTES]
+    padded = np.frombuffer(problem.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
+    for index, row in enumerate(multihost_utils.process_allgather(padded)):
+        message = row.tobytes().rstrip(b"\0").decode(errors="replace")
+        if message:
+            raise cli.UserError(f"process {index}: {message}")
+    return result
+
+
+def on_first(work: Callable[[], _T]) -> _T | None:
+    """Calls `work` in the first process; an error is an error of all.
+
+    Args:
+      work: Uses no other process.
+
+    Returns:
+      What it gives, in the first process; None in the others.
+
+    Raises:
+      cli.UserError: In every process, if `work` raises it.
+    """
+    return together(lambda: work() if is_first() else None)
+
+
+def from_first(work: Callable[[], Any]) -> Any:
+    """Calls `work` in the first process.
+
+    Args:
+      work: Uses no other process; gives plain values or NumPy arrays.
+
+    Returns:
+      What it gives, in every process.
+
+    Raises:
+      cli.UserError: In every process, if `work` raises it.
+    """
+    result = on_first(work)
+    if jax.process_count() == 1:
+        return result
+    payload = np.frombuffer(pickle.dumps(result), np.uint8)
+    size = multihost_utils.broadcast_one_to_all(np.int32(payload.size))
+    if not is_first():
+        payload = np.zeros(size, np.uint8)
+    return pickle.loads(multihost_utils.broadcast_one_to_all(payload).tobytes())
+
+
+def _check_names(coordinator_address, num_processes, process_id):
+    """Refuses what JAX would stumble over, or wait for in vain."""
+    given = [v is not None for v in (coordinator_address, num_processes, process_id)]
+    if any(given) and not all(given):
+        raise cli.UserError(
+            "--coordinator_address, --num_processes and --process_id name the processes"
+            " together: give all three or none."
+        )
+    if not any(given):
+        return
+    if not re.fullmatch(r".+:\d+", coordinator_address):
+        raise cli.UserError(
+            f"--coordinator_address takes HOST:PORT: got {coordinator_address!r}."
+        )
+    if not 0 <= process_id < num_processes:
+        raise cli.UserError(
+            f"--process_id must be from 0 to {num_processes - 1}, for"
+            f" --num_processes={num_processes}: got {process_id}."
+        )

@@ -1,0 +1,56 @@
+"""Python in two processes of one machine that JAX joins."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+
+from tests.commands import ROOT
+
+
+def free_address():
+    """An address on this machine at which nobody listens yet."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return f"localhost:{found.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def started(arguments_of, folder, **environment):
+    """Starts two processes of two devices each; what runs on at the end is killed.
+
+    Args:
+      arguments_of: From an address and a process's index to its arguments.
+      folder: Gets what the processes print, as `INDEX.out` and `INDEX.err`.
+      **environment: For each, besides what this process has.
+
+    Yields:
+      The processes.
+    """
+    flags = "--xla_force_host_platform_device_count=2"
+    flags += " --xla_backend_optimization_level=0"
+    environment = {**os.environ, "XLA_FLAGS": flags, **environment}
+    address, processes = free_address(), []
+    with contextlib.ExitStack() as files:
+        try:
+            for index in range(2):
+                out, err = (
+                    files.enter_context((folder / f"{index}.{name}").open("w"))
+                    for name in ("out", "err")
+                )
+                arguments = map(str, arguments_of(address, index))
+                processes.append(
+                    subprocess.Popen(
+                        [sys.executable, *arguments],
+                        cwd=ROOT,
+                        env=environment,
+                        stdout=out,
+                        stderr=err,
+                    )
+                )
+            yield processes
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()

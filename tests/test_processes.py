@@ -1,0 +1,109 @@
+"""Processes find each other, and an error of one is an error of all."""
+
+import ast
+
+import jax
+import pytest
+
+from experiments import cli, processes
+from tests.commands import run_python
+from tests.joined_processes import started
+
+_SCRIPT = """
+import os, pathlib, sys
+
+address, index, devices, path = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+
+from experiments import cli, processes
+
+seen = []
+try:
+    processes.join(None, address, 2, index)
+    seen.append(processes.together(lambda: index))
+    seen.append(processes.on_first(lambda: "written"))
+    seen.append(processes.from_first(lambda: {"step": 7, "by": index}))
+
+    def work():
+        if index == 1:
+            raise cli.UserError("no ∅ data here")
+        return "data"
+
+    processes.together(work)
+except cli.UserError as error:
+    seen.append(str(error))
+pathlib.Path(path).write_text(repr(seen))
+"""
+
+
+def _run(folder, devices=(2, 2)):
+    """What each of two processes has seen; Gloo writes between what they print."""
+    paths = [folder / f"{index}.seen" for index in range(2)]
+
+    def arguments(address, index):
+        return ["-c", _SCRIPT, address, index, devices[index], paths[index]]
+
+    with started(arguments, folder) as both:
+        codes = [process.wait(timeout=300) for process in both]
+    assert codes == [0, 0], [(folder / f"{index}.err").read_text() for index in (0, 1)]
+    return [ast.literal_eval(path.read_text()) for path in paths]
+
+
+def test_two_processes_act_as_one(tmp_path):
+    """Work of each, of the first alone, its result in both, and an error of one."""
+    first, second = _run(tmp_path)
+    shared = [{"step": 7, "by": 0}, "process 1: no ∅ data here"]
+    assert first == [0, "written", *shared]
+    assert second == [1, None, *shared]
+
+
+def test_uneven_devices_are_refused(tmp_path):
+    """Every process takes the same share of the batch."""
+    seen = _run(tmp_path, devices=(2, 1))
+    same = "every process must have the same number of devices: process"
+    assert seen == [[f"{same} 0 of 2 has 2 of 3."], [f"{same} 1 of 2 has 1 of 3."]]
+
+
+def test_a_cluster_that_is_not_there():
+    """Asked to join others where nothing tells who they are, the command says how."""
+    done = run_python(
+        "-m",
+        "experiments.train",
+        "--config=experiments/configs/dsprites.py:tiny",
+        "--distributed",
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the other processes can't be found: ")
+    assert "--coordinator_address=HOST:PORT" in done.stderr
+
+
+def test_one_process_needs_no_others():
+    """Without a cluster nothing is joined, and work is simply done."""
+    processes.join(automatic=False)
+    assert not jax.distributed.is_initialized()
+    assert processes.is_first()
+    assert processes.together(lambda: 3) == 3
+    assert processes.on_first(lambda: 4) == 4
+    assert processes.from_first(lambda: [5]) == [5]
+    with pytest.raises(cli.UserError, match="no data"):
+        processes.together(_raise)
+
+
+def _raise():
+    raise cli.UserError("no data")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("host:1", None, None), "give all three or none"),
+        ((None, 2, 0), "give all three or none"),
+        (("host", 2, 0), "takes HOST:PORT: got 'host'"),
+        (("host:1", 2, 2), "from 0 to 1, for --num_processes=2: got 2"),
+        (("host:1", 2, -1), "from 0 to 1, for --num_processes=2: got -1"),
+    ],
+)
+def test_names_that_name_no_process(names, message):
+    """Refused at once: JAX would wait for the others for minutes."""
+    with pytest.raises(cli.UserError, match=message):
+        processes.join(None, *names)
