@@ -18,6 +18,8 @@ os.environ["MPLBACKEND"] = "Agg"
 import jax
 import pytest
 
+from datasets import load
+
 
 @pytest.fixture(autouse=True)
 def strict_promotion(request):
@@ -34,5 +36,7 @@ def strict_promotion(request):
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
-    """Where the tiny data sets are generated, once for all tests of a process."""
-    return str(tmp_path_factory.mktemp("data"))
+    """Where multi_dsprites/tiny is, generated once for all tests of a process."""
+    folder = tmp_path_factory.mktemp("data")
+    load.builder("multi_dsprites/tiny", folder)
+    return str(folder)
