@@ -58,6 +58,25 @@ def test_reconstructions_shows_each_array_in_its_panel(channels):
     assert titles[:4] == ["input", "reconstruction", "locations", "object 1"]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_comparison_shows_each_image_beside_its_means(channels):
+    """Row by row, under the names of what they are; other numbers are refused."""
+    rng = np.random.default_rng(channels)
+    images = (rng.integers(0, 2, (3, 8, 6, channels)) * 255).astype(np.uint8)
+    means = rng.uniform(size=(3, 8, 6, channels)).astype(np.float32)
+    panels = np.array(plotting.comparison(images, means).axes).reshape(3, 2)
+    titles = [panel.get_title() for panel in panels[0]]
+    assert titles == ["input", "reconstruction"]
+    for row, expected in enumerate(zip(images / 255, means, strict=True)):
+        for panel, image in zip(panels[row], expected, strict=True):
+            image = image[..., 0] if channels == 1 else image
+            np.testing.assert_array_equal(_shown(panel), image)
+    with pytest.raises(ValueError, match="got 3 images and 2 reconstructions"):
+        plotting.comparison(images, means[:2])
+    with pytest.raises(ValueError, match="at least one: got 0 images"):
+        plotting.comparison(images[:0], means[:0])
+
+
 def test_location_markers_sit_on_their_pixels():
     """Markers are drawn at x = column, y = row."""
     scene = _scene(np.random.default_rng(2), (2,), (8, 6))
