@@ -189,7 +189,11 @@ def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
 
 
 def _check_manual_dir(unprepared: SceneBuilder, manual_dir: epath.Path) -> None:
-    missing = [f for f in unprepared.MANUAL_FILES if not (manual_dir / f).exists()]
+    missing = [
+        f"{name} (SHA-256 {digest} unpacked)"
+        for name, digest in unprepared.MANUAL_FILES.items()
+        if not (manual_dir / name).exists()
+    ]
     if missing:
         raise FileNotFoundError(
             f"{unprepared.info.full_name} needs {', '.join(missing)}, not found in "

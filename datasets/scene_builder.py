@@ -2,7 +2,7 @@
 
 import abc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -31,10 +31,11 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Base of the builders of scenes.
 
     Attributes:
-      MANUAL_FILES: names of the files that a manual directory has to hold.
+      MANUAL_FILES: names of the files that a manual directory has to hold, and the
+        SHA-256 of their unpacked content.
     """
 
-    MANUAL_FILES: ClassVar[tuple[str, ...]] = ()
+    MANUAL_FILES: ClassVar[Mapping[str, str]] = {}
 
     @property
     @abc.abstractmethod

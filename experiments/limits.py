@@ -62,6 +62,7 @@ POSITIVE = (
     "optimizer.location_decay_steps",
     "optimizer.auxiliary_learning_rate",
     "optimizer.clip_norm",
+    "optimizer.final_factor",
     "warmup.tau_init",
     "warmup.tau_final",
     "warmup.bump_height",
@@ -75,6 +76,9 @@ BETWEEN = {
     "model.epsilon_init": (0, 0.5),
 }
 """Numbers between two others, neither included."""
+
+MAX_SEED = 2**32 - 1
+"""The largest seed that the shuffling of the data takes."""
 
 PROBABILITIES = ("warmup.force_one_init", "warmup.force_one_final")
 
@@ -96,6 +100,8 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: naming the field, its value and what is possible.
     """
+    if not 0 <= config.seed <= MAX_SEED:
+        raise ValueError(f"seed must be from 0 to {MAX_SEED}: got {config.seed}.")
     for name, value in _values(config, CHOICES):
         if value not in CHOICES[name]:
             choices = ", ".join(CHOICES[name])

@@ -75,6 +75,7 @@ def test_unknown_variants_are_refused():
         ("warmup.location_every", 0, "warmup.location_every must be at least 1: got 0"),
         ("optimizer.learning_rate", 0.0, "optimizer.learning_rate must be positive"),
         ("optimizer.clip_norm", float("nan"), "optimizer.clip_norm must be positive"),
+        ("optimizer.final_factor", -0.1, "optimizer.final_factor must be positive"),
         ("warmup.tau_final", 0.0, "warmup.tau_final must be positive: got 0.0"),
         ("warmup.force_one_init", 1.5, "force_one_init must be a probability: got 1.5"),
         ("warmup.lead_steps", -1, "warmup.lead_steps must be at least 0: got -1"),
@@ -87,6 +88,15 @@ def test_impossible_values_are_refused(field, value, message):
     section, name = field.split(".")
     config[section][name] = value
     with pytest.raises(ValueError, match=message):
+        build.build(config)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_impossible_seeds_are_refused(seed):
+    """Before the shuffling of the data would fail on them."""
+    config = dsprites.get_config("laptop")
+    config.seed = seed
+    with pytest.raises(ValueError, match=f"seed must be from 0 to .* got {seed}"):
         build.build(config)
 
 

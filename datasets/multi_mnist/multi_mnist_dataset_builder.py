@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import sys
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,7 +43,9 @@ class Builder(SceneBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "Initial release."}
-    MANUAL_FILES = (digits.IMAGES.name, digits.LABELS.name)
+    MANUAL_FILES: ClassVar[Mapping[str, str]] = {
+        file.name: file.sha256 for file in (digits.IMAGES, digits.LABELS)
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Optional, for machines without network access: the directory holds "
         f"{digits.IMAGES.name} and {digits.LABELS.name}, as found at {MIRRORS[0]}."
