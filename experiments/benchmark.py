@@ -13,9 +13,10 @@ program: of two buffers for objects the one that is used, but for refinement the
 one; of a loop one turn; of a Fourier transform more than a fast one takes. The rate of
 the machine is that of a matrix product in the same run.
 
-With --compare also the plain forms of the same networks (`benchmark_plain`). The
-appearance network of the laptop variant takes seconds and gigabytes to evaluate at
-every site: `--config.batch_size=8` compares on a smaller batch, the same for all forms.
+With --compare also the plain forms of the same networks (`benchmark_plain`), in the
+same run. At every site of a batch, the appearance network of the laptop variant takes
+minutes and gigabytes on a CPU: `--config.batch_size=4 --repeats=3` compares on a
+smaller batch, the same for all forms.
 """
 
 import functools
