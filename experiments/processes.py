@@ -58,6 +58,18 @@ def join(
             f" {jax.process_index()} of {jax.process_count()} has"
             f" {jax.local_device_count()} of {jax.device_count()}."
         )
+    _meet()
+
+
+def _meet():
+    """Connects all devices while all processes are here.
+
+    CPUs give each other 30 s for that, and later a step may take longer to compile in
+    one process than in another.
+    """
+    meet = jax.pmap(lambda x: jax.lax.psum(x, "all"), "all")
+    meet(np.ones(jax.local_device_count(), np.float32)).block_until_ready()
+    together(lambda: None)
 
 
 def is_first() -> bool:
