@@ -5,7 +5,8 @@ python -m experiments.train --config=experiments/configs/dsprites.py --workdir=D
 `dsprites.py:laptop` is a variant of the config; `--config.optimizer.learning_rate=1e-3`
 changes one value of it. The same command again goes on where the run was.
 
-On several hosts, start the same command on each of them: see experiments/SCALING.md.
+On several hosts, start the same command on each of them. Where no cluster tells them of
+each other, name them by --coordinator_address, --num_processes and --process_id.
 """
 
 from absl import flags
