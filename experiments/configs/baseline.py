@@ -47,7 +47,7 @@ def paper(lavae: ConfigDict) -> ConfigDict:
 def laptop(lavae: ConfigDict) -> ConfigDict:
     """For 2 CPU cores: no convolution on maps of more than 16×16 sites."""
     config = paper(lavae)
-    config.num_steps = 4_000
+    config.num_steps = 3_500
 
     model = config.model
     model.norm = "none"
@@ -57,7 +57,7 @@ def laptop(lavae: ConfigDict) -> ConfigDict:
 
     optimizer = config.optimizer
     optimizer.name = "adam"
-    optimizer.learning_rate = 2e-3
+    optimizer.learning_rate = 4e-3
     optimizer.clip_norm = 500.0
     optimizer.decay = "cosine"
     optimizer.rise_steps = 50
