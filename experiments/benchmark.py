@@ -14,9 +14,9 @@ one; of a loop one turn; of a Fourier transform more than a fast one takes. The 
 the machine is that of a matrix product in the same run.
 
 With --compare also the plain forms of the same networks (`benchmark_plain`), in the
-same run. At every site of a batch, the appearance network of the laptop variant takes
-minutes and gigabytes on a CPU: `--config.batch_size=4 --repeats=3` compares on a
-smaller batch, the same for all forms.
+same run. At every site of a large batch, the appearance network of the laptop variant
+takes minutes and gigabytes on a CPU: `--config.batch_size=8 --repeats=3` compares on a
+smaller one, the same for all forms, although that hides what decoding few slots saves.
 """
 
 import functools

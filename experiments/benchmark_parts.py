@@ -121,11 +121,11 @@ def make_parts(config: ConfigDict, model: LAVAE) -> list[Part]:
     return [
         Part("location net", parts.location, located),
         Part(
-            "location net, forward",
+            "location, forward",
             parts.location_forward,
             lambda phase: phase.lavae and not phase.location,
         ),
-        Part("sampling of locations", parts.sampling, drawn),
+        Part("sampling of sites", parts.sampling, drawn),
         Part("appearance net", parts.appearance, updates),
         Part("sprites", parts.sprites, updates),
         Part("compositing", parts.compositing, updates),
@@ -137,17 +137,17 @@ def make_parts(config: ConfigDict, model: LAVAE) -> list[Part]:
         ),
         Part("auxiliary VAE", parts.auxiliary_vae, lambda phase: phase.auxiliary),
         Part(
-            "KL map and its peaks",
+            "KL map and peaks",
             parts.proposals,
             lambda phase: phase.lavae and (phase.auxiliary or phase.propose),
         ),
-        Part("optimiser: location", optimiser("location"), located),
+        Part("optimiser, h_loc", optimiser("location"), located),
         Part(
-            "optimiser: auxiliary",
+            "optimiser, aux. VAE",
             optimiser("auxiliary"),
             lambda phase: phase.auxiliary,
         ),
-        Part("optimiser: the rest", optimiser("rest"), updates),
+        Part("optimiser, the rest", optimiser("rest"), updates),
     ]
 
 

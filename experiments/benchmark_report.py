@@ -108,7 +108,9 @@ def print_tables(result: Benchmark, console: Console) -> None:
 
 def _table(title, first, *others):
     columns = [Column(name, justify="right", no_wrap=True) for name in others]
-    return Table(first, *columns, title=title, title_justify="left", box=box.SIMPLE)
+    table = Table(first, *columns, title=title, title_justify="left", box=box.SIMPLE)
+    table.pad_edge = False
+    return table
 
 
 def _parts_table(result):
@@ -120,8 +122,8 @@ def _parts_table(result):
             f"{part.per_step:.2f}",
             _time(part.time),
             f"{part.share:.1%}",
-            f"{part.gflop:.3g}",
-            f"{part.gflop_per_second:.3g}",
+            f"{part.gflop:.3f}",
+            f"{part.gflop_per_second:.1f}",
             f"{part.of_matmul:.1%}",
         )
     # Below zero where the compiler saves more in the whole step than is missing here.

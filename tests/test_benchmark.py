@@ -67,14 +67,14 @@ def test_parts(result):
     per_step = {part.name: part.per_step for part in result.parts}
     assert per_step == {
         "location net": 1,
-        "sampling of locations": 1,
+        "sampling of sites": 1,
         "appearance net": 2,
         "sprites": 2,
         "compositing": 2,
         "likelihood": 2,
         "refinement": 1,
-        "optimiser: location": 1,
-        "optimiser: the rest": 2,
+        "optimiser, h_loc": 1,
+        "optimiser, the rest": 2,
     }
     whole = result.forms[0].milliseconds
     for part in result.parts:
@@ -142,7 +142,7 @@ def test_the_command(tmp_path):
     assert set(written) == set(benchmark_report.Benchmark._fields)
     assert [part["name"] for part in written["parts"]] == [
         "auxiliary VAE",
-        "optimiser: auxiliary",
+        "optimiser, aux. VAE",
     ]
     assert set(written["parts"][0]) == set(benchmark_report.PartCost._fields)
     assert [phase["name"] for phase in written["phases"]] == ["auxiliary VAE"]
