@@ -169,6 +169,12 @@ def _check_together(config: ConfigDict) -> None:
             f"model.stem_stride must divide the image's height and width: got"
             f" {model.stem_stride} for {tuple(model.image_shape)}."
         )
+    if model.appearance_net == "trunk" and model.channels % model.stem_stride**2:
+        raise ValueError(
+            "model.channels must be a multiple of model.stem_stride² with"
+            f" model.appearance_net=trunk: got {model.channels} and"
+            f" {model.stem_stride}."
+        )
     if warmup.draws != "mode" and model.appearance_net == "glimpse":
         raise ValueError(
             "model.appearance_net=glimpse reads single sites and needs"

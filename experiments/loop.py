@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -15,6 +14,7 @@ from experiments import build, checkpoints, cli, input_pipeline, processes
 from experiments.devices import Devices
 from experiments.interruptions import Interruptions
 from experiments.progress import Progress, Silence
+from experiments.window import Window
 
 _NUM_PICTURED = 8
 
@@ -170,7 +170,8 @@ def _compiled(experiment, devices):
 def _train(run, state, done):
     """Makes the steps after `done`, with everything that is due along the way."""
     config, report = run.config, run.report
-    window, held_out, started = _Window(run), None, time.monotonic()
+    window, held_out = Window(run.store), None
+    started = time.monotonic()
     with Interruptions() as interruptions:
         for step in range(done + 1, config.num_steps + 1):
             images = run.devices.share(next(run.batches))
@@ -198,39 +199,11 @@ def _train(run, state, done):
     return Result(config.num_steps, held_out)
 
 
-class _Window:
-    """The metrics since the last report; they stay on the device until needed."""
-
-    def __init__(self, run):
-        self._run = run
-        self._waiting, self._fetched = [], []
-
-    def add(self, step, metrics):
-        self._waiting.append((step, metrics))
-
-    def fetch(self):
-        """Waits for the steps made so far; ends the run if one has diverged."""
-        for step, metrics in jax.device_get(self._waiting):
-            for name, value in metrics._asdict().items():
-                if not np.isfinite(value):
-                    raise _diverged(self._run, f"step {step}: {name} is {value}")
-            self._fetched.append(metrics)
-        self._waiting = []
-
-    def mean(self):
-        """The mean of every metric since the last call."""
-        self.fetch()
-        means = jax.tree.map(lambda *x: float(np.mean(x)), *self._fetched)
-        self._fetched = []
-        return means
-
-
 def _save(run, window, step, state):
     """Stores a state after making sure that it is a good one."""
     window.fetch()
     state = run.devices.one(state)
-    if not _is_finite(state):
-        raise _diverged(run, f"step {step}: a parameter is not finite")
+    window.check(step, state)
     run.store.save(step, state, run.batches.get_state())
     run.report.start_clock(step)
 
@@ -258,25 +231,6 @@ def _draw(run, step, state):
     view = run.look(run.devices.one(state), images)
     run.report.picture(step, view.figure(images))
     run.report.start_clock(step)
-
-
-@jax.jit
-def _is_finite(state):
-    numbers = [
-        x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)
-    ]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers]))
-
-
-def _diverged(run, what):
-    last = run.store.latest_step()
-    kept = (
-        "no checkpoint yet" if last is None else f"the last good one is of step {last}"
-    )
-    return cli.UserError(
-        f"{what}: the run has diverged. Checkpoints are kept, {kept}. Start again in"
-        f" another --workdir with smaller learning rates (--config.optimizer...)."
-    )
 
 
 def _check(config, num_devices):

@@ -72,7 +72,8 @@ class Progress:
 
         Args:
           step: Number of steps made.
-          metrics: Floats by name, such as the mean ELBO terms since the last report.
+          metrics: Floats by name, such as the mean ELBO terms since the last report;
+            None for what was not computed, which is left out.
 
         Returns:
           The speed since the last report.
@@ -137,11 +138,12 @@ class Progress:
         self._out("  ".join([f"step {step:{width}d}/{self._num_steps}", *parts]))
 
     def _store(self, step, part, values):
-        row = {"step": step, "part": part} | {k: float(v) for k, v in values.items()}
+        values = {k: float(v) for k, v in values.items() if v is not None}
+        row = {"step": step, "part": part} | values
         with self._table.open("a") as file:
             file.write(json.dumps(row) + "\n")
         for name, value in values.items():
-            self._events.add_scalar(f"{part}/{name}", float(value), step)
+            self._events.add_scalar(f"{part}/{name}", value, step)
 
 
 class Silence:
@@ -167,7 +169,7 @@ def _named(metrics, shown=None):
     return [
         f"{name} {value:.4g}"
         for name, value in metrics._asdict().items()
-        if shown is None or name in shown
+        if value is not None and (shown is None or name in shown)
     ]
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from lavae_jax import compositing, likelihood, slots
@@ -166,7 +167,8 @@ def _birth(model, x, canvas, cover, epsilon):
     cost = -likelihood.log_likelihood(x, canvas, epsilon).sum(axis=-1)
     unexplained = jnp.where(cost > UNEXPLAINED, cost, 0)
     site = densest_site(jnp.where(orphaned[:, None, None], orphans, unexplained))
-    active = (jnp.arange(model.max_objects) == 0)[None, :].repeat(num_images, axis=0)
+    # Of NumPy, so that XLA sees that the small buffer holds all of it.
+    active = (np.arange(model.max_objects) == 0)[None, :].repeat(num_images, axis=0)
     at = hard_locations(jnp.broadcast_to(site[:, None], active.shape), active)
     appearance = model.appearance(model.appearance_features(x), at)
     more = canvas + compositing.place(

@@ -19,6 +19,7 @@ import jax
 import pytest
 
 from datasets import load
+from experiments.configs import dsprites
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +41,11 @@ def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     load.builder("multi_dsprites/tiny", folder)
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def config(data_dir):
+    """The tiny variant of multi-dSprites."""
+    config = dsprites.get_config("tiny")
+    config.data.data_dir = data_dir
+    return config

@@ -70,6 +70,7 @@ def test_unknown_variants_are_refused():
         ("model.epsilon_init", 0.5, "model.epsilon_init must be in"),
         ("model.exclusion_radius", 13, r"radius=13 px .* 9 \* 529 of 4096 sites"),
         ("model.max_objects", 100, "may cover all of a 64x64 image.* got 100"),
+        ("model.appearance_net", "trunk", "multiple of model.stem_stride².* 18 and 2"),
         ("warmup.draws", "relaxed", "needs warmup.draws=mode: got relaxed"),
         ("warmup.target", "kl_map", "warmup.refine=True needs .* got mode and kl_map"),
         ("warmup.location_every", 0, "warmup.location_every must be at least 1: got 0"),
@@ -85,6 +86,7 @@ def test_unknown_variants_are_refused():
 def test_impossible_values_are_refused(field, value, message):
     """Naming the field, what is possible, and the value."""
     config = dsprites.get_config("laptop")
+    config.model.channels = 18  # of no consequence for a glimpse
     section, name = field.split(".")
     config[section][name] = value
     with pytest.raises(ValueError, match=message):

@@ -15,7 +15,6 @@ from rich.console import Console
 
 import lavae_jax
 from experiments import build, checkpoints, cli, evaluate, measure, report
-from experiments.configs import dsprites
 from lavae_jax import metrics, plotting
 from tests import tiny_models
 from tests.commands import run_python
@@ -24,14 +23,6 @@ pytestmark = pytest.mark.standard_promotion
 
 _NUM_IMAGES = 23
 _SETTINGS = measure.Settings(_NUM_IMAGES, num_samples=12, batch_size=10, seed=5)
-
-
-@pytest.fixture(scope="module")
-def config(data_dir):
-    """The tiny variant."""
-    config = dsprites.get_config("tiny")
-    config.data.data_dir = data_dir
-    return config
 
 
 @pytest.fixture(scope="module")

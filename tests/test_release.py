@@ -23,14 +23,6 @@ _NUM_IMAGES = 6
 
 
 @pytest.fixture(scope="module")
-def config(data_dir):
-    """The tiny variant."""
-    config = dsprites.get_config("tiny")
-    config.data.data_dir = data_dir
-    return config
-
-
-@pytest.fixture(scope="module")
 def variables(config):
     """Far enough from zero to see objects where there are none."""
     return tiny_models.random_variables(build.build_model(config), scale=0.2)

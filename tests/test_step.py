@@ -166,6 +166,22 @@ def test_appearance_updates():
     assert after_several[-1].elbo > after_one[-1].elbo > start[-1].elbo
 
 
+def test_what_a_phase_does_not_compute_is_not_reported():
+    """Not as 0, which would look like the best ELBO of a run."""
+    lead = recipe.Phase(True, False, propose=True, location=True)
+    paint = recipe.Phase(False, True, propose=False, location=False)
+    elbo = {"elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "epsilon"}
+    target = {"location_loss", "moved", "dropped", "added"}
+    for phase, expected in [
+        (lead, {"loss", "auxiliary_loss"}),
+        (paint, {"loss"} | elbo),
+        (REFINE, {"loss"} | elbo | target),
+    ]:
+        _, (metrics,) = _run(LAPTOP, (phase,), 1)
+        computed = {k for k, v in metrics._asdict().items() if v is not None}
+        assert computed == expected
+
+
 def test_phases():
     """Steps are counted from 1, and a phase includes the step it is said to last to."""
     settings = LAPTOP._replace(

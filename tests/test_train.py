@@ -82,7 +82,7 @@ def test_goes_on_exactly_where_it_was(tmp_path, config, experiment, unbroken):
     )
     rows = _train_rows(killed)
     assert rows == _train_rows(unbroken)
-    assert len({row["elbo"] for row in rows.values()}) == 4
+    assert len({row["loss"] for row in rows.values()}) == 4
 
 
 @pytest.mark.standard_promotion

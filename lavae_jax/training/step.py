@@ -13,6 +13,13 @@ from lavae_jax.images import to_float
 from lavae_jax.latents.locations import draw_locations
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import reconstruct
+from lavae_jax.training.keys import image_keys
+from lavae_jax.training.metrics import (
+    TrainMetrics,
+    of_reconstruction,
+    of_target,
+    per_object,
+)
 from lavae_jax.training.optimizer import Optimizer, Parts, split
 from lavae_jax.training.recipe import Phase, Recipe
 from lavae_jax.training.schedules import Schedules
@@ -20,50 +27,19 @@ from lavae_jax.training.state import TrainState
 from lavae_jax.types import Array, Locations, Variables, hard_locations
 
 
-class TrainMetrics(NamedTuple):
-    """Means over the batch; nats per image where not stated otherwise.
-
-    What is about the target of h_loc (location_loss, moved, dropped, added) is 0 in
-    steps that do not train h_loc.
-    """
-
-    loss: Array  # of everything that is trained
-    elbo: Array
-    log_px: Array
-    kl_app: Array
-    kl_loc: Array
-    kl_n: Array
-    location_loss: Array
-    auxiliary_loss: Array
-    objects: Array  # per image
-    moved: Array  # share of the objects
-    dropped: Array  # share of the objects
-    added: Array  # share of the images
-    tau: Array
-    epsilon: Array
-
-
 class _Parts(NamedTuple):
     model: LAVAE
     auxiliary: warmup.AuxiliaryVAE
+    optimizer: Optimizer
     schedules: Schedules
     recipe: Recipe
     phase: Phase
 
 
-def _image_keys(
-    state: TrainState, update: int, num_images: int, axis_name: str | None
-) -> Array:
-    """One key per image, by its index in the global batch: [B].
-
-    Draws are then the same however the batch is spread over devices, and new in every
-    update of a step.
-    """
-    first = 0 if axis_name is None else lax.axis_index(axis_name) * num_images
+def _update_keys(state: TrainState, update: int, parts: _Parts, x: Array) -> Array:
+    """A key per image for an update of a step, [B]."""
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), update)
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(
-        first + jnp.arange(num_images)
-    )
+    return image_keys(key, x.shape[0], parts.model.axis_name)
 
 
 def _proposals(kl_map: Array, model: LAVAE, relaxed: bool) -> Locations:
@@ -179,52 +155,40 @@ def _auxiliary_loss(params, auxiliary, x, keys):
     return (kl - log_px).mean()
 
 
-def _per_image(marked: Array) -> Array:
-    return marked.sum(axis=1).astype(jnp.float32).mean()
-
-
-def _per_object(metrics: TrainMetrics) -> TrainMetrics:
-    """Counts per image to shares of the objects, once all devices' are averaged."""
-    objects = jnp.where(metrics.objects > 0, metrics.objects, 1)
-    return metrics._replace(
-        moved=metrics.moved / objects, dropped=metrics.dropped / objects
-    )
-
-
-def _metrics(parts, step, loss, aux) -> TrainMetrics:
-    """Of this device; `moved` and `dropped` are still per image."""
-    result, error, refined, _ = aux
-    zero = jnp.zeros(())
-    moved, dropped, added = zero, zero, zero
-    if refined is not None:
-        changes = (refined.moved, refined.dropped, refined.added)
-        moved, dropped, added = map(_per_image, changes)
-    terms = [term.mean() for term in result.terms]
-    return TrainMetrics(
-        loss,
-        result.terms.elbo.mean(),
-        *terms,
-        location_loss=error.mean(),
-        auxiliary_loss=zero,
-        objects=_per_image(result.locations.active),
-        moved=moved,
-        dropped=dropped,
-        added=added,
-        tau=jnp.asarray(parts.schedules.tau(step), jnp.float32),
-        epsilon=jnp.asarray(parts.schedules.epsilon(step), jnp.float32),
-    )
-
-
 def _auxiliary_step(parts: _Parts, params, x, keys):
     """Loss, gradient and KL map of the auxiliary VAE, as far as the phase has them."""
-    loss, grad = jnp.zeros(()), None
+    loss, grad, kl_map = None, None, None
     if parts.phase.auxiliary:
         loss_and_grad = jax.value_and_grad(_auxiliary_loss)
         loss, grad = loss_and_grad(params, parts.auxiliary, x, keys)
-    kl_map = jnp.zeros(x.shape[:3])
     if parts.phase.auxiliary or parts.phase.propose:
         kl_map = parts.auxiliary.apply({"params": params}, x, method="kl_map")
     return loss, grad, lax.stop_gradient(kl_map)
+
+
+def _lavae_step(parts: _Parts, state: TrainState, x, keys, kl_map):
+    """Locations, gradients by part, batch statistics and metrics of LAVAE."""
+    (loss, aux), grad = jax.value_and_grad(_lavae_loss, has_aux=True)(
+        state.params["lavae"], parts, state.batch_stats, state.step, x, keys, kl_map
+    )
+    result, error, target, batch_stats = aux
+    grads = split({"lavae": grad, "auxiliary": None})
+    metrics = of_reconstruction(TrainMetrics(loss), result)
+    metrics = metrics._replace(epsilon=_now(parts.schedules.epsilon, state))
+    if parts.recipe.draws != "mode":
+        metrics = metrics._replace(tau=_now(parts.schedules.tau, state))
+    if parts.phase.location:
+        metrics = metrics._replace(location_loss=error.mean())
+    else:
+        grads = grads._replace(location=None)
+    if target is not None:
+        metrics = of_target(metrics, target)
+    locations = jax.tree.map(lax.stop_gradient, result.locations)
+    return locations, grads, batch_stats, metrics
+
+
+def _now(schedule, state: TrainState) -> Array:
+    return jnp.asarray(schedule(state.step), jnp.float32)
 
 
 def _appearance_loss(rest, parts: _Parts, state: TrainState, x, keys, locations):
@@ -243,6 +207,29 @@ def _appearance_loss(rest, parts: _Parts, state: TrainState, x, keys, locations)
     # n is what was drawn, which may be forced, and has nothing to teach p(n).
     terms = result.terms._replace(kl_n=lax.stop_gradient(result.terms.kl_n))
     return -terms.elbo.mean(), batch_stats
+
+
+def _average(parts: _Parts, tree):
+    """The mean over devices."""
+    axis_name = parts.model.axis_name
+    return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+
+def _updated(parts: _Parts, state: TrainState, grads: Parts, batch_stats):
+    """The state after one update."""
+    params, opt_state = parts.optimizer.update(
+        _average(parts, grads), state.opt_state, state.params, state.step
+    )
+    return state._replace(params=params, batch_stats=batch_stats, opt_state=opt_state)
+
+
+def _appearance_update(parts: _Parts, state: TrainState, update: int, x, locations):
+    """The state after one more update of everything but h_loc."""
+    keys = _update_keys(state, update, parts, x)
+    grad, batch_stats = jax.grad(_appearance_loss, has_aux=True)(
+        split(state.params).rest, parts, state, x, keys, locations
+    )
+    return _updated(parts, state, Parts(None, grad, None), batch_stats)
 
 
 def make_train_step(
@@ -267,49 +254,25 @@ def make_train_step(
         From a state and images (uint8 or binary float, [B, H, W, C], this device's
         share of the batch) to the next state and metrics, the same on every device.
     """
-    parts = _Parts(model, auxiliary, schedules, recipe, phase)
-
-    def average(tree):
-        return tree if model.axis_name is None else lax.pmean(tree, model.axis_name)
-
-    def update(state, grads, batch_stats):
-        params, opt_state = optimizer.update(
-            average(grads), state.opt_state, state.params, state.step
-        )
-        return state._replace(
-            params=params, batch_stats=batch_stats, opt_state=opt_state
-        )
-
-    def appearance_update(state, index, x, locations):
-        keys = _image_keys(state, index, x.shape[0], model.axis_name)
-        rest = split(state.params).rest
-        grad, batch_stats = jax.grad(_appearance_loss, has_aux=True)(
-            rest, parts, state, x, keys, locations
-        )
-        return update(state, Parts(None, grad, None), batch_stats)
+    parts = _Parts(model, auxiliary, optimizer, schedules, recipe, phase)
 
     def train_step(state, images):
         x = to_float(images)
-        keys = _image_keys(state, 0, x.shape[0], model.axis_name)
-        aux_loss, aux_grad, kl_map = _auxiliary_step(
-            parts, state.params["auxiliary"], x, keys
-        )
-        grads, batch_stats = Parts(None, None, aux_grad), state.batch_stats
-        metrics = TrainMetrics(*[jnp.zeros(())] * len(TrainMetrics._fields))
-        if phase.lavae:
-            (loss, aux), grad = jax.value_and_grad(_lavae_loss, has_aux=True)(
-                state.params["lavae"], parts, batch_stats, state.step, x, keys, kl_map
+        keys = _update_keys(state, 0, parts, x)
+        loss, grad, kl_map = _auxiliary_step(parts, state.params["auxiliary"], x, keys)
+        if not phase.lavae:
+            grads, metrics = Parts(None, None, grad), TrainMetrics(loss)
+            state = _updated(parts, state, grads, state.batch_stats)
+        else:
+            locations, grads, batch_stats, metrics = _lavae_step(
+                parts, state, x, keys, kl_map
             )
-            metrics, batch_stats = _metrics(parts, state.step, loss, aux), aux[-1]
-            grads = split({"lavae": grad, "auxiliary": aux_grad})
-            grads = grads if phase.location else grads._replace(location=None)
-        state = update(state, grads, batch_stats)
-        for index in range(1, recipe.appearance_updates if phase.lavae else 1):
-            locations = jax.tree.map(lax.stop_gradient, aux[0].locations)
-            state = appearance_update(state, index, x, locations)
-        metrics = metrics._replace(
-            loss=metrics.loss + aux_loss, auxiliary_loss=aux_loss
-        )
-        return state._replace(step=state.step + 1), _per_object(average(metrics))
+            state = _updated(parts, state, grads._replace(auxiliary=grad), batch_stats)
+            for update in range(1, recipe.appearance_updates):
+                state = _appearance_update(parts, state, update, x, locations)
+            if phase.auxiliary:
+                metrics = metrics._replace(loss=metrics.loss + loss)
+        metrics = per_object(_average(parts, metrics._replace(auxiliary_loss=loss)))
+        return state._replace(step=state.step + 1), metrics
 
     return train_step
