@@ -5,13 +5,14 @@ python -m experiments.release --name=multi_dsprites --workdir=DIR[,DIR2,DIR3]
 Writes the weights of the first run to `lavae_jax/weights/NAME`, with its config, the
 report that `experiments.evaluate` left in DIR/evaluation, a model card, and the
 checksums of all of them. Further runs are other seeds of the first; their reports go
-into the card. A run must have ended, and its report be one of its last step on whole
-test splits.
+into the card and into `other_seeds.json`. With --add all runs are further seeds of what
+is released already. A run must have ended, and its report be one of its last step on
+whole test splits.
 """
 
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -25,10 +26,10 @@ NUM_SAMPLES = 100
 
 
 class _Measured(NamedTuple):
-    """A run, the command that trains it, and its report."""
+    """Where a run is, its config, the command that trains it, and its report."""
 
     workdir: str
-    run: runs.Run
+    config: dict[str, Any]
     command: str
     report: report.Report
 
@@ -54,23 +55,66 @@ def release(
       cli.UserError: If a run has not ended, is not of the same config, or has no report
         of its last step on enough images; nothing has been written then.
     """
-    measured = [_read(str(workdir), name, min_images) for workdir in workdirs]
-    _check_seeds(measured)
+    measured = [_measured(str(workdir), name, min_images) for workdir in workdirs]
     first = measured[0]
-    data = first.run.config["data"]["name"]
+    data = first.config["data"]["name"]
     if name != data.replace("/", "_"):
         raise cli.UserError(
             f"--name: a model of {data} is released as {data.replace('/', '_')}: got"
             f" {name}."
         )
-    tensors = pretrained.flatten(first.run.variables)
-    with cli.user_errors(ValueError):
-        pretrained.assemble(first.run.config, tensors, first.workdir)
+    with cli.user_errors(ValueError, OSError):
+        tensors = pretrained.flatten(runs.read(first.workdir).variables)
+        pretrained.assemble(first.config, tensors, first.workdir)
+    tensors = {path: np.asarray(value) for path, value in tensors.items()}
+    return _write(name, tensors, measured, out)
+
+
+def add_seeds(
+    name: str,
+    workdirs: Sequence[str | pathlib.Path],
+    out: str | pathlib.Path | None = None,
+    min_images: int = MIN_IMAGES,
+) -> pathlib.Path:
+    """Adds the figures of other seeds to a model that is released already.
+
+    Args:
+      name: Its name.
+      workdirs: Runs of its config with other seeds than those it has.
+      out: The folder of all released models; by default that of the library.
+      min_images: A report on fewer images of a split is refused.
+
+    Returns:
+      The folder of the model, whose weights stay as they are.
+
+    Raises:
+      cli.UserError: As `release`, or if there is no such model.
+    """
+    folder = pathlib.Path(out or pretrained.FOLDER) / name
+    with cli.user_errors(ValueError, TypeError, OSError):
+        contents = released.read(folder)
+        reports = [
+            report.from_plain(value)
+            for value in (contents.report, *contents.other_seeds)
+        ]
+    command = model_card.training_command(contents.config, f"runs/{name}")
+    measured = [
+        *(_Measured(str(folder), one.config, command, one) for one in reports),
+        *(_measured(str(workdir), name, min_images) for workdir in workdirs),
+    ]
+    return _write(name, contents.tensors, measured, out)
+
+
+def _write(name, tensors, measured, out):
+    """Writes the folder of the first run; the others are its other seeds."""
+    _check_seeds(measured)
+    first, *others = measured
     contents = released.Released(
-        tensors={path: np.asarray(value) for path, value in tensors.items()},
-        config=first.run.config,
+        tensors=tensors,
+        config=first.config,
         report=report.plain(first.report),
         card=model_card.card(name, first.command, [one.report for one in measured]),
+        other_seeds=tuple(report.plain(one.report) for one in others),
     )
     folder = pathlib.Path(out or pretrained.FOLDER) / name
     with cli.user_errors(OSError):
@@ -78,8 +122,8 @@ def release(
     return folder
 
 
-def _read(workdir, name, min_images):
-    """A run that has ended, and the report of its last step."""
+def _measured(workdir, name, min_images):
+    """A run that has ended, with the report of its last step."""
     with cli.user_errors(ValueError, OSError):
         run = runs.read(workdir)
     if is_baseline(run.config):
@@ -103,7 +147,7 @@ def _read(workdir, name, min_images):
     if problem := _problem(run, found, min_images):
         raise cli.UserError(f"{path} {problem}. {measure}")
     found = found._replace(config=run.config)
-    return _Measured(workdir, run, command, found)
+    return _Measured(workdir, run.config, command, found)
 
 
 def _without_folders(config):
@@ -148,7 +192,7 @@ def _check_seeds(measured):
                     ]
                 )
             )
-    seeds = [one.run.config["seed"] for one in measured]
+    seeds = [one.config["seed"] for one in measured]
     if len(set(seeds)) < len(seeds):
         raise cli.UserError(
             f"--workdir: every run needs a seed of its own, got the seeds"
@@ -158,8 +202,8 @@ def _check_seeds(measured):
 
 def _but_for_the_seed(measured):
     """All that runs must share to be compared."""
-    shared = checkpoints.from_json({**measured.run.config, "seed": 0})
-    shared.steps = measured.run.step
+    shared = checkpoints.from_json({**measured.config, "seed": 0})
+    shared.steps = measured.report.step
     shared.data_version = measured.report.data_version
     shared.images = tuple(split.num_images for split in measured.report.splits)
     return shared
@@ -168,7 +212,8 @@ def _but_for_the_seed(measured):
 def main() -> None:
     """Releases the runs named on the command line."""
     values = flags.FLAGS
-    folder = release(values.name, values.workdir, values.out, values.min_images)
+    write = add_seeds if values.add else release
+    folder = write(values.name, values.workdir, values.out, values.min_images)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {size / 1e6:.1f} MB. Read its README.md, then commit the folder.")
 
@@ -177,6 +222,9 @@ def _define_flags():
     """The flags of the command; not on import, where others may have the same names."""
     flags.DEFINE_string("name", None, "The model's name, such as multi_dsprites.")
     flags.DEFINE_list("workdir", None, "The run to release, then its other seeds.")
+    flags.DEFINE_boolean(
+        "add", False, "Whether the runs are further seeds of a model released already."
+    )
     flags.DEFINE_string(
         "out", None, "The folder of all models, the library's if unset."
     )

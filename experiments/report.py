@@ -100,11 +100,20 @@ def read(path: pathlib.Path) -> Report:
     """
     text = path.read_text(encoding="utf-8")
     try:
-        return _typed(Report, json.loads(text))
+        return from_plain(json.loads(text))
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"{path} is not a report of this version of experiments.evaluate: {error}."
         ) from error
+
+
+def from_plain(value: Any) -> Report:
+    """The report that `plain` was given.
+
+    Raises:
+        ValueError, TypeError: if it is none, or one of another version.
+    """
+    return _typed(Report, value)
 
 
 def _typed(kind, value):

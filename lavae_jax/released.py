@@ -1,4 +1,4 @@
-"""The folder of a released model: weights, config, report, card and their checksums."""
+"""The folder of a released model: weights, config, reports, card, their checksums."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ import safetensors.numpy
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 REPORT = "report.json"
+OTHER_SEEDS = "other_seeds.json"
 CARD = "README.md"
 CHECKSUMS = "SHA256SUMS"
 
@@ -23,12 +24,15 @@ class Released(NamedTuple):
         config: the whole config of its training run, as JSON holds it.
         report: of its evaluation, as JSON holds it.
         card: what it is, Markdown.
+        other_seeds: reports of runs that differ in their seed alone, whose weights are
+            not here.
     """
 
     tensors: dict[str, np.ndarray]
     config: dict[str, Any]
     report: dict[str, Any]
     card: str
+    other_seeds: tuple[dict[str, Any], ...] = ()
 
 
 def write(folder: pathlib.Path, released: Released) -> None:
@@ -41,6 +45,7 @@ def write(folder: pathlib.Path, released: Released) -> None:
         WEIGHTS: safetensors.numpy.save(released.tensors),
         CONFIG: _to_json(released.config),
         REPORT: _to_json(released.report),
+        OTHER_SEEDS: _to_json(released.other_seeds),
         CARD: released.card.encode(),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +66,8 @@ def read(folder: pathlib.Path) -> Released:
     """
     lines = _read(folder / CHECKSUMS).decode(errors="replace").splitlines()
     expected = {name: digest for digest, _, name in (x.partition("  ") for x in lines)}
-    files = {name: _read(folder / name) for name in (WEIGHTS, CONFIG, REPORT, CARD)}
+    names = (WEIGHTS, CONFIG, REPORT, OTHER_SEEDS, CARD)
+    files = {name: _read(folder / name) for name in names}
     for name, content in files.items():
         found, wanted = _sha256(content), expected.get(name, "no line of it")
         if found != wanted:
@@ -74,6 +80,7 @@ def read(folder: pathlib.Path) -> Released:
         config=json.loads(files[CONFIG]),
         report=json.loads(files[REPORT]),
         card=files[CARD].decode(),
+        other_seeds=tuple(json.loads(files[OTHER_SEEDS])),
     )
 
 

@@ -89,15 +89,15 @@ def test_a_release_is_the_model_of_the_run(folder, config, variables):
     assert [split["num_images"] for split in contents.report["splits"]] == [6, 6]
     for name in (released.CONFIG, released.REPORT, released.CARD):
         assert config.data.data_dir not in (folder / name).read_text(), name
-    assert len(list(folder.iterdir())) == 5
+    assert len(list(folder.iterdir())) == 6
 
 
 def test_checksums_are_those_of_sha256sum(folder):
     """A line per file, as that command writes and checks them."""
-    names = ("model.safetensors", "config.json", "report.json", "README.md")
+    names = "model.safetensors config.json report.json other_seeds.json README.md"
     assert (folder / "SHA256SUMS").read_text() == "".join(
         f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
-        for name in names
+        for name in names.split()
     )
 
 
@@ -156,6 +156,24 @@ def test_the_card_of_several_seeds(run, tmp_path):
             f"{x:.2f}" for x in costs
         ]
         assert cells[3] == f"{costs.mean():.2f} ± {sd:.2f}"
+
+
+def test_seeds_are_added_later(run, folder, tmp_path):
+    """One by one, they end in the files that all at once give; weights stay."""
+    workdirs = [run, *(_with_seed(run, tmp_path / x, int(x), 1.0) for x in "34")]
+    at_once = release.release(NAME, workdirs, tmp_path / "once", _NUM_IMAGES)
+    later = tmp_path / "later"
+    shutil.copytree(folder, later / NAME)
+    for workdir in workdirs[1:]:
+        release.add_seeds(NAME, [workdir], later, _NUM_IMAGES)
+    for path in at_once.iterdir():
+        assert path.read_bytes() == (later / NAME / path.name).read_bytes(), path.name
+    others = [one["config"]["seed"] for one in released.read(at_once).other_seeds]
+    assert others == [3, 4]
+    with pytest.raises(cli.UserError, match="of its own, got the seeds 0, 3, 4, 4"):
+        release.add_seeds(NAME, workdirs[2:], later, _NUM_IMAGES)
+    with pytest.raises(cli.UserError, match="SHA256SUMS is missing"):
+        release.add_seeds("other", workdirs, later, _NUM_IMAGES)
 
 
 def test_figures_that_are_not_known(run):
