@@ -96,7 +96,9 @@ def run(
     """
     processes.on_first(lambda: checkpoints.claim(workdir, config))
     store = checkpoints.Checkpoints(workdir)
-    done = store.latest_step() or 0
+    start = functools.partial(experiment.init, jax.random.key(config.seed))
+    restored = store.restore(jax.eval_shape(start))
+    done = restored.step if restored else 0
     if done >= config.num_steps:
         print(
             f"{workdir} has made its {done} steps; --config.num_steps=N goes on to N."
@@ -110,8 +112,9 @@ def run(
         jax.process_index(),
         jax.process_count(),
     )
-    start = functools.partial(experiment.init, jax.random.key(config.seed))
-    state = _restored(store, batches, jax.eval_shape(start)) or start()
+    if restored:
+        batches.set_state(restored.data_state)
+    state = restored.state if restored else start()
     report = _report(config, workdir, done, experiment.shown)
     report.message(_greeting(state, devices, data, workdir, done))
     parts = _Run(
@@ -150,15 +153,6 @@ def _report(config, workdir, done, shown):
         return Progress(workdir, config.num_steps, config.batch_size, done, shown)
 
     return processes.on_first(start) or Silence()
-
-
-def _restored(store, batches, template):
-    """The latest state, with the batches moved on to it; None without one."""
-    restored = store.restore(template)
-    if restored is None:
-        return None
-    batches.set_state(restored.data_state)
-    return restored.state
 
 
 def _compiled(experiment, devices):

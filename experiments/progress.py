@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboardX import SummaryWriter
 
+from experiments import files
 from lavae_jax import plotting
 
 
@@ -179,6 +180,4 @@ def _truncate(table, last_step):
         return
     rows = [line for line in table.read_text().splitlines() if line.endswith("}")]
     kept = [line for line in rows if json.loads(line)["step"] <= last_step]
-    unfinished = table.with_name(".metrics.jsonl.unfinished")
-    unfinished.write_text("".join(f"{line}\n" for line in kept))
-    unfinished.replace(table)
+    files.write(table, "".join(f"{line}\n" for line in kept))

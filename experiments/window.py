@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import cli
-from experiments.checkpoints import Checkpoints
+from experiments.checkpoints import Checkpoints, kept
 
 
 class Window:
@@ -58,15 +58,9 @@ class Window:
             raise self._diverged(f"step {step}: a parameter is not finite")
 
     def _diverged(self, what):
-        last = self._store.latest_step()
-        kept = (
-            "no checkpoint yet"
-            if last is None
-            else f"the last good one is of step {last}"
-        )
         return cli.UserError(
-            f"{what}: the run has diverged. Checkpoints are kept, {kept}. Start again"
-            " in another --workdir with smaller learning rates"
+            f"{what}: the run has diverged. {kept(self._store.latest_step())} Start"
+            " again in another --workdir with smaller learning rates"
             " (--config.optimizer...)."
         )
 
