@@ -55,9 +55,14 @@ class Checkpoints:
         self._workdir, self._folder = workdir, runs.checkpoint_folder(workdir)
         self._manager = processes.on_first(lambda: _manager(self._folder, max_to_keep))
 
-    def latest_step(self) -> int | None:
-        """Returns the step of the latest checkpoint, None without one."""
-        return processes.from_first(lambda: self._manager.latest_step())
+    def kept(self) -> str:
+        """A sentence on what is left after an error, of this process alone."""
+        if self._manager is None:
+            return "Checkpoints are kept."
+        step = self._manager.latest_step()
+        if step is None:
+            return "There is no checkpoint yet."
+        return f"Checkpoints are kept, the last good one is of step {step}."
 
     def save(self, step: int, state: Any, data_state: dict[str, Any]) -> None:
         """Stores a checkpoint, unless there is one of this step.
@@ -80,8 +85,8 @@ class Checkpoints:
             except (OSError, ValueError) as error:
                 raise cli.UserError(
                     f"the checkpoint of step {step} can't be written: {error}.\n"
-                    f"{kept(self._manager.latest_step())} Once {self._folder} can be"
-                    " written to, the same command goes on from there."
+                    f"{self.kept()} Once {self._folder} can be written to, the same"
+                    " command goes on from there."
                 ) from error
 
         processes.on_first(write)
@@ -172,13 +177,6 @@ class Checkpoints:
         # Not in step with the others, who may have come to another end.
         if self._manager is not None:
             self._manager.close()
-
-
-def kept(step: int | None) -> str:
-    """A sentence on the checkpoint that is left after an error."""
-    if step is None:
-        return "There is no checkpoint yet."
-    return f"Checkpoints are kept, the last good one is of step {step}."
 
 
 def _manager(folder, max_to_keep):

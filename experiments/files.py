@@ -29,7 +29,7 @@ def make_sure_of_room(folder: pathlib.Path, num_bytes: int) -> None:
     """
     if not hasattr(os, "posix_fallocate"):
         return
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".room.") as file:
+    with tempfile.TemporaryFile(dir=folder) as file:
         os.posix_fallocate(file.fileno(), 0, num_bytes)
 
 

@@ -1,5 +1,6 @@
 """The training loop: one entry point for the command line, notebooks and tests."""
 
+import contextlib
 import functools
 import pathlib
 import time
@@ -10,7 +11,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import build, checkpoints, cli, input_pipeline, processes
+from experiments import (
+    build,
+    checkpoints,
+    cli,
+    input_pipeline,
+    processes,
+    workdirs,
+)
 from experiments.devices import Devices
 from experiments.interruptions import Interruptions
 from experiments.progress import Progress, Silence
@@ -94,8 +102,22 @@ def run(
     Returns:
       The last step, and what was measured there.
     """
-    processes.on_first(lambda: checkpoints.claim(workdir, config))
-    store = checkpoints.Checkpoints(workdir)
+    with workdirs.held(workdir):
+        processes.on_first(lambda: workdirs.check_nothing_is_lost(workdir))
+        processes.on_first(lambda: checkpoints.claim(workdir, config))
+        with contextlib.closing(checkpoints.Checkpoints(workdir)) as store:
+            try:
+                return _run(experiment, config, workdir, devices, store)
+            except OSError as error:
+                raise cli.UserError(
+                    f"the system refuses to read or write a file: {error}.\n"
+                    f"{store.kept()} Once this is put right, the same command goes on"
+                    " from there."
+                ) from error
+
+
+def _run(experiment, config, workdir, devices, store):
+    """The run, once the workdir is its own."""
     start = functools.partial(experiment.init, jax.random.key(config.seed))
     restored = store.restore(jax.eval_shape(start))
     done = restored.step if restored else 0
@@ -105,6 +127,28 @@ def run(
         )
         return Result(done, None)
     data = _load(config)
+    batches, rows = _batches(config, data, restored)
+    state = restored.state if restored else start()
+    report = _report(config, workdir, done, experiment.shown)
+    with contextlib.closing(report):
+        report.message(_greeting(state, devices, data, workdir, done))
+        parts = _Run(
+            config=config,
+            train_step=_compiled(experiment, devices),
+            look=jax.jit(experiment.look),
+            measure=jax.jit(experiment.measure),
+            devices=devices,
+            data=data,
+            batches=batches,
+            store=store,
+            report=report,
+        )
+        with contextlib.closing(batches):
+            return _train(parts, Window(store, rows), devices.place(state), done)
+
+
+def _batches(config, data, restored):
+    """The batches from where the run is, and the metrics it has not reported yet."""
     batches = input_pipeline.batches(
         data.train,
         config.batch_size,
@@ -112,28 +156,12 @@ def run(
         jax.process_index(),
         jax.process_count(),
     )
-    if restored:
-        batches.set_state(restored.data_state)
-    state = restored.state if restored else start()
-    report = _report(config, workdir, done, experiment.shown)
-    report.message(_greeting(state, devices, data, workdir, done))
-    parts = _Run(
-        config=config,
-        train_step=_compiled(experiment, devices),
-        look=jax.jit(experiment.look),
-        measure=jax.jit(experiment.measure),
-        devices=devices,
-        data=data,
-        batches=batches,
-        store=store,
-        report=report,
-    )
-    try:
-        return _train(parts, devices.place(state), done)
-    finally:
-        report.close()
-        store.close()
-        batches.close()
+    if restored is None:
+        return batches, []
+    # Runs of older versions stored the position alone.
+    position = restored.data_state
+    batches.set_state(position.get("batches", position))
+    return batches, position.get("rows", [])
 
 
 def _load(config):
@@ -150,7 +178,8 @@ def _report(config, workdir, done, shown):
     """What reports on the run, in the first process alone."""
 
     def start():
-        return Progress(workdir, config.num_steps, config.batch_size, done, shown)
+        with cli.user_errors(OSError):
+            return Progress(workdir, config.num_steps, config.batch_size, done, shown)
 
     return processes.on_first(start) or Silence()
 
@@ -161,10 +190,9 @@ def _compiled(experiment, devices):
     return lambda step: compiled(experiment.train_step_at(step))
 
 
-def _train(run, state, done):
+def _train(run, window, state, done):
     """Makes the steps after `done`, with everything that is due along the way."""
-    config, report = run.config, run.report
-    window, held_out = Window(run.store), None
+    config, report, held_out = run.config, run.report, None
     started = time.monotonic()
     with Interruptions() as interruptions:
         for step in range(done + 1, config.num_steps + 1):
@@ -178,27 +206,29 @@ def _train(run, state, done):
             end = step == config.num_steps
             if end or step % config.log_every == 0:
                 report.train(step, window.mean())
-            if interruption := interruptions.due(step):
-                _save(run, window, step, state)
-                raise KeyboardInterrupt(
-                    f"{interruption}: stopped after step {step}, which is stored. The"
-                    f" same command goes on from there."
-                )
-            if end or step % config.checkpoint_every == 0:
-                _save(run, window, step, state)
             if end or step % config.eval_every == 0:
                 held_out = _evaluate(run, step, state)
             if processes.is_first() and (end or step % config.picture_every == 0):
                 _draw(run, step, state)
+            interruption = interruptions.due(step)
+            # Last: a run that goes on from here has all reports of the steps before.
+            if interruption or end or step % config.checkpoint_every == 0:
+                _save(run, window, step, state)
+            if interruption:
+                raise KeyboardInterrupt(
+                    f"{interruption}: stopped after step {step}, which is stored. The"
+                    f" same command goes on from there."
+                )
     return Result(config.num_steps, held_out)
 
 
 def _save(run, window, step, state):
     """Stores a state after making sure that it is a good one."""
-    window.fetch()
+    rows = window.rows()
     state = run.devices.one(state)
     window.check(step, state)
-    run.store.save(step, state, run.batches.get_state())
+    run.report.flush()
+    run.store.save(step, state, {"batches": run.batches.get_state(), "rows": rows})
     run.report.start_clock(step)
 
 

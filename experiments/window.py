@@ -1,5 +1,6 @@
 """The metrics of the latest steps, and the guard against runs that diverge."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import cli
-from experiments.checkpoints import Checkpoints, kept
+from experiments.checkpoints import Checkpoints
 
 
 class Window:
@@ -15,14 +16,17 @@ class Window:
 
     Args:
       store: The run's checkpoints, which an error names the last good one of.
+      rows: What `rows` gave when the run was stored, of a run that goes on.
     """
 
-    def __init__(self, store: Checkpoints):
+    def __init__(self, store: Checkpoints, rows: Sequence[dict[str, float]] = ()):
         self._store = store
-        self._waiting, self._fetched = [], []
+        self._waiting, self._rows = [], list(rows)
+        self._kind = None
 
     def add(self, step: int, metrics: NamedTuple) -> None:
         """Takes the metrics of a step: scalars, None for what it did not compute."""
+        self._kind = type(metrics)
         self._waiting.append((step, metrics))
 
     def fetch(self) -> None:
@@ -32,11 +36,17 @@ class Window:
           cli.UserError: If one has diverged.
         """
         for step, metrics in jax.device_get(self._waiting):
-            for name, value in metrics._asdict().items():
-                if value is not None and not np.isfinite(value):
+            row = {k: float(v) for k, v in metrics._asdict().items() if v is not None}
+            for name, value in row.items():
+                if not np.isfinite(value):
                     raise self._diverged(f"step {step}: {name} is {value}")
-            self._fetched.append(metrics)
+            self._rows.append(row)
         self._waiting = []
+
+    def rows(self) -> list[dict[str, float]]:
+        """The metrics of each step since the last report, as JSON can hold them."""
+        self.fetch()
+        return list(self._rows)
 
     def mean(self) -> NamedTuple:
         """The mean of every metric over the steps since the last call that have it.
@@ -45,8 +55,8 @@ class Window:
           cli.UserError: If a step has diverged.
         """
         self.fetch()
-        of_steps, self._fetched = self._fetched, []
-        return type(of_steps[0])(*map(_mean, zip(*of_steps, strict=True)))
+        rows, self._rows = self._rows, []
+        return self._kind(**{name: _mean(name, rows) for name in self._kind._fields})
 
     def check(self, step: int, state: Any) -> None:
         """Makes sure that a state is a good one.
@@ -59,14 +69,14 @@ class Window:
 
     def _diverged(self, what):
         return cli.UserError(
-            f"{what}: the run has diverged. {kept(self._store.latest_step())} Start"
+            f"{what}: the run has diverged. {self._store.kept()} Start"
             " again in another --workdir with smaller learning rates"
             " (--config.optimizer...)."
         )
 
 
-def _mean(values):
-    measured = [value for value in values if value is not None]
+def _mean(name, rows):
+    measured = [row[name] for row in rows if name in row]
     return float(np.mean(measured)) if measured else None
 
 

@@ -1,5 +1,6 @@
 """A run goes on from its checkpoints exactly, and refuses what is not its own."""
 
+import errno
 import hashlib
 import json
 import os
@@ -87,7 +88,6 @@ def test_goes_on_exactly(tmp_path):
 def test_a_new_folder_has_no_checkpoint(tmp_path):
     """A fresh start is told apart from a restart."""
     store = checkpoints.Checkpoints(tmp_path)
-    assert store.latest_step() is None
     assert store.restore(_init()) is None
 
 
@@ -217,6 +217,27 @@ def test_without_a_whole_checkpoint_nothing_begins(stored, tmp_path):
     assert runs.checkpoint_steps(workdir) == [4, 8]
     with pytest.raises(ValueError, match="has no checkpoint that is whole"):
         runs.read(workdir)
+
+
+def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
+    """The disk is full at the last moment: the one before stays, the next is stored."""
+    store = checkpoints.Checkpoints(tmp_path)
+    store.save(4, _init(), {"next_index": 4})
+
+    def rename(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", rename)
+        with pytest.raises(cli.UserError) as error:
+            store.save(8, _init(), {})
+    first, second = str(error.value).splitlines()
+    assert first.startswith("the checkpoint of step 8 can't be written: [Errno 28] No ")
+    assert second.startswith("Checkpoints are kept, the last good one is of step 4.")
+    assert store.restore(_init()).data_state == {"next_index": 4}
+    store.save(8, _init(), {"next_index": 8})
+    assert store.restore(_init()).data_state == {"next_index": 8}
+    store.close()
 
 
 def test_checksums_are_those_of_the_command(stored):

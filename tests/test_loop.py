@@ -3,8 +3,11 @@
 None of it depends on the model, so a small one stands in: the mean image, with noise.
 """
 
+import contextlib
 import json
 import os
+import resource
+import shutil
 import signal
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,8 +19,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from datasets import load
-from experiments import build, checkpoints, cli, loop, views
+from experiments import build, checkpoints, cli, loop, views, workdirs
 from experiments.devices import Devices
+from lavae_jax import runs
 from lavae_jax.types import Scene
 
 
@@ -183,19 +187,26 @@ def test_several_devices_make_the_same_steps(tmp_path, config):
 
 
 def test_an_interruption_stores_the_step(tmp_path, config):
-    """After SIGTERM at step 2 the next is stored; the same call goes on from it."""
+    """After SIGTERM in step 4 it is stored; the same call goes on from it.
+
+    Means over steps on both sides of the interruption are those of an unbroken run.
+    """
+    config.log_every = 3
+    config.eval_every = 4
     _run(config, tmp_path / "unbroken")
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt, match="SIGTERM: stopped after step 3"):
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM: stopped after step 4"):
         _run(
             config,
             tmp_path / "stopped",
             on_measure=lambda: os.kill(os.getpid(), signal.SIGTERM),
         )
     assert signal.getsignal(signal.SIGTERM) is before
-    assert _last(tmp_path / "stopped")[0] == 3
+    assert _last(tmp_path / "stopped")[0] == 4
     _run(config, tmp_path / "stopped")
     _assert_same_end(tmp_path / "stopped", tmp_path / "unbroken")
+    for part in ("train", "held_out"):
+        assert _rows(tmp_path / "stopped", part) == _rows(tmp_path / "unbroken", part)
 
 
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path, config):
@@ -218,7 +229,70 @@ def test_a_diverged_state_is_never_stored(tmp_path, config):
         cli.UserError, match=r"step 1: .* not finite.*no checkpoint yet"
     ):
         _run(config, tmp_path, learning_rate=float("inf"))
-    assert checkpoints.Checkpoints(tmp_path).latest_step() is None
+    assert not runs.checkpoint_steps(tmp_path)
+
+
+@contextlib.contextmanager
+def _limited_files(num_bytes):
+    """The system refuses to make a file any longer, as it does on a full disk."""
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, config):
+    """Checkpoints, then pictures and events, don't fit; with room, the run goes on."""
+    config.picture_every = 6
+    _run(config, tmp_path / "unbroken")
+    workdir = tmp_path / "full"
+    config.num_steps = 2
+    _run(config, workdir)
+    config.num_steps = 6
+    with (
+        _limited_files(500_000),
+        pytest.raises(cli.UserError) as error,
+    ):
+        _run(config, workdir)
+    assert str(error.value) == (
+        "the checkpoint of step 4 can't be written: [Errno 27] File too large.\n"
+        "Checkpoints are kept, the last good one is of step 2. Once"
+        f" {workdir}/checkpoints can be written to, the same command goes on from"
+        " there."
+    )
+    config.update(checkpoint_every=6, picture_every=3)
+    with (
+        _limited_files(20_000),
+        pytest.raises(cli.UserError, match=r"File too large.*\n.*is of step 2\. Once"),
+    ):
+        _run(config, workdir)
+    config.update(checkpoint_every=2, picture_every=6)
+    _run(config, workdir)
+    _assert_same_end(workdir, tmp_path / "unbroken")
+    for part in ("train", "held_out"):
+        assert _rows(workdir, part) == _rows(tmp_path / "unbroken", part)
+
+
+def test_one_run_at_a_time(tmp_path, config):
+    """A second run in a workdir is refused before it changes anything."""
+    with (
+        workdirs.held(tmp_path),
+        pytest.raises(cli.UserError, match=rf"another run, process {os.getpid()} on "),
+    ):
+        _run(config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_lost_checkpoints_are_missed(tmp_path, config):
+    """A run that was trained for long does not begin anew without a word."""
+    _run(config, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(cli.UserError, match="to step 6, but its checkpoints are gone"):
+        _run(config, tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    assert _run(config, tmp_path).step == 6
 
 
 def test_a_run_that_has_ended_is_left_alone(tmp_path, config, capsys):

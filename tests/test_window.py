@@ -1,5 +1,6 @@
 """Means of metrics between reports, and the guard against divergence."""
 
+import json
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -29,6 +30,18 @@ def test_means_are_over_the_steps_that_have_a_metric(window):
     assert window.mean() == _Metrics(5.0, -3.0, None)
     window.add(3, _Metrics(1.0, -7.0))
     assert window.mean() == _Metrics(1.0, -7.0, None)
+
+
+def test_means_go_on_after_an_interruption(window, tmp_path):
+    """A mean over steps on both sides of it counts each of them, once."""
+    window.add(1, _Metrics(2.0))
+    window.add(2, _Metrics(3.0, -3.0))
+    rows = json.loads(json.dumps(window.rows()))
+    resumed = Window(Checkpoints(tmp_path), rows)
+    for one in (window, resumed):
+        one.add(3, _Metrics(10.0))
+        assert one.mean() == _Metrics(5.0, -3.0, None)
+        assert one.rows() == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
