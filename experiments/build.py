@@ -1,7 +1,7 @@
 """From a config to modules, schedules, optimiser and train step."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import limits, views
+from experiments import collapse, limits, views
 from lavae_jax import baseline
 from lavae_jax import config as model_configs
 from lavae_jax.config import is_baseline
@@ -21,6 +21,11 @@ from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules, state, step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.warmup import AuxiliaryVAE
+
+_SHOWN = (
+    *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
+    "skipped",
+)
 
 
 class Experiment(NamedTuple):
@@ -37,6 +42,8 @@ class Experiment(NamedTuple):
             itself with `figure(images)`.
         measure: from a state, held-out images and their true n to a NamedTuple of
             figures per image, each [B], whose means are reported.
+        warnings: from the number of a step and these means to what the user should
+            know of them.
     """
 
     model: Model
@@ -45,16 +52,7 @@ class Experiment(NamedTuple):
     shown: tuple[str, ...]
     look: Callable[..., views.View]
     measure: Callable[..., Any]
-
-
-class Counted(NamedTuple):
-    """What is measured on scenes that LAVAE is not trained on.
-
-    Attributes:
-        count_accuracy: [B], whether the number of objects is right.
-    """
-
-    count_accuracy: jax.Array
+    warnings: Callable[[int, Any], Sequence[str]]
 
 
 class HeldOutElbo(NamedTuple):
@@ -97,6 +95,13 @@ def build_schedules(config: ConfigDict) -> schedules.Schedules:
             warmup.fade_steps,
         ),
     )
+
+
+def warmup_steps(config: ConfigDict) -> int:
+    """The step after which LAVAE is trained as it will be from then on."""
+    w = config.warmup
+    ends = (w.hold_steps + w.fade_steps, w.auxiliary_steps, w.lead_steps)
+    return max(*ends, w.proposal_steps)
 
 
 def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
@@ -175,8 +180,13 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     def look(train_state: state.TrainState, images: Any) -> views.SceneView:
         return views.look(single, train_state.variables, images)
 
-    def measure(train_state: state.TrainState, images: Any, n: jax.Array) -> Counted:
-        return Counted(lavae_jax.infer(single, train_state.variables, images).n == n)
+    def measure(
+        train_state: state.TrainState, images: Any, n: jax.Array
+    ) -> collapse.Seen:
+        return collapse.measure(single, train_state.variables, images, n)
+
+    def warnings(number: int, seen: collapse.Seen) -> Sequence[str]:
+        return collapse.warnings(seen) if number > warmup_steps(config) else ()
 
     of_phase = functools.cache(
         functools.partial(
@@ -192,9 +202,10 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         model=single,
         init=init,
         train_step_at=lambda number: of_phase(recipes.phase_at(recipe, number)),
-        shown=("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
+        shown=_SHOWN,
         look=look,
         measure=measure,
+        warnings=warnings,
     )
 
 
@@ -233,4 +244,5 @@ def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
         shown=baseline_training.BaselineMetrics._fields,
         look=look,
         measure=measure,
+        warnings=lambda number, held_out: (),
     )

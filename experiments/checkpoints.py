@@ -10,11 +10,10 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from experiments import cli, files, processes
-from lavae_jax import checksums, runs
+from lavae_jax import runs
 
-# What may change between two parts of one run: how long it goes on, what is reported
-# on the way, and where the same data lies. None of it changes a step already made.
-# Schedules that end with the run are from then on those of the new length: what a run
+# What may change between two parts of one run, as it changes no step already made. Once
+# the length does, schedules that end with the run are those of the new one: what a run
 # needs that is to end earlier or later than planned. After the end of a cosine the
 # learning rates rise again, which `claim` says.
 FREE = (
@@ -24,9 +23,12 @@ FREE = (
     "picture_every",
     "checkpoint_every",
     "num_eval_images",
+    "on_nan",
     "data.data_dir",
     "data.manual_dir",
 )
+# What a config means that an older version wrote, in which these names were unknown.
+ADDED = {"on_nan": "stop"}
 
 
 class Restored(NamedTuple):
@@ -101,15 +103,12 @@ class Checkpoints:
                 state=ocp.args.StandardSave(arrays), data=ocp.args.JsonSave(data_state)
             ),
         )
-        folder = self._folder / str(step)
-        digests = checksums.of_folder(folder)
-        files.write(folder / checksums.NAME, checksums.to_text(digests))
+        files.add_checksums(self._folder / str(step))
 
     def restore(self, template: Any) -> Restored | None:
         """Reads the latest checkpoint that is whole and of this run's model.
 
-        Later ones that are not are moved out of the way, to `damaged_checkpoints`,
-        which a warning tells.
+        Later ones that are not are moved to `damaged_checkpoints`; a warning says so.
 
         Args:
           template: A state of the structure, shapes and dtypes to expect; it may be
@@ -141,6 +140,8 @@ class Checkpoints:
             if found.damaged:
                 aside = self._set_aside(found.damaged)
                 cli.warn(f"{found.warning} What can't be used is kept in {aside}.")
+            # Those of older versions have none, nor one whose run was killed just then.
+            files.add_checksums(self._folder / str(found.step))
         return found.step, *found.content
 
     def _read(self, step, expected):
@@ -274,7 +275,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
 
 def from_json(config: dict[str, Any]) -> ConfigDict:
     """The config of a run from what its file holds: tuples where JSON has lists."""
-    return ConfigDict(_tuples(config))
+    return ConfigDict(_tuples(ADDED | config))
 
 
 def _is_key(x):

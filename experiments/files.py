@@ -5,6 +5,8 @@ import os
 import pathlib
 import tempfile
 
+from lavae_jax import checksums
+
 
 def write(path: pathlib.Path, text: str) -> None:
     """Writes a text; the file appears, or changes, under its name once complete.
@@ -42,3 +44,14 @@ def set_aside(path: pathlib.Path, folder: pathlib.Path) -> None:
     folder.mkdir(exist_ok=True)
     names = (f"{path.name}-{number}" for number in itertools.count())
     path.rename(next(folder / name for name in names if not (folder / name).exists()))
+
+
+def add_checksums(folder: pathlib.Path) -> None:
+    """Keeps the checksums of a folder's files in it, unless they are there already.
+
+    Raises:
+      OSError: If the file system refuses.
+    """
+    path = folder / checksums.NAME
+    if not path.exists():
+        write(path, checksums.to_text(checksums.of_folder(folder)))

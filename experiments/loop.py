@@ -23,6 +23,7 @@ from experiments.devices import Devices
 from experiments.interruptions import Interruptions
 from experiments.progress import Progress, Silence
 from experiments.window import Window
+from lavae_jax.training import guard
 
 _NUM_PICTURED = 8
 
@@ -43,6 +44,7 @@ class _Run(NamedTuple):
     train_step: Callable[..., Any]
     look: Callable[..., Any]
     measure: Callable[..., Any]
+    warnings: Callable[..., Sequence[str]]
     devices: Devices
     data: input_pipeline.Data
     batches: Iterator[np.ndarray]
@@ -134,9 +136,10 @@ def _run(experiment, config, workdir, devices, store):
         report.message(_greeting(state, devices, data, workdir, done))
         parts = _Run(
             config=config,
-            train_step=_compiled(experiment, devices),
+            train_step=_compiled(experiment, devices, config.on_nan),
             look=jax.jit(experiment.look),
             measure=jax.jit(experiment.measure),
+            warnings=experiment.warnings,
             devices=devices,
             data=data,
             batches=batches,
@@ -144,7 +147,8 @@ def _run(experiment, config, workdir, devices, store):
             report=report,
         )
         with contextlib.closing(batches):
-            return _train(parts, Window(store, rows), devices.place(state), done)
+            window = Window(store, guard.names(state), rows)
+            return _train(parts, window, devices.place(state), done)
 
 
 def _batches(config, data, restored):
@@ -184,9 +188,15 @@ def _report(config, workdir, done, shown):
     return processes.on_first(start) or Silence()
 
 
-def _compiled(experiment, devices):
+def _compiled(experiment, devices, on_nan):
     """The compiled step for every number of a step; few of them differ."""
-    compiled = functools.cache(devices.compile)
+
+    @functools.cache
+    def compiled(train_step):
+        if on_nan == "skip":
+            train_step = guard.skip_what_spoils(train_step)
+        return devices.compile(train_step)
+
     return lambda step: compiled(experiment.train_step_at(step))
 
 
@@ -243,6 +253,8 @@ def _evaluate(run, step, state):
         parts.append(run.measure(run.devices.one(state), images, n))
     result = jax.tree.map(lambda *x: float(np.concatenate(x)[:num].mean()), *parts)
     run.report.held_out(step, result)
+    for text in run.warnings(step, result):
+        run.report.message(f"warning: {text}")
     run.report.start_clock(step)
     return result
 

@@ -9,6 +9,10 @@ import numpy as np
 
 from experiments import cli
 from experiments.checkpoints import Checkpoints
+from lavae_jax.training.guard import Guarded, names
+
+MAX_SKIPPED = 10
+"""So many steps in a row that were skipped are no accident any more."""
 
 
 class Window:
@@ -16,32 +20,67 @@ class Window:
 
     Args:
       store: The run's checkpoints, which an error names the last good one of.
+      parts: Names of the parts of the state, as `guard.names` gives them.
       rows: What `rows` gave when the run was stored, of a run that goes on.
     """
 
-    def __init__(self, store: Checkpoints, rows: Sequence[dict[str, float]] = ()):
-        self._store = store
+    def __init__(
+        self,
+        store: Checkpoints,
+        parts: Sequence[str] = (),
+        rows: Sequence[dict[str, float]] = (),
+    ):
+        self._store, self._parts = store, parts
         self._waiting, self._rows = [], list(rows)
-        self._kind = None
+        self._kind, self._num_skipped = None, 0
 
     def add(self, step: int, metrics: NamedTuple) -> None:
-        """Takes the metrics of a step: scalars, None for what it did not compute."""
-        self._kind = type(metrics)
+        """Takes the metrics of a step.
+
+        Args:
+          step: Its number.
+          metrics: Scalars, None for what it did not compute; or `Guarded` ones.
+        """
+        guarded = isinstance(metrics, Guarded)
+        self._kind = type(metrics.metrics if guarded else metrics)
         self._waiting.append((step, metrics))
 
     def fetch(self) -> None:
         """Waits for the steps made so far.
 
         Raises:
-          cli.UserError: If one has diverged.
+          cli.UserError: If one has diverged, or too many in a row were skipped.
         """
-        for step, metrics in jax.device_get(self._waiting):
+        waiting, self._waiting = jax.device_get(self._waiting), []
+        for step, metrics in waiting:
+            spoilt = ()
+            if isinstance(metrics, Guarded):
+                metrics, spoilt = metrics
             row = {k: float(v) for k, v in metrics._asdict().items() if v is not None}
-            for name, value in row.items():
-                if not np.isfinite(value):
-                    raise self._diverged(f"step {step}: {name} is {value}")
+            if row.get("skipped"):
+                self._skip(step, self._wrong(row, spoilt))
+                row = {"skipped": 1.0}
+            elif wrong := self._wrong(row, spoilt):
+                raise self._diverged(f"step {step}: {wrong}")
+            else:
+                self._num_skipped = 0
             self._rows.append(row)
-        self._waiting = []
+
+    def _wrong(self, row, spoilt):
+        """What is not finite, None if all is."""
+        for name, value in row.items():
+            if not np.isfinite(value):
+                return f"{name} is {value}"
+        of_state = [self._parts[index] for index in np.flatnonzero(spoilt)]
+        return f"the gradient of {of_state[0]} is not finite" if of_state else None
+
+    def _skip(self, step, wrong):
+        """Counts a step that was skipped."""
+        self._num_skipped += 1
+        if self._num_skipped == MAX_SKIPPED:
+            raise self._diverged(
+                f"step {step}: {wrong}, and {MAX_SKIPPED} steps in a row were skipped"
+            )
 
     def rows(self) -> list[dict[str, float]]:
         """The metrics of each step since the last report, as JSON can hold them."""
@@ -65,7 +104,7 @@ class Window:
           cli.UserError: If a number in it is not finite.
         """
         if not _is_finite(state):
-            raise self._diverged(f"step {step}: a parameter is not finite")
+            raise self._diverged(f"step {step}: {_first_wrong(state)} is not finite")
 
     def _diverged(self, what):
         return cli.UserError(
@@ -86,3 +125,10 @@ def _is_finite(state):
         x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)
     ]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers]))
+
+
+def _first_wrong(state):
+    """The path of the first part of a state in which a number is not finite."""
+    real = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    wrong = [not np.isfinite(x).all() for x in real]
+    return names(state)[wrong.index(True)]

@@ -14,12 +14,11 @@ def digest(content: bytes) -> str:
 
 
 def of_folder(folder: pathlib.Path) -> dict[str, str]:
-    """The checksums of all files in and below a folder, but for `NAME`."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """The checksums of all files in and below a folder, but for `NAME` itself."""
     return {
         path.relative_to(folder).as_posix(): _of_file(path)
-        for path in files
-        if path != folder / NAME
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and NAME not in path.name
     }
 
 

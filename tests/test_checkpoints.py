@@ -54,7 +54,8 @@ def _step(state):
 
 
 def _config(**changes):
-    config = ConfigDict({"seed": 0, "num_steps": 10, "sizes": (1, 2)})
+    fields = {"seed": 0, "num_steps": 10, "sizes": (1, 2), "on_nan": "stop"}
+    config = ConfigDict(fields)
     config.optimizer = ConfigDict({"learning_rate": 1e-3})
     config.update(changes)
     return config
@@ -334,6 +335,17 @@ def test_a_run_may_be_extended(tmp_path):
     checkpoints.claim(tmp_path, _config())
     checkpoints.claim(tmp_path, _config(num_steps=20))
     assert checkpoints.read_config(tmp_path) == _config(num_steps=20)
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path):
+    """What its config does not know of has the value that it had without a name."""
+    older = _config()
+    del older.on_nan
+    checkpoints.claim(tmp_path, older)
+    checkpoints.Checkpoints(tmp_path).save(1, _init(), {})
+    assert checkpoints.read_config(tmp_path).on_nan == "stop"
+    checkpoints.claim(tmp_path, _config(on_nan="skip"))
+    assert checkpoints.read_config(tmp_path).on_nan == "skip"
 
 
 def test_a_new_length_says_what_it_does_to_a_cosine(tmp_path, capsys):
