@@ -7,11 +7,13 @@ source[0]["image"]  # uint8 [64, 64, 3]
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from datasets import scenes
 from datasets.multi_dsprites import multi_dsprites_dataset_builder
 from datasets.multi_mnist import multi_mnist_dataset_builder
 from datasets.scene_builder import SceneBuilder
@@ -82,10 +84,12 @@ def data_source(
       A sequence of examples; the README of the data set describes their features.
 
     Raises:
-      ValueError: if the name or the split is unknown; see also `builder`.
+      ValueError: if the name or the split is unknown; see also `builder`. When an
+        example is read: if the file that it is in is damaged.
     """
     check_split(name, split)
-    return builder(name, data_dir, manual_dir).as_data_source(split)
+    prepared = builder(name, data_dir, manual_dir)
+    return Examples(prepared, prepared.as_data_source(split))
 
 
 def images(
@@ -106,10 +110,34 @@ def images(
       A sequence of uint8 [64, 64, C], 0 or 255.
 
     Raises:
-      ValueError: if the name or the split is unknown; see also `builder`.
+      As `data_source`.
     """
     check_split(name, split)
     return Images(builder(name, data_dir, manual_dir), split)
+
+
+class Examples(Sequence[dict[str, np.ndarray]]):
+    """The examples of a split, with an error of its own for damaged files.
+
+    Args:
+      prepared: the data set.
+      records: what TFDS gives, by position.
+    """
+
+    def __init__(self, prepared: SceneBuilder, records: Sequence[Any]):
+        self._path, self._records = prepared.data_path, records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self._records[index]
+        except RuntimeError as error:
+            raise ValueError(
+                f"a file of the data set in {self._path} is missing or damaged: "
+                f"{error}. Delete this folder, and it is generated again."
+            ) from error
 
 
 class Images(Sequence[np.ndarray]):
@@ -119,9 +147,9 @@ class Images(Sequence[np.ndarray]):
         self._features = tfds.features.FeaturesDict(
             {"image": prepared.info.features["image"]}
         )
-        self._records = prepared.as_data_source(
-            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-        )
+        method = tfds.decode.DeserializeMethod.RAW_BYTES
+        records = prepared.as_data_source(split, deserialize_method=method)
+        self._records = Examples(prepared, records)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -140,6 +168,18 @@ def image_shape(name: str) -> tuple[int, int, int]:
       ValueError: if the name is unknown.
     """
     return tuple(_builder(name).info.features["image"].shape)
+
+
+def train_split(name: str) -> scenes.Split:
+    """Returns what the train split of a data set holds, which need not exist yet.
+
+    Args:
+      name: one of `BUILDERS`.
+
+    Raises:
+      ValueError: if the name is unknown.
+    """
+    return _builder(name).splits["train"]
 
 
 def check_split(name: str, split: str) -> None:

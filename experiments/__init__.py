@@ -1,1 +1,5 @@
 """Commands, run from the repository root: train, evaluate."""
+
+from datasets import extras
+
+extras.check()

@@ -124,7 +124,7 @@ def _check(config, repeats):
     for name in ("batch_size", "num_steps"):
         if config[name] < 1:
             raise cli.UserError(f"{name} must be at least 1: got {config[name]}.")
-    input_pipeline.check_shape(config)
+    input_pipeline.check_fit(config)
     if is_baseline(config):
         raise cli.UserError("the baseline has no such parts: take a config of LAVAE.")
 

@@ -47,26 +47,15 @@ def load_data(config: ConfigDict) -> Data:
     Raises:
       cli.UserError: If there is no such data set, it can't be made, or is too small.
     """
+    check_sizes(config)
     data = config.data
-    if not 0 < config.num_eval_images <= data.num_valid:
-        raise cli.UserError(
-            f"num_eval_images must be from 1 to data.num_valid = {data.num_valid}, the"
-            f" scenes held out from training: got {config.num_eval_images}."
-        )
     folders = (data.data_dir or None, data.manual_dir or None)
     with cli.user_errors(ValueError, OSError):
-        load.check_split(data.name, "train")
-        splits = load.builder(data.name, *folders).info.splits
-        num_train = splits["train"].num_examples - data.num_valid
-        if num_train < 1:
-            raise ValueError(
-                f"data.num_valid = {data.num_valid} leaves nothing to train on:"
-                f" {data.name} has {splits['train'].num_examples} train scenes."
-            )
+        num_train = load.train_split(data.name).num_examples - data.num_valid
         last = num_train + config.num_eval_images
         train = load.images(data.name, f"train[:{num_train}]", *folders)
         scenes = load.data_source(data.name, f"train[{num_train}:{last}]", *folders)
-    examples = [scenes[index] for index in range(len(scenes))]
+        examples = [scenes[index] for index in range(len(scenes))]
     held_out = HeldOut(
         images=np.stack([example["image"] for example in examples]),
         n=np.stack([example["n"] for example in examples]).astype(np.int32),
@@ -74,22 +63,52 @@ def load_data(config: ConfigDict) -> Data:
     return Data(train, held_out)
 
 
-def check_shape(config: ConfigDict) -> None:
-    """Refuses a model for other images, before a data set is generated.
+def check_sizes(config: ConfigDict) -> None:
+    """Refuses shares of the train split that it does not have.
 
     Args:
-      config: Its `data.name` and `model.image_shape` are compared.
+      config: See `load_data`, of which nothing is made here.
+
+    Raises:
+      cli.UserError: If nothing would be left to train on, or to hold out.
+    """
+    data = config.data
+    if not 0 < config.num_eval_images <= data.num_valid:
+        raise cli.UserError(
+            f"num_eval_images must be from 1 to data.num_valid = {data.num_valid}, the"
+            f" scenes held out from training: got {config.num_eval_images}."
+        )
+    with cli.user_errors(ValueError):
+        there = load.train_split(data.name).num_examples
+    if data.num_valid >= there:
+        raise cli.UserError(
+            f"data.num_valid = {data.num_valid} leaves nothing to train on:"
+            f" {data.name} has {there} train scenes."
+        )
+
+
+def check_fit(config: ConfigDict) -> None:
+    """Refuses a model for other scenes, before a data set is generated.
+
+    Args:
+      config: `data.name` is compared with `model.image_shape` and, of LAVAE,
+        `model.max_objects`.
 
     Raises:
       cli.UserError: If they do not fit, or there is no such data set.
     """
     name, wanted = config.data.name, tuple(config.model.image_shape)
     with cli.user_errors(ValueError):
-        shape = load.image_shape(name)
+        shape, counts = load.image_shape(name), load.train_split(name).counts
     if shape != wanted:
         raise cli.UserError(
             f"data.name={name} has images of {shape}, model.image_shape is {wanted}:"
             " take the config of this data set."
+        )
+    if config.model.get("max_objects", max(counts)) < max(counts):
+        raise cli.UserError(
+            f"data.name={name} has scenes with {max(counts)} objects, and f_count never"
+            f" counts more than model.max_objects={config.model.max_objects}: raise it."
         )
 
 

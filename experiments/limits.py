@@ -109,7 +109,7 @@ def check(config: ConfigDict) -> None:
             choices = ", ".join(CHOICES[name])
             raise ValueError(f"{name} must be one of {choices}: got {value}.")
     for name, value in _values(config, AT_LEAST):
-        if not value >= AT_LEAST[name]:
+        if not AT_LEAST[name] <= value < math.inf:
             raise ValueError(f"{name} must be at least {AT_LEAST[name]}: got {value}.")
     for name, value in _values(config, POSITIVE):
         if not (value > 0 and math.isfinite(value)):

@@ -206,7 +206,8 @@ def _train(run, window, state, done):
     started = time.monotonic()
     with Interruptions() as interruptions:
         for step in range(done + 1, config.num_steps + 1):
-            images = run.devices.share(next(run.batches))
+            with cli.user_errors(ValueError):
+                images = run.devices.share(next(run.batches))
             state, metrics = run.train_step(step)(state, images)
             window.add(step, metrics)
             if step == done + 1:
@@ -280,7 +281,8 @@ def _check(config, num_devices):
             f"batch_size must be a multiple of the {num_devices} devices: got"
             f" {config.batch_size}."
         )
-    input_pipeline.check_shape(config)
+    input_pipeline.check_fit(config)
+    input_pipeline.check_sizes(config)
 
 
 def _greeting(state, devices, data, workdir, done):

@@ -119,13 +119,11 @@ def _read_array(
 def _read_header(stream):
     """(shape, dtype) from the start of a stream in NumPy's format."""
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        # Later versions exist for structured types, which no image has.
+    if version != (1, 0):
+        # Later versions are for structured types, which no image has, and promise
+        # headers of up to 4 GB.
         raise ValueError(f"format version {version} is not that of a plain array")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     return shape, dtype
 
 

@@ -1,9 +1,16 @@
 """Python in a process of its own, as users start it."""
 
+import contextlib
+import io
 import os
 import pathlib
 import subprocess
 import sys
+import unittest.mock
+
+from absl import flags, logging
+
+from experiments import cli
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -25,3 +32,36 @@ def printed(script, *arguments, **environment):
     done = run_python("-c", script, *arguments, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def run_here(module, *arguments):
+    """Runs a command in this process, from its flags to its exit.
+
+    Args:
+      module: Has `_define_flags` and `main`, as those of `experiments`.
+      *arguments: Of its command line.
+
+    Returns:
+      The exit status and what went to stderr.
+    """
+    before, verbosity = set(flags.FLAGS), logging.get_verbosity()
+    module._define_flags()
+    argv, errors = ["command", *map(str, arguments)], io.StringIO()
+    try:
+        with (
+            # absl's own start changes the process: its name, its log.
+            unittest.mock.patch.object(
+                cli.app, "run", lambda main, flags_parser: main(flags_parser(argv))
+            ),
+            contextlib.redirect_stderr(errors),
+        ):
+            cli.run(module.main)
+        status = 0
+    except SystemExit as end:
+        status = end.code
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
+        logging.set_verbosity(verbosity)
+    return status, errors.getvalue()

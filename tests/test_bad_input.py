@@ -1,0 +1,272 @@
+"""What can't be used ends each command with a clear message, and nothing is lost.
+
+`pytest tests/test_bad_input.py -s` prints the table of what is given and what is said.
+"""
+
+import gzip
+import os
+import re
+import shutil
+
+import pytest
+
+from datasets.multi_mnist import digits
+from experiments import build, cli, evaluate, train, workdirs
+from tests import bad_images, tiny_models, tiny_runs
+from tests.commands import ROOT, run_here
+
+CONFIGS = "experiments/configs"
+CONFIG = f"{CONFIGS}/dsprites.py:tiny"
+
+
+def _contents(folder):
+    """Every file with its content; a lock is no content."""
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+        if path.name != ".lock"
+    }
+
+
+def _refused(given, folder, module, *arguments):
+    """The message of a command that is refused: one, without a traceback."""
+    before = _contents(folder)
+    status, said = run_here(module, *arguments)
+    print(f"\n{given}\n  {said.strip()}")
+    assert (status, said[:7]) == (1, "error: "), said
+    assert "Traceback" not in said
+    assert _contents(folder) == before
+    return said[7:]
+
+
+@pytest.fixture(autouse=True)
+def in_root(monkeypatch):
+    """Commands are run from the repository's root."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """The workdir of a run of the tiny config, for tests to copy."""
+    config = cli.load_config(str(ROOT / CONFIG))
+    config.data.data_dir = data_dir
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    variables = tiny_models.random_variables(build.build_model(config))
+    tiny_runs.save_run(workdir, config, {1: variables, 2: variables})
+    return workdir
+
+
+@pytest.mark.parametrize("given", bad_images.IMAGES)
+def test_images_of_ones_own(trained, tmp_path, monkeypatch, given):
+    """`experiments.evaluate --images`; nothing is run that a file brings along."""
+    name, content, message = bad_images.IMAGES[given]
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    said = _refused(
+        f"--images: {given}",
+        tmp_path,
+        evaluate,
+        f"--workdir={workdir}",
+        f"--images={name}",
+    )
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images=nowhere.npz"], "nowhere.npz does not exist: pass a file or folder"),
+        (["--images={empty}"], "holds no .png file: pass a folder of images"),
+        (["--splits=valid"], "Unknown split 'valid'"),
+        (["--num_images=0"], "num_images must be at least 1: got 0."),
+        (["--num_samples=-1"], "num_samples must be at least 1: got -1."),
+        (["--num_images=many"], "many"),
+        (["--images=own.npz", "--splits=test"], "exclude each other"),
+        (["--workdir={empty}"], "is not the workdir of a run: it has no config.json"),
+        (["--workdir={damaged}"], "has no checkpoint that is whole, and of its config"),
+    ],
+)
+def test_evaluations(trained, tmp_path, arguments, message):
+    """`experiments.evaluate` with other wrong arguments, or a wrong workdir."""
+    folders = {"empty": tmp_path / "empty", "damaged": tmp_path / "damaged"}
+    folders["empty"].mkdir()
+    shutil.copytree(trained, folders["damaged"])
+    for path in (folders["damaged"] / "checkpoints").rglob("_METADATA"):
+        path.write_text("{}")
+    filled_in = [argument.format(**folders) for argument in arguments]
+    workdir = f"--workdir={trained}"
+    said = _refused(" ".join(arguments), tmp_path, evaluate, workdir, *filled_in)
+    assert message in said
+
+
+VALUES = {
+    "seed=-1": "seed must be from 0 to 4294967295: got -1.",
+    "num_steps=0": "num_steps must be at least 1: got 0.",
+    "batch_size=-8": "batch_size must be at least 1: got -8.",
+    "checkpoint_every=0": "checkpoint_every must be at least 1: got 0.",
+    "on_nan=ignore": "on_nan must be one of stop, skip: got ignore.",
+    "num_eval_images=65": "num_eval_images must be from 1 to data.num_valid = 64",
+    "data.num_valid=256": "data.num_valid = 256 leaves nothing to train on",
+    "data.name=dsprites": "Unknown data set 'dsprites'.",
+    "data.name=multi_mnist/1k": "take the config of this data set.",
+    "model.image_shape=(32,32,3)": "take the config of this data set.",
+    "model.image_shape=(64,64)": "take the config of this data set.",
+    "model.max_objects=2": "has scenes with 3 objects, and f_count never counts more",
+    "model.app_dim=0": "model.app_dim must be at least 1: got 0.",
+    "model.sprite_size=20": "model.sprite_size must be odd: got 20.",
+    "model.epsilon=0.5": "model.epsilon must be in (0, 0.5): got 0.5.",
+    "model.gamma=nan": "model.gamma must be positive: got nan.",
+    "model.norm=layer": "model.norm must be one of batch, none: got layer.",
+    "model.stem_stride=3": "model.stem_stride must divide the image's height and",
+    "optimizer.learning_rate=0": "optimizer.learning_rate must be positive: got 0.0.",
+    "optimizer.learning_rate=inf": "optimizer.learning_rate must be positive: got inf.",
+    "optimizer.name=sgd": "optimizer.name must be one of adamax, adam: got sgd.",
+    "warmup.location_weight=inf": "warmup.location_weight must be",
+    "warmup.force_one_init=2": "warmup.force_one_init must be a probability: got 2.0.",
+    "warmup.draws=relaxed": "needs warmup.draws=mode: got relaxed.",
+    "batch_size=many": "takes a whole number, such as 8: got 'many'",
+    "batch_size=1.5": "takes a whole number, such as 8: got '1.5'",
+    "model.gamma=big": "--config.model.gamma takes a number, such as 4.0: got 'big'",
+    "warmup.refine=perhaps": "--config.warmup.refine takes true or false",
+    "model.image_shape=wide": "image_shape",
+    "batch_sise=8": "Did you mean --config.batch_size?",
+    "model=3": "--config.model is a group of values",
+}
+
+
+@pytest.mark.parametrize("override", VALUES)
+def test_values_of_the_config(tmp_path, data_dir, override):
+    """`experiments.train` refuses them before there is a workdir."""
+    said = _refused(
+        f"--config.{override}",
+        tmp_path,
+        train,
+        f"--config={CONFIG}",
+        f"--config.data.data_dir={data_dir}",
+        f"--config.{override}",
+        f"--workdir={tmp_path}/run",
+        "--nodistributed",
+    )
+    assert VALUES[override] in said
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (f"{CONFIGS}/dsprites.py:huge", "there is no variant 'huge' of this config"),
+        (f"{CONFIGS}/base.py", "defines no function get_config"),
+        (f"{CONFIGS}/sprites.py", "there is no file experiments/configs/sprites.py"),
+        ("", "there is no file"),
+    ],
+)
+def test_configs(tmp_path, config, message):
+    """A file or variant that is not there."""
+    flag = f"--config={config}"
+    assert message in _refused(flag, tmp_path, train, flag)
+
+
+def _truncated_train_split(folder, data_dir):
+    data = shutil.copytree(data_dir, folder / "data")
+    (path,) = data.rglob("*train.array_record*")
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _no_data_set(folder, data_dir):
+    (folder / "data" / "multi_dsprites" / "tiny" / "1.0.0").mkdir(parents=True)
+
+
+def _file_for_data(folder, data_dir):
+    (folder / "data").touch()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            _truncated_train_split,
+            "is missing or damaged: .* Delete this folder, and it",
+        ),
+        (_no_data_set, "is not a complete data set. Delete it, and it is generated"),
+        (_file_for_data, "File exists|Not a directory"),
+    ],
+)
+def test_damaged_data_sets(tmp_path, data_dir, damage, message):
+    """They are neither used nor deleted."""
+    damage(tmp_path, data_dir)
+    status, said = run_here(
+        train,
+        f"--config={CONFIG}",
+        f"--config.data.data_dir={tmp_path}/data",
+        f"--workdir={tmp_path}/run",
+        "--nodistributed",
+    )
+    print(f"\ndata: {damage.__name__[1:]}\n  {said.strip()}")
+    assert status == 1 and said.startswith("error: ")
+    assert re.search(message, said)
+    assert (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "train-images-idx3-ubyte.gz .* not found in manual_dir"),
+        (gzip.compress(bytes(99))[:-9], "is not a complete gzip file"),
+        (gzip.compress(bytes(99)), "is not MNIST's .*: the SHA-256 of its unpacked"),
+    ],
+)
+def test_files_of_mnist(tmp_path, content, message):
+    """Missing, truncated or other ones in the folder they are to be in."""
+    if content is not None:
+        for file in (digits.IMAGES, digits.LABELS):
+            (tmp_path / file.name).write_bytes(content)
+    status, said = run_here(
+        train,
+        f"--config={CONFIGS}/mnist_1k.py:tiny",
+        f"--config.data.data_dir={tmp_path}/data",
+        f"--config.data.manual_dir={tmp_path}",
+        f"--workdir={tmp_path}/run",
+        "--nodistributed",
+    )
+    print(f"\nMNIST: {message}\n  {said.strip()}")
+    assert status == 1 and said.startswith("error: ")
+    assert re.search(message, said)
+    assert not list(tmp_path.rglob("*.array_record*"))
+
+
+def _file_for_checkpoints(run):
+    run.mkdir()
+    (run / "checkpoints").touch()
+
+
+def test_workdirs(trained, tmp_path, data_dir):
+    """One that can't be a folder, of another run, or in use."""
+    flags = (
+        f"--config={CONFIG}",
+        f"--config.data.data_dir={data_dir}",
+        "--config.seed=1",
+        "--nodistributed",
+    )
+    for number, (given, make, message) in enumerate(
+        [
+            ("a file", lambda run: run.touch(), "File exists|Not a directory"),
+            ("a file in it", _file_for_checkpoints, "File exists|Not a directory"),
+            (
+                "another run's",
+                lambda run: shutil.copytree(trained, run),
+                r"another config:\n  seed: 0 there, 1 here\nGive this run another",
+            ),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        make(folder / "run")
+        workdir = f"--workdir={folder}/run"
+        said = _refused(f"--workdir: {given}", folder, train, *flags, workdir)
+        assert re.search(message, said)
+    workdir = tmp_path / "used"
+    with workdirs.held(workdir):
+        said = _refused(
+            "--workdir: in use", workdir, train, *flags, f"--workdir={workdir}"
+        )
+    assert "is in use by another run, process" in said

@@ -1,0 +1,56 @@
+"""Commands name the packages that are missing, before anything else."""
+
+import configparser
+import importlib.metadata
+import pathlib
+import re
+
+import pytest
+
+from datasets import extras
+from tests.commands import ROOT, run_python
+
+COMMANDS = ("train", "evaluate", "release", "parameters", "benchmark", "kill_test")
+
+
+@pytest.mark.parametrize(
+    "command", [*(f"experiments.{name}" for name in COMMANDS), "datasets.generate"]
+)
+def test_missing_extras(command):
+    """Every command names what is missing and how to install it."""
+    script = (
+        "import runpy, sys\n"
+        "sys.modules['grain'] = sys.modules['rich'] = None\n"
+        f"runpy.run_module('{command}', run_name='__main__')\n"
+    )
+    done = run_python("-c", script)
+    print(f"\n{command} without its extra\n  {done.stderr.strip()}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: grain, rich can't be imported: ")
+    assert "pip install -e '.[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_extras_are_those_that_are_installed():
+    """The check knows every package that the extra in setup.cfg asks for."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    wanted = re.findall(
+        r"^[\w-]+", setup["options.extras_require"]["train"], re.MULTILINE
+    )
+    givers = importlib.metadata.packages_distributions()
+    names = {giver.lower() for name in extras.PACKAGES for giver in givers[name]}
+    assert {name.lower() for name in wanted} <= {
+        variant for name in names for variant in (name, name.replace("_", "-"))
+    }
+    assert len(wanted) == len(extras.PACKAGES)
+
+
+def test_every_command_is_there():
+    """The table of missing extras leaves out no command."""
+    commands = {
+        path.stem
+        for path in pathlib.Path(ROOT, "experiments").glob("*.py")
+        if '__name__ == "__main__"' in path.read_text()
+    }
+    assert commands == set(COMMANDS)
