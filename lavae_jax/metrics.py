@@ -15,7 +15,12 @@ from scipy.special import logsumexp
 
 
 class Estimate(NamedTuple):
-    """A mean over images with its standard error; NaN where it is undefined."""
+    """A mean over images with its standard error; NaN where it is undefined.
+
+    >>> from lavae_jax import metrics
+    >>> metrics.mean_and_error([1.0, 3.0])
+    Estimate(mean=2.0, standard_error=1.0, num=2)
+    """
 
     mean: float
     standard_error: float
@@ -23,7 +28,13 @@ class Estimate(NamedTuple):
 
 
 class LocationError(NamedTuple):
-    """Distances in pixels between matched centres, after removing `offset`."""
+    """Distances in pixels between matched centres, after removing `offset`.
+
+    >>> from lavae_jax import metrics
+    >>> error = metrics.location_error([[(10, 10)], []], [[(11, 10)], [(3, 3)]])
+    >>> error.offset, error.mean, error.num_matched, error.num_spurious
+    ((1.0, 0.0), 0.0, 1, 1)
+    """
 
     mean: float
     median: float
@@ -35,7 +46,14 @@ class LocationError(NamedTuple):
 
 
 class ImportanceBound(NamedTuple):
-    """A bound on log p(x) from `num_samples` importance samples, per image."""
+    """A bound on log p(x) from `num_samples` importance samples, per image.
+
+    >>> import numpy as np
+    >>> from lavae_jax import metrics
+    >>> (bound,) = metrics.importance_bounds(np.full((10, 2), -35.0), num_samples=[10])
+    >>> bound.num_samples, bound.log_p.round(3).tolist()
+    (10, [-35.0, -35.0])
+    """
 
     num_samples: int
     log_p: np.ndarray  # [N] nats
@@ -47,6 +65,10 @@ def mean_and_error(values: np.ndarray) -> Estimate:
 
     The variance is the unbiased one (N - 1), so the error of fewer than two values is
     NaN, as is the mean of none.
+
+    >>> from lavae_jax import metrics
+    >>> metrics.mean_and_error([34.0, 36.0, 35.0]).mean
+    35.0
     """
     values = np.asarray(values, np.float64)
     if values.size == 0:
@@ -56,7 +78,12 @@ def mean_and_error(values: np.ndarray) -> Estimate:
 
 
 def count_accuracy(true_n: np.ndarray, inferred_n: np.ndarray) -> float:
-    """Share of the images [N] whose inferred number of objects is right (Table 1)."""
+    """Share of the images [N] whose inferred number of objects is right (Table 1).
+
+    >>> from lavae_jax import metrics
+    >>> metrics.count_accuracy([0, 1, 3, 3], [0, 1, 3, 2])
+    0.75
+    """
     true_n, inferred_n = same_length(true_n, inferred_n)
     return float(np.mean(true_n == inferred_n)) if true_n.size else np.nan
 
@@ -76,6 +103,12 @@ def count_confusion(
 
     Raises:
       ValueError: If the lengths differ or a count lies outside 0..M.
+
+    >>> from lavae_jax import metrics
+    >>> print(metrics.count_confusion([0, 1, 2, 2], [0, 1, 2, 1], max_objects=2))
+    [[1 0 0]
+     [0 1 0]
+     [0 1 1]]
     """
     true_n, inferred_n = same_length(true_n, inferred_n)
     for name, counts in (("true", true_n), ("inferred", inferred_n)):
@@ -110,6 +143,13 @@ def location_error(
 
     Raises:
       ValueError: If the two do not hold the same number of images.
+
+    >>> from lavae_jax import metrics
+    >>> true = [[(10, 10), (40, 20)], [(30, 30)]]
+    >>> inferred = [[(40, 21), (10, 11)], [(33, 31)]]
+    >>> error = metrics.location_error(true, inferred)
+    >>> error.offset, error.mean, error.median
+    ((0.0, 1.0), 1.0, 0.0)
     """
     if len(true_yx) != len(inferred_yx):
         raise ValueError(
@@ -155,6 +195,13 @@ def importance_bounds(
 
     Returns:
       One `ImportanceBound` per value of K, in the order given.
+
+    >>> import numpy as np
+    >>> from lavae_jax import metrics
+    >>> log_weights = np.random.default_rng(0).normal(-40, 3, (100, 8))
+    >>> elbo, ten, hundred = metrics.importance_bounds(log_weights)
+    >>> bool((elbo.log_p < ten.log_p).all() and (ten.log_p < hundred.log_p).all())
+    True
     """
     log_weights = np.asarray(log_weights, np.float64)
     available, num_images = log_weights.shape
@@ -181,6 +228,11 @@ def same_length(
 
     Raises:
       ValueError: If their shapes differ.
+
+    >>> from lavae_jax import metrics
+    >>> metrics.same_length([1, 2], [1])
+    Traceback (most recent call last):
+    ValueError: true values of shape (2,) cannot be compared with inferred ones of ...
     """
     true, inferred = np.asarray(true), np.asarray(inferred)
     if true.shape != inferred.shape:

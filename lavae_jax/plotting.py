@@ -40,6 +40,21 @@ def reconstructions(
 
     Raises:
       ValueError: If there are no images, or they and the rest differ in number.
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> from lavae_jax import plotting
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
+    >>> scene = lavae_jax.infer(model, variables, images)
+    >>> figure = plotting.reconstructions(
+    ...     images,
+    ...     lavae_jax.render(model, variables, scene),
+    ...     scene,
+    ...     lavae_jax.sprites(model, variables, scene),
+    ... )
+    >>> [panel.get_title() for panel in figure.axes[:4]]
+    ['input', 'reconstruction', 'locations', 'object 1']
     """
     images, means, sprites = np.asarray(images), np.asarray(means), np.asarray(sprites)
     active, yx = np.asarray(scene.active), np.asarray(scene.yx)
@@ -80,6 +95,12 @@ def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
 
     Raises:
       ValueError: If there are no images, or they differ in number.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> images = np.zeros((3, 64, 64, 1))
+    >>> len(plotting.comparison(images, images + 0.1).axes)
+    6
     """
     images, means = np.asarray(images), np.asarray(means)
     if len(images) != len(means) or not len(images):
@@ -109,6 +130,12 @@ def samples_grid(images: np.ndarray, columns: int | None = None) -> Figure:
 
     Raises:
       ValueError: If there are no images.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> figure = plotting.samples_grid(np.zeros((8, 64, 64, 3)), columns=4)
+    >>> len(figure.axes)
+    8
     """
     images = np.asarray(images)
     if not len(images):
@@ -128,6 +155,12 @@ def confusion(matrix: np.ndarray) -> Figure:
 
     Returns:
       A figure with one panel; every non-zero cell carries its number.
+
+    >>> from lavae_jax import metrics, plotting
+    >>> matrix = metrics.count_confusion([0, 1, 2, 2], [0, 1, 2, 1], max_objects=2)
+    >>> figure = plotting.confusion(matrix)
+    >>> sorted(text.get_text() for text in figure.axes[0].texts)
+    ['1', '1', '1', '1']
     """
     matrix = np.asarray(matrix)
     figure = Figure(figsize=(4.5, 4.5), dpi=_DPI, layout="constrained")
@@ -161,6 +194,10 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
 
     Raises:
       ValueError: If the name does not end in `.png`.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> plotting.save(plotting.samples_grid(np.eye(8)[None, ..., None]), "eye.png")
     """
     path = pathlib.Path(path)
     if path.suffix != ".png":

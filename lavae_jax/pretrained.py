@@ -18,7 +18,12 @@ FOLDER = pathlib.Path(__file__).parent / "weights"
 
 
 def names() -> list[str]:
-    """The names that `load_pretrained` takes."""
+    """The names that `load_pretrained` takes.
+
+    >>> from lavae_jax import pretrained
+    >>> "multi_dsprites" in pretrained.names()
+    True
+    """
     return sorted(path.parent.name for path in FOLDER.glob(f"*/{released.CHECKSUMS}"))
 
 
@@ -37,6 +42,11 @@ def load_pretrained(name: str) -> tuple[Model, Variables]:
     Raises:
         ValueError: if there is no model of this name, or a file is damaged.
         FileNotFoundError: if a file is missing.
+
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> model.image_shape, model.max_objects
+    ((64, 64, 3), 10)
     """
     if name not in names():
         known = ", ".join(names()) or "none in this installation"
@@ -49,6 +59,11 @@ def load_released(folder: str | pathlib.Path) -> tuple[Model, Variables]:
 
     Every file is checked against its checksum before it is used. Returns and errors as
     `load_pretrained`.
+
+    >>> from lavae_jax import pretrained
+    >>> model, _ = pretrained.load_released(pretrained.FOLDER / "multi_mnist_1k")
+    >>> model.image_shape
+    (64, 64, 1)
     """
     folder = pathlib.Path(folder)
     contents = released.read(folder)
@@ -67,13 +82,23 @@ def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
     Raises:
         FileNotFoundError: if it is not the folder of a run, or holds no checkpoint yet.
         ValueError: if what it holds can't be read, or is not the model of its config.
+
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load("runs/dsprites")  # made by experiments.train
+    >>> model.image_shape
+    (64, 64, 3)
     """
     run = runs.read(workdir)
     return assemble(run.config, flatten(run.variables), workdir)
 
 
 def flatten(variables: Variables) -> dict[str, Any]:
-    """Arrays by their paths: `params/location_net/...`."""
+    """Arrays by their paths: `params/location_net/...`.
+
+    >>> from lavae_jax import pretrained
+    >>> pretrained.flatten({"params": {"f_sprite": {"bias": 0.5}}})
+    {'params/f_sprite/bias': 0.5}
+    """
     return traverse_util.flatten_dict(variables, sep="/")
 
 

@@ -58,6 +58,11 @@ def read(folder: pathlib.Path) -> Released:
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is not the one that was released.
+
+    >>> from lavae_jax import pretrained, released
+    >>> contents = released.read(pretrained.FOLDER / "multi_dsprites")
+    >>> contents.card.splitlines()[0], contents.config["model"]["max_objects"]
+    ('# multi_dsprites', 10)
     """
     lines = _read(folder / CHECKSUMS).decode(errors="replace").splitlines()
     expected = {name: digest for digest, _, name in (x.partition("  ") for x in lines)}

@@ -34,6 +34,16 @@ def segment(
 
     Returns:
       [N, H, W] int32: 0 for the background, i + 1 for slot i.
+
+    >>> import numpy as np
+    >>> from lavae_jax import segmentation
+    >>> yx, active = np.array([[[1, 1], [2, 4]]]), np.array([[True, True]])
+    >>> sprites = np.ones((1, 2, 3, 3, 1))
+    >>> print(segmentation.segment(yx, active, sprites, (4, 6))[0])
+    [[1 1 1 0 0 0]
+     [1 1 1 2 2 2]
+     [1 1 1 2 2 2]
+     [0 0 0 2 2 2]]
     """
     yx, active, sprites = np.asarray(yx), np.asarray(active), np.asarray(sprites)
     side = sprites.shape[2]
@@ -60,6 +70,12 @@ def adjusted_rand_index(
     Hubert and Arabie (1985): 1 for equal partitions, 0 on average for random ones,
     and at times below 0. Which number stands for which object does not matter. Two
     images that are background throughout agree: 1.
+
+    >>> import numpy as np
+    >>> from lavae_jax import segmentation
+    >>> true, renumbered = np.array([[[0, 1, 1, 2]]]), np.array([[[0, 2, 2, 1]]])
+    >>> segmentation.adjusted_rand_index(true, renumbered).tolist()
+    [1.0]
     """
     pairs = zip(*same_length(true_labels, inferred_labels), strict=True)
     return np.array([adjusted_rand_score(a.ravel(), b.ravel()) for a, b in pairs])
@@ -75,6 +91,12 @@ def foreground_adjusted_rand_index(
     Without foreground there is nothing to compare: NaN, to be left out of averages.
     With a single object the index can only be 1 (one group) or 0 (anything else, be
     it for one pixel): averages are best taken over images with two objects or more.
+
+    >>> import numpy as np
+    >>> from lavae_jax import segmentation
+    >>> true, inferred = np.array([[[0, 1, 1, 2]]]), np.array([[[5, 1, 1, 2]]])
+    >>> segmentation.foreground_adjusted_rand_index(true, inferred).tolist()
+    [1.0]
     """
     pairs = zip(*same_length(true_labels, inferred_labels), strict=True)
     return np.array(
@@ -99,6 +121,15 @@ def count_components(images: np.ndarray, by_colour: bool = False) -> np.ndarray:
 
     Returns:
       [N] int64 counts.
+
+    >>> import numpy as np
+    >>> from lavae_jax import segmentation
+    >>> image = np.zeros((1, 4, 6, 3), np.uint8)
+    >>> image[0, 1, 1:3, 0] = image[0, 1, 3:5, 1] = 255  # red touches green
+    >>> segmentation.count_components(image).tolist()
+    [1]
+    >>> segmentation.count_components(image, by_colour=True).tolist()
+    [2]
     """
     lit = np.asarray(images) > 0
     channels = lit.shape[-1]
