@@ -5,13 +5,13 @@ python -m experiments.release --name=multi_dsprites --workdir=DIR[,DIR2,DIR3]
 Writes the weights of the first run to `lavae_jax/weights/NAME`, with its config, the
 report that `experiments.evaluate` left in DIR/evaluation, a model card, and the
 checksums of all of them. Further runs are other seeds of the first; their reports go
-into the card. A run must have ended, and its report be one of its last step on whole
-test splits.
+there and into the card too. A run must have ended, and its report be one of its last
+step on whole test splits.
 """
 
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -42,7 +42,7 @@ def release(
     """Releases a model.
 
     Args:
-      name: Its name: that of its data set, with _ for /.
+      name: Its name, see `released_name`.
       workdirs: The run to release, then runs of the same config with other seeds.
       out: The folder of all released models; by default that of the library.
       min_images: A report on fewer images of a split is refused.
@@ -57,11 +57,11 @@ def release(
     measured = [_read(str(workdir), name, min_images) for workdir in workdirs]
     _check_seeds(measured)
     first = measured[0]
-    data = first.run.config["data"]["name"]
-    if name != data.replace("/", "_"):
+    wanted = released_name(first.run.config)
+    if name != wanted:
         raise cli.UserError(
-            f"--name: a model of {data} is released as {data.replace('/', '_')}: got"
-            f" {name}."
+            f"--name: this model of {first.run.config['data']['name']} is released as"
+            f" {wanted}: got {name}."
         )
     tensors = pretrained.flatten(first.run.variables)
     with cli.user_errors(ValueError):
@@ -71,6 +71,7 @@ def release(
         config=first.run.config,
         report=report.plain(first.report),
         card=model_card.card(name, first.command, [one.report for one in measured]),
+        other_reports=tuple(report.plain(one.report) for one in measured[1:]),
     )
     folder = pathlib.Path(out or pretrained.FOLDER) / name
     with cli.user_errors(OSError):
@@ -78,14 +79,20 @@ def release(
     return folder
 
 
+def released_name(config: dict[str, Any]) -> str:
+    """What a run's model is released as: multi_mnist_1k, baseline_mnist_1k.
+
+    Args:
+      config: The whole config of the run, as JSON holds it.
+    """
+    name = config["data"]["name"].replace("/", "_")
+    return f"baseline_{name.removeprefix('multi_')}" if is_baseline(config) else name
+
+
 def _read(workdir, name, min_images):
     """A run that has ended, and the report of its last step."""
     with cli.user_errors(ValueError, OSError):
         run = runs.read(workdir)
-    if is_baseline(run.config):
-        raise cli.UserError(
-            f"{workdir} is a run of the baseline: only LAVAE is released."
-        )
     run = run._replace(config=_without_folders(run.config))
     command = model_card.training_command(run.config, f"runs/{name}")
     num_steps = run.config["num_steps"]
@@ -175,7 +182,7 @@ def main() -> None:
 
 def _define_flags():
     """The flags of the command; not on import, where others may have the same names."""
-    flags.DEFINE_string("name", None, "The model's name, such as multi_dsprites.")
+    flags.DEFINE_string("name", None, "Such as multi_dsprites, baseline_dsprites.")
     flags.DEFINE_list("workdir", None, "The run to release, then its other seeds.")
     flags.DEFINE_string(
         "out", None, "The folder of all models, the library's if unset."
