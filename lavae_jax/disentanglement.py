@@ -9,7 +9,7 @@ on the host; `N` images with one edited object each, `labels` as those of
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.signal import correlate
 
 
 class Change(NamedTuple):
@@ -87,9 +87,9 @@ def free_sites(labels: np.ndarray, slot: int, yx: np.ndarray) -> np.ndarray:
         shape[tuple((reach + pixels).T)] = True
         # Beyond the border everything is taken.
         taken = np.pad((labels > 0) & (labels != slot + 1), reach, constant_values=True)
-        # A site is not free if the object, put there, would reach a taken pixel.
-        hit = binary_dilation(taken, structure=shape[::-1, ::-1])
-        free = ~hit[reach : reach + free.shape[0], reach : reach + free.shape[1]]
+        # How many taken pixels the object, put at a site, would lie on.
+        hits = correlate(taken.astype(float), shape.astype(float), "valid", "fft")
+        free = hits < 0.5
     return np.argwhere(free)
 
 

@@ -9,11 +9,9 @@ from matplotlib.figure import Figure, FigureBase
 DPI = 128
 """A 64-pixel image fills a one-inch panel with exactly 2 x 2 dots per pixel."""
 
-# Inches that are whole dots, so that every pixel has the same size.
-_GAP = 10 / DPI
-_MARGIN = 38 / DPI
-_LINE = 22 / DPI
-_LABEL = 140 / DPI
+_GAP = 0.08
+_LINE = 0.17
+_LABEL = 0.95
 
 
 def panels(
@@ -24,24 +22,29 @@ def panels(
     column_labels: Sequence[str] = (),
 ) -> tuple[Figure, np.ndarray]:
     """A figure of [rows, columns] blank one-inch panels, with its texts."""
-    figsize = size(rows, columns, title, row_labels)
+    figsize = size(rows, columns, title, row_labels, column_labels)
     figure = Figure(figsize=figsize, dpi=DPI)
     return figure, add_panels(figure, rows, columns, title, row_labels, column_labels)
 
 
 def size(
-    rows: int, columns: int, title: str = "", row_labels: Sequence[str] = ()
+    rows: int,
+    columns: int,
+    title: str = "",
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
 ) -> tuple[float, float]:
     """Width and height in inches of panels and their texts."""
-    left, top = _margins(title, row_labels)
+    left, top = _margins(title, row_labels, column_labels)
     width = columns + (columns - 1) * _GAP + left + _GAP
     return width, rows + (rows - 1) * _GAP + _GAP + top
 
 
-def _margins(title, row_labels):
+def _margins(title, row_labels, column_labels):
     """Inches left of the panels and above them."""
-    lines = title.count("\n") + 1 if title else 0
-    return _LABEL if len(row_labels) else _GAP, _MARGIN + lines * _LINE
+    left = _LABEL if len(row_labels) else _GAP
+    top = _GAP + (_LINE if len(column_labels) else 0)
+    return left, top + (_GAP + (title.count("\n") + 1) * _LINE if title else 0)
 
 
 def add_panels(
@@ -65,8 +68,8 @@ def add_panels(
             raise ValueError(
                 f"{number} {name}s need as many labels: got {len(labels)}."
             )
-    width, height = size(rows, columns, title, row_labels)
-    left, top = _margins(title, row_labels)
+    width, height = size(rows, columns, title, row_labels, column_labels)
+    left, top = _margins(title, row_labels, column_labels)
     panels = figure.subplots(
         rows,
         columns,
@@ -104,15 +107,14 @@ def add_panels(
 
 def show(panel: Axes, image: np.ndarray) -> None:
     """Draws an [H, W, C] image unblurred in a thin frame."""
-    # matplotlib reads colours of dtype uint8 as 0..255, even where all are 0 or 1.
-    image = image / (255 if image.dtype == np.uint8 and image.max() > 1 else 1)
     panel.set_axis_on()
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set(color="0.6", linewidth=0.5)
-    panel.imshow(
-        image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1),
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-    )
+    panel.imshow(pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    """An [H, W, C] image as matplotlib draws it: [H, W] or RGB in [0, 1]."""
+    # matplotlib reads colours of dtype uint8 as 0..255, even where all are 0 or 1.
+    image = image / (255 if image.dtype == np.uint8 and image.max() > 1 else 1)
+    return image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1)

@@ -102,7 +102,7 @@ def grid(
     title: str = "",
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
-    frames: Mapping[tuple[int, int], tuple[int, int, int]] | None = None,
+    frames: Sequence[tuple[int, int, int, int, int]] = (),
 ) -> Figure:
     """Images in rows and columns with labels, as of traversals (Figures 3, 6 to 8).
 
@@ -112,8 +112,8 @@ def grid(
       title: Of the whole figure.
       row_labels: R texts, or none.
       column_labels: C texts, or none.
-      frames: By the (row, column) of an image, a square to point out in it: the row and
-        column of its centre, and its side, in pixels.
+      frames: Squares to point out: the row and column of an image, then in it the row
+        and column of the square's centre and its side, in pixels.
 
     Returns:
       A figure of R rows of C panels; gaps are blank.
@@ -131,9 +131,9 @@ def grid(
         for column, image in enumerate(shown):
             if image is not None:
                 layout.show(panels[row, column], np.asarray(image))
-    for place, (y, x, side) in (frames or {}).items():
+    for row, column, y, x, side in frames:
         corner = (x - side / 2, y - side / 2)
-        panels[place].add_patch(
+        panels[row, column].add_patch(
             Rectangle(corner, side, side, fill=False, color="tab:orange", linewidth=1)
         )
     return figure
@@ -187,11 +187,12 @@ def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figur
     return figure
 
 
-def confusion(matrix: np.ndarray) -> Figure:
+def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
     """A confusion matrix of counts, shaded by the share within each true count.
 
     Args:
       matrix: [M+1, M+1] numbers of images, true counts in rows.
+      title: Of the figure.
 
     Returns:
       A figure with one panel; every non-zero cell carries its number.
@@ -212,6 +213,7 @@ def confusion(matrix: np.ndarray) -> Figure:
             color="white" if shares[row, column] > 0.5 else "black",
         )
     axes.set(xlabel="inferred number of objects", ylabel="true number of objects")
+    axes.set_title(title, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=len(matrix)))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=len(matrix)))
     return figure

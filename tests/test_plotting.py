@@ -94,7 +94,7 @@ def test_grid_shows_rows_and_columns_with_their_labels():
         title="One\nand two",
         row_labels=["first", "second"],
         column_labels=["a", "b", "c"],
-        frames={(1, 0): (2, 4, 3)},
+        frames=[(1, 0, 2, 4, 3)],
     )
     panels = np.array(figure.axes).reshape(2, 3)
     for column in range(3):

@@ -39,6 +39,13 @@ def run(config, variables, tmp_path_factory):
     return tiny_runs.measured_run(workdir, config, variables, _NUM_IMAGES)
 
 
+@pytest.fixture(scope="module")
+def folder(run, tmp_path_factory):
+    """What is released of that run."""
+    out = tmp_path_factory.mktemp("weights")
+    return release.release(NAME, [run], out, min_images=_NUM_IMAGES)
+
+
 def _copy(run, folder, edit):
     """A run whose config and report, as JSON, `edit` has changed."""
     shutil.copytree(run, folder)
