@@ -21,8 +21,9 @@ With a trained model:
 - `lavae_jax.pretrained`: the released models, and those of one's own runs.
 - `lavae_jax.inference`: infer, render, sample and evaluate; all of it is here too.
 - `lavae_jax.editing`: scenes with objects moved, swapped, added, restyled.
-- `lavae_jax.metrics`, `lavae_jax.segmentation`: how good it is.
-- `lavae_jax.plotting`: pictures.
+- `lavae_jax.metrics`, `lavae_jax.segmentation`, `lavae_jax.disentanglement`: how good
+  it is.
+- `lavae_jax.plotting`: pictures, of `lavae_jax.panels`.
 
 The paper's equations:
 

@@ -17,14 +17,15 @@ FOLDER = pathlib.Path(__file__).parent / "weights"
 """Where the released models lie, each in a folder of its name."""
 
 
-def names() -> list[str]:
-    """The names that `load_pretrained` takes.
+def names(folder: str | pathlib.Path | None = None) -> list[str]:
+    """The names that `load_pretrained` takes, or those of the models in a folder.
 
     >>> from lavae_jax import pretrained
     >>> "multi_dsprites" in pretrained.names()
     True
     """
-    return sorted(path.parent.name for path in FOLDER.glob(f"*/{released.CHECKSUMS}"))
+    folder = FOLDER if folder is None else pathlib.Path(folder)
+    return sorted(path.parent.name for path in folder.glob(f"*/{released.CHECKSUMS}"))
 
 
 def load_pretrained(name: str) -> tuple[Model, Variables]:

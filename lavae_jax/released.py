@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+from fnmatch import fnmatch
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ CONFIG = "config.json"
 REPORT = "report.json"
 CARD = "README.md"
 CHECKSUMS = "SHA256SUMS"
+_OTHER_REPORTS = "report_*.json"
 
 
 class Released(NamedTuple):
@@ -23,12 +25,14 @@ class Released(NamedTuple):
         config: the whole config of its training run, as JSON holds it.
         report: of its evaluation, as JSON holds it.
         card: what it is, Markdown.
+        other_reports: of models trained alike from other seeds, which are not released.
     """
 
     tensors: dict[str, np.ndarray]
     config: dict[str, Any]
     report: dict[str, Any]
     card: str
+    other_reports: tuple[dict[str, Any], ...] = ()
 
 
 def write(folder: pathlib.Path, released: Released) -> None:
@@ -43,8 +47,12 @@ def write(folder: pathlib.Path, released: Released) -> None:
         REPORT: _to_json(released.report),
         CARD: released.card.encode(),
     }
+    for number, report in enumerate(released.other_reports, start=2):
+        files[f"report_{number}.json"] = _to_json(report)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CHECKSUMS).unlink(missing_ok=True)
+    for old in folder.glob(_OTHER_REPORTS):
+        old.unlink()
     for name, content in files.items():
         (folder / name).write_bytes(content)
     # The format of the command sha256sum, which can check it too.
@@ -66,7 +74,9 @@ def read(folder: pathlib.Path) -> Released:
     """
     lines = _read(folder / CHECKSUMS).decode(errors="replace").splitlines()
     expected = {name: digest for digest, _, name in (x.partition("  ") for x in lines)}
-    files = {name: _read(folder / name) for name in (WEIGHTS, CONFIG, REPORT, CARD)}
+    others = [name for name in expected if fnmatch(name, _OTHER_REPORTS)]
+    names = (WEIGHTS, CONFIG, REPORT, CARD, *others)
+    files = {name: _read(folder / name) for name in names}
     for name, content in files.items():
         found, wanted = _sha256(content), expected.get(name, "no line of it")
         if found != wanted:
@@ -79,6 +89,7 @@ def read(folder: pathlib.Path) -> Released:
         config=json.loads(files[CONFIG]),
         report=json.loads(files[REPORT]),
         card=files[CARD].decode(),
+        other_reports=tuple(json.loads(files[name]) for name in others),
     )
 
 

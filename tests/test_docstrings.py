@@ -23,6 +23,7 @@ NAMES = [
 MET_BY_USERS = {
     "compositing",
     "config",
+    "disentanglement",
     "editing",
     "images",
     "inference",

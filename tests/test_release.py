@@ -11,8 +11,12 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import build, cli, evaluate, measure, model_card, release, report
-from experiments.configs import dsprites, mnist_10k
+from experiments import build, cli, model_card, release, report
+from experiments.configs import (
+    baseline_mnist_1k,
+    dsprites,
+    mnist_10k,
+)
 from lavae_jax import pretrained, released
 from tests import commands, tiny_models, tiny_runs
 
@@ -32,17 +36,7 @@ def variables(config):
 def run(config, variables, tmp_path_factory):
     """The folder of a run that has ended and was measured."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    steps = {4: variables, config.num_steps: variables}
-    tiny_runs.save_run(workdir, config, steps)
-    measured = evaluate.evaluate(
-        config,
-        build.build_model(config),
-        variables,
-        step=config.num_steps,
-        settings=measure.Settings(_NUM_IMAGES, num_samples=100),
-    )
-    report.write(measured, workdir / "evaluation" / "report.json")
-    return workdir
+    return tiny_runs.measured_run(workdir, config, variables, _NUM_IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +112,7 @@ def test_the_card_of_one_seed(folder, run):
             assert line in card
     for text in (
         f'load_pretrained("{NAME}")',
-        "`multi_dsprites/tiny`, version 1.0.0: images with 0 to 3 objects",
+        "`multi_dsprites/tiny`, version 1.0.0: images with\n0 to 3 objects",
         "experiments/configs/dsprites.py:tiny \\\n  --workdir=runs/multi_dsprites_tiny",
         "192 scenes of the training split. Its last 64 are",
         "6 steps of 8 images",
@@ -126,7 +120,7 @@ def test_the_card_of_one_seed(folder, run):
         "### test: 0 to 3 objects, 6 images",
         "### test_7: 7 objects, 6 images",
         "64×64 pixels with 3 channels",
-        "10 objects at most, none with a side of more than 21 pixels",
+        "10 objects at most, none with a side of more than\n  21 pixels",
     ):
         assert text in card
     assert "mean" not in card.partition("### test:")[2].splitlines()[2]
@@ -158,6 +152,26 @@ def test_the_card_of_several_seeds(run, tmp_path):
         assert cells[3] == f"{costs.mean():.2f} ± {sd:.2f}"
 
 
+def test_reports_of_other_seeds_are_kept(run, tmp_path):
+    """Whole, in the order of the runs; a release of fewer takes the rest away."""
+    others = [_with_seed(run, tmp_path / str(seed), seed, seed) for seed in (5, 4)]
+    out = tmp_path / "out"
+    folder = release.release(NAME, [run, *others], out, min_images=_NUM_IMAGES)
+    contents = released.read(folder)
+    assert [one["config"]["seed"] for one in contents.other_reports] == [5, 4]
+    cost = contents.report["splits"][0]["bounds"][-1]["negative_log_p"]["mean"]
+    for one, shift in zip(contents.other_reports, (5, 4), strict=True):
+        found = one["splits"][0]["bounds"][-1]["negative_log_p"]["mean"]
+        assert found == pytest.approx(cost + shift)
+        assert one["config"]["data"]["data_dir"] == ""
+    (folder / "report_3.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"report_3.json is not the file that was rel"):
+        released.read(folder)
+    release.release(NAME, [run], out, min_images=_NUM_IMAGES)
+    assert released.read(folder).other_reports == ()
+    assert len(list(folder.iterdir())) == 5
+
+
 def test_figures_that_are_not_known(run):
     """Splits of unknown floor, and images without two objects, leave a dash."""
     measured = report.read(run / "evaluation" / "report.json")
@@ -184,6 +198,12 @@ def test_figures_that_are_not_known(run):
                 "data.data_dir": "my data",
             },
             ["mnist_10k.py:paper", "--config.seed=3", "image_shape=(32, 64, 1)'"],
+        ),
+        (
+            baseline_mnist_1k,
+            "laptop",
+            {"beta.steps": 7},
+            ["baseline_mnist_1k.py:laptop", "--config.beta.steps=7"],
         ),
     ],
 )
@@ -231,7 +251,6 @@ def _set(target, names, value):
         ("report", ["splits", 0, "bounds", -1, "num_samples"], 64, "has 64 importance"),
         ("report", ["splits"], 1, "report.json is not a report of this version"),
         ("config", ["num_steps"], 9, "has not ended: its newest .* step 6 of 9. Start"),
-        ("config", ["model", "kind"], "baseline", "run is a run of the baseline: only"),
         ("config", ["warmup", "new"], 1, "of another version: .* lack warmup.new. Tra"),
         (
             "config",

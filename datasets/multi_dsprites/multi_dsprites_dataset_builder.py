@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 
 from datasets import scenes
 from datasets.multi_dsprites import sprites
@@ -76,6 +78,13 @@ class Builder(SceneBuilder):
 
     def _generate_examples(self, split: str):
         return self._with_progress(split, scene)
+
+    def scene_maker(
+        self, manual_dir: epath.Path | None = None
+    ) -> Callable[[scenes.Split, int], dict[str, Any]]:
+        """See base class."""
+        del manual_dir  # nothing is read
+        return scene
 
     def appearance(self) -> Appearance:
         """See base class."""
