@@ -84,7 +84,7 @@ def evaluate(
         seed=settings.seed,
         epsilon=model.epsilon,
         config=config.to_dict(),
-        versions=_versions(),
+        versions=versions(),
         splits=tuple(_look_at(sets, model, variables, settings, out)),
     )
     if out is not None:
@@ -166,11 +166,11 @@ def _draw(model, variables, image_set, split_report, folder):
         plotting.save(figure, folder / f"{name}_confusion.png")
 
 
-def _versions():
+def versions() -> dict[str, str]:
     """Versions of what the figures depend on, and the device."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    versions["lavae_jax"] = lavae_jax.__version__
-    return versions | {"device": jax.devices()[0].device_kind}
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    found["lavae_jax"] = lavae_jax.__version__
+    return found | {"device": jax.devices()[0].device_kind}
 
 
 def _data_version(name):

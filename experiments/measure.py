@@ -15,7 +15,7 @@ from tqdm import auto as tqdm
 import lavae_jax
 from datasets import floors, load
 from experiments import report
-from lavae_jax import metrics
+from lavae_jax import metrics, segmentation
 from lavae_jax.inference import Model
 
 _SAMPLE_SIZES = (1, 10, 100)
@@ -209,7 +209,7 @@ def _sample_sizes(num_samples):
 def _compare_scenes(image_set, scenes, log_p_n):
     """The part of a report that needs true scenes."""
     images, truth = image_set.images, image_set.truth
-    fg_ari = metrics.foreground_adjusted_rand_index(truth.labels, scenes.labels)
+    fg_ari = segmentation.foreground_adjusted_rand_index(truth.labels, scenes.labels)
     coloured = images.shape[-1] > 1
     sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]
 
@@ -218,7 +218,7 @@ def _compare_scenes(image_set, scenes, log_p_n):
     log_p_n = np.pad(log_p_n, (0, largest + 1 - len(log_p_n)), constant_values=-np.inf)
 
     def components_accuracy(by_colour):
-        counts = metrics.count_components(images, by_colour)
+        counts = segmentation.count_components(images, by_colour)
         return metrics.count_accuracy(truth.n, counts)
 
     return report.Truth(
@@ -227,7 +227,7 @@ def _compare_scenes(image_set, scenes, log_p_n):
         count_nats=float(-log_p_n[truth.n].mean()),
         location=metrics.location_error(truth.centres, sites),
         ari=metrics.mean_and_error(
-            metrics.adjusted_rand_index(truth.labels, scenes.labels)
+            segmentation.adjusted_rand_index(truth.labels, scenes.labels)
         ),
         fg_ari=metrics.mean_and_error(fg_ari[truth.n >= 2]),
         fg_ari_any_object=metrics.mean_and_error(fg_ari[truth.n >= 1]),
@@ -293,5 +293,5 @@ def _scenes(model, variables, images):
     scene = lavae_jax.infer(model, variables, images)
     sprites = lavae_jax.sprites(model, variables, scene)
     scene, sprites = jax.device_get((scene, sprites))
-    labels = metrics.segment(scene.yx, scene.active, sprites, images.shape[1:3])
+    labels = segmentation.segment(scene.yx, scene.active, sprites, images.shape[1:3])
     return Scenes(scene.n, scene.yx, scene.active, labels)

@@ -82,8 +82,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write(report: Report, path: pathlib.Path) -> None:
-    """Writes the report as JSON; the file appears under its name once complete."""
+def write(report: Any, path: pathlib.Path) -> None:
+    """Writes named tuples as JSON; the file appears under its name once complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     text = json.dumps(plain(report), indent=2, allow_nan=False)
@@ -101,19 +101,22 @@ def read(path: pathlib.Path) -> Report:
     text = path.read_text(encoding="utf-8")
     try:
         return from_plain(json.loads(text))
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{path} is not a report of this version of experiments.evaluate: {error}."
         ) from error
 
 
 def from_plain(value: Any) -> Report:
-    """The report that `plain` was given.
+    """The report that `plain` made this of.
 
     Raises:
-        ValueError, TypeError: if it is none, or one of another version.
+        ValueError: if it is none, or one of another version.
     """
-    return _typed(Report, value)
+    try:
+        return _typed(Report, value)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _typed(kind, value):
