@@ -67,7 +67,8 @@ def train_and_evaluate(
 
     Raises:
       cli.UserError: If the config, the data or the workdir can't be used, before any
-        long work; or if the run diverges.
+        long work.
+      window.DivergedError: If the run diverges; it is a `cli.UserError` too.
       KeyboardInterrupt: After an interruption.
     """
     used = Devices(devices)

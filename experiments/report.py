@@ -114,30 +114,38 @@ def from_plain(value: Any) -> Report:
         ValueError: if it is none, or one of another version.
     """
     try:
-        return _typed(Report, value)
+        return typed(Report, value)
     except TypeError as error:
         raise ValueError(str(error)) from error
 
 
-def _typed(kind, value):
-    """The value as it was before `plain`, by the annotation of its field."""
+def typed(kind: Any, value: Any) -> Any:
+    """A value as it was before `plain`.
+
+    Args:
+        kind: its type: a NamedTuple, or what a field of one is annotated with.
+        value: as JSON holds it.
+
+    Raises:
+        ValueError: if a NamedTuple has other fields.
+    """
     inner = typing.get_args(kind)
     if type(None) in inner:
-        return None if value is None else _typed(inner[0], value)
+        return None if value is None else typed(inner[0], value)
     if kind is float:
         return math.nan if value is None else float(value)
     if kind is np.ndarray:
         return np.array(value)
     if typing.get_origin(kind) is tuple:
         inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        return tuple(map(_typed, inner, value))
+        return tuple(map(typed, inner, value))
     if not hasattr(kind, "_fields"):
         return value
     kinds = typing.get_type_hints(kind)
     if not isinstance(value, dict) or value.keys() != kinds.keys():
         found = list(value) if isinstance(value, dict) else value
         raise ValueError(f"{kind.__name__} has the fields {list(kinds)}, not {found}")
-    return kind(**{name: _typed(kinds[name], value[name]) for name in kinds})
+    return kind(**{name: typed(kinds[name], value[name]) for name in kinds})
 
 
 def print_tables(report: Report, console: Console) -> None:

@@ -10,6 +10,19 @@ from experiments import cli
 from experiments.checkpoints import Checkpoints
 
 
+class DivergedError(cli.UserError):
+    """A number of the run is not finite.
+
+    Args:
+      message: What the user reads.
+      step: Where it was seen first.
+    """
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+
 class Window:
     """The metrics since the last report; they stay on the device until needed.
 
@@ -29,12 +42,12 @@ class Window:
         """Waits for the steps made so far.
 
         Raises:
-          cli.UserError: If one has diverged.
+          DivergedError: If one has diverged.
         """
         for step, metrics in jax.device_get(self._waiting):
             for name, value in metrics._asdict().items():
                 if value is not None and not np.isfinite(value):
-                    raise self._diverged(f"step {step}: {name} is {value}")
+                    raise self._diverged(step, f"{name} is {value}")
             self._fetched.append(metrics)
         self._waiting = []
 
@@ -42,7 +55,7 @@ class Window:
         """The mean of every metric over the steps since the last call that have it.
 
         Raises:
-          cli.UserError: If a step has diverged.
+          DivergedError: If a step has diverged.
         """
         self.fetch()
         of_steps, self._fetched = self._fetched, []
@@ -52,22 +65,23 @@ class Window:
         """Makes sure that a state is a good one.
 
         Raises:
-          cli.UserError: If a number in it is not finite.
+          DivergedError: If a number in it is not finite.
         """
         if not _is_finite(state):
-            raise self._diverged(f"step {step}: a parameter is not finite")
+            raise self._diverged(step, "a parameter is not finite")
 
-    def _diverged(self, what):
+    def _diverged(self, step, what):
         last = self._store.latest_step()
         kept = (
             "no checkpoint yet"
             if last is None
             else f"the last good one is of step {last}"
         )
-        return cli.UserError(
-            f"{what}: the run has diverged. Checkpoints are kept, {kept}. Start again"
-            " in another --workdir with smaller learning rates"
-            " (--config.optimizer...)."
+        return DivergedError(
+            f"step {step}: {what}: the run has diverged. Checkpoints are kept, {kept}."
+            " Start again in another --workdir with smaller learning rates"
+            " (--config.optimizer...).",
+            step,
         )
 
 
