@@ -127,7 +127,9 @@ def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
       ValueError: If it is something else.
     """
     path = _existing(path)
-    if path.suffix.lower() != ".npz" or "n" not in array_files.members(path):
+    if path.is_dir() or path.suffix.lower() != ".npz":
+        return None
+    if "n" not in array_files.members(path):
         return None
     name, open_stream = f"{path.name}: n", array_files.member(path, "n")
     shape, dtype = array_files.header(name, open_stream)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 
-from experiments import checkpoints, cli, model_card, report
+from experiments import checkpoints, cli, model_card, own_data, report
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import is_baseline
 
@@ -85,6 +85,11 @@ def _read(workdir, name, min_images):
     if is_baseline(run.config):
         raise cli.UserError(
             f"{workdir} is a run of the baseline: only LAVAE is released."
+        )
+    if own_data.is_own(run.config):
+        raise cli.UserError(
+            f"{workdir} is a run on images of its own: only models of the named data"
+            " sets are released."
         )
     run = run._replace(config=_without_folders(run.config))
     command = model_card.training_command(run.config, f"runs/{name}")
