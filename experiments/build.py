@@ -9,8 +9,8 @@ import optax
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import limits, views
-from lavae_jax import baseline
+from experiments import limits, own_data, views
+from lavae_jax import baseline, objectives
 from lavae_jax import config as model_configs
 from lavae_jax.config import is_baseline
 from lavae_jax.images import to_float
@@ -20,7 +20,7 @@ from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules, state, step
 from lavae_jax.training.keys import image_keys
-from lavae_jax.warmup import AuxiliaryVAE
+from lavae_jax.warmup import OBJECT_SIZE, AuxiliaryVAE, cell_for
 
 
 class Experiment(NamedTuple):
@@ -35,8 +35,9 @@ class Experiment(NamedTuple):
         shown: names of those scalars that go to the terminal; all of them are stored.
         look: from a state and images to what the model sees in them, which draws
             itself with `figure(images)`.
-        measure: from a state, held-out images and their true n to a NamedTuple of
-            figures per image, each [B], whose means are reported.
+        measure: from a state, held-out images and their true n, or None where it is
+            not known, to a NamedTuple of figures per image, each [B] or None, whose
+            means are reported.
     """
 
     model: Model
@@ -47,14 +48,25 @@ class Experiment(NamedTuple):
     measure: Callable[..., Any]
 
 
-class Counted(NamedTuple):
-    """What is measured on scenes that LAVAE is not trained on.
+class HeldOutScenes(NamedTuple):
+    """What is measured on scenes that LAVAE is not trained on, [B] each.
 
     Attributes:
-        count_accuracy: [B], whether the number of objects is right.
+        count_accuracy: whether the number of objects is right; None where the true one
+            is not known.
+        elbo: nats, as its terms; None for the named data sets, whose counts say more.
+        log_px: as in `ElboTerms`.
+        kl_app: as in `ElboTerms`.
+        kl_loc: as in `ElboTerms`.
+        kl_n: as in `ElboTerms`.
     """
 
-    count_accuracy: jax.Array
+    count_accuracy: jax.Array | None
+    elbo: jax.Array | None = None
+    log_px: jax.Array | None = None
+    kl_app: jax.Array | None = None
+    kl_loc: jax.Array | None = None
+    kl_n: jax.Array | None = None
 
 
 class HeldOutElbo(NamedTuple):
@@ -135,6 +147,11 @@ def _transform(c: ConfigDict) -> optax.GradientTransformation:
     return {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]()
 
 
+def _same_keys(num_images: int) -> jax.Array:
+    """The same draws at every step, so that steps can be compared."""
+    return image_keys(jax.random.key(0), num_images, None)
+
+
 def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
     """Builds what a config describes.
 
@@ -152,7 +169,9 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
 
 def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     model = build_model(config, axis_name)
-    auxiliary = AuxiliaryVAE(config.model.image_shape[2])
+    # The configs of the named data sets, whose objects have this size, do not state it.
+    object_size = config.warmup.get("object_size", OBJECT_SIZE)
+    auxiliary = AuxiliaryVAE(config.model.image_shape[2], cell=cell_for(object_size))
     optimizer = build_optimizer(config)
     w = config.warmup
     recipe = recipes.Recipe(
@@ -166,6 +185,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         settle_steps=w.settle_steps,
         location_every=w.location_every,
         appearance_updates=w.appearance_updates,
+        object_size=object_size,
     )
     single = build_model(config)
 
@@ -175,8 +195,17 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     def look(train_state: state.TrainState, images: Any) -> views.SceneView:
         return views.look(single, train_state.variables, images)
 
-    def measure(train_state: state.TrainState, images: Any, n: jax.Array) -> Counted:
-        return Counted(lavae_jax.infer(single, train_state.variables, images).n == n)
+    def measure(
+        train_state: state.TrainState, images: Any, n: jax.Array | None
+    ) -> HeldOutScenes:
+        variables, right = train_state.variables, None
+        if n is not None:
+            right = lavae_jax.infer(single, variables, images).n == n
+        if not own_data.is_own(config):
+            return HeldOutScenes(right)
+        keys = _same_keys(len(images))
+        terms = objectives.elbo(single, variables, to_float(images), keys)
+        return HeldOutScenes(right, terms.elbo, **terms._asdict())
 
     of_phase = functools.cache(
         functools.partial(
@@ -217,13 +246,11 @@ def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
         return views.look(single, train_state.variables, images)
 
     def measure(
-        train_state: baseline_training.BaselineState, images: Any, n: jax.Array
+        train_state: baseline_training.BaselineState, images: Any, n: jax.Array | None
     ) -> HeldOutElbo:
         del n  # it has no objects to count
-        # The same draws at every step, so that steps can be compared.
-        keys = image_keys(jax.random.key(0), len(images), None)
         bound = single.bind(train_state.variables)
-        terms = baseline.elbo(bound, to_float(images), keys)
+        terms = baseline.elbo(bound, to_float(images), _same_keys(len(images)))
         return HeldOutElbo(terms.elbo, terms.log_px, terms.kl)
 
     return Experiment(

@@ -26,6 +26,7 @@ FREE = (
     "num_eval_images",
     "data.data_dir",
     "data.manual_dir",
+    "data.path",
 )
 
 
@@ -194,6 +195,7 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
                     [
                         f"{workdir} holds a run with another config:",
                         *found,
+                        *_other_images(there, here),
                         "Give this run another --workdir, or the config of that one.",
                     ]
                 )
@@ -204,6 +206,13 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         unfinished = path.with_name(".config.json.unfinished")
         unfinished.write_text(config.to_json(indent=2) + "\n")
         unfinished.replace(path)
+
+
+def _other_images(there, here):
+    """A line on own images that are not those of the run."""
+    old, new = (config.get("data", {}).get("fingerprint") for config in (there, here))
+    if old and new and old != new:
+        yield "The images are others than the run was begun with (data.fingerprint)."
 
 
 def _tell_new_length(workdir, done, old, new):

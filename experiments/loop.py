@@ -73,9 +73,10 @@ def train_and_evaluate(
     """
     used = Devices(devices)
     _check(config, len(used.devices))
+    prepared = _prepared(config)
     with cli.user_errors(ValueError):
-        experiment = build.build(config, used.axis_name)
-    return run(experiment, config, workdir, used)
+        experiment = build.build(prepared.config, used.axis_name)
+    return run(experiment, prepared.config, workdir, used, prepared.data)
 
 
 def run(
@@ -83,6 +84,7 @@ def run(
     config: ConfigDict,
     workdir: str | pathlib.Path,
     devices: Devices,
+    data: input_pipeline.Data | None = None,
 ) -> Result:
     """Trains what has been built; see `train_and_evaluate`.
 
@@ -91,6 +93,7 @@ def run(
       config: The run's config, of which everything but the model's part is used here.
       workdir: The run's folder.
       devices: Where the steps run; they average over their `axis_name`.
+      data: What the run reads; by default the config's, which is opened first.
 
     Returns:
       The last step, and what was measured there.
@@ -103,7 +106,7 @@ def run(
             f"{workdir} has made its {done} steps; --config.num_steps=N goes on to N."
         )
         return Result(done, None)
-    data = _load(config)
+    data = data or _load(config)
     batches = input_pipeline.batches(
         data.train,
         config.batch_size,
@@ -132,6 +135,19 @@ def run(
         report.close()
         store.close()
         batches.close()
+
+
+def _prepared(config):
+    """The config without open values, fitted to the same images in every process."""
+    prepared = processes.together(lambda: input_pipeline.prepare(config))
+    processes.check_same(
+        prepared.config.data.get("fingerprint"),
+        "its data.path holds other images than that of process 0: every process needs"
+        " all of them.",
+    )
+    for remark in prepared.remarks if processes.is_first() else ():
+        print(remark)
+    return prepared
 
 
 def _load(config):
@@ -212,11 +228,12 @@ def _save(run, window, step, state):
 def _evaluate(run, step, state):
     """Measures on the held-out scenes."""
     held_out, size = run.data.held_out, run.config.batch_size
-    num, parts = len(held_out.n), []
+    num, parts = len(held_out.images), []
     for start in range(0, num, size):
         # The last batch is filled up, so that all have one shape and compilation.
         indices = np.arange(start, start + size) % num
-        images, n = held_out.images[indices], held_out.n[indices]
+        images = held_out.images[indices]
+        n = None if held_out.n is None else held_out.n[indices]
         parts.append(run.measure(run.devices.one(state), images, n))
     result = jax.tree.map(lambda *x: float(np.concatenate(x)[:num].mean()), *parts)
     run.report.held_out(step, result)
@@ -226,9 +243,9 @@ def _evaluate(run, step, state):
 
 def _draw(run, step, state):
     """Keeps a picture of what the model sees, of scenes that show something first."""
-    held_out = run.data.held_out
-    shown = np.argsort(held_out.n == 0, kind="stable")[:_NUM_PICTURED]
-    images = held_out.images[shown]
+    images = run.data.held_out.images
+    black = ~images.any(axis=(1, 2, 3))
+    images = images[np.argsort(black, kind="stable")[:_NUM_PICTURED]]
     view = run.look(run.devices.one(state), images)
     run.report.picture(step, view.figure(images))
     run.report.start_clock(step)
@@ -245,7 +262,6 @@ def _check(config, num_devices):
             f"batch_size must be a multiple of the {num_devices} devices: got"
             f" {config.batch_size}."
         )
-    input_pipeline.check_shape(config)
 
 
 def _greeting(state, devices, data, workdir, done):
@@ -253,5 +269,5 @@ def _greeting(state, devices, data, workdir, done):
     goes_on = f", going on from step {done}" if done else ""
     return (
         f"{workdir}{goes_on}: {parameters} parameters, {len(data.train)} scenes to"
-        f" train on, {len(data.held_out.n)} held out, {devices}"
+        f" train on, {len(data.held_out.images)} held out, {devices}"
     )

@@ -35,10 +35,11 @@ class Truth(NamedTuple):
     count_accuracy: float
     confusion: np.ndarray  # [M+1, M+1] images, true counts in rows
     count_nats: float  # mean -log p(n) of the true counts, under the learned p(n)
-    location: LocationError  # pixels
-    ari: Estimate
-    fg_ari: Estimate  # over images of two objects or more
-    fg_ari_any_object: Estimate  # over images of one object or more
+    # The next four are None where nothing but the number of objects is known.
+    location: LocationError | None  # pixels
+    ari: Estimate | None
+    fg_ari: Estimate | None  # over images of two objects or more
+    fg_ari_any_object: Estimate | None  # over images of one object or more
     components_accuracy: float  # counting connected lit pixels instead
     components_by_colour_accuracy: float | None  # None for grey images
 
@@ -58,7 +59,7 @@ class Report(NamedTuple):
     """All that was measured, and what is needed to measure it again."""
 
     dataset: str
-    data_version: str | None  # None for images of one's own
+    data_version: str | None  # None for other images than the run's
     step: int
     seed: int
     epsilon: float  # pixel means lie in [epsilon, 1 - epsilon]
@@ -187,12 +188,18 @@ def _rows(splits):
         yield name, [split.floor and cell(split.floor) for split in splits]
     for name, cell in _TRUTH_ROWS:
         yield name, [split.truth and cell(split.truth) for split in splits]
+    for name, cell in _PLACE_ROWS:
+        yield name, [_is_located(split) and cell(split.truth) for split in splits]
     if splits[0].counts is None:
         return
     for n in range(len(splits[0].counts)):
         shares = [split.counts[n] / split.num_images for split in splits]
         if any(shares) and any(split.truth is None for split in splits):
             yield f"images with {n} objects inferred", [f"{x:.1%}" for x in shares]
+
+
+def _is_located(split):
+    return split.truth is not None and split.truth.location is not None
 
 
 def _share(value):
@@ -216,6 +223,8 @@ _TRUTH_ROWS = (
     ("  connected components", lambda truth: _share(truth.components_accuracy)),
     ("  by colour", lambda truth: _share(truth.components_by_colour_accuracy)),
     ("-log p(n) of the true counts", lambda truth: f"{truth.count_nats:.2f}"),
+)
+_PLACE_ROWS = (
     ("location error, mean (px)", lambda truth: f"{truth.location.mean:.2f}"),
     ("  median (px)", lambda truth: f"{truth.location.median:.2f}"),
     (

@@ -77,7 +77,7 @@ def _experiment(axis_name=None, learning_rate=0.5, on_measure=lambda: None):
 
     def measure(state, images, n):
         on_measure()
-        return build.Counted(look(state, images).scene.n == n)
+        return build.HeldOutScenes(look(state, images).scene.n == n)
 
     return _Experiment(init, lambda step: train_step, ("loss",), look, measure)
 
