@@ -43,6 +43,11 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
+def warn(text: str) -> None:
+    """Tells the user what is not as it should be, where it does not end the command."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 def define_config() -> flags.FlagHolder:
     """Returns the flag `--config=FILE[:VARIANT]` with `--config.NAME=VALUE` overrides.
 

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
+from experiments import files
 from lavae_jax.metrics import Estimate, LocationError
 
 
@@ -86,10 +87,8 @@ def plain(value: Any) -> Any:
 def write(report: Any, path: pathlib.Path) -> None:
     """Writes named tuples as JSON; the file appears under its name once complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
     text = json.dumps(plain(report), indent=2, allow_nan=False)
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    files.write(path, text + "\n")
 
 
 def read(path: pathlib.Path) -> Report:
