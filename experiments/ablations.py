@@ -248,7 +248,8 @@ def _lock(folder: pathlib.Path, wait: bool = False) -> Iterator[bool]:
     """
     with cli.user_errors(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        # Not the lock of `workdirs.held`, which a training in this folder takes.
+        file = (folder / ".ablations.lock").open("w")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
