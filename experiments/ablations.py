@@ -200,7 +200,7 @@ def _result(run, devices):
     try:
         loop.train_and_evaluate(run.config, run.folder, devices)
     except DivergedError as error:
-        print(f"  {error}")
+        print(f"  it has diverged: step {error.step} is not finite")
         diverged_at = error.step
     measured = None
     if diverged_at is None:
