@@ -27,9 +27,12 @@ def weights(config, data_dir, tmp_path_factory):
     images = np.stack([source[index]["image"] for index in range(8)])
     variables = tiny_models.random_variables(model, scale=0.2)
     threshold = tiny_models.counting_some(model, variables, images).count_threshold
-    values = json.loads(config.to_json())["model"] | {"count_threshold": threshold}
+    whole = json.loads(config.to_json())
+    values = whole["model"] | {"count_threshold": threshold}
     reports = [
-        paper_reports.like_shipped(seed, cost, 0.9, NAME, model=values)
+        paper_reports.like_shipped(
+            seed, cost, 0.9, NAME, model=values, data=whole["data"]
+        )
         for seed, cost in ((0, 40.0), (1, 42.0))
     ]
     paper_reports.release(folder / "multi_dsprites_tiny", reports, scale=0.2)
