@@ -96,7 +96,7 @@ class BaselineConfig(NamedTuple):
 
 def is_baseline(config: Mapping[str, Any]) -> bool:
     """Whether a run's whole config is one of the baseline, not of LAVAE."""
-    return "kind" in config["model"]
+    return "kind" in config.get("model", {})
 
 
 def from_run(config: Mapping[str, Any]) -> ModelConfig | BaselineConfig:
