@@ -22,6 +22,7 @@ Path = str | os.PathLike[str]
 
 BUILDERS = {
     "multi_dsprites": (multi_dsprites_dataset_builder.Builder, "full"),
+    "multi_dsprites/small": (multi_dsprites_dataset_builder.Builder, "small"),
     "multi_dsprites/tiny": (multi_dsprites_dataset_builder.Builder, "tiny"),
     "multi_mnist/1k": (multi_mnist_dataset_builder.Builder, "1k"),
     "multi_mnist/10k": (multi_mnist_dataset_builder.Builder, "10k"),

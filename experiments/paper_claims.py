@@ -9,7 +9,7 @@ import numpy as np
 from datasets import load, scenes
 from experiments import batched, measure, paper_subject
 from experiments.paper_subject import Images, Settings, Subject
-from lavae_jax import disentanglement, editing, metrics
+from lavae_jax import disentanglement, editing, metrics, segmentation
 from lavae_jax.types import Scene
 
 What = Literal["location", "appearance"]
@@ -139,7 +139,9 @@ def edited(
     before = jax.device_get(editing.take(shown.scene, images))
     slot = rng.integers(before.n)
     sprites = batched.sprites(model, variables, before)
-    labels = metrics.segment(before.yx, before.active, sprites, model.image_shape[:2])
+    labels = segmentation.segment(
+        before.yx, before.active, sprites, model.image_shape[:2]
+    )
     after = jax.device_get(_changed(before, slot, what, labels, rng, model.image_shape))
 
     pictures = [batched.render(model, variables, scene) for scene in (before, after)]

@@ -3,7 +3,7 @@
 What Sections 3.1 to 3.3 of the paper claim in words, as numbers: what changes in the
 picture of a scene when the location or the appearance of one object is changed. NumPy
 on the host; `N` images with one edited object each, `labels` as those of
-`metrics.segment`: 0 for the background, i + 1 for the object in slot i.
+`segmentation.segment`: 0 for the background, i + 1 for the object in slot i.
 """
 
 from typing import NamedTuple
@@ -47,6 +47,19 @@ def change(
       old_yx: [N, 2], where its sprite's centre was.
       new_yx: [N, 2], where it is: the same after an edit of the appearance.
       side: S, of the sprite.
+
+    >>> import numpy as np
+    >>> from lavae_jax import disentanglement
+    >>> before, after = np.zeros((2, 1, 1, 9, 1))
+    >>> before[0, 0, 2] = after[0, 0, 6] = 1.0  # moved
+    >>> labels = np.zeros((1, 1, 9), int)
+    >>> labels[0, 0, 2] = 1
+    >>> slot, old_yx, new_yx = np.array([0]), np.array([[0, 2]]), np.array([[0, 6]])
+    >>> change = disentanglement.change(
+    ...     before, after, labels, slot, old_yx, new_yx, side=3
+    ... )
+    >>> change.outside.tolist(), change.own.tolist()
+    ([0.0], [0.0])
     """
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     size = labels.shape[1:]
@@ -60,7 +73,15 @@ def change(
 
 
 def window(yx: np.ndarray, side: int, size: tuple[int, int]) -> np.ndarray:
-    """The pixels of an odd square around each centre: [N, 2] to [N, H, W] bool."""
+    """The pixels of an odd square around each centre: [N, 2] to [N, H, W] bool.
+
+    >>> import numpy as np
+    >>> from lavae_jax import disentanglement
+    >>> print(disentanglement.window(np.array([[0, 1]]), 3, (3, 4))[0].astype(int))
+    [[1 1 1 0]
+     [1 1 1 0]
+     [0 0 0 0]]
+    """
     rows, columns = (np.arange(length) for length in size)
     near_row = np.abs(rows - yx[:, :1]) <= side // 2
     near_column = np.abs(columns - yx[:, 1:]) <= side // 2
@@ -78,6 +99,12 @@ def free_sites(labels: np.ndarray, slot: int, yx: np.ndarray) -> np.ndarray:
     Returns:
       [K, 2], centres at which all its pixels lie inside the image and on none of
       another object; all sites where it has no pixels.
+
+    >>> import numpy as np
+    >>> from lavae_jax import disentanglement
+    >>> labels = np.array([[1, 1, 0, 0, 2]])
+    >>> disentanglement.free_sites(labels, 0, np.array([0, 0])).tolist()
+    [[0, 0], [0, 1], [0, 2]]
     """
     pixels = np.argwhere(labels == slot + 1) - yx
     free = np.ones(labels.shape, bool)
@@ -99,6 +126,13 @@ def count_divergence(frequencies: np.ndarray, log_p_n: np.ndarray) -> float:
     Args:
       frequencies: [M + 1], how often each number of objects occurs, summing to 1.
       log_p_n: [M + 1], the learned log p(n).
+
+    >>> import numpy as np
+    >>> from lavae_jax import disentanglement
+    >>> frequencies = np.array([0.5, 0.5, 0.0])
+    >>> log_p_n = np.log([0.25, 0.25, 0.5])
+    >>> round(disentanglement.count_divergence(frequencies, log_p_n), 3)  # log 2
+    0.693
     """
     frequencies, log_p_n = np.asarray(frequencies, np.float64), np.asarray(log_p_n)
     occurs = frequencies > 0

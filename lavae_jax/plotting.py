@@ -45,6 +45,21 @@ def reconstructions(
 
     Raises:
       ValueError: If there are no images, or they and the rest differ in number.
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> from lavae_jax import plotting
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
+    >>> scene = lavae_jax.infer(model, variables, images)
+    >>> figure = plotting.reconstructions(
+    ...     images,
+    ...     lavae_jax.render(model, variables, scene),
+    ...     scene,
+    ...     lavae_jax.sprites(model, variables, scene),
+    ... )
+    >>> [panel.get_title() for panel in figure.axes[:4]]
+    ['input', 'reconstruction', 'locations', 'object 1']
     """
     images, means, sprites = np.asarray(images), np.asarray(means), np.asarray(sprites)
     active, yx = np.asarray(scene.active), np.asarray(scene.yx)
@@ -83,6 +98,12 @@ def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
 
     Raises:
       ValueError: If there are no images, or they differ in number.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> images = np.zeros((3, 64, 64, 1))
+    >>> len(plotting.comparison(images, images + 0.1).axes)
+    6
     """
     images, means = np.asarray(images), np.asarray(means)
     if len(images) != len(means) or not len(images):
@@ -120,6 +141,13 @@ def grid(
 
     Raises:
       ValueError: If there is no image, or another number of labels.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> images = np.zeros((2, 3, 64, 64, 1))
+    >>> figure = plotting.grid(images, row_labels=["z_0", "z_1"])
+    >>> len(figure.axes)
+    6
     """
     num_columns = max(map(len, images), default=0)
     if not num_columns:
@@ -154,6 +182,12 @@ def samples_grid(
 
     Raises:
       ValueError: If there are no images.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> figure = plotting.samples_grid(np.zeros((8, 64, 64, 3)), columns=4)
+    >>> len(figure.axes)
+    8
     """
     return beside({title: images}, columns)
 
@@ -167,6 +201,12 @@ def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figur
 
     Raises:
       ValueError: If a grid has no images.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> images = np.zeros((4, 64, 64, 1))
+    >>> len(plotting.beside({"LAVAE": images, "baseline": images}).axes)
+    8
     """
     grids = {title: np.asarray(images) for title, images in grids.items()}
     if not all(map(len, grids.values())):
@@ -196,6 +236,12 @@ def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
 
     Returns:
       A figure with one panel; every non-zero cell carries its number.
+
+    >>> from lavae_jax import metrics, plotting
+    >>> matrix = metrics.count_confusion([0, 1, 2, 2], [0, 1, 2, 1], max_objects=2)
+    >>> figure = plotting.confusion(matrix)
+    >>> sorted(text.get_text() for text in figure.axes[0].texts)
+    ['1', '1', '1', '1']
     """
     matrix = np.asarray(matrix)
     figure = Figure(figsize=(4.5, 4.5), dpi=layout.DPI, layout="constrained")
@@ -230,6 +276,10 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
 
     Raises:
       ValueError: If the name does not end in `.png`.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> plotting.save(plotting.samples_grid(np.eye(8)[None, ..., None]), "eye.png")
     """
     path = pathlib.Path(path)
     if path.suffix != ".png":

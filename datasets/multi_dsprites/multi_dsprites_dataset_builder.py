@@ -37,6 +37,12 @@ class Builder(SceneBuilder):
     BUILDER_CONFIGS: ClassVar[list[Config]] = [
         Config(name="full", description="190k training scenes, 10k of each other."),
         Config(
+            name="small",
+            description="The first 10k training scenes of `full`, 1k of each other.",
+            num_train=10_000,
+            num_test=1_000,
+        ),
+        Config(
             name="tiny",
             description="The first 256 scenes of each split of `full`.",
             num_train=256,
