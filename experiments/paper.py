@@ -59,6 +59,7 @@ def make(
     by_key = {(one.dataset, one.family): one for one in models}
     chosen = _chosen(by_key, datasets)
     with cli.user_errors(ValueError, OSError):
+        out.mkdir(parents=True, exist_ok=True)
         for dataset in chosen:
             load.builder(dataset, *settings.folders)
         makers = {name: load.scene_maker(name, *settings.folders) for name in chosen}

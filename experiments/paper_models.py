@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from experiments import checkpoints, cli, measured_runs, report
 from lavae_jax import pretrained, released, runs
-from lavae_jax.config import is_baseline
+from lavae_jax.config import from_run, is_baseline
 
 LAVAE, BASELINE = "LAVAE", "baseline"
 FAMILIES = (LAVAE, BASELINE)
@@ -90,6 +90,7 @@ def from_runs(workdirs: Sequence[str | pathlib.Path]) -> list[Models]:
     for workdir in map(str, workdirs):
         with cli.user_errors(ValueError, OSError):
             config = runs.read_config(workdir)
+            from_run(config)
         key = (config["data"]["name"], _family(config))
         groups.setdefault(key, []).append(workdir)
     return [_group(*key, members) for key, members in groups.items()]

@@ -130,7 +130,7 @@ def is_baseline(config: Mapping[str, Any]) -> bool:
     >>> config.is_baseline({"model": {"app_dim": 32}})
     False
     """
-    return "kind" in config["model"]
+    return "kind" in config.get("model", {})
 
 
 def from_run(config: Mapping[str, Any]) -> ModelConfig | BaselineConfig:

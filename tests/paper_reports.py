@@ -13,7 +13,8 @@ def like_shipped(seed, cost, counts, dataset="multi_dsprites", **config):
     """A report of the shipped kind with other figures on `test`; as JSON holds it."""
     value = json.loads((pretrained.FOLDER / "multi_dsprites/report.json").read_text())
     value["config"].update(config)
-    value["config"]["seed"], value["config"]["data"]["name"] = seed, dataset
+    value["config"]["seed"] = seed
+    value["config"]["data"].update(name=dataset, num_valid=64)
     split = value["splits"][0]
     split["bounds"][-1]["negative_log_p"]["mean"] = cost
     if counts is None:

@@ -242,5 +242,8 @@ def test_runs_are_grouped_and_compared(run, tmp_path):
     ]
     with pytest.raises(cli.UserError, match=r"batch_size: 8 there, 99 here"):
         paper_models.from_runs([one, worse])
+    (other / "config.json").write_text("{}")
+    with pytest.raises(cli.UserError, match="the config has no part `model`"):
+        paper_models.from_runs([one, other])
     with pytest.raises(cli.UserError, match="absent is not the workdir of a run"):
         paper_models.from_runs([one, tmp_path / "absent"])
