@@ -31,11 +31,11 @@ class Settings(NamedTuple):
 
 
 class TrueScenes(NamedTuple):
-    """What N images show."""
+    """What N images show; centres and labels are None where only n is known."""
 
     n: np.ndarray  # [N]
-    centres: Sequence[np.ndarray]  # N times [n, 2], rows and columns
-    labels: np.ndarray  # [N, H, W], 0 for the background
+    centres: Sequence[np.ndarray] | None  # N times [n, 2], rows and columns
+    labels: np.ndarray | None  # [N, H, W], 0 for the background
 
 
 class ImageSet(NamedTuple):
@@ -100,11 +100,6 @@ def split_sets(
                 f" its first images."
             )
     return (_split_set(data, name, num_images) for name in names)
-
-
-def own_set(images: np.ndarray, num_images: int | None) -> ImageSet:
-    """The first of the user's images [N, H, W, C], of which no truth is known."""
-    return ImageSet("own images", images[:num_images])
 
 
 def infer(
@@ -209,9 +204,7 @@ def _sample_sizes(num_samples):
 def _compare_scenes(image_set, scenes, log_p_n):
     """The part of a report that needs true scenes."""
     images, truth = image_set.images, image_set.truth
-    fg_ari = segmentation.foreground_adjusted_rand_index(truth.labels, scenes.labels)
     coloured = images.shape[-1] > 1
-    sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]
 
     # A model with few slots may look at images with more objects than it can have.
     largest = max(len(log_p_n) - 1, truth.n.max())
@@ -225,16 +218,26 @@ def _compare_scenes(image_set, scenes, log_p_n):
         count_accuracy=metrics.count_accuracy(truth.n, scenes.n),
         confusion=metrics.count_confusion(truth.n, scenes.n, largest),
         count_nats=float(-log_p_n[truth.n].mean()),
-        location=metrics.location_error(truth.centres, sites),
-        ari=metrics.mean_and_error(
-            segmentation.adjusted_rand_index(truth.labels, scenes.labels)
-        ),
-        fg_ari=metrics.mean_and_error(fg_ari[truth.n >= 2]),
-        fg_ari_any_object=metrics.mean_and_error(fg_ari[truth.n >= 1]),
+        **_compare_places(truth, scenes),
         components_accuracy=components_accuracy(by_colour=False),
         components_by_colour_accuracy=(
             components_accuracy(by_colour=True) if coloured else None
         ),
+    )
+
+
+def _compare_places(truth, scenes):
+    """Figures of centres and segmentations, None where they are not known."""
+    if truth.centres is None:
+        return dict.fromkeys(("location", "ari", "fg_ari", "fg_ari_any_object"))
+    sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]
+    ari = segmentation.adjusted_rand_index(truth.labels, scenes.labels)
+    fg_ari = segmentation.foreground_adjusted_rand_index(truth.labels, scenes.labels)
+    return dict(
+        location=metrics.location_error(truth.centres, sites),
+        ari=metrics.mean_and_error(ari),
+        fg_ari=metrics.mean_and_error(fg_ari[truth.n >= 2]),
+        fg_ari_any_object=metrics.mean_and_error(fg_ari[truth.n >= 1]),
     )
 
 

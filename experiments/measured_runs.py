@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from experiments import checkpoints, cli, model_card, report
+from experiments import checkpoints, cli, model_card, own_data, report
 from lavae_jax import runs
 
 NUM_SAMPLES = 100
@@ -32,6 +32,11 @@ def read(workdir: str | pathlib.Path, min_images: int) -> Measured:
     workdir = str(workdir)
     with cli.user_errors(ValueError, OSError):
         run = runs.read(workdir)
+    if own_data.is_own(run.config):
+        raise cli.UserError(
+            f"{workdir} is a run on images of its own: only models of the named data"
+            " sets are released and shown."
+        )
     run = run._replace(config=without_folders(run.config))
     num_steps = run.config["num_steps"]
     if run.step != num_steps:

@@ -252,7 +252,7 @@ def _effects(effects: np.ndarray) -> str:
         "Mean change of the pixels of test sprites when one dimension is set to values"
         f" from {LOW:g} to {HIGH:g}, the largest first: {listed or 'none'}. The other"
         f" {len(few)} of {len(effects)} change them by less than {_NO_EFFECT}.\n"
-    )
+    ).replace(" -", " −")
 
 
 def _log_ratio(calibration):

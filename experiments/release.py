@@ -5,8 +5,9 @@ python -m experiments.release --name=multi_dsprites --workdir=DIR[,DIR2,DIR3]
 Writes the weights of the first run to `lavae_jax/weights/NAME`, with its config, the
 report that `experiments.evaluate` left in DIR/evaluation, a model card, and the
 checksums of all of them. Further runs are other seeds of the first; their reports go
-there and into the card too. A run must have ended, and its report be one of its last
-step on whole test splits.
+there and into the card too. With --add all runs are further seeds of what is released
+already. A run must have ended, and its report be one of its last step on whole test
+splits.
 """
 
 import pathlib
@@ -46,7 +47,6 @@ def release(
     """
     commands = [_command(workdir, name) for workdir in workdirs]
     measured = [measured_runs.read(workdir, min_images) for workdir in workdirs]
-    measured_runs.check_seeds(measured)
     first = measured[0]
     wanted = released_name(first.run.config)
     if name != wanted:
@@ -57,12 +57,56 @@ def release(
     tensors = pretrained.flatten(first.run.variables)
     with cli.user_errors(ValueError):
         pretrained.assemble(first.run.config, tensors, first.workdir)
+    tensors = {path: np.asarray(value) for path, value in tensors.items()}
+    return _write(name, tensors, commands[0], measured, out)
+
+
+def add_seeds(
+    name: str,
+    workdirs: Sequence[str | pathlib.Path],
+    out: str | pathlib.Path | None = None,
+    min_images: int = MIN_IMAGES,
+) -> pathlib.Path:
+    """Adds the reports of other seeds to a model that is released already.
+
+    Args:
+      name: Its name.
+      workdirs: Runs of its config with other seeds than those it has.
+      out: The folder of all released models; by default that of the library.
+      min_images: A report on fewer images of a split is refused.
+
+    Returns:
+      The folder of the model, whose weights stay as they are.
+
+    Raises:
+      cli.UserError: As `release`, or if there is no such model.
+    """
+    folder = pathlib.Path(out or pretrained.FOLDER) / name
+    with cli.user_errors(ValueError, OSError):
+        contents = released.read(folder)
+        reports = [
+            report.from_plain(value)
+            for value in (contents.report, *contents.other_reports)
+        ]
+    measured = [
+        measured_runs.Measured(str(folder), runs.Run(one.config, one.step, {}), one)
+        for one in reports
+    ]
+    measured += [measured_runs.read(workdir, min_images) for workdir in workdirs]
+    command = model_card.training_command(contents.config, f"runs/{name}")
+    return _write(name, contents.tensors, command, measured, out)
+
+
+def _write(name, tensors, command, measured, out):
+    """Writes the folder of the first run; the others are its other seeds."""
+    measured_runs.check_seeds(measured)
+    first, *others = (one.report for one in measured)
     contents = released.Released(
-        tensors={path: np.asarray(value) for path, value in tensors.items()},
-        config=first.run.config,
-        report=report.plain(first.report),
-        card=model_card.card(name, commands[0], [one.report for one in measured]),
-        other_reports=tuple(report.plain(one.report) for one in measured[1:]),
+        tensors=tensors,
+        config=first.config,
+        report=report.plain(first),
+        card=model_card.card(name, command, [first, *others]),
+        other_reports=tuple(map(report.plain, others)),
     )
     folder = pathlib.Path(out or pretrained.FOLDER) / name
     with cli.user_errors(OSError):
@@ -92,7 +136,8 @@ def _command(workdir, name):
 def main() -> None:
     """Releases the runs named on the command line."""
     values = flags.FLAGS
-    folder = release(values.name, values.workdir, values.out, values.min_images)
+    write = add_seeds if values.add else release
+    folder = write(values.name, values.workdir, values.out, values.min_images)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {size / 1e6:.1f} MB. Read its README.md, then commit the folder.")
 
@@ -101,6 +146,9 @@ def _define_flags():
     """The flags of the command; not on import, where others may have the same names."""
     flags.DEFINE_string("name", None, "Such as multi_dsprites, baseline_dsprites.")
     flags.DEFINE_list("workdir", None, "The run to release, then its other seeds.")
+    flags.DEFINE_boolean(
+        "add", False, "Whether the runs are further seeds of a model released already."
+    )
     flags.DEFINE_string(
         "out", None, "The folder of all models, the library's if unset."
     )

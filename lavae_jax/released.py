@@ -1,6 +1,5 @@
 """The folder of a released model: weights, config, report, card and their checksums."""
 
-import hashlib
 import json
 import pathlib
 from fnmatch import fnmatch
@@ -9,11 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
+from lavae_jax import checksums
+
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 REPORT = "report.json"
 CARD = "README.md"
-CHECKSUMS = "SHA256SUMS"
+CHECKSUMS = checksums.NAME
 _OTHER_REPORTS = "report_*.json"
 
 
@@ -55,9 +56,8 @@ def write(folder: pathlib.Path, released: Released) -> None:
         old.unlink()
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    # The format of the command sha256sum, which can check it too.
-    lines = [f"{_sha256(content)}  {name}\n" for name, content in files.items()]
-    (folder / CHECKSUMS).write_bytes("".join(lines).encode())
+    digests = {name: checksums.digest(content) for name, content in files.items()}
+    (folder / CHECKSUMS).write_bytes(checksums.to_text(digests).encode())
 
 
 def read(folder: pathlib.Path) -> Released:
@@ -72,13 +72,13 @@ def read(folder: pathlib.Path) -> Released:
     >>> contents.card.splitlines()[0], contents.config["model"]["max_objects"]
     ('# multi_dsprites', 10)
     """
-    lines = _read(folder / CHECKSUMS).decode(errors="replace").splitlines()
-    expected = {name: digest for digest, _, name in (x.partition("  ") for x in lines)}
+    expected = checksums.from_text(_read(folder / CHECKSUMS).decode(errors="replace"))
     others = [name for name in expected if fnmatch(name, _OTHER_REPORTS)]
     names = (WEIGHTS, CONFIG, REPORT, CARD, *others)
     files = {name: _read(folder / name) for name in names}
     for name, content in files.items():
-        found, wanted = _sha256(content), expected.get(name, "no line of it")
+        found = checksums.digest(content)
+        wanted = expected.get(name, "no line of it")
         if found != wanted:
             raise ValueError(
                 f"{folder / name} is not the file that was released: its SHA-256 is"
@@ -103,10 +103,6 @@ def _read(path):
         return path.read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing. {_REPAIR}") from error
-
-
-def _sha256(content):
-    return hashlib.sha256(content).hexdigest()
 
 
 def _to_json(value):

@@ -3,20 +3,12 @@
 import hashlib
 import json
 import math
-import shlex
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from experiments import build, cli, model_card, release, report
-from experiments.configs import (
-    baseline_mnist_1k,
-    dsprites,
-    mnist_10k,
-)
 from lavae_jax import pretrained, released
 from tests import commands, tiny_models, tiny_runs
 
@@ -172,6 +164,24 @@ def test_reports_of_other_seeds_are_kept(run, tmp_path):
     assert len(list(folder.iterdir())) == 5
 
 
+def test_seeds_are_added_later(run, folder, tmp_path):
+    """One by one, they end in the files that all at once give."""
+    workdirs = [run, *(_with_seed(run, tmp_path / x, int(x), 1.0) for x in "34")]
+    at_once = release.release(NAME, workdirs, tmp_path / "once", _NUM_IMAGES)
+    later = tmp_path / "later"
+    shutil.copytree(folder, later / NAME)
+    for workdir in workdirs[1:]:
+        release.add_seeds(NAME, [workdir], later, _NUM_IMAGES)
+    names = {path.name for path in at_once.iterdir()}
+    assert names == {path.name for path in (later / NAME).iterdir()}
+    for name in names:
+        assert (at_once / name).read_bytes() == (later / NAME / name).read_bytes()
+    with pytest.raises(cli.UserError, match="of its own, got the seeds 0, 3, 4, 4"):
+        release.add_seeds(NAME, workdirs[2:], later, _NUM_IMAGES)
+    with pytest.raises(cli.UserError, match="SHA256SUMS is missing"):
+        release.add_seeds("other", workdirs, later, _NUM_IMAGES)
+
+
 def test_figures_that_are_not_known(run):
     """Splits of unknown floor, and images without two objects, leave a dash."""
     measured = report.read(run / "evaluation" / "report.json")
@@ -181,57 +191,6 @@ def test_figures_that_are_not_known(run):
     card = model_card.card(NAME, "", [measured._replace(splits=(unknown,))])
     assert "| floor of this family of models, nats | – |" in card
     assert "| foreground ARI, 2 and more objects | – |" in card
-
-
-@pytest.mark.parametrize(
-    ("module", "variant", "values", "expected"),
-    [
-        (dsprites, "laptop", {}, ["dsprites.py:laptop"]),
-        (
-            mnist_10k,
-            "paper",
-            {
-                "seed": 3,
-                "optimizer.learning_rate": 1.5e-4,
-                "warmup.refine": True,
-                "model.image_shape": (32, 64, 1),
-                "data.data_dir": "my data",
-            },
-            ["mnist_10k.py:paper", "--config.seed=3", "image_shape=(32, 64, 1)'"],
-        ),
-        (
-            baseline_mnist_1k,
-            "laptop",
-            {"beta.steps": 7},
-            ["baseline_mnist_1k.py:laptop", "--config.beta.steps=7"],
-        ),
-    ],
-)
-def test_the_training_command_gives_the_config(module, variant, values, expected):
-    """Read by a shell and by the flags of the command, it is the run's config."""
-    config = module.get_config(variant)
-    config.update_from_flattened_dict(values)
-    command = model_card.training_command(json.loads(config.to_json()), "runs/x")
-    for text in (*expected, "python -m experiments.train", "--workdir=runs/x"):
-        assert text in command
-    assert command.count("--config.") == len(values)
-    script = (
-        "from absl import flags\n"
-        "from experiments import cli\n"
-        "cli.define_config()\n"
-        "flags.DEFINE_string('workdir', None, '')\n"
-        "cli.run(lambda: print(flags.FLAGS.config.to_json()))\n"
-    )
-    program = shlex.join([sys.executable, "-c", script])
-    done = subprocess.run(
-        command.replace("python -m experiments.train", program),
-        shell=True,
-        cwd=commands.ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(done.stdout) == json.loads(config.to_json())
 
 
 def _set(target, names, value):

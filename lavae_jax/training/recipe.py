@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+from lavae_jax.warmup import OBJECT_SIZE
+
 Draws = Literal["relaxed", "straight_through", "mode"]
 Target = Literal["kl_map", "bumps"]
 
@@ -28,6 +30,8 @@ class Recipe(NamedTuple):
         appearance_updates: updates of everything but h_loc in each step, at the same
             locations with new draws of the appearances; 1 in the paper. They cost a
             fraction of the step, most of which is h_loc's convolutions.
+        object_size: side of the largest objects, px: scales the lengths of the warm-up
+            and the refinement.
     """
 
     draws: Draws
@@ -40,6 +44,7 @@ class Recipe(NamedTuple):
     settle_steps: int
     location_every: int
     appearance_updates: int
+    object_size: int = OBJECT_SIZE
 
 
 class Phase(NamedTuple):
