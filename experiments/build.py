@@ -9,8 +9,8 @@ import optax
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import collapse, limits, views
-from lavae_jax import baseline
+from experiments import collapse, limits, own_data, views
+from lavae_jax import baseline, objectives
 from lavae_jax import config as model_configs
 from lavae_jax.config import is_baseline
 from lavae_jax.images import to_float
@@ -20,7 +20,7 @@ from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules, state, step
 from lavae_jax.training.keys import image_keys
-from lavae_jax.warmup import AuxiliaryVAE
+from lavae_jax.warmup import OBJECT_SIZE, AuxiliaryVAE, cell_for
 
 _SHOWN = (
     *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
@@ -40,8 +40,9 @@ class Experiment(NamedTuple):
         shown: names of those scalars that go to the terminal; all of them are stored.
         look: from a state and images to what the model sees in them, which draws
             itself with `figure(images)`.
-        measure: from a state, held-out images and their true n to a NamedTuple of
-            figures per image, each [B], whose means are reported.
+        measure: from a state, held-out images and their true n, or None where it is
+            not known, to a NamedTuple of figures per image, each [B] or None, whose
+            means are reported.
         warnings: from the number of a step and these means to what the user should
             know of them.
     """
@@ -53,6 +54,26 @@ class Experiment(NamedTuple):
     look: Callable[..., views.View]
     measure: Callable[..., Any]
     warnings: Callable[[int, Any], Sequence[str]]
+
+
+class HeldOutScenes(NamedTuple):
+    """What is measured on scenes that LAVAE is not trained on, [B] each.
+
+    The first five are those of `collapse.Seen`, None where the true n is not known. The
+    others are nats, as in `ElboTerms`, None for the named data sets, whose counts say
+    more.
+    """
+
+    count_accuracy: Any = None
+    uncounted: Any = None
+    overcounted: Any = None
+    blank: Any = None
+    split: Any = None
+    elbo: Any = None
+    log_px: Any = None
+    kl_app: Any = None
+    kl_loc: Any = None
+    kl_n: Any = None
 
 
 class HeldOutElbo(NamedTuple):
@@ -140,6 +161,11 @@ def _transform(c: ConfigDict) -> optax.GradientTransformation:
     return {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]()
 
 
+def _same_keys(num_images: int) -> jax.Array:
+    """The same draws at every step, so that steps can be compared."""
+    return image_keys(jax.random.key(0), num_images, None)
+
+
 def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
     """Builds what a config describes.
 
@@ -157,7 +183,9 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
 
 def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     model = build_model(config, axis_name)
-    auxiliary = AuxiliaryVAE(config.model.image_shape[2])
+    # The configs of the named data sets, whose objects have this size, do not state it.
+    object_size = config.warmup.get("object_size", OBJECT_SIZE)
+    auxiliary = AuxiliaryVAE(config.model.image_shape[2], cell=cell_for(object_size))
     optimizer = build_optimizer(config)
     w = config.warmup
     recipe = recipes.Recipe(
@@ -171,6 +199,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         settle_steps=w.settle_steps,
         location_every=w.location_every,
         appearance_updates=w.appearance_updates,
+        object_size=object_size,
     )
     single = build_model(config)
 
@@ -181,12 +210,21 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         return views.look(single, train_state.variables, images)
 
     def measure(
-        train_state: state.TrainState, images: Any, n: jax.Array
-    ) -> collapse.Seen:
-        return collapse.measure(single, train_state.variables, images, n)
+        train_state: state.TrainState, images: Any, n: jax.Array | None
+    ) -> HeldOutScenes:
+        variables, found = train_state.variables, {}
+        if n is not None:
+            found |= collapse.measure(single, variables, images, n)._asdict()
+        if own_data.is_own(config):
+            keys = _same_keys(len(images))
+            terms = objectives.elbo(single, variables, to_float(images), keys)
+            found |= {"elbo": terms.elbo, **terms._asdict()}
+        return HeldOutScenes(**found)
 
-    def warnings(number: int, seen: collapse.Seen) -> Sequence[str]:
-        return collapse.warnings(seen) if number > warmup_steps(config) else ()
+    def warnings(number: int, seen: HeldOutScenes) -> Sequence[str]:
+        if seen.count_accuracy is None or number <= warmup_steps(config):
+            return ()
+        return collapse.warnings(seen)
 
     of_phase = functools.cache(
         functools.partial(
@@ -228,13 +266,11 @@ def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
         return views.look(single, train_state.variables, images)
 
     def measure(
-        train_state: baseline_training.BaselineState, images: Any, n: jax.Array
+        train_state: baseline_training.BaselineState, images: Any, n: jax.Array | None
     ) -> HeldOutElbo:
         del n  # it has no objects to count
-        # The same draws at every step, so that steps can be compared.
-        keys = image_keys(jax.random.key(0), len(images), None)
         bound = single.bind(train_state.variables)
-        terms = baseline.elbo(bound, to_float(images), keys)
+        terms = baseline.elbo(bound, to_float(images), _same_keys(len(images)))
         return HeldOutElbo(terms.elbo, terms.log_px, terms.kl)
 
     return Experiment(

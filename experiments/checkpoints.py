@@ -26,6 +26,7 @@ FREE = (
     "on_nan",
     "data.data_dir",
     "data.manual_dir",
+    "data.path",
 )
 # What a config means that an older version wrote, in which these names were unknown.
 ADDED = {"on_nan": "stop"}
@@ -228,6 +229,7 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
                     [
                         f"{workdir} holds a run with another config:",
                         *found,
+                        *_other_images(there, here),
                         "Give this run another --workdir, or the config of that one.",
                     ]
                 )
@@ -236,6 +238,13 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
     with cli.user_errors(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, config.to_json(indent=2) + "\n")
+
+
+def _other_images(there, here):
+    """A line on own images that are not those of the run."""
+    old, new = (config.get("data", {}).get("fingerprint") for config in (there, here))
+    if old and new and old != new:
+        yield "The images are others than the run was begun with (data.fingerprint)."
 
 
 def _tell_new_length(workdir, done, old, new):

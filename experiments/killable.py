@@ -111,6 +111,7 @@ class Life:
             self._process.send_signal(number)
         self._process.wait()
         self._reader.join()
+        self._process.stdout.close()
         self._ended = self._ended or time.monotonic()
 
     def doing(self) -> str:

@@ -16,6 +16,7 @@ from experiments import (
     checkpoints,
     cli,
     input_pipeline,
+    limits,
     processes,
     workdirs,
 )
@@ -77,14 +78,17 @@ def train_and_evaluate(
 
     Raises:
       cli.UserError: If the config, the data or the workdir can't be used, before any
-        long work; or if the run diverges.
+        long work.
+      window.DivergedError: If the run diverges; it is a `cli.UserError` too.
       KeyboardInterrupt: After an interruption.
     """
     used = Devices(devices)
-    _check(config, len(used.devices))
     with cli.user_errors(ValueError):
-        experiment = build.build(config, used.axis_name)
-    return run(experiment, config, workdir, used)
+        limits.check_counts(config, len(used.devices))
+    prepared = _prepared(config)
+    with cli.user_errors(ValueError):
+        experiment = build.build(prepared.config, used.axis_name)
+    return run(experiment, prepared.config, workdir, used, prepared.data)
 
 
 def run(
@@ -92,6 +96,7 @@ def run(
     config: ConfigDict,
     workdir: str | pathlib.Path,
     devices: Devices,
+    data: input_pipeline.Data | None = None,
 ) -> Result:
     """Trains what has been built; see `train_and_evaluate`.
 
@@ -100,6 +105,7 @@ def run(
       config: The run's config, of which everything but the model's part is used here.
       workdir: The run's folder.
       devices: Where the steps run; they average over their `axis_name`.
+      data: What the run reads; by default the config's, which is opened first.
 
     Returns:
       The last step, and what was measured there.
@@ -109,7 +115,7 @@ def run(
         processes.on_first(lambda: checkpoints.claim(workdir, config))
         with contextlib.closing(checkpoints.Checkpoints(workdir)) as store:
             try:
-                return _run(experiment, config, workdir, devices, store)
+                return _run(experiment, config, workdir, devices, data, store)
             except OSError as error:
                 raise cli.UserError(
                     f"the system refuses to read or write a file: {error}.\n"
@@ -118,7 +124,7 @@ def run(
                 ) from error
 
 
-def _run(experiment, config, workdir, devices, store):
+def _run(experiment, config, workdir, devices, data, store):
     """The run, once the workdir is its own."""
     start = functools.partial(experiment.init, jax.random.key(config.seed))
     restored = store.restore(jax.eval_shape(start))
@@ -128,7 +134,7 @@ def _run(experiment, config, workdir, devices, store):
             f"{workdir} has made its {done} steps; --config.num_steps=N goes on to N."
         )
         return Result(done, None)
-    data = _load(config)
+    data = data or _load(config)
     batches, rows = _batches(config, data, restored)
     state = restored.state if restored else start()
     report = _report(config, workdir, done, experiment.shown)
@@ -166,6 +172,19 @@ def _batches(config, data, restored):
     position = restored.data_state
     batches.set_state(position.get("batches", position))
     return batches, position.get("rows", [])
+
+
+def _prepared(config):
+    """The config without open values, fitted to the same images in every process."""
+    prepared = processes.together(lambda: input_pipeline.prepare(config))
+    processes.check_same(
+        prepared.config.data.get("fingerprint"),
+        "its data.path holds other images than that of process 0: every process needs"
+        " all of them.",
+    )
+    for remark in prepared.remarks if processes.is_first() else ():
+        print(remark)
+    return prepared
 
 
 def _load(config):
@@ -246,11 +265,12 @@ def _save(run, window, step, state):
 def _evaluate(run, step, state):
     """Measures on the held-out scenes."""
     held_out, size = run.data.held_out, run.config.batch_size
-    num, parts = len(held_out.n), []
+    num, parts = len(held_out.images), []
     for start in range(0, num, size):
         # The last batch is filled up, so that all have one shape and compilation.
         indices = np.arange(start, start + size) % num
-        images, n = held_out.images[indices], held_out.n[indices]
+        images = held_out.images[indices]
+        n = None if held_out.n is None else held_out.n[indices]
         parts.append(run.measure(run.devices.one(state), images, n))
     result = jax.tree.map(lambda *x: float(np.concatenate(x)[:num].mean()), *parts)
     run.report.held_out(step, result)
@@ -262,27 +282,12 @@ def _evaluate(run, step, state):
 
 def _draw(run, step, state):
     """Keeps a picture of what the model sees, of scenes that show something first."""
-    held_out = run.data.held_out
-    shown = np.argsort(held_out.n == 0, kind="stable")[:_NUM_PICTURED]
-    images = held_out.images[shown]
+    images = run.data.held_out.images
+    black = ~images.any(axis=(1, 2, 3))
+    images = images[np.argsort(black, kind="stable")[:_NUM_PICTURED]]
     view = run.look(run.devices.one(state), images)
     run.report.picture(step, view.figure(images))
     run.report.start_clock(step)
-
-
-def _check(config, num_devices):
-    """Refuses counts that mean nothing, before anything is computed."""
-    names = ("num_steps", "batch_size", "log_every", "eval_every", "picture_every")
-    for name in (*names, "checkpoint_every"):
-        if config[name] < 1:
-            raise cli.UserError(f"{name} must be at least 1: got {config[name]}.")
-    if config.batch_size % num_devices:
-        raise cli.UserError(
-            f"batch_size must be a multiple of the {num_devices} devices: got"
-            f" {config.batch_size}."
-        )
-    input_pipeline.check_fit(config)
-    input_pipeline.check_sizes(config)
 
 
 def _greeting(state, devices, data, workdir, done):
@@ -290,5 +295,5 @@ def _greeting(state, devices, data, workdir, done):
     goes_on = f", going on from step {done}" if done else ""
     return (
         f"{workdir}{goes_on}: {parameters} parameters, {len(data.train)} scenes to"
-        f" train on, {len(data.held_out.n)} held out, {devices}"
+        f" train on, {len(data.held_out.images)} held out, {devices}"
     )

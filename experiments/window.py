@@ -15,6 +15,19 @@ MAX_SKIPPED = 10
 """So many steps in a row that were skipped are no accident any more."""
 
 
+class DivergedError(cli.UserError):
+    """A number of the run is not finite.
+
+    Args:
+      message: What the user reads.
+      step: Where it was seen first.
+    """
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+
 class Window:
     """The metrics since the last report; they stay on the device until needed.
 
@@ -49,7 +62,7 @@ class Window:
         """Waits for the steps made so far.
 
         Raises:
-          cli.UserError: If one has diverged, or too many in a row were skipped.
+          DivergedError: If one has diverged, or too many in a row were skipped.
         """
         waiting, self._waiting = jax.device_get(self._waiting), []
         for step, metrics in waiting:
@@ -61,7 +74,7 @@ class Window:
                 self._skip(step, self._wrong(row, spoilt))
                 row = {"skipped": 1.0}
             elif wrong := self._wrong(row, spoilt):
-                raise self._diverged(f"step {step}: {wrong}")
+                raise self._diverged(step, wrong)
             else:
                 self._num_skipped = 0
             self._rows.append(row)
@@ -79,7 +92,7 @@ class Window:
         self._num_skipped += 1
         if self._num_skipped == MAX_SKIPPED:
             raise self._diverged(
-                f"step {step}: {wrong}, and {MAX_SKIPPED} steps in a row were skipped"
+                step, f"{wrong}, and {MAX_SKIPPED} steps in a row were skipped"
             )
 
     def rows(self) -> list[dict[str, float]]:
@@ -91,7 +104,7 @@ class Window:
         """The mean of every metric over the steps since the last call that have it.
 
         Raises:
-          cli.UserError: If a step has diverged.
+          DivergedError: If a step has diverged.
         """
         self.fetch()
         rows, self._rows = self._rows, []
@@ -101,16 +114,17 @@ class Window:
         """Makes sure that a state is a good one.
 
         Raises:
-          cli.UserError: If a number in it is not finite.
+          DivergedError: If a number in it is not finite.
         """
         if not _is_finite(state):
-            raise self._diverged(f"step {step}: {_first_wrong(state)} is not finite")
+            raise self._diverged(step, f"{_first_wrong(state)} is not finite")
 
-    def _diverged(self, what):
-        return cli.UserError(
-            f"{what}: the run has diverged. {self._store.kept()} Start"
+    def _diverged(self, step, what):
+        return DivergedError(
+            f"step {step}: {what}: the run has diverged. {self._store.kept()} Start"
             " again in another --workdir with smaller learning rates"
-            " (--config.optimizer...)."
+            " (--config.optimizer...).",
+            step,
         )
 
 

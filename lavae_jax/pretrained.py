@@ -18,9 +18,15 @@ FOLDER = pathlib.Path(__file__).parent / "weights"
 """Where the released models lie, each in a folder of its name."""
 
 
-def names() -> list[str]:
-    """The names that `load_pretrained` takes."""
-    return sorted(path.parent.name for path in FOLDER.glob(f"*/{released.CHECKSUMS}"))
+def names(folder: str | pathlib.Path | None = None) -> list[str]:
+    """The names that `load_pretrained` takes, or those of the models in a folder.
+
+    >>> from lavae_jax import pretrained
+    >>> "multi_dsprites" in pretrained.names()
+    True
+    """
+    folder = FOLDER if folder is None else pathlib.Path(folder)
+    return sorted(path.parent.name for path in folder.glob(f"*/{released.CHECKSUMS}"))
 
 
 def load_pretrained(name: str) -> tuple[Model, Variables]:
@@ -38,6 +44,11 @@ def load_pretrained(name: str) -> tuple[Model, Variables]:
     Raises:
         ValueError: if there is no model of this name, or a file is damaged.
         FileNotFoundError: if a file is missing.
+
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> model.image_shape, model.max_objects
+    ((64, 64, 3), 10)
     """
     if name not in names():
         known = ", ".join(names()) or "none in this installation"
@@ -50,6 +61,11 @@ def load_released(folder: str | pathlib.Path) -> tuple[Model, Variables]:
 
     Every file is checked against its checksum before it is used. Returns and errors as
     `load_pretrained`.
+
+    >>> from lavae_jax import pretrained
+    >>> model, _ = pretrained.load_released(pretrained.FOLDER / "multi_mnist_1k")
+    >>> model.image_shape
+    (64, 64, 1)
     """
     folder = pathlib.Path(folder)
     contents = released.read(folder)
@@ -69,6 +85,11 @@ def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
     Raises:
         FileNotFoundError: if it is not the folder of a run, or holds no checkpoint yet.
         ValueError: if what it holds can't be read, or is not the model of its config.
+
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load("runs/dsprites")  # made by experiments.train
+    >>> model.image_shape
+    (64, 64, 3)
     """
     model, run = read_run(workdir)
     if run.warning:
@@ -92,7 +113,12 @@ def read_run(workdir: str | pathlib.Path) -> tuple[Model, runs.Run]:
 
 
 def flatten(variables: Variables) -> dict[str, Any]:
-    """Arrays by their paths: `params/location_net/...`."""
+    """Arrays by their paths: `params/location_net/...`.
+
+    >>> from lavae_jax import pretrained
+    >>> pretrained.flatten({"params": {"f_sprite": {"bias": 0.5}}})
+    {'params/f_sprite/bias': 0.5}
+    """
     return traverse_util.flatten_dict(variables, sep="/")
 
 

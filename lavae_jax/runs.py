@@ -71,7 +71,12 @@ def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
 
 
 def checkpoint_steps(workdir: str | pathlib.Path) -> list[int]:
-    """The steps of a run's complete checkpoints, in order."""
+    """The steps of a run's complete checkpoints, in order.
+
+    >>> from lavae_jax import runs
+    >>> runs.checkpoint_steps("runs/dsprites")  # made by experiments.train
+    [5000]
+    """
     folder = checkpoint_folder(workdir)
     return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
 
@@ -82,6 +87,10 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: if the folder holds no config.
         ValueError: if the config can't be read.
+
+    >>> from lavae_jax import runs
+    >>> runs.read_config("runs/dsprites")["data"]["name"]
+    'multi_dsprites'
     """
     path = pathlib.Path(workdir) / "config.json"
     try:
@@ -155,6 +164,11 @@ def read(
     Raises:
         FileNotFoundError: if it is no such folder, or holds no checkpoint yet.
         ValueError: if the config can't be read, or no checkpoint can be used.
+
+    >>> from lavae_jax import runs
+    >>> run = runs.read("runs/dsprites")  # made by experiments.train
+    >>> run.step, sorted(run.variables)
+    (5000, ['batch_stats', 'params'])
     """
     config = read_config(workdir)
 
