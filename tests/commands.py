@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import unittest.mock
+import warnings
 
 from absl import flags, logging
 
@@ -54,7 +55,10 @@ def run_here(module, *arguments):
                 cli.app, "run", lambda main, flags_parser: main(flags_parser(argv))
             ),
             contextlib.redirect_stderr(errors),
+            warnings.catch_warnings(),
         ):
+            # ml_collections loads files of configs behind Python's deprecations.
+            warnings.simplefilter("ignore", DeprecationWarning)
             cli.run(module.main)
         status = 0
     except SystemExit as end:

@@ -214,6 +214,7 @@ def test_damaged_data_sets(tmp_path, data_dir, damage, message):
         (gzip.compress(bytes(99))[:-9], "is not a complete gzip file"),
         (gzip.compress(bytes(99)), "is not MNIST's .*: the SHA-256 of its unpacked"),
     ],
+    ids=["missing", "truncated", "other ones"],
 )
 def test_files_of_mnist(tmp_path, content, message):
     """Missing, truncated or other ones in the folder they are to be in."""

@@ -10,7 +10,10 @@ import pytest
 from datasets import extras
 from tests.commands import ROOT, run_python
 
-COMMANDS = ("train", "evaluate", "release", "parameters", "benchmark", "kill_test")
+COMMANDS = (
+    *("train", "evaluate", "release", "parameters", "benchmark", "kill_test"),
+    *("ablations", "paper"),
+)
 
 
 @pytest.mark.parametrize(
