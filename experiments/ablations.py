@@ -200,7 +200,7 @@ def _result(run, devices):
     try:
         loop.train_and_evaluate(run.config, run.folder, devices)
     except DivergedError as error:
-        print(f"  {error}")
+        print(f"  it has diverged: step {error.step} is not finite")
         diverged_at = error.step
     measured = None
     if diverged_at is None:
@@ -224,12 +224,14 @@ def _result(run, devices):
 
 
 def _write(workdir, out):
-    """Writes the document on all runs in a folder that have ended, one at a time."""
+    """Writes the document on all runs that have ended; one process at a time."""
     with _lock(workdir, wait=True):
-        folders = sorted(path.parent for path in workdir.glob("*/*/config.json"))
-        found = [ablations_results.read(folder) for folder in folders]
+        paths = sorted(workdir.glob(f"*/*/{ablations_results.FILE}"))
+        if not paths:
+            return []
+        found = [ablations_results.read(path.parent) for path in paths]
         with cli.user_errors(OSError):
-            return ablations_document.write([x for x in found if x is not None], out)
+            return ablations_document.write(found, out)
 
 
 @contextlib.contextmanager
@@ -248,7 +250,8 @@ def _lock(folder: pathlib.Path, wait: bool = False) -> Iterator[bool]:
     """
     with cli.user_errors(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        # Not the lock of `workdirs.held`, which a training in this folder takes.
+        file = (folder / ".ablations.lock").open("w")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -98,7 +98,7 @@ def measure_run(config: ConfigDict, folder: pathlib.Path) -> Measured:
     image_set = measure.ImageSet("held-out scenes", held_out.images)
     settings = measure.Settings(num_samples=NUM_SAMPLES)
     inferred = measure.infer(model, variables, image_set, settings)
-    log_weights, n = inferred.log_weights, inferred.scenes.n
+    log_weights, n = inferred.log_weights.astype(np.float64), inferred.scenes.n
     (bound,) = metrics.importance_bounds(log_weights.T, [NUM_SAMPLES])
     largest = int(max(held_out.n.max(), n.max()))
     return Measured(

@@ -39,7 +39,7 @@ Training:
 - `lavae_jax.training`: schedules, optimiser and train step.
 
 What they hand to each other: `lavae_jax.types`, `lavae_jax.images`, `lavae_jax.config`,
-`lavae_jax.edit_checks`, `lavae_jax.released`, `lavae_jax.runs`.
+`lavae_jax.edit_checks`, `lavae_jax.released`, `lavae_jax.runs`, `lavae_jax.checksums`.
 """
 
 from lavae_jax import editing

@@ -7,7 +7,7 @@ import lavae_jax
 from datasets import load, scenes
 from experiments import batched, build, paper_claims, paper_models, paper_subject
 from experiments.paper_subject import Settings
-from lavae_jax import disentanglement, editing, metrics
+from lavae_jax import disentanglement, editing, metrics, segmentation
 from tests import tiny_models, tiny_subjects
 
 pytestmark = pytest.mark.standard_promotion
@@ -76,7 +76,7 @@ def test_edits_against_the_edited_scenes(subject, what, monkeypatch):
     before, after = rendered
     pictures = [render(subject.model, subject.variables, one) for one in rendered]
     sprites = batched.sprites(subject.model, subject.variables, before)
-    labels = metrics.segment(before.yx, before.active, sprites, (14, 11))
+    labels = segmentation.segment(before.yx, before.active, sprites, (14, 11))
     outside, others, own = [], [], []
     for image in range(3):
         moved = (before.yx[image] != after.yx[image]).any(axis=-1)
