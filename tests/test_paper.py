@@ -123,7 +123,7 @@ def test_the_claims(made):
     cells = [f"{share:.1%}" for share in claims["counts"]["accuracy"]]
     assert f"| counted right | {' | '.join(cells)} |" in page
     assert claims["calibration"]["num_scenes"] == 192
-    assert f"{claims['calibration']['divergence']:.4f} nats per image" in page
+    assert f"{claims['calibration']['divergence']:.2g} nats per image" in page
     assert claims["edits"] and all(edit["outside"] == 0 for edit in claims["edits"])
     largest = max(range(32), key=lambda dim: claims["effects"][dim])
     assert f"the largest first: {largest} ({claims['effects'][largest]:.3f})" in page
