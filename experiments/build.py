@@ -1,7 +1,7 @@
 """From a config to modules, schedules, optimiser and train step."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import limits, own_data, views
+from experiments import collapse, limits, own_data, views
 from lavae_jax import baseline, objectives
 from lavae_jax import config as model_configs
 from lavae_jax.config import is_baseline
@@ -21,6 +21,11 @@ from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules, state, step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.warmup import OBJECT_SIZE, AuxiliaryVAE, cell_for
+
+_SHOWN = (
+    *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
+    "skipped",
+)
 
 
 class Experiment(NamedTuple):
@@ -38,6 +43,8 @@ class Experiment(NamedTuple):
         measure: from a state, held-out images and their true n, or None where it is
             not known, to a NamedTuple of figures per image, each [B] or None, whose
             means are reported.
+        warnings: from the number of a step and these means to what the user should
+            know of them.
     """
 
     model: Model
@@ -46,27 +53,27 @@ class Experiment(NamedTuple):
     shown: tuple[str, ...]
     look: Callable[..., views.View]
     measure: Callable[..., Any]
+    warnings: Callable[[int, Any], Sequence[str]]
 
 
 class HeldOutScenes(NamedTuple):
     """What is measured on scenes that LAVAE is not trained on, [B] each.
 
-    Attributes:
-        count_accuracy: whether the number of objects is right; None where the true one
-            is not known.
-        elbo: nats, as its terms; None for the named data sets, whose counts say more.
-        log_px: as in `ElboTerms`.
-        kl_app: as in `ElboTerms`.
-        kl_loc: as in `ElboTerms`.
-        kl_n: as in `ElboTerms`.
+    The first five are those of `collapse.Seen`, None where the true n is not known. The
+    others are nats, as in `ElboTerms`, None for the named data sets, whose counts say
+    more.
     """
 
-    count_accuracy: jax.Array | None
-    elbo: jax.Array | None = None
-    log_px: jax.Array | None = None
-    kl_app: jax.Array | None = None
-    kl_loc: jax.Array | None = None
-    kl_n: jax.Array | None = None
+    count_accuracy: Any = None
+    uncounted: Any = None
+    overcounted: Any = None
+    blank: Any = None
+    split: Any = None
+    elbo: Any = None
+    log_px: Any = None
+    kl_app: Any = None
+    kl_loc: Any = None
+    kl_n: Any = None
 
 
 class HeldOutElbo(NamedTuple):
@@ -109,6 +116,13 @@ def build_schedules(config: ConfigDict) -> schedules.Schedules:
             warmup.fade_steps,
         ),
     )
+
+
+def warmup_steps(config: ConfigDict) -> int:
+    """The step after which LAVAE is trained as it will be from then on."""
+    w = config.warmup
+    ends = (w.hold_steps + w.fade_steps, w.auxiliary_steps, w.lead_steps)
+    return max(*ends, w.proposal_steps)
 
 
 def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
@@ -198,14 +212,19 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     def measure(
         train_state: state.TrainState, images: Any, n: jax.Array | None
     ) -> HeldOutScenes:
-        variables, right = train_state.variables, None
+        variables, found = train_state.variables, {}
         if n is not None:
-            right = lavae_jax.infer(single, variables, images).n == n
-        if not own_data.is_own(config):
-            return HeldOutScenes(right)
-        keys = _same_keys(len(images))
-        terms = objectives.elbo(single, variables, to_float(images), keys)
-        return HeldOutScenes(right, terms.elbo, **terms._asdict())
+            found |= collapse.measure(single, variables, images, n)._asdict()
+        if own_data.is_own(config):
+            keys = _same_keys(len(images))
+            terms = objectives.elbo(single, variables, to_float(images), keys)
+            found |= {"elbo": terms.elbo, **terms._asdict()}
+        return HeldOutScenes(**found)
+
+    def warnings(number: int, seen: HeldOutScenes) -> Sequence[str]:
+        if seen.count_accuracy is None or number <= warmup_steps(config):
+            return ()
+        return collapse.warnings(seen)
 
     of_phase = functools.cache(
         functools.partial(
@@ -221,9 +240,10 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         model=single,
         init=init,
         train_step_at=lambda number: of_phase(recipes.phase_at(recipe, number)),
-        shown=("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
+        shown=_SHOWN,
         look=look,
         measure=measure,
+        warnings=warnings,
     )
 
 
@@ -260,4 +280,5 @@ def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
         shown=baseline_training.BaselineMetrics._fields,
         look=look,
         measure=measure,
+        warnings=lambda number, held_out: (),
     )

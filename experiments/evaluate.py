@@ -25,17 +25,8 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import load
-from experiments import (
-    build,
-    checkpoints,
-    cli,
-    measure,
-    own_data,
-    own_images,
-    report,
-    views,
-)
-from lavae_jax import plotting
+from experiments import checkpoints, cli, measure, own_data, own_images, report, views
+from lavae_jax import plotting, pretrained
 from lavae_jax.inference import Model
 
 _NUM_PICTURED = 8
@@ -98,7 +89,7 @@ def evaluate(
         seed=settings.seed,
         epsilon=model.epsilon,
         config=config.to_dict(),
-        versions=_versions(),
+        versions=versions(),
         splits=tuple(_look_at(sets, model, variables, settings, out)),
     )
     if out is not None:
@@ -152,8 +143,11 @@ def main() -> None:
         batch_size=values.batch_size,
         seed=values.seed,
     )
-    trained = checkpoints.restore_variables(values.workdir)
-    config = trained.config
+    with cli.user_errors(ValueError, OSError):
+        model, run = pretrained.read_run(values.workdir)
+    if run.warning:
+        cli.warn(run.warning)
+    config = checkpoints.from_json(run.config)
     with config.unlocked():
         if own_data.is_own(config):
             config.data.path = values.data_dir or config.data.path
@@ -165,9 +159,9 @@ def main() -> None:
     out = values.out or pathlib.Path(values.workdir) / folder
     result = evaluate(
         config,
-        build.build_model(config),
-        trained.variables,
-        step=trained.step,
+        model,
+        run.variables,
+        step=run.step,
         splits=values.splits or None,
         images_path=values.images,
         settings=settings,
@@ -199,11 +193,11 @@ def _draw(model, variables, image_set, split_report, folder):
         plotting.save(figure, folder / f"{name}_confusion.png")
 
 
-def _versions():
+def versions() -> dict[str, str]:
     """Versions of what the figures depend on, and the device."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    versions["lavae_jax"] = lavae_jax.__version__
-    return versions | {"device": jax.devices()[0].device_kind}
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    found["lavae_jax"] = lavae_jax.__version__
+    return found | {"device": jax.devices()[0].device_kind}
 
 
 def _data_name(config):

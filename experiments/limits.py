@@ -10,6 +10,7 @@ from lavae_jax.baseline import CELL
 from lavae_jax.config import is_baseline
 
 CHOICES = {
+    "on_nan": ("stop", "skip"),
     "model.norm": ("batch", "none"),
     "model.appearance_net": ("trunk", "glimpse"),
     "model.sprite_net": ("conv", "mlp"),
@@ -90,9 +91,10 @@ ODD = ("model.sprite_size", "model.glimpse_size")
 def _values(config: ConfigDict, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
     """Names and values; LAVAE and the baseline have some of all there are."""
     for name in names:
-        section, field = name.split(".")
-        if field in config.get(section, {}):
-            yield name, config[section][field]
+        section, _, field = name.rpartition(".")
+        values = config.get(section, {}) if section else config
+        if field in values:
+            yield name, values[field]
 
 
 def check(config: ConfigDict) -> None:

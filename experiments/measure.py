@@ -15,7 +15,7 @@ from tqdm import auto as tqdm
 import lavae_jax
 from datasets import floors, load
 from experiments import report
-from lavae_jax import metrics
+from lavae_jax import metrics, segmentation
 from lavae_jax.inference import Model
 
 _SAMPLE_SIZES = (1, 10, 100)
@@ -211,7 +211,7 @@ def _compare_scenes(image_set, scenes, log_p_n):
     log_p_n = np.pad(log_p_n, (0, largest + 1 - len(log_p_n)), constant_values=-np.inf)
 
     def components_accuracy(by_colour):
-        counts = metrics.count_components(images, by_colour)
+        counts = segmentation.count_components(images, by_colour)
         return metrics.count_accuracy(truth.n, counts)
 
     return report.Truth(
@@ -231,8 +231,8 @@ def _compare_places(truth, scenes):
     if truth.centres is None:
         return dict.fromkeys(("location", "ari", "fg_ari", "fg_ari_any_object"))
     sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]
-    ari = metrics.adjusted_rand_index(truth.labels, scenes.labels)
-    fg_ari = metrics.foreground_adjusted_rand_index(truth.labels, scenes.labels)
+    ari = segmentation.adjusted_rand_index(truth.labels, scenes.labels)
+    fg_ari = segmentation.foreground_adjusted_rand_index(truth.labels, scenes.labels)
     return dict(
         location=metrics.location_error(truth.centres, sites),
         ari=metrics.mean_and_error(ari),
@@ -296,5 +296,5 @@ def _scenes(model, variables, images):
     scene = lavae_jax.infer(model, variables, images)
     sprites = lavae_jax.sprites(model, variables, scene)
     scene, sprites = jax.device_get((scene, sprites))
-    labels = metrics.segment(scene.yx, scene.active, sprites, images.shape[1:3])
+    labels = segmentation.segment(scene.yx, scene.active, sprites, images.shape[1:3])
     return Scenes(scene.n, scene.yx, scene.active, labels)

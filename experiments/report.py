@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
+from experiments import files
 from lavae_jax.metrics import Estimate, LocationError
 
 
@@ -83,13 +84,11 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write(report: Report, path: pathlib.Path) -> None:
-    """Writes the report as JSON; the file appears under its name once complete."""
+def write(report: Any, path: pathlib.Path) -> None:
+    """Writes named tuples as JSON; the file appears under its name once complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
     text = json.dumps(plain(report), indent=2, allow_nan=False)
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    files.write(path, text + "\n")
 
 
 def read(path: pathlib.Path) -> Report:
@@ -101,32 +100,52 @@ def read(path: pathlib.Path) -> Report:
     """
     text = path.read_text(encoding="utf-8")
     try:
-        return _typed(Report, json.loads(text))
-    except (ValueError, TypeError) as error:
+        return from_plain(json.loads(text))
+    except ValueError as error:
         raise ValueError(
             f"{path} is not a report of this version of experiments.evaluate: {error}."
         ) from error
 
 
-def _typed(kind, value):
-    """The value as it was before `plain`, by the annotation of its field."""
+def from_plain(value: Any) -> Report:
+    """The report that `plain` made this of.
+
+    Raises:
+        ValueError: if it is none, or one of another version.
+    """
+    try:
+        return typed(Report, value)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def typed(kind: Any, value: Any) -> Any:
+    """A value as it was before `plain`.
+
+    Args:
+        kind: its type: a NamedTuple, or what a field of one is annotated with.
+        value: as JSON holds it.
+
+    Raises:
+        ValueError: if a NamedTuple has other fields.
+    """
     inner = typing.get_args(kind)
     if type(None) in inner:
-        return None if value is None else _typed(inner[0], value)
+        return None if value is None else typed(inner[0], value)
     if kind is float:
         return math.nan if value is None else float(value)
     if kind is np.ndarray:
         return np.array(value)
     if typing.get_origin(kind) is tuple:
         inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        return tuple(map(_typed, inner, value))
+        return tuple(map(typed, inner, value))
     if not hasattr(kind, "_fields"):
         return value
     kinds = typing.get_type_hints(kind)
     if not isinstance(value, dict) or value.keys() != kinds.keys():
         found = list(value) if isinstance(value, dict) else value
         raise ValueError(f"{kind.__name__} has the fields {list(kinds)}, not {found}")
-    return kind(**{name: _typed(kinds[name], value[name]) for name in kinds})
+    return kind(**{name: typed(kinds[name], value[name]) for name in kinds})
 
 
 def print_tables(report: Report, console: Console) -> None:

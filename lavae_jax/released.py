@@ -1,18 +1,21 @@
 """The folder of a released model: weights, config, report, card and their checksums."""
 
-import hashlib
 import json
 import pathlib
+from fnmatch import fnmatch
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 
+from lavae_jax import checksums
+
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 REPORT = "report.json"
 CARD = "README.md"
-CHECKSUMS = "SHA256SUMS"
+CHECKSUMS = checksums.NAME
+_OTHER_REPORTS = "report_*.json"
 
 
 class Released(NamedTuple):
@@ -23,12 +26,14 @@ class Released(NamedTuple):
         config: the whole config of its training run, as JSON holds it.
         report: of its evaluation, as JSON holds it.
         card: what it is, Markdown.
+        other_reports: of models trained alike from other seeds, which are not released.
     """
 
     tensors: dict[str, np.ndarray]
     config: dict[str, Any]
     report: dict[str, Any]
     card: str
+    other_reports: tuple[dict[str, Any], ...] = ()
 
 
 def write(folder: pathlib.Path, released: Released) -> None:
@@ -43,13 +48,16 @@ def write(folder: pathlib.Path, released: Released) -> None:
         REPORT: _to_json(released.report),
         CARD: released.card.encode(),
     }
+    for number, report in enumerate(released.other_reports, start=2):
+        files[f"report_{number}.json"] = _to_json(report)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CHECKSUMS).unlink(missing_ok=True)
+    for old in folder.glob(_OTHER_REPORTS):
+        old.unlink()
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    # The format of the command sha256sum, which can check it too.
-    lines = [f"{_sha256(content)}  {name}\n" for name, content in files.items()]
-    (folder / CHECKSUMS).write_bytes("".join(lines).encode())
+    digests = {name: checksums.digest(content) for name, content in files.items()}
+    (folder / CHECKSUMS).write_bytes(checksums.to_text(digests).encode())
 
 
 def read(folder: pathlib.Path) -> Released:
@@ -58,12 +66,19 @@ def read(folder: pathlib.Path) -> Released:
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is not the one that was released.
+
+    >>> from lavae_jax import pretrained, released
+    >>> contents = released.read(pretrained.FOLDER / "multi_dsprites")
+    >>> contents.card.splitlines()[0], contents.config["model"]["max_objects"]
+    ('# multi_dsprites', 10)
     """
-    lines = _read(folder / CHECKSUMS).decode(errors="replace").splitlines()
-    expected = {name: digest for digest, _, name in (x.partition("  ") for x in lines)}
-    files = {name: _read(folder / name) for name in (WEIGHTS, CONFIG, REPORT, CARD)}
+    expected = checksums.from_text(_read(folder / CHECKSUMS).decode(errors="replace"))
+    others = [name for name in expected if fnmatch(name, _OTHER_REPORTS)]
+    names = (WEIGHTS, CONFIG, REPORT, CARD, *others)
+    files = {name: _read(folder / name) for name in names}
     for name, content in files.items():
-        found, wanted = _sha256(content), expected.get(name, "no line of it")
+        found = checksums.digest(content)
+        wanted = expected.get(name, "no line of it")
         if found != wanted:
             raise ValueError(
                 f"{folder / name} is not the file that was released: its SHA-256 is"
@@ -74,6 +89,7 @@ def read(folder: pathlib.Path) -> Released:
         config=json.loads(files[CONFIG]),
         report=json.loads(files[REPORT]),
         card=files[CARD].decode(),
+        other_reports=tuple(json.loads(files[name]) for name in others),
     )
 
 
@@ -87,10 +103,6 @@ def _read(path):
         return path.read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing. {_REPAIR}") from error
-
-
-def _sha256(content):
-    return hashlib.sha256(content).hexdigest()
 
 
 def _to_json(value):

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 import lavae_jax
-from experiments import build, checkpoints, cli, evaluate, loop, measure, report
+from experiments import checkpoints, cli, evaluate, loop, measure, report
 from experiments.configs import custom
+from lavae_jax import pretrained
 from tests.own_scenes import save_pngs, squares
 
 pytestmark = pytest.mark.standard_promotion
@@ -110,12 +111,12 @@ def test_the_runs_config_needs_no_images(grey, tmp_path):
 
 
 def _evaluate(folder, **arguments):
-    trained = checkpoints.restore_variables(folder / "run")
+    model, run = pretrained.read_run(folder / "run")
     return evaluate.evaluate(
-        trained.config,
-        build.build_model(trained.config),
-        trained.variables,
-        step=trained.step,
+        checkpoints.from_json(run.config),
+        model,
+        run.variables,
+        step=run.step,
         settings=_SETTINGS,
         **arguments,
     )

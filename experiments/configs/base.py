@@ -16,6 +16,8 @@ def paper() -> ConfigDict:
     config.picture_every = 2_000
     config.checkpoint_every = 2_000
     config.num_eval_images = 1_000
+    # A step whose loss or gradients are not finite: "stop", or "skip" it.
+    config.on_nan = "stop"
 
     data = config.data = ConfigDict()
     data.name = "multi_dsprites"

@@ -67,7 +67,26 @@ class Phase(NamedTuple):
 
 
 def phase_at(recipe: Recipe, step: int) -> Phase:
-    """The phase of a step, counted from 1."""
+    """The phase of a step, counted from 1.
+
+    >>> from lavae_jax.training import recipe
+    >>> laptop = recipe.Recipe(
+    ...     draws="mode",
+    ...     target="bumps",
+    ...     refine=True,
+    ...     bump_height=10.0,
+    ...     auxiliary_steps=200,
+    ...     lead_steps=200,
+    ...     proposal_steps=400,
+    ...     settle_steps=1_000,
+    ...     location_every=2,
+    ...     appearance_updates=8,
+    ... )
+    >>> recipe.phase_at(laptop, 1)
+    Phase(auxiliary=True, lavae=False, propose=True, location=True)
+    >>> recipe.phase_at(laptop, 1_001)
+    Phase(auxiliary=False, lavae=True, propose=False, location=False)
+    """
     return Phase(
         auxiliary=step <= recipe.auxiliary_steps,
         lavae=step > recipe.lead_steps,
