@@ -16,6 +16,7 @@ import os
 import pathlib
 import random
 import shlex
+import shutil
 import signal
 import statistics
 import sys
@@ -27,6 +28,8 @@ from ml_collections import config_flags
 from experiments import cli, kill_checks
 from experiments.killable import Life
 from lavae_jax import runs
+
+_TRIES = 3
 
 
 class Moment(NamedTuple):
@@ -94,7 +97,7 @@ def kill_test(
         # As if there were two more to come, so that the run outlasts them all.
         steps = max((num_steps - stored) // (len(ways) - index + 2), 1)
         moment = _moment(rng, at, number, stored, steps, checkpoint_every, pace)
-        life, what = _end(command, killed, moment)
+        life, what = _end(command, killed, moment, num_steps)
         pace = pace._replace(start=life.first_step_seconds or pace.start)
         print(
             f"{index + 1:3d}  {number.name} {life.seconds:5.1f} s after a start from"
@@ -117,13 +120,10 @@ def _unbroken(command, workdir):
     with Life(command, workdir) as life:
         life.wait(lambda: not life.alive)
     life.check_success()
-    writes = life.write_seconds
-    if not writes:
-        raise cli.UserError("no checkpoint was seen being written: none can be cut.")
     pace = Pace(
         start=life.first_step_seconds,
         step=life.step_seconds,
-        write=statistics.median(writes),
+        write=statistics.median(life.write_seconds or [0]),
     )
     print(
         f"the unbroken run: {pace.start:.1f} s to the first step, then"
@@ -155,8 +155,35 @@ def _moment(rng, at, number, stored, steps, checkpoint_every, pace):
     return Moment(at, begun, rng.uniform(0, 0.9 * pace.write), number)
 
 
-def _end(command, workdir, moment):
-    """Starts the run and ends it at this moment; the start, and what it was doing."""
+def _end(command, workdir, moment, num_steps):
+    """Starts the run and ends it at this moment; the start, and what it was doing.
+
+    A run that this machine was too busy to end in time is put back and started again.
+    """
+    before = workdir.with_name("before")
+    workdir.mkdir(exist_ok=True)
+    shutil.copytree(workdir, before)
+    for _ in range(_TRIES):
+        life = _life_until(command, workdir, moment)
+        if num_steps not in runs.checkpoint_steps(workdir):
+            break
+        shutil.rmtree(workdir)
+        shutil.copytree(before, workdir)
+    else:
+        raise cli.UserError(
+            f"the run came to its end before it could be ended, {_TRIES} times: give it"
+            " more steps, --config.num_steps."
+        )
+    shutil.rmtree(before)
+    if moment.signal == signal.SIGTERM:
+        return life, _stopped(life, workdir)
+    if life.returncode != -signal.SIGKILL:
+        life.check_success()
+    return life, life.doing()
+
+
+def _life_until(command, workdir, moment):
+    """A start that has been ended at this moment, or has come to its end before."""
     with Life(command, workdir) as life:
         life.wait(lambda: _is_reached(life, moment))
         life.wait_for(moment.delay)
@@ -164,16 +191,7 @@ def _end(command, workdir, moment):
             # The write may have ended meanwhile; this one, or a later one, is cut.
             life.wait(life.freeze_writing)
         life.end(moment.signal)
-    if life.returncode == 0:
-        raise cli.UserError(
-            "the run came to its end before it was killed as often as it was to be:"
-            " give it more steps, --config.num_steps."
-        )
-    if moment.signal == signal.SIGTERM:
-        return life, _stopped(life, workdir)
-    if life.returncode != -signal.SIGKILL:
-        life.check_success()
-    return life, life.doing()
+    return life
 
 
 def _is_reached(life, moment):

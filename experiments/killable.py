@@ -98,8 +98,9 @@ class Life:
         if not self._new_unfinished():
             return False
         self._process.send_signal(signal.SIGSTOP)
-        # The signal arrives at once, but what it was doing may have ended just before.
-        time.sleep(0.01)
+        if not self._has_stopped():
+            return False
+        # What it was doing may have ended just before.
         if self._new_unfinished():
             return True
         self._process.send_signal(signal.SIGCONT)
@@ -151,6 +152,16 @@ class Life:
             if match := re.match(r"step +(\d+)/", line):
                 self.last_step = int(match[1])
                 self._reports.append((self.last_step, self.seconds))
+
+    def _has_stopped(self):
+        """Waits until the process has stopped or ended; whether it has stopped."""
+        if self._process.returncode is not None:
+            return False
+        _, status = os.waitpid(self._process.pid, os.WUNTRACED)
+        if os.WIFSTOPPED(status):
+            return True
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        return False
 
     def _look(self):
         """Notes the beginnings and ends of checkpoints."""
