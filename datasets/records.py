@@ -24,8 +24,10 @@ class Examples(Sequence[dict[str, np.ndarray]]):
         return len(self._records)
 
     def __getitem__(self, index: int) -> Any:
+        # Past the end an IndexError, by which Python knows where a sequence ends.
+        position = range(len(self))[index]
         try:
-            return self._records[index]
+            return self._records[position]
         except RuntimeError as error:
             raise ValueError(
                 f"a file of the data set in {self._path} is missing or damaged: "

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cli
+from experiments import cli, processes
 from experiments.checkpoints import Checkpoints
 from lavae_jax.training.guard import Guarded, names
 
@@ -65,25 +65,31 @@ class Window:
           DivergedError: If one has diverged, or too many in a row were skipped.
         """
         waiting, self._waiting = jax.device_get(self._waiting), []
+        skipped = []
         for step, metrics in waiting:
             spoilt = ()
             if isinstance(metrics, Guarded):
                 metrics, spoilt = metrics
             row = {k: float(v) for k, v in metrics._asdict().items() if v is not None}
             if row.get("skipped"):
-                self._skip(step, self._wrong(row, spoilt))
+                skipped.append((step, self._wrong(row, spoilt)))
+                self._skip(*skipped[-1])
                 row = {"skipped": 1.0}
             elif wrong := self._wrong(row, spoilt):
                 raise self._diverged(step, wrong)
             else:
                 self._num_skipped = 0
             self._rows.append(row)
+        if skipped and processes.is_first():
+            (step, wrong), *more = skipped
+            others = f", and {len(more)} more" if more else ""
+            cli.warn(f"step {step} is skipped{others}: {wrong}. {self._store.kept()}")
 
     def _wrong(self, row, spoilt):
         """What is not finite, None if all is."""
-        for name, value in row.items():
-            if not np.isfinite(value):
-                return f"{name} is {value}"
+        wrong = [f"{k} is {v}" for k, v in row.items() if not np.isfinite(v)]
+        if wrong:
+            return ", ".join(wrong)
         of_state = [self._parts[index] for index in np.flatnonzero(spoilt)]
         return f"the gradient of {of_state[0]} is not finite" if of_state else None
 

@@ -37,9 +37,13 @@ def held(workdir: str | pathlib.Path) -> Iterator[None]:
 def _take(workdir: pathlib.Path) -> TextIO:
     """The open file that the lock is on; it says who has it."""
     path = workdir / ".lock"
-    with cli.user_errors(OSError):
+    try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = path.open("a+")
+    except OSError as error:
+        raise cli.UserError(
+            f"the --workdir {workdir} can't be written to: {error}."
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

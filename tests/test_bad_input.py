@@ -5,6 +5,7 @@
 
 import gzip
 import os
+import pathlib
 import re
 import shutil
 
@@ -13,30 +14,11 @@ import pytest
 from datasets.multi_mnist import digits
 from experiments import build, cli, evaluate, train, workdirs
 from tests import bad_images, tiny_models, tiny_runs
-from tests.commands import ROOT, run_here
+from tests.commands import ROOT, refused, run_here
 
 CONFIGS = "experiments/configs"
 CONFIG = f"{CONFIGS}/dsprites.py:tiny"
-
-
-def _contents(folder):
-    """Every file with its content; a lock is no content."""
-    return {
-        path.relative_to(folder): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-        if path.name != ".lock"
-    }
-
-
-def _refused(given, folder, module, *arguments):
-    """The message of a command that is refused: one, without a traceback."""
-    before = _contents(folder)
-    status, said = run_here(module, *arguments)
-    print(f"\n{given}\n  {said.strip()}")
-    assert (status, said[:7]) == (1, "error: "), said
-    assert "Traceback" not in said
-    assert _contents(folder) == before
-    return said[7:]
+MEMORY = pathlib.Path("/proc/self/mem")
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +45,7 @@ def test_images_of_ones_own(trained, tmp_path, monkeypatch, given):
     workdir = shutil.copytree(trained, tmp_path / "run")
     (tmp_path / name).write_bytes(content)
     monkeypatch.chdir(tmp_path)
-    said = _refused(
+    said = refused(
         f"--images: {given}",
         tmp_path,
         evaluate,
@@ -71,6 +53,47 @@ def test_images_of_ones_own(trained, tmp_path, monkeypatch, given):
         f"--images={name}",
     )
     assert message in said
+    assert not (tmp_path / "loaded").exists()
+
+
+@pytest.mark.skipif(not MEMORY.exists(), reason="needs Linux's files of processes")
+def test_images_that_the_system_does_not_read(trained, tmp_path):
+    """The start of a process's memory is a file that no one can read."""
+    (tmp_path / "own.npy").symlink_to(MEMORY)
+    said = refused(
+        "--images: a file that can't be read",
+        tmp_path,
+        evaluate,
+        f"--workdir={trained}",
+        f"--images={tmp_path}/own.npy",
+    )
+    assert "own.npy cannot be read ([Errno 5] Input/output error)" in said
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *("grey pixels", "NaN", "no images", "words", "a grey picture"),
+        *("a truncated array", "a truncated archive", "a truncated picture"),
+        *("an empty archive", "a pickle in an archive", "a terabyte by its header"),
+    ],
+)
+def test_images_to_train_on(tmp_path, monkeypatch, given):
+    """`experiments.train` with a config of own images, before there is a workdir."""
+    name, content, message = bad_images.IMAGES[given]
+    (tmp_path / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    said = refused(
+        f"--config.data.path: {given}",
+        tmp_path,
+        train,
+        f"--config={ROOT}/{CONFIGS}/custom.py:tiny",
+        f"--config.data.path={name}",
+        "--workdir=run",
+        "--nodistributed",
+    )
+    assert message in said
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +119,7 @@ def test_evaluations(trained, tmp_path, arguments, message):
         path.write_text("{}")
     filled_in = [argument.format(**folders) for argument in arguments]
     workdir = f"--workdir={trained}"
-    said = _refused(" ".join(arguments), tmp_path, evaluate, workdir, *filled_in)
+    said = refused(" ".join(arguments), tmp_path, evaluate, workdir, *filled_in)
     assert message in said
 
 
@@ -138,7 +161,7 @@ VALUES = {
 @pytest.mark.parametrize("override", VALUES)
 def test_values_of_the_config(tmp_path, data_dir, override):
     """`experiments.train` refuses them before there is a workdir."""
-    said = _refused(
+    said = refused(
         f"--config.{override}",
         tmp_path,
         train,
@@ -149,6 +172,7 @@ def test_values_of_the_config(tmp_path, data_dir, override):
         "--nodistributed",
     )
     assert VALUES[override] in said
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -163,7 +187,7 @@ def test_values_of_the_config(tmp_path, data_dir, override):
 def test_configs(tmp_path, config, message):
     """A file or variant that is not there."""
     flag = f"--config={config}"
-    assert message in _refused(flag, tmp_path, train, flag)
+    assert message in refused(flag, tmp_path, train, flag)
 
 
 def _truncated_train_split(folder, data_dir):
@@ -263,11 +287,11 @@ def test_workdirs(trained, tmp_path, data_dir):
         folder.mkdir()
         make(folder / "run")
         workdir = f"--workdir={folder}/run"
-        said = _refused(f"--workdir: {given}", folder, train, *flags, workdir)
+        said = refused(f"--workdir: {given}", folder, train, *flags, workdir)
         assert re.search(message, said)
     workdir = tmp_path / "used"
     with workdirs.held(workdir):
-        said = _refused(
+        said = refused(
             "--workdir: in use", workdir, train, *flags, f"--workdir={workdir}"
         )
     assert "is in use by another run, process" in said

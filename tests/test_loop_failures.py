@@ -85,12 +85,17 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, config):
         assert rows(workdir, part) == rows(tmp_path / "unbroken", part)
 
 
-def test_a_step_that_spoils_is_skipped_where_wanted(tmp_path, config):
+def test_a_step_that_spoils_is_skipped_where_wanted(tmp_path, config, capsys):
     """Otherwise it ends the run; a run that it has ended goes on in this way."""
     with pytest.raises(cli.UserError, match=r"step 3: loss is nan|step 4: loss is nan"):
         run(config, tmp_path / "run", spoilt_step=3)
     config.on_nan = "skip"
+    capsys.readouterr()
     assert run(config, tmp_path / "run", spoilt_step=3).step == 6
+    assert (
+        "warning: step 3 is skipped: the gradient of params/mean is not finite."
+        " Checkpoints are kept, the last good one is of step 2.\n"
+    ) in capsys.readouterr().err
     found = rows(tmp_path / "run", "train")
     assert found[2] == {"step": 3, "skipped": 1}
     assert [row["skipped"] for row in found[3:]] == [0, 0, 0]

@@ -256,10 +256,11 @@ def test_files_missing_from_the_manual_directory(drawn, tmp_path):
     assert str(tmp_path) in str(error.value)
 
 
-def test_wrong_files_in_the_manual_directory(drawn_files, tmp_path):
+def test_wrong_files(drawn_files, mirror, tmp_path):
     """Files with other content than MNIST's are refused before any scene is made."""
-    with pytest.raises(ValueError, match="SHA-256"):
-        load.data_source(NAME, "test", tmp_path, drawn_files.folder)
+    for given in (drawn_files.folder, None):  # or else downloaded
+        with pytest.raises(ValueError, match="SHA-256"):
+            load.data_source(NAME, "test", tmp_path, given)
     assert not list(tmp_path.rglob("*.array_record*"))
 
 

@@ -48,9 +48,10 @@ def test_means_go_on_after_an_interruption(window, tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_divergence_is_an_error(window, value):
-    """It names the step, the metric and the last good checkpoint."""
-    window.add(7, _Metrics(1.0, value))
-    with pytest.raises(cli.UserError, match=r"step 7: elbo is .* no checkpoint yet"):
+    """It names the step, each metric that is wrong and the last good checkpoint."""
+    window.add(7, _Metrics(value, value, 1.0))
+    message = rf"step 7: loss is {value}, elbo is {value}: .* no checkpoint yet"
+    with pytest.raises(cli.UserError, match=message):
         window.fetch()
     window.check(8, {"a": jnp.ones(2), "step": jnp.int32(3)})
     with pytest.raises(cli.UserError, match="step 9: b/c is not finite"):
@@ -70,6 +71,23 @@ def test_skipped_steps_are_counted(window):
     for step, one in enumerate([_made(2.0), _skipped(np.nan), _made(4.0), _made(6.0)]):
         window.add(step, one)
     assert window.mean() == _Metrics(4.0, skipped=0.25)
+
+
+def test_skipped_steps_are_told(tmp_path, capsys):
+    """Once for all that are fetched together, with what was wrong in the first."""
+    window = Window(Checkpoints(tmp_path), ["params/a", "params/b"])
+    for step, one in enumerate([_made(2.0), _skipped(np.inf), _skipped(1.0)]):
+        window.add(step, one)
+    for _ in range(2):
+        window.fetch()
+    window.add(3, _skipped(1.0))
+    window.fetch()
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: step 1 is skipped, and 1 more: loss is inf. There is no checkpoint"
+        " yet.",
+        "warning: step 3 is skipped: the gradient of params/b is not finite. There is"
+        " no checkpoint yet.",
+    ]
 
 
 @pytest.mark.parametrize(
