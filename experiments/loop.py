@@ -163,8 +163,7 @@ def _restored(store, batches, template):
 
 def _compiled(experiment, devices):
     """The compiled step for every number of a step; few of them differ."""
-    compiled = functools.cache(devices.compile)
-    return lambda step: compiled(experiment.train_step_at(step))
+    return lambda step: devices.compile(experiment.train_step_at(step))
 
 
 def _train(run, state, done):
