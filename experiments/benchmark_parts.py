@@ -166,7 +166,7 @@ class _Parts:
 
     def __init__(self, config, model):
         self._config, self._model = config, model
-        self._auxiliary = warmup.AuxiliaryVAE(config.model.image_shape[2])
+        self._auxiliary = build.build_auxiliary(config)
         self._optimizer = build.build_optimizer(config)
 
     def _apply(self, state, method, **params):

@@ -11,7 +11,6 @@ from experiments import build
 from lavae_jax import LAVAE
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import step as steps
-from lavae_jax.warmup import AuxiliaryVAE
 
 
 class Occurrence(NamedTuple):
@@ -45,7 +44,7 @@ def make_train_step(
     """The train step that `build.build` would give, for another form of its model."""
     return steps.make_train_step(
         model,
-        AuxiliaryVAE(config.model.image_shape[2]),
+        build.build_auxiliary(config),
         build.build_optimizer(config),
         build.build_schedules(config),
         _recipe(config),

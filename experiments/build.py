@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 import lavae_jax
@@ -27,7 +29,7 @@ class Experiment(NamedTuple):
     """A model, and how it is trained, shown and measured.
 
     Attributes:
-        model: LAVAE or the baseline.
+        model: LAVAE or the baseline, in float32.
         init: from a key to a fresh state.
         train_step_at: from the number of a step, counted from 1, to the function that
             makes it: from a state and images to the next state and a NamedTuple of
@@ -65,9 +67,24 @@ class HeldOutElbo(NamedTuple):
     kl: jax.Array
 
 
-def build_model(config: ConfigDict, axis_name: str | None = None) -> Model:
-    """The model of a run's config; for `axis_name` see `build`."""
-    return lavae_jax.build_model(model_configs.from_run(config.to_dict()), axis_name)
+def build_model(
+    config: ConfigDict,
+    axis_name: str | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> Model:
+    """The model of a run's config; see `lavae_jax.build_model`."""
+    model_config = model_configs.from_run(config.to_dict())
+    return lavae_jax.build_model(model_config, axis_name, dtype)
+
+
+def build_auxiliary(config: ConfigDict) -> AuxiliaryVAE:
+    """The warm-up's VAE, as it is trained."""
+    return AuxiliaryVAE(config.model.image_shape[2], dtype=train_dtype(config))
+
+
+def train_dtype(config: ConfigDict) -> DTypeLike:
+    """What layers compute in while they are trained; elsewhere it is float32."""
+    return jnp.dtype(config.precision)
 
 
 def build_schedules(config: ConfigDict) -> schedules.Schedules:
@@ -151,8 +168,8 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
 
 
 def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
-    model = build_model(config, axis_name)
-    auxiliary = AuxiliaryVAE(config.model.image_shape[2])
+    model = build_model(config, axis_name, train_dtype(config))
+    auxiliary = build_auxiliary(config)
     optimizer = build_optimizer(config)
     w = config.warmup
     recipe = recipes.Recipe(
@@ -199,8 +216,8 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
 
 
 def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
-    model, single = build_model(config, axis_name), build_model(config)
-    c = config.optimizer
+    model = build_model(config, axis_name, train_dtype(config))
+    single, c = build_model(config), config.optimizer
     optimizer = optax.chain(
         optax.clip_by_global_norm(c.clip_norm),
         _transform(c),

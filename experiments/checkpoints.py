@@ -28,6 +28,9 @@ FREE = (
     "data.manual_dir",
 )
 
+# What the runs of earlier versions did, whose configs have no value for it.
+ADDED = {"precision": "float32"}
+
 
 class Restored(NamedTuple):
     """A checkpoint: the step it was made after, the state, and the data's position."""
@@ -259,8 +262,11 @@ def restore_variables(workdir: str | pathlib.Path) -> Trained:
 
 
 def from_json(config: dict[str, Any]) -> ConfigDict:
-    """The config of a run from what its file holds: tuples where JSON has lists."""
-    return ConfigDict(_tuples(config))
+    """The config of a run from what its file holds, also of an earlier version.
+
+    JSON has lists where a config has tuples.
+    """
+    return ConfigDict(ADDED | _tuples(config))
 
 
 def _is_key(x):

@@ -6,10 +6,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from experiments import cli
 from lavae_jax.baseline import CELL
 from lavae_jax.config import is_baseline
 
 CHOICES = {
+    "precision": ("float32", "bfloat16"),
     "model.norm": ("batch", "none"),
     "model.appearance_net": ("trunk", "glimpse"),
     "model.sprite_net": ("conv", "mlp"),
@@ -88,10 +90,10 @@ ODD = ("model.sprite_size", "model.glimpse_size")
 
 def _values(config: ConfigDict, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
     """Names and values; LAVAE and the baseline have some of all there are."""
+    values = cli.flatten(config)
     for name in names:
-        section, field = name.split(".")
-        if field in config.get(section, {}):
-            yield name, config[section][field]
+        if name in values:
+            yield name, values[name]
 
 
 def check(config: ConfigDict) -> None:

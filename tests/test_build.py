@@ -87,8 +87,7 @@ def test_impossible_values_are_refused(field, value, message):
     """Naming the field, what is possible, and the value."""
     config = dsprites.get_config("laptop")
     config.model.channels = 18  # of no consequence for a glimpse
-    section, name = field.split(".")
-    config[section][name] = value
+    config.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=message):
         build.build(config)
 

@@ -16,6 +16,7 @@ def paper() -> ConfigDict:
     config.picture_every = 2_000
     config.checkpoint_every = 2_000
     config.num_eval_images = 1_000
+    config.precision = "float32"  # or bfloat16, of the networks' inner layers
 
     data = config.data = ConfigDict()
     data.name = "multi_dsprites"
