@@ -6,12 +6,14 @@ source[0]["image"]  # uint8 [64, 64, 3]
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from tqdm import auto as tqdm
 
+from datasets import scenes
 from datasets.multi_dsprites import multi_dsprites_dataset_builder
 from datasets.multi_mnist import multi_mnist_dataset_builder
 from datasets.scene_builder import SceneBuilder
@@ -20,12 +22,15 @@ Path = str | os.PathLike[str]
 
 BUILDERS = {
     "multi_dsprites": (multi_dsprites_dataset_builder.Builder, "full"),
+    "multi_dsprites/small": (multi_dsprites_dataset_builder.Builder, "small"),
     "multi_dsprites/tiny": (multi_dsprites_dataset_builder.Builder, "tiny"),
     "multi_mnist/1k": (multi_mnist_dataset_builder.Builder, "1k"),
     "multi_mnist/10k": (multi_mnist_dataset_builder.Builder, "10k"),
     "multi_mnist/tiny": (multi_mnist_dataset_builder.Builder, "tiny"),
 }
 """Builder and configuration of every data set, by name."""
+
+_AT_A_TIME = 5_000  # records: a read of many is far faster than many reads
 
 
 def builder(
@@ -110,6 +115,59 @@ def images(
     """
     check_split(name, split)
     return Images(builder(name, data_dir, manual_dir), split)
+
+
+def object_counts(
+    name: str,
+    split: str,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+) -> np.ndarray:
+    """Returns the numbers of objects, int [N], of all images of a split.
+
+    Arguments and errors as those of `data_source`. Shows its progress.
+    """
+    check_split(name, split)
+    prepared = builder(name, data_dir, manual_dir)
+    features = tfds.features.FeaturesDict({"n": prepared.info.features["n"]})
+    records = prepared.as_data_source(
+        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+    counts = []
+    progress = tqdm.tqdm(total=len(records), desc=f"{name} {split}", unit=" scenes")
+    with progress:
+        for start in range(0, len(records), _AT_A_TIME):
+            stop = min(start + _AT_A_TIME, len(records))
+            found = records.__getitems__(list(range(start, stop)))
+            counts += [features.deserialize_example_np(one)["n"] for one in found]
+            progress.update(stop - start)
+    return np.array(counts, np.int64)
+
+
+def scene_maker(
+    name: str, data_dir: Path | None = None, manual_dir: Path | None = None
+) -> Callable[[scenes.Split, int], dict[str, np.ndarray]]:
+    """Returns what makes more scenes of the kind of a data set, which need not exist.
+
+    scene = load.scene_maker("multi_dsprites")
+    scene(scenes.extra_split(n=9, seed=0), 5)["image"]
+
+    Args:
+      name: one of `BUILDERS`.
+      data_dir: where downloads are kept, see `builder`.
+      manual_dir: see `builder`.
+
+    Returns:
+      A function of a split and an index, which gives an example as `data_source` does.
+      It raises a ValueError where so many objects do not fit.
+
+    Raises:
+      ValueError, FileNotFoundError, OSError: as `builder`.
+    """
+    if manual_dir is not None:
+        manual_dir = epath.Path(manual_dir).expanduser()
+        _check_manual_dir(_builder(name, data_dir), manual_dir)
+    return _builder(name, data_dir).scene_maker(manual_dir)
 
 
 class Images(Sequence[np.ndarray]):

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 from scipy import stats
 from tqdm import auto as tqdm
 
@@ -41,6 +42,18 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     @abc.abstractmethod
     def splits(self) -> dict[str, scenes.Split]:
         """Sizes and random streams of the splits of this configuration, by name."""
+
+    @abc.abstractmethod
+    def scene_maker(
+        self, manual_dir: epath.Path | None = None
+    ) -> Callable[[scenes.Split, int], dict[str, Any]]:
+        """Returns what makes scene `index` of any split, also of one not listed here.
+
+        The data set need not be prepared.
+
+        Args:
+          manual_dir: see `load.builder`.
+        """
 
     @abc.abstractmethod
     def appearance(self) -> Appearance:

@@ -30,6 +30,9 @@ MAX_OBJECTS = 10
 EMPTY = -1
 """Value of every per-object feature in the slots that hold no object."""
 
+EXTRA_STREAM = 1_000
+"""Streams from here on are those of `extra_split`; data sets use smaller ones."""
+
 MAX_TRIES = 10_000
 """Tries to place the boxes of one scene before it counts as impossible. Seven of the
 largest sprites need about 30."""
@@ -103,6 +106,21 @@ def permutation(size: int, *key: int) -> np.ndarray:
     """Returns a permutation [size] of range(size) that depends on the key alone."""
     words = np.random.Philox(np.random.SeedSequence(key)).random_raw(size)
     return np.argsort(words, kind="stable")
+
+
+def extra_split(n: int, seed: int, num_examples: int = 0) -> Split:
+    """Returns a split of scenes with n objects that are in no data set.
+
+    Args:
+      n: number of objects, 0 to MAX_OBJECTS; each n has scenes of its own.
+      seed: not negative; another one gives other scenes.
+      num_examples: its size, which changes no scene.
+    """
+    if not 0 <= n <= MAX_OBJECTS or seed < 0:
+        raise ValueError(
+            f"n must be 0 to {MAX_OBJECTS} and the seed not negative: got {n}, {seed}."
+        )
+    return Split(num_examples, (n,), EXTRA_STREAM + seed * (MAX_OBJECTS + 1) + n)
 
 
 def place(

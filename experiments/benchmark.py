@@ -40,6 +40,7 @@ from experiments import (
     build,
     cli,
     input_pipeline,
+    own_data,
     report,
 )
 from experiments.benchmark_report import (
@@ -123,6 +124,10 @@ def _check(config, repeats):
     for name in ("batch_size", "num_steps"):
         if config[name] < 1:
             raise cli.UserError(f"{name} must be at least 1: got {config[name]}.")
+    if own_data.is_own(config):
+        raise cli.UserError(
+            "the benchmark makes scenes itself: take the config of a named data set."
+        )
     input_pipeline.check_shape(config)
     if is_baseline(config):
         raise cli.UserError("the baseline has no such parts: take a config of LAVAE.")

@@ -53,7 +53,6 @@ def make_train_step(
 
 
 def _recipe(config):
-    """The recipe, whose fields have the names they have in the config."""
-    return recipes.Recipe(
-        **{name: config.warmup[name] for name in recipes.Recipe._fields}
-    )
+    """The recipe, whose fields have the names they have in the config, if there."""
+    names = (name for name in recipes.Recipe._fields if name in config.warmup)
+    return recipes.Recipe(**{name: config.warmup[name] for name in names})

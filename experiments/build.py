@@ -1,7 +1,7 @@
 """From a config to modules, schedules, optimiser and train step."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +11,8 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import limits, views
-from lavae_jax import baseline
+from experiments import collapse, limits, own_data, views
+from lavae_jax import baseline, objectives
 from lavae_jax import config as model_configs
 from lavae_jax.config import is_baseline
 from lavae_jax.images import to_float
@@ -22,7 +22,12 @@ from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules, state, step
 from lavae_jax.training.keys import image_keys
-from lavae_jax.warmup import AuxiliaryVAE
+from lavae_jax.warmup import OBJECT_SIZE, AuxiliaryVAE, cell_for
+
+_SHOWN = (
+    *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
+    "skipped",
+)
 
 
 class Experiment(NamedTuple):
@@ -37,8 +42,11 @@ class Experiment(NamedTuple):
         shown: names of those scalars that go to the terminal; all of them are stored.
         look: from a state and images to what the model sees in them, which draws
             itself with `figure(images)`.
-        measure: from a state, held-out images and their true n to a NamedTuple of
-            figures per image, each [B], whose means are reported.
+        measure: from a state, held-out images and their true n, or None where it is
+            not known, to a NamedTuple of figures per image, each [B] or None, whose
+            means are reported.
+        warnings: from the number of a step and these means to what the user should
+            know of them.
     """
 
     model: Model
@@ -47,16 +55,27 @@ class Experiment(NamedTuple):
     shown: tuple[str, ...]
     look: Callable[..., views.View]
     measure: Callable[..., Any]
+    warnings: Callable[[int, Any], Sequence[str]]
 
 
-class Counted(NamedTuple):
-    """What is measured on scenes that LAVAE is not trained on.
+class HeldOutScenes(NamedTuple):
+    """What is measured on scenes that LAVAE is not trained on, [B] each.
 
-    Attributes:
-        count_accuracy: [B], whether the number of objects is right.
+    The first five are those of `collapse.Seen`, None where the true n is not known. The
+    others are nats, as in `ElboTerms`, None for the named data sets, whose counts say
+    more.
     """
 
-    count_accuracy: jax.Array
+    count_accuracy: Any = None
+    uncounted: Any = None
+    overcounted: Any = None
+    blank: Any = None
+    split: Any = None
+    elbo: Any = None
+    log_px: Any = None
+    kl_app: Any = None
+    kl_loc: Any = None
+    kl_n: Any = None
 
 
 class HeldOutElbo(NamedTuple):
@@ -79,7 +98,17 @@ def build_model(
 
 def build_auxiliary(config: ConfigDict) -> AuxiliaryVAE:
     """The warm-up's VAE, as it is trained."""
-    return AuxiliaryVAE(config.model.image_shape[2], dtype=train_dtype(config))
+    return AuxiliaryVAE(
+        config.model.image_shape[2],
+        cell=cell_for(object_size(config)),
+        dtype=train_dtype(config),
+    )
+
+
+def object_size(config: ConfigDict) -> int:
+    """The side of most objects, in pixels, which the warm-up's lengths follow."""
+    # The configs of the named data sets, whose objects have this size, do not state it.
+    return config.warmup.get("object_size", OBJECT_SIZE)
 
 
 def train_dtype(config: ConfigDict) -> DTypeLike:
@@ -114,6 +143,13 @@ def build_schedules(config: ConfigDict) -> schedules.Schedules:
             warmup.fade_steps,
         ),
     )
+
+
+def warmup_steps(config: ConfigDict) -> int:
+    """The step after which LAVAE is trained as it will be from then on."""
+    w = config.warmup
+    ends = (w.hold_steps + w.fade_steps, w.auxiliary_steps, w.lead_steps)
+    return max(*ends, w.proposal_steps)
 
 
 def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
@@ -152,6 +188,11 @@ def _transform(c: ConfigDict) -> optax.GradientTransformation:
     return {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]()
 
 
+def _same_keys(num_images: int) -> jax.Array:
+    """The same draws at every step, so that steps can be compared."""
+    return image_keys(jax.random.key(0), num_images, None)
+
+
 def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
     """Builds what a config describes.
 
@@ -183,6 +224,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         settle_steps=w.settle_steps,
         location_every=w.location_every,
         appearance_updates=w.appearance_updates,
+        object_size=object_size(config),
     )
     single = build_model(config)
 
@@ -192,8 +234,22 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     def look(train_state: state.TrainState, images: Any) -> views.SceneView:
         return views.look(single, train_state.variables, images)
 
-    def measure(train_state: state.TrainState, images: Any, n: jax.Array) -> Counted:
-        return Counted(lavae_jax.infer(single, train_state.variables, images).n == n)
+    def measure(
+        train_state: state.TrainState, images: Any, n: jax.Array | None
+    ) -> HeldOutScenes:
+        variables, found = train_state.variables, {}
+        if n is not None:
+            found |= collapse.measure(single, variables, images, n)._asdict()
+        if own_data.is_own(config):
+            keys = _same_keys(len(images))
+            terms = objectives.elbo(single, variables, to_float(images), keys)
+            found |= {"elbo": terms.elbo, **terms._asdict()}
+        return HeldOutScenes(**found)
+
+    def warnings(number: int, seen: HeldOutScenes) -> Sequence[str]:
+        if seen.count_accuracy is None or number <= warmup_steps(config):
+            return ()
+        return collapse.warnings(seen)
 
     of_phase = functools.cache(
         functools.partial(
@@ -209,9 +265,10 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         model=single,
         init=init,
         train_step_at=lambda number: of_phase(recipes.phase_at(recipe, number)),
-        shown=("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
+        shown=_SHOWN,
         look=look,
         measure=measure,
+        warnings=warnings,
     )
 
 
@@ -234,13 +291,11 @@ def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
         return views.look(single, train_state.variables, images)
 
     def measure(
-        train_state: baseline_training.BaselineState, images: Any, n: jax.Array
+        train_state: baseline_training.BaselineState, images: Any, n: jax.Array | None
     ) -> HeldOutElbo:
         del n  # it has no objects to count
-        # The same draws at every step, so that steps can be compared.
-        keys = image_keys(jax.random.key(0), len(images), None)
         bound = single.bind(train_state.variables)
-        terms = baseline.elbo(bound, to_float(images), keys)
+        terms = baseline.elbo(bound, to_float(images), _same_keys(len(images)))
         return HeldOutElbo(terms.elbo, terms.log_px, terms.kl)
 
     return Experiment(
@@ -250,4 +305,5 @@ def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
         shown=baseline_training.BaselineMetrics._fields,
         look=look,
         measure=measure,
+        warnings=lambda number, held_out: (),
     )

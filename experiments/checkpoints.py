@@ -9,12 +9,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from experiments import cli, processes
+from experiments import cli, files, processes
 from lavae_jax import runs
 
-# What may change between two parts of one run: how long it goes on, what is reported
-# on the way, and where the same data lies. None of it changes a step already made.
-# Schedules that end with the run are from then on those of the new length: what a run
+# What may change between two parts of one run, as it changes no step already made. Once
+# the length does, schedules that end with the run are those of the new one: what a run
 # needs that is to end earlier or later than planned. After the end of a cosine the
 # learning rates rise again, which `claim` says.
 FREE = (
@@ -24,12 +23,13 @@ FREE = (
     "picture_every",
     "checkpoint_every",
     "num_eval_images",
+    "on_nan",
     "data.data_dir",
     "data.manual_dir",
+    "data.path",
 )
-
-# What the runs of earlier versions did, whose configs have no value for it.
-ADDED = {"precision": "float32"}
+# What a config means that an older version wrote, in which these names were unknown.
+ADDED = {"on_nan": "stop", "precision": "float32"}
 
 
 class Restored(NamedTuple):
@@ -40,21 +40,14 @@ class Restored(NamedTuple):
     data_state: dict[str, Any]
 
 
-class Trained(NamedTuple):
-    """A trained model: its config, its step and the variables of the model."""
-
-    config: ConfigDict
-    step: int
-    variables: dict[str, Any]
-
-
 class Checkpoints:
     """The checkpoints of one run.
 
     Arrays are stored as they are on the host, so that a run can go on, and a model be
     evaluated, on another number and kind of devices and processes. A checkpoint appears
-    under its name once it is complete. Of several processes the first alone reads and
-    writes them, but all must call the methods.
+    under its name once it is complete, and then gets checksums of its files: what a
+    disk, a copy or a cut of power does to it is noticed when it is read. Of several
+    processes the first alone reads and writes them, but all must call the methods.
 
     Args:
       workdir: The run's folder; made when it does not exist.
@@ -62,12 +55,17 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | pathlib.Path, max_to_keep: int = 3):
-        self._folder = runs.checkpoint_folder(workdir)
+        self._workdir, self._folder = workdir, runs.checkpoint_folder(workdir)
         self._manager = processes.on_first(lambda: _manager(self._folder, max_to_keep))
 
-    def latest_step(self) -> int | None:
-        """Returns the step of the latest checkpoint, None without one."""
-        return processes.from_first(lambda: self._manager.latest_step())
+    def kept(self) -> str:
+        """A sentence on what is left after an error, of this process alone."""
+        if self._manager is None:
+            return "Checkpoints are kept."
+        step = self._manager.latest_step()
+        if step is None:
+            return "There is no checkpoint yet."
+        return f"Checkpoints are kept, the last good one is of step {step}."
 
     def save(self, step: int, state: Any, data_state: dict[str, Any]) -> None:
         """Stores a checkpoint, unless there is one of this step.
@@ -79,25 +77,39 @@ class Checkpoints:
           data_state: The position of the data iterator, as JSON can hold it.
 
         Raises:
-          cli.UserError: If the file system refuses.
+          cli.UserError: If the file system refuses; checkpoints stored before stay.
         """
 
         def write():
             if step == self._manager.latest_step():
                 return
-            with cli.user_errors(OSError):
-                self._manager.save(
-                    step,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardSave(jax.tree.map(_to_host, state)),
-                        data=ocp.args.JsonSave(data_state),
-                    ),
-                )
+            try:
+                self._write(step, jax.tree.map(_to_host, state), data_state)
+            except (OSError, ValueError) as error:
+                raise cli.UserError(
+                    f"the checkpoint of step {step} can't be written: {error}.\n"
+                    f"{self.kept()} Once {self._folder} can be written to, the same"
+                    " command goes on from there."
+                ) from error
 
         processes.on_first(write)
 
+    def _write(self, step, arrays, data_state):
+        size = sum(array.nbytes for array in jax.tree.leaves(arrays))
+        # Orbax would tell with pages of tracebacks. It compresses; the rest is small.
+        files.make_sure_of_room(self._folder, size + 2**20)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(arrays), data=ocp.args.JsonSave(data_state)
+            ),
+        )
+        files.add_checksums(self._folder / str(step))
+
     def restore(self, template: Any) -> Restored | None:
-        """Reads the latest checkpoint.
+        """Reads the latest checkpoint that is whole and of this run's model.
+
+        Later ones that are not are moved to `damaged_checkpoints`; a warning says so.
 
         Args:
           template: A state of the structure, shapes and dtypes to expect; it may be
@@ -105,55 +117,68 @@ class Checkpoints:
 
         Returns:
           The checkpoint, its state as NumPy arrays (and random keys) in the structure
-          of the template; None without one.
+          of the template; None for a run that has stored none.
 
         Raises:
-          cli.UserError: If it can't be read or is of another model.
+          cli.UserError: If there are some, and none can be used.
         """
-        found = processes.from_first(lambda: self._read(template))
+        found = processes.from_first(lambda: self._newest(template))
         if found is None:
             return None
         step, leaves, data_state = found
         state = jax.tree.unflatten(jax.tree.structure(template), leaves)
         return Restored(step, jax.tree.map(_from_host, template, state), data_state)
 
-    def _read(self, template):
+    def _newest(self, template):
         """Step, arrays and the data's position of the latest; None without one."""
-        step = self._manager.latest_step()
-        if step is None:
-            return None
         expected = jax.eval_shape(lambda tree: jax.tree.map(_data, tree), template)
+        with cli.user_errors(ValueError, OSError):
+            found = runs.newest(
+                self._workdir, lambda folder: self._read(int(folder.name), expected)
+            )
+            if found is None:
+                return None
+            if found.damaged:
+                aside = self._set_aside(found.damaged)
+                cli.warn(f"{found.warning} What can't be used is kept in {aside}.")
+            # Those of older versions have none, nor one whose run was killed just then.
+            files.add_checksums(self._folder / str(found.step))
+        return found.step, *found.content
+
+    def _read(self, step, expected):
+        """Arrays and the data's position of a checkpoint."""
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(
                 jax.tree.map(lambda x: np.empty(x.shape, x.dtype), expected)
             ),
             data=ocp.args.JsonRestore(),
         )
-        try:
-            stored = self._manager.restore(step, args=arguments)
-        except (ValueError, KeyError, OSError) as error:
-            raise self._unreadable(step, error) from error
+        stored = self._manager.restore(step, args=arguments)
         leaves = jax.tree.leaves(stored.state)
         # Orbax hands back an array of another shape without a word.
         for (path, want), got in zip(
             jax.tree.leaves_with_path(expected), leaves, strict=True
         ):
             if (want.shape, want.dtype) != (got.shape, got.dtype):
-                raise self._unreadable(
-                    step,
+                raise ValueError(
                     f"{jax.tree_util.keystr(path)} is {got.dtype}{list(got.shape)},"
-                    f" not {want.dtype}{list(want.shape)}",
+                    f" not {want.dtype}{list(want.shape)}"
                 )
-        return step, leaves, stored.data
+        return leaves, stored.data
+
+    def _set_aside(self, damaged):
+        """Moves checkpoints to where no step to come needs their names."""
+        aside = self._folder.with_name("damaged_checkpoints")
+        for one in damaged:
+            files.set_aside(self._folder / str(one.step), aside)
+        self._manager.reload()
+        return aside
 
     def close(self) -> None:
         """Ends the use of the folder."""
         # Not in step with the others, who may have come to another end.
         if self._manager is not None:
             self._manager.close()
-
-    def _unreadable(self, step, why):
-        return cli.UserError(str(runs.unreadable(self._folder / str(step), why)))
 
 
 def _manager(folder, max_to_keep):
@@ -165,6 +190,8 @@ def _manager(folder, max_to_keep):
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=max_to_keep,
                 create=False,
+                # What killed runs have left behind.
+                cleanup_tmp_directories=True,
                 # The state is a few megabytes; and buffers donated to the next step
                 # must not change under a copy in progress.
                 enable_async_checkpointing=False,
@@ -188,8 +215,13 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
       cli.UserError: If the folder holds checkpoints of a run with another config: the
         message lists the differences. Those of `FREE` are allowed.
     """
-    path = pathlib.Path(workdir) / "config.json"
-    if path.exists() and (steps := runs.checkpoint_steps(workdir)):
+    path, steps = pathlib.Path(workdir) / "config.json", runs.checkpoint_steps(workdir)
+    if steps and not path.exists():
+        raise cli.UserError(
+            f"{workdir} holds checkpoints, but no config.json that says of which run:"
+            " put it back, or give this run another --workdir."
+        )
+    if steps:
         there, here = read_config(workdir), from_json(json.loads(config.to_json()))
         if found := differences(there, here):
             raise cli.UserError(
@@ -197,6 +229,7 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
                     [
                         f"{workdir} holds a run with another config:",
                         *found,
+                        *_other_images(there, here),
                         "Give this run another --workdir, or the config of that one.",
                     ]
                 )
@@ -204,9 +237,14 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         _tell_new_length(workdir, steps[-1], cli.flatten(there), cli.flatten(here))
     with cli.user_errors(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(".config.json.unfinished")
-        unfinished.write_text(config.to_json(indent=2) + "\n")
-        unfinished.replace(path)
+        files.write(path, config.to_json(indent=2) + "\n")
+
+
+def _other_images(there, here):
+    """A line on own images that are not those of the run."""
+    old, new = (config.get("data", {}).get("fingerprint") for config in (there, here))
+    if old and new and old != new:
+        yield "The images are others than the run was begun with (data.fingerprint)."
 
 
 def _tell_new_length(workdir, done, old, new):
@@ -244,29 +282,9 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
         return from_json(runs.read_config(workdir))
 
 
-def restore_variables(workdir: str | pathlib.Path) -> Trained:
-    """Reads the latest model of a run.
-
-    Args:
-      workdir: A folder that `experiments.train` has made.
-
-    Returns:
-      The config, the step, and the model's variables as NumPy arrays.
-
-    Raises:
-      cli.UserError: If there is none, or it can't be read.
-    """
-    with cli.user_errors(ValueError, OSError):
-        run = runs.read(workdir)
-    return Trained(from_json(run.config), run.step, run.variables)
-
-
 def from_json(config: dict[str, Any]) -> ConfigDict:
-    """The config of a run from what its file holds, also of an earlier version.
-
-    JSON has lists where a config has tuples.
-    """
-    return ConfigDict(ADDED | _tuples(config))
+    """The config of a run from what its file holds: tuples where JSON has lists."""
+    return ConfigDict(_tuples(ADDED | config))
 
 
 def _is_key(x):

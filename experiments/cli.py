@@ -43,6 +43,11 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
+def warn(text: str) -> None:
+    """Tells the user what is not as it should be, where it does not end the command."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
 def define_config() -> flags.FlagHolder:
     """Returns the flag `--config=FILE[:VARIANT]` with `--config.NAME=VALUE` overrides.
 
@@ -56,27 +61,37 @@ def define_config() -> flags.FlagHolder:
     )
 
 
-def config_name() -> str:
-    """Returns a name for the experiment that `--config` asks for.
+def config_file() -> str:
+    """Returns what `--config` is, FILE[:VARIANT]."""
+    return flags.FLAGS["config"].config_filename
+
+
+def config_name(file_and_variant: str | None = None) -> str:
+    """Returns a name for an experiment, by default the one that `--config` asks for.
 
     `experiments/configs/dsprites.py:laptop` gives `dsprites-laptop`.
     """
-    file, _, variant = flags.FLAGS["config"].config_filename.partition(":")
+    file, _, variant = (file_and_variant or config_file()).partition(":")
     stem = pathlib.Path(file).stem
     return f"{stem}-{variant}" if variant else stem
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], default_config: str | None = None) -> None:
     """Parses the flags, runs a command and exits with its status.
 
     The status is 0 for success, 1 after a `UserError`, 130 after an interruption.
 
     Args:
       main: The command, without arguments.
+      default_config: What `--config` is where it is not given; None if it must be.
     """
-    app.run(
-        lambda _: _guarded(main), flags_parser=lambda argv: _guarded(_parse_flags, argv)
-    )
+
+    def parse(argv):
+        if default_config is not None and _last_config(argv) is None:
+            argv = [argv[0], f"--config={default_config}", *argv[1:]]
+        return _parse_flags(argv)
+
+    app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(parse, argv))
 
 
 def check_config_flags(argv: Sequence[str]) -> None:

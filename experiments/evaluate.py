@@ -8,6 +8,8 @@ truth, and counting by connected components to compare with. The baseline has no
 objects: of it, bounds and pictures alone. It prints a table and writes `report.json`
 and pictures to DIR/evaluation. With --images=own.npz it looks at images of your own,
 for which no truth is known, and writes to DIR/evaluation_own_images.
+
+Of a model that was trained on images of your own, it looks at those held out from them.
 """
 
 import importlib.metadata
@@ -23,8 +25,8 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import load
-from experiments import build, checkpoints, cli, measure, own_images, report, views
-from lavae_jax import plotting
+from experiments import checkpoints, cli, measure, own_data, own_images, report, views
+from lavae_jax import plotting, pretrained
 from lavae_jax.inference import Model
 
 _NUM_PICTURED = 8
@@ -77,14 +79,17 @@ def evaluate(
     variables = jax.device_put(variables)
     if out is not None:
         _draw_samples(model, variables, settings.seed, out)
+    dataset, data_version = _data_name(config)
+    if images_path is not None:
+        dataset, data_version = str(images_path), None
     result = report.Report(
-        dataset=config.data.name if images_path is None else str(images_path),
-        data_version=_data_version(config.data.name) if images_path is None else None,
+        dataset=dataset,
+        data_version=data_version,
         step=step,
         seed=settings.seed,
         epsilon=model.epsilon,
         config=config.to_dict(),
-        versions=_versions(),
+        versions=versions(),
         splits=tuple(_look_at(sets, model, variables, settings, out)),
     )
     if out is not None:
@@ -94,10 +99,26 @@ def evaluate(
 
 def _image_sets(config, splits, images_path, num_images):
     """What to look at: splits of the data set, or the user's images."""
-    if images_path is None:
-        return measure.split_sets(config.data, splits, num_images)
-    images = own_images.load_images(images_path, tuple(config.model.image_shape))
-    return [measure.own_set(images, num_images)]
+    own = own_data.is_own(config)
+    if images_path is not None:
+        threshold = config.data.threshold if own else 0
+        shape = tuple(config.model.image_shape)
+        images = own_images.load_images(images_path, shape, threshold)
+        return [measure.ImageSet("own images", images[:num_images])]
+    if own:
+        return [_held_out_set(config, splits, num_images)]
+    return measure.split_sets(config.data, splits, num_images)
+
+
+def _held_out_set(config, splits, num_images):
+    """The first of the images that a run on own images was not trained on."""
+    name = "held_out"
+    if splits is not None and list(splits) != [name]:
+        raise ValueError(f"images of one's own have one split, {name}: got {splits}.")
+    held_out = own_data.parts(config, own_data.read(config))[name]
+    images, n = held_out.part(0, num_images)
+    truth = None if n is None else measure.TrueScenes(n, centres=None, labels=None)
+    return measure.ImageSet(name, np.stack(list(images)), truth)
 
 
 def _look_at(sets, model, variables, settings, out):
@@ -122,19 +143,25 @@ def main() -> None:
         batch_size=values.batch_size,
         seed=values.seed,
     )
-    trained = checkpoints.restore_variables(values.workdir)
-    config = trained.config
+    with cli.user_errors(ValueError, OSError):
+        model, run = pretrained.read_run(values.workdir)
+    if run.warning:
+        cli.warn(run.warning)
+    config = checkpoints.from_json(run.config)
     with config.unlocked():
-        config.data.data_dir = values.data_dir or config.data.data_dir
-        config.data.manual_dir = values.manual_dir or config.data.manual_dir
+        if own_data.is_own(config):
+            config.data.path = values.data_dir or config.data.path
+        else:
+            config.data.data_dir = values.data_dir or config.data.data_dir
+            config.data.manual_dir = values.manual_dir or config.data.manual_dir
     # A look at other images must not replace the report on the test splits.
     folder = "evaluation_own_images" if values.images else "evaluation"
     out = values.out or pathlib.Path(values.workdir) / folder
     result = evaluate(
         config,
-        build.build_model(config),
-        trained.variables,
-        step=trained.step,
+        model,
+        run.variables,
+        step=run.step,
         splits=values.splits or None,
         images_path=values.images,
         settings=settings,
@@ -166,17 +193,19 @@ def _draw(model, variables, image_set, split_report, folder):
         plotting.save(figure, folder / f"{name}_confusion.png")
 
 
-def _versions():
+def versions() -> dict[str, str]:
     """Versions of what the figures depend on, and the device."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    versions["lavae_jax"] = lavae_jax.__version__
-    return versions | {"device": jax.devices()[0].device_kind}
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    found["lavae_jax"] = lavae_jax.__version__
+    return found | {"device": jax.devices()[0].device_kind}
 
 
-def _data_version(name):
-    """The version of a data set: another one holds other scenes."""
-    builder_class, _ = load.BUILDERS[name]
-    return str(builder_class.VERSION)
+def _data_name(config):
+    """A data set's name and its version: another one holds other scenes."""
+    if own_data.is_own(config):
+        return config.data.path, config.data.fingerprint
+    builder_class, _ = load.BUILDERS[config.data.name]
+    return config.data.name, str(builder_class.VERSION)
 
 
 def _define_flags():
@@ -188,7 +217,9 @@ def _define_flags():
     flags.DEFINE_integer("num_samples", 100, "Importance samples per image.")
     flags.DEFINE_integer("batch_size", 100, "Images at a time; changes no figure.")
     flags.DEFINE_integer("seed", 0, "Gives the importance samples.")
-    flags.DEFINE_string("data_dir", None, "Where data sets are, if not as in training.")
+    flags.DEFINE_string(
+        "data_dir", None, "Where data sets, or own images, are, if not as in training."
+    )
     flags.DEFINE_string("manual_dir", None, "Where MNIST's files are, likewise.")
     flags.DEFINE_string(
         "out", None, "Where to write, a folder in the workdir by default."

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from datasets import load
-from experiments import cli
+from experiments import cli, own_data
 
 # Enough to read ahead of a training step without taking the cores it runs on.
 _READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
@@ -19,8 +19,8 @@ class HeldOut(NamedTuple):
 
     images: np.ndarray
     """[N, H, W, C] uint8, 0 or 255."""
-    n: np.ndarray
-    """[N] int32 numbers of objects."""
+    n: np.ndarray | None
+    """[N] int32 numbers of objects; None where they are not known."""
 
 
 class Data(NamedTuple):
@@ -31,6 +31,50 @@ class Data(NamedTuple):
     held_out: HeldOut
 
 
+class Prepared(NamedTuple):
+    """A run's config without open values."""
+
+    config: ConfigDict
+    data: Data | None
+    """What the run reads, where it had to be read for the config."""
+    remarks: tuple[str, ...]
+    """What the user should know of it."""
+
+
+def prepare(config: ConfigDict) -> Prepared:
+    """Makes sure that model and data fit, before anything long is done.
+
+    The config of a named data set says all; images of one's own are read, and fill in
+    what theirs leaves open.
+
+    Args:
+      config: A run's config.
+
+    Returns:
+      The config to go on with, and images that have been read for it.
+
+    Raises:
+      cli.UserError: If model and data do not fit, or own images can't be trained on.
+    """
+    if not own_data.is_own(config):
+        check_shape(config)
+        return Prepared(config, None, ())
+    with cli.user_errors(ValueError, OSError):
+        own = own_data.read(config)
+        config, remarks = own_data.fit(config, own)
+    _check_held_out(config)
+    return Prepared(config, _own(config, own), remarks)
+
+
+def _own(config, own):
+    """What a run reads of own images."""
+    parts = own_data.parts(config, own)
+    held_out = parts["held_out"].part(0, config.num_eval_images)
+    return Data(
+        parts["train"].images, HeldOut(np.stack(list(held_out.images)), held_out.n)
+    )
+
+
 def load_data(config: ConfigDict) -> Data:
     """Opens a run's data set, which is generated first if need be.
 
@@ -39,7 +83,8 @@ def load_data(config: ConfigDict) -> Data:
 
     Args:
       config: Has `data.name`, `data.data_dir` and `data.manual_dir` (empty for the
-        defaults of `datasets.load`), `data.num_valid` and `num_eval_images`.
+        defaults of `datasets.load`), `data.num_valid` and `num_eval_images`. Of own
+        images, one that `prepare` has given.
 
     Returns:
       The images to train on, read as they are asked for, and the held-out scenes.
@@ -47,12 +92,11 @@ def load_data(config: ConfigDict) -> Data:
     Raises:
       cli.UserError: If there is no such data set, it can't be made, or is too small.
     """
+    _check_held_out(config)
     data = config.data
-    if not 0 < config.num_eval_images <= data.num_valid:
-        raise cli.UserError(
-            f"num_eval_images must be from 1 to data.num_valid = {data.num_valid}, the"
-            f" scenes held out from training: got {config.num_eval_images}."
-        )
+    if own_data.is_own(config):
+        with cli.user_errors(ValueError, OSError):
+            return _own(config, own_data.read(config))
     folders = (data.data_dir or None, data.manual_dir or None)
     with cli.user_errors(ValueError, OSError):
         load.check_split(data.name, "train")
@@ -72,6 +116,15 @@ def load_data(config: ConfigDict) -> Data:
         n=np.stack([example["n"] for example in examples]).astype(np.int32),
     )
     return Data(train, held_out)
+
+
+def _check_held_out(config):
+    num_valid = config.data.num_valid
+    if not 0 < config.num_eval_images <= num_valid:
+        raise cli.UserError(
+            f"num_eval_images must be from 1 to data.num_valid = {num_valid}, the"
+            f" scenes held out from training: got {config.num_eval_images}."
+        )
 
 
 def check_shape(config: ConfigDict) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments import cli
 from lavae_jax.baseline import CELL
 from lavae_jax.config import is_baseline
 
 CHOICES = {
+    "on_nan": ("stop", "skip"),
     "precision": ("float32", "bfloat16"),
     "model.norm": ("batch", "none"),
     "model.appearance_net": ("trunk", "glimpse"),
@@ -50,6 +50,7 @@ AT_LEAST = {
     "warmup.tau_steps": 1,
     "warmup.location_every": 1,
     "warmup.appearance_updates": 1,
+    "warmup.object_size": 1,
 }
 """The least values of counts and weights."""
 
@@ -90,10 +91,11 @@ ODD = ("model.sprite_size", "model.glimpse_size")
 
 def _values(config: ConfigDict, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
     """Names and values; LAVAE and the baseline have some of all there are."""
-    values = cli.flatten(config)
     for name in names:
-        if name in values:
-            yield name, values[name]
+        section, _, field = name.rpartition(".")
+        values = config.get(section, {}) if section else config
+        if field in values:
+            yield name, values[field]
 
 
 def check(config: ConfigDict) -> None:
@@ -102,6 +104,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: naming the field, its value and what is possible.
     """
+    _check_open(config)
     if not 0 <= config.seed <= MAX_SEED:
         raise ValueError(f"seed must be from 0 to {MAX_SEED}: got {config.seed}.")
     for name, value in _values(config, CHOICES):
@@ -131,12 +134,27 @@ def check(config: ConfigDict) -> None:
         _check_together(config)
 
 
+def _check_open(config: ConfigDict) -> None:
+    """Refuses values that are still to be found from the user's own images."""
+    names = [
+        f"{section}.{name}"
+        for section in ("model", "warmup")
+        for name, value in config.get(section, {}).items()
+        if value is None
+    ]
+    if names:
+        raise ValueError(
+            f"{', '.join(names)} are found from the images in data.path: read them"
+            " first with input_pipeline.prepare."
+        )
+
+
 def _check_baseline(model: ConfigDict) -> None:
     """Refuses images that whole cells do not cover, and strides that miss a cell."""
     if any(size % CELL for size in model.image_shape[:2]):
         raise ValueError(
             f"the baseline needs images whose height and width are multiples of {CELL}:"
-            f" got {tuple(model.image_shape)}."
+            f" got {tuple(model.image_shape)}. Crop or pad them."
         )
     if model.stem_stride not in (2, 4, CELL):
         raise ValueError(
@@ -169,7 +187,8 @@ def _check_together(config: ConfigDict) -> None:
     if any(size % model.stem_stride for size in model.image_shape[:2]):
         raise ValueError(
             f"model.stem_stride must divide the image's height and width: got"
-            f" {model.stem_stride} for {tuple(model.image_shape)}."
+            f" {model.stem_stride} for {tuple(model.image_shape)}. Lower it, or crop or"
+            " pad the images."
         )
     if model.appearance_net == "trunk" and model.channels % model.stem_stride**2:
         raise ValueError(

@@ -15,7 +15,7 @@ from tqdm import auto as tqdm
 import lavae_jax
 from datasets import floors, load
 from experiments import report
-from lavae_jax import metrics
+from lavae_jax import metrics, segmentation
 from lavae_jax.inference import Model
 
 _SAMPLE_SIZES = (1, 10, 100)
@@ -31,11 +31,11 @@ class Settings(NamedTuple):
 
 
 class TrueScenes(NamedTuple):
-    """What N images show."""
+    """What N images show; centres and labels are None where only n is known."""
 
     n: np.ndarray  # [N]
-    centres: Sequence[np.ndarray]  # N times [n, 2], rows and columns
-    labels: np.ndarray  # [N, H, W], 0 for the background
+    centres: Sequence[np.ndarray] | None  # N times [n, 2], rows and columns
+    labels: np.ndarray | None  # [N, H, W], 0 for the background
 
 
 class ImageSet(NamedTuple):
@@ -100,11 +100,6 @@ def split_sets(
                 f" its first images."
             )
     return (_split_set(data, name, num_images) for name in names)
-
-
-def own_set(images: np.ndarray, num_images: int | None) -> ImageSet:
-    """The first of the user's images [N, H, W, C], of which no truth is known."""
-    return ImageSet("own images", images[:num_images])
 
 
 def infer(
@@ -209,32 +204,40 @@ def _sample_sizes(num_samples):
 def _compare_scenes(image_set, scenes, log_p_n):
     """The part of a report that needs true scenes."""
     images, truth = image_set.images, image_set.truth
-    fg_ari = metrics.foreground_adjusted_rand_index(truth.labels, scenes.labels)
     coloured = images.shape[-1] > 1
-    sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]
 
     # A model with few slots may look at images with more objects than it can have.
     largest = max(len(log_p_n) - 1, truth.n.max())
     log_p_n = np.pad(log_p_n, (0, largest + 1 - len(log_p_n)), constant_values=-np.inf)
 
     def components_accuracy(by_colour):
-        counts = metrics.count_components(images, by_colour)
+        counts = segmentation.count_components(images, by_colour)
         return metrics.count_accuracy(truth.n, counts)
 
     return report.Truth(
         count_accuracy=metrics.count_accuracy(truth.n, scenes.n),
         confusion=metrics.count_confusion(truth.n, scenes.n, largest),
         count_nats=float(-log_p_n[truth.n].mean()),
-        location=metrics.location_error(truth.centres, sites),
-        ari=metrics.mean_and_error(
-            metrics.adjusted_rand_index(truth.labels, scenes.labels)
-        ),
-        fg_ari=metrics.mean_and_error(fg_ari[truth.n >= 2]),
-        fg_ari_any_object=metrics.mean_and_error(fg_ari[truth.n >= 1]),
+        **_compare_places(truth, scenes),
         components_accuracy=components_accuracy(by_colour=False),
         components_by_colour_accuracy=(
             components_accuracy(by_colour=True) if coloured else None
         ),
+    )
+
+
+def _compare_places(truth, scenes):
+    """Figures of centres and segmentations, None where they are not known."""
+    if truth.centres is None:
+        return dict.fromkeys(("location", "ari", "fg_ari", "fg_ari_any_object"))
+    sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]
+    ari = segmentation.adjusted_rand_index(truth.labels, scenes.labels)
+    fg_ari = segmentation.foreground_adjusted_rand_index(truth.labels, scenes.labels)
+    return dict(
+        location=metrics.location_error(truth.centres, sites),
+        ari=metrics.mean_and_error(ari),
+        fg_ari=metrics.mean_and_error(fg_ari[truth.n >= 2]),
+        fg_ari_any_object=metrics.mean_and_error(fg_ari[truth.n >= 1]),
     )
 
 
@@ -293,5 +296,5 @@ def _scenes(model, variables, images):
     scene = lavae_jax.infer(model, variables, images)
     sprites = lavae_jax.sprites(model, variables, scene)
     scene, sprites = jax.device_get((scene, sprites))
-    labels = metrics.segment(scene.yx, scene.active, sprites, images.shape[1:3])
+    labels = segmentation.segment(scene.yx, scene.active, sprites, images.shape[1:3])
     return Scenes(scene.n, scene.yx, scene.active, labels)

@@ -9,15 +9,30 @@ import numpy as np
 
 from datasets import load, scene_builder
 from experiments import checkpoints, cli
-from experiments.configs import base, dsprites, mnist_1k, mnist_10k
+from experiments.configs import (
+    base,
+    baseline_dsprites,
+    baseline_mnist_1k,
+    baseline_mnist_10k,
+    dsprites,
+    mnist_1k,
+    mnist_10k,
+)
 from experiments.report import Report, SplitReport
+from lavae_jax.config import is_baseline
 
-_CONFIGS = {"dsprites": dsprites, "mnist_1k": mnist_1k, "mnist_10k": mnist_10k}
+_LAVAE_CONFIGS = {"dsprites": dsprites, "mnist_1k": mnist_1k, "mnist_10k": mnist_10k}
+_BASELINE_CONFIGS = {
+    "baseline_dsprites": baseline_dsprites,
+    "baseline_mnist_1k": baseline_mnist_1k,
+    "baseline_mnist_10k": baseline_mnist_10k,
+}
 
 _CARD = """\
 # {name}
 
-LAVAE, trained without labels on `{data}`, version {version}: images with {trained_on}.
+{family}, trained without labels on `{data}`, version {version}: images with
+{trained_on}.
 
 ```python
 model, variables = lavae_jax.load_pretrained("{name}")
@@ -49,11 +64,18 @@ over images for a seed, the standard deviation over seeds for their mean.
 
 - Images are {height}×{width} pixels with {channels}, each 0 or 1: sprites on black that
   do not overlap.
-- It finds {max_objects} objects at most, none with a side of more than {side} pixels.
-- p(n) is that of the training scenes: `generate` takes another one as `prior_n`.
+{objects}
 - −log p(x) is an upper bound. It is loose where few importance samples carry all the
   weight.
 """
+
+_LAVAE_LIMITS = """\
+- It finds {max_objects} objects at most, none with a side of more than
+  {sprite_size} pixels.
+- p(n) is that of the training scenes: `generate` takes another one as `prior_n`."""
+
+_BASELINE_LIMITS = """\
+- It has no objects: there is nothing to count, to locate or to edit."""
 
 
 class _Row(NamedTuple):
@@ -63,6 +85,7 @@ class _Row(NamedTuple):
     form: str
     value: Callable[[SplitReport], float]
     error: Callable[[SplitReport], float] | None = None
+    of_objects: bool = False  # which the baseline does not have
 
 
 _ROWS = (
@@ -82,18 +105,30 @@ _ROWS = (
         ".2f",
         lambda split: split.floor.floor if split.floor else math.nan,
     ),
-    _Row("objects counted right", ".2%", lambda split: split.truth.count_accuracy),
+    _Row(
+        "objects counted right",
+        ".2%",
+        lambda split: split.truth.count_accuracy,
+        of_objects=True,
+    ),
     _Row(
         "counting connected components instead",
         ".2%",
         lambda split: split.truth.components_accuracy,
+        of_objects=True,
     ),
-    _Row("location error, mean, px", ".2f", lambda split: split.truth.location.mean),
+    _Row(
+        "location error, mean, px",
+        ".2f",
+        lambda split: split.truth.location.mean,
+        of_objects=True,
+    ),
     _Row(
         "foreground ARI, 2 and more objects",
         ".3f",
         lambda split: split.truth.fg_ari.mean,
         lambda split: split.truth.fg_ari.standard_error,
+        of_objects=True,
     ),
 )
 
@@ -110,8 +145,12 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
     builder = data_builder(config["data"]["name"])
     model, num_valid = config["model"], config["data"]["num_valid"]
     height, width, channels = model["image_shape"]
+    family, limits = "LAVAE", _LAVAE_LIMITS
+    if is_baseline(config):
+        family, limits = "The baseline, a fully convolutional β-VAE", _BASELINE_LIMITS
     return _CARD.format(
         name=name,
+        family=family,
         data=config["data"]["name"],
         version=report.data_version,
         trained_on=_objects(builder, "train"),
@@ -133,8 +172,7 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
         height=height,
         width=width,
         channels="one channel" if channels == 1 else f"{channels} channels",
-        max_objects=model["max_objects"],
-        side=model["sprite_size"],
+        objects=limits.format(**model),
     )
 
 
@@ -156,7 +194,8 @@ def training_command(config: dict[str, Any], workdir: str) -> str:
     """
     wanted = cli.flatten(checkpoints.from_json(config))
     nearest, overrides = None, None
-    for file, module in _CONFIGS.items():
+    configs = _BASELINE_CONFIGS if is_baseline(config) else _LAVAE_CONFIGS
+    for file, module in configs.items():
         for variant in base.VARIANTS:
             values = cli.flatten(module.get_config(variant))
             if unshared := sorted(values.keys() ^ wanted.keys()):
@@ -192,6 +231,8 @@ def _table(splits, objects, reports):
     lines = [[*head, "mean ± sd"] if several else head]
     lines.append(["---", *["--:"] * (len(lines[0]) - 1)])
     for row in _ROWS:
+        if row.of_objects and splits[0].truth is None:
+            continue
         label = row.label.format(num_samples=splits[0].bounds[-1].num_samples)
         values = [row.value(split) for split in splits]
         cells = [_cell(row, split) for split in splits]

@@ -4,40 +4,27 @@ A file from elsewhere is data to look at, never code to run or memory to fill: a
 are read without pickle, and shapes are checked before the pixels are unpacked.
 """
 
-import contextlib
 import pathlib
-import tokenize
 import warnings
-import zipfile
-import zlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import BinaryIO
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
+from tqdm import auto as tqdm
+
+from experiments import array_files
 
 # Ten times the images of a test split of this size, in colour.
 MAX_BYTES = 2**31
 
-# What damaged files raise, found with files damaged at random. NumPy parses headers
-# with Python's own tokenizer; zipfile raises RuntimeError (of which NotImplementedError
-# is one) for archives with a password or an unknown compression.
-_READ_ERRORS = (
-    OSError,
-    ValueError,
-    EOFError,
-    SyntaxError,
-    RuntimeError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+_GREY_MODES = ("1", "L", "LA")
+_PNG_MODES = (*_GREY_MODES, "P", "RGB", "RGBA")
 
 
 def load_images(
-    path: str | pathlib.Path, image_shape: tuple[int, int, int]
+    path: str | pathlib.Path,
+    image_shape: tuple[int, int, int],
+    threshold: int = 0,
 ) -> np.ndarray:
     """Reads black-and-white or saturated-colour images for a model.
 
@@ -47,6 +34,8 @@ def load_images(
         Arrays are [N, H, W, C], or [N, H, W] for a grey model, of values 0 and 1 or 0
         and 255.
       image_shape: (H, W, C), the images the model was trained on.
+      threshold: From which of the values 0 to 255 on a value counts as 255; then values
+        in between are allowed. 0 for none.
 
     Returns:
       [N, H, W, C] uint8 of values 0 and 255, N at least 1.
@@ -55,88 +44,133 @@ def load_images(
       ValueError: If anything else is found: the message says what, what was expected
         and what to do.
     """
+    most_files = MAX_BYTES // int(np.prod(image_shape))
+    return np.concatenate(list(read(path, image_shape, threshold, most_files)))
+
+
+def read(
+    path: str | pathlib.Path,
+    image_shape: tuple[int, int, int],
+    threshold: int,
+    most_files: int,
+) -> Iterator[np.ndarray]:
+    """Reads images one after the other where they are files of their own.
+
+    Args:
+      path: See `load_images`.
+      image_shape: (H, W, C) of every image.
+      threshold: See `load_images`.
+      most_files: A folder of more is refused.
+
+    Returns:
+      An iterator over uint8 arrays [n, H, W, C] of values 0 and 255, one image of a
+      folder each, or the whole array of a file.
+
+    Raises:
+      ValueError: As `load_images`, here or from the iterator.
+    """
+    path = _existing(path)
+    if path.is_dir():
+        files = _png_files(path)
+        if len(files) > most_files:
+            raise ValueError(
+                f"the folder {path} holds {len(files)} images, more than the"
+                f" {most_files} that are read at once: split it into smaller folders."
+            )
+        progress = tqdm.tqdm(files, desc=f"reading {path}", unit=" files", delay=2.0)
+        return (_read_png(file, image_shape, threshold)[None] for file in progress)
+    if path.suffix.lower() == ".png":
+        return iter([_read_png(path, image_shape, threshold)[None]])
+    return iter([_read_array(path, image_shape, threshold)])
+
+
+def find_shape(path: str | pathlib.Path) -> tuple[int, int, int]:
+    """Tells the shape of images that have not been read yet.
+
+    Args:
+      path: See `load_images`.
+
+    Returns:
+      (H, W, C) of an array, or of the first file of a folder: C is 1 for a file that is
+      stored in grey, 3 for all others.
+
+    Raises:
+      ValueError: As `load_images`, and for arrays of another number of axes.
+    """
+    path = _existing(path)
+    if path.is_dir() or path.suffix.lower() == ".png":
+        with _open_png(_png_files(path)[0] if path.is_dir() else path) as picture:
+            channels = 1 if picture.mode in _GREY_MODES else 3
+            return picture.height, picture.width, channels
+    shape, dtype = array_files.header(path.name, array_files.images_in(path))
+    _check_numbers(path.name, dtype)
+    if len(shape) not in (3, 4):
+        raise ValueError(
+            f"{path.name} has the shape {shape}, but images are an array (N, H, W) or"
+            f" (N, H, W, C): reshape them."
+        )
+    height, width, channels = (*shape[1:], 1)[:3]
+    return int(height), int(width), int(channels)
+
+
+def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
+    """Reads how many objects the images of an archive show, where it says so.
+
+    Args:
+      path: See `load_images`.
+      num_images: N, how many images it holds.
+
+    Returns:
+      The archive's array `n`, [N] int32, or None without one.
+
+    Raises:
+      ValueError: If it is something else.
+    """
+    path = _existing(path)
+    if path.is_dir() or path.suffix.lower() != ".npz":
+        return None
+    if "n" not in array_files.members(path):
+        return None
+    name, open_stream = f"{path.name}: n", array_files.member(path, "n")
+    shape, dtype = array_files.header(name, open_stream)
+    if shape != (num_images,) or dtype.kind not in "ui":
+        raise ValueError(
+            f"{name} is {dtype}{list(shape)}, but {num_images} whole numbers are"
+            f" expected, the objects of each image: write them so, or leave n out."
+        )
+    counts = array_files.load(name, open_stream)
+    if (counts < 0).any():
+        raise ValueError(f"{name} holds {counts.min()}: no count is below 0.")
+    return counts.astype(np.int32)
+
+
+def _existing(path):
     path = pathlib.Path(path)
     if not path.exists():
         raise ValueError(f"{path} does not exist: pass a file or folder that does.")
-    if path.is_dir():
-        return _read_folder(path, image_shape)
-    if path.suffix.lower() == ".npy":
-        return _read_array(path.name, lambda: path.open("rb"), image_shape)
-    if path.suffix.lower() == ".npz":
-        return _read_archive(path, image_shape)
-    if path.suffix.lower() == ".png":
-        return _read_png(path, image_shape)[None]
-    raise ValueError(
-        f"{path.name} is neither .npy, .npz, .png nor a folder of .png files: save the"
-        f" images as one array with numpy.savez('own.npz', images=...)."
-    )
+    return path
 
 
-def _read_archive(path, image_shape):
-    """The images of an `.npz` file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".npy")]
-    except _READ_ERRORS as error:
-        raise _unreadable(path.name, error) from error
-    if "images.npy" in names:
-        names = ["images.npy"]
-    if len(names) != 1:
-        held = ", ".join(name.removesuffix(".npy") for name in names) or "no array"
-        raise ValueError(
-            f"{path.name} holds {held}, but one array named 'images' is expected:"
-            f" write it with numpy.savez('own.npz', images=...)."
-        )
-
-    @contextlib.contextmanager
-    def open_member():
-        with zipfile.ZipFile(path) as archive, archive.open(names[0]) as stream:
-            yield stream
-
-    return _read_array(path.name, open_member, image_shape)
+def _read_array(path, image_shape, threshold):
+    """The array of images in a file, once its header has proved harmless."""
+    name, open_stream = path.name, array_files.images_in(path)
+    _check_header(name, *array_files.header(name, open_stream), image_shape)
+    array = array_files.load(name, open_stream).reshape(-1, *image_shape)
+    return _black_and_white(name, array, threshold)
 
 
-def _read_array(
-    name: str,
-    open_stream: Callable[[], AbstractContextManager[BinaryIO]],
-    image_shape: tuple[int, int, int],
-) -> np.ndarray:
-    """Reads an array in NumPy's format once its header has proved harmless."""
-    try:
-        with open_stream() as stream:
-            shape, dtype = _read_header(stream)
-    except _READ_ERRORS as error:
-        raise _unreadable(name, error) from error
-    _check_header(name, shape, dtype, image_shape)
-    try:
-        with open_stream() as stream:
-            array = np.lib.format.read_array(stream, allow_pickle=False)
-    except _READ_ERRORS as error:
-        raise _unreadable(name, error) from error
-    return _black_and_white(name, array.reshape(-1, *image_shape))
-
-
-def _read_header(stream):
-    """(shape, dtype) from the start of a stream in NumPy's format."""
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        # Later versions exist for structured types, which no image has.
-        raise ValueError(f"format version {version} is not that of a plain array")
-    return shape, dtype
-
-
-def _check_header(name, shape, dtype, image_shape):
-    """Refuses arrays that are not numbers, not images of this size, or too many."""
-    height, width, channels = image_shape
+def _check_numbers(name, dtype):
     if dtype.kind not in "buif":
         raise ValueError(
             f"{name} holds values of type {dtype}, but images are plain numbers:"
             f" convert them, for example with images.astype('uint8')."
         )
+
+
+def _check_header(name, shape, dtype, image_shape):
+    """Refuses arrays that are not numbers, not images of this size, or too many."""
+    height, width, channels = image_shape
+    _check_numbers(name, dtype)
     grey = channels == 1 and tuple(shape[1:]) == (height, width)
     if not grey and tuple(shape[1:]) != image_shape:
         raise ValueError(
@@ -150,11 +184,12 @@ def _check_header(name, shape, dtype, image_shape):
     if shape[0] > limit:
         raise ValueError(
             f"{name} declares {shape[0]} images, more than the {limit} of type {dtype}"
-            f" that are read at once: split it into smaller files."
+            f" that are read at once: split it into smaller files, or save them as a"
+            f" folder of .png files."
         )
 
 
-def _read_folder(path, image_shape):
+def _png_files(path):
     """All PNG files of a folder in order of their names."""
     files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
     if not files:
@@ -162,26 +197,24 @@ def _read_folder(path, image_shape):
             f"the folder {path} holds no .png file: pass a folder of images, or an"
             f" .npz file."
         )
-    limit = MAX_BYTES // int(np.prod(image_shape))
-    if len(files) > limit:
-        raise ValueError(
-            f"the folder {path} holds {len(files)} images, more than the {limit} that"
-            f" are read at once: split it into smaller folders."
-        )
-    return np.stack([_read_png(file, image_shape) for file in files])
+    return files
 
 
-def _read_png(file, image_shape):
-    """One PNG file as [H, W, C] of 0 and 255."""
-    height, width, channels = image_shape
+def _open_png(file):
+    """A PNG file of which nothing but the header has been read."""
     try:
         with warnings.catch_warnings():
-            # Too large a picture is refused below, by its size.
+            # Too large a picture is refused by its size before it is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(file, formats=["PNG"])
-    except (*_READ_ERRORS, Image.DecompressionBombError) as error:
-        raise _unreadable(file.name, error) from error
-    with picture:
+            return Image.open(file, formats=["PNG"])
+    except (*array_files.READ_ERRORS, Image.DecompressionBombError) as error:
+        raise array_files.unreadable(file.name, error) from error
+
+
+def _read_png(file, image_shape, threshold):
+    """One PNG file as [H, W, C] of 0 and 255."""
+    height, width, channels = image_shape
+    with _open_png(file) as picture:
         if picture.size != (width, height):
             raise ValueError(
                 f"{file.name} is {picture.width} pixels wide and {picture.height}"
@@ -194,8 +227,8 @@ def _read_png(file, image_shape):
             )
         try:
             pixels = np.asarray(picture.convert("RGBA"))
-        except _READ_ERRORS as error:
-            raise _unreadable(file.name, error) from error
+        except array_files.READ_ERRORS as error:
+            raise array_files.unreadable(file.name, error) from error
     if (pixels[..., 3] < 255).any():
         raise ValueError(
             f"{file.name} has transparent pixels, but every pixel needs a colour: save"
@@ -205,11 +238,21 @@ def _read_png(file, image_shape):
         raise ValueError(
             f"{file.name} is in colour, but this model takes grey images: convert it."
         )
-    return _black_and_white(file.name, pixels[None, ..., :channels])[0]
+    return _black_and_white(file.name, pixels[None, ..., :channels], threshold)[0]
 
 
-def _black_and_white(name, images):
-    """[N, H, W, C] of 0/1 or 0/255 in any type as uint8 of 0/255, values checked."""
+def _black_and_white(name, images, threshold):
+    """[N, H, W, C] as uint8 of 0 and 255.
+
+    Without a threshold, from 0/1 or 0/255 in any type, values checked.
+    """
+    if threshold:
+        if images.dtype != np.uint8:
+            raise ValueError(
+                f"{name} holds values of type {images.dtype}, but a threshold is for"
+                f" uint8, 0 to 255: convert them, or binarise them yourself."
+            )
+        return np.where(images >= threshold, np.uint8(255), np.uint8(0))
     white = 255 if (images == 255).any() else 1
     expected = (images == 0) | (images == white)
     if not expected.all():
@@ -217,15 +260,7 @@ def _black_and_white(name, images):
         raise ValueError(
             f"{name} holds the value {images[index]} at {index} (image, row, column,"
             f" channel), but only 0 and 1, or 0 and 255, are expected: binarise the"
-            f" images, for example with images > images.max() / 2."
+            f" images, for example with images > images.max() / 2, or train with"
+            f" --config.data.threshold=T, from which of 0 to 255 on a value is 255."
         )
     return (images > 0).astype(np.uint8) * np.uint8(255)
-
-
-def _unreadable(name, error):
-    """A ValueError for a file that is damaged or not what its name says."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return ValueError(
-        f"{name} cannot be read ({reason}): it is damaged, incomplete or of another"
-        f" format; write it again."
-    )

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from experiments import build, cli, limits
+from experiments import build, cli, limits, own_data
 from lavae_jax.config import is_baseline
 
 _LAVAE = {
@@ -61,8 +61,11 @@ def count_parameters(config: ConfigDict) -> list[Part]:
 
 def main() -> None:
     """Prints the table of the config named on the command line."""
-    with cli.user_errors(ValueError):
-        parts = count_parameters(flags.FLAGS.config)
+    config = flags.FLAGS.config
+    with cli.user_errors(ValueError, OSError):
+        if own_data.is_own(config):
+            config = own_data.fit(config, own_data.read(config)).config
+        parts = count_parameters(config)
     table = Table("part", "parameters", "share")
     for part in parts:
         table.add_row(part.name, f"{part.parameters:,}", f"{part.share:.0%}")

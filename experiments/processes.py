@@ -143,6 +143,25 @@ def from_first(work: Callable[[], Any]) -> Any:
     return pickle.loads(multihost_utils.broadcast_one_to_all(payload).tobytes())
 
 
+def check_same(value: Any, problem: str) -> None:
+    """Makes sure that all processes have the same.
+
+    Args:
+      value: A plain value.
+      problem: What is wrong in a process that has another one than the first.
+
+    Raises:
+      cli.UserError: In every process, if one has.
+    """
+    first = from_first(lambda: value)
+
+    def check():
+        if value != first:
+            raise cli.UserError(problem)
+
+    together(check)
+
+
 def _check_names(coordinator_address, num_processes, process_id):
     """Refuses what JAX would stumble over, or wait for in vain."""
     given = [v is not None for v in (coordinator_address, num_processes, process_id)]

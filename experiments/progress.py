@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
-from tensorboardX import SummaryWriter
 
+from experiments import files
+from experiments.events import Events
 from lavae_jax import plotting
 
 
@@ -28,6 +28,8 @@ class Progress:
     `metrics.jsonl` has one JSON object per line: `step`, `part` (train or held_out) and
     the metrics by name. A run that goes on from a checkpoint takes back what was
     reported after it, so that no step is there twice.
+
+    The methods raise OSError if the file system refuses.
 
     Args:
       workdir: The run's folder, which exists.
@@ -52,11 +54,11 @@ class Progress:
         self._workdir = pathlib.Path(workdir)
         self._num_steps, self._batch_size = num_steps, batch_size
         self._shown, self._out, self._clock = shown, out, clock
-        self._table = self._workdir / "metrics.jsonl"
-        _truncate(self._table, first_step)
-        self._events = SummaryWriter(
-            str(self._workdir / "tensorboard"), purge_step=first_step + 1
-        )
+        self._table = table(workdir)
+        if self._table.exists():
+            kept = [row for row in rows(workdir) if row["step"] <= first_step]
+            files.write(self._table, "".join(map(_line, kept)))
+        self._events = Events(self._workdir / "tensorboard", first_step)
         self.start_clock(first_step)
 
     def start_clock(self, step: int) -> None:
@@ -83,7 +85,7 @@ class Progress:
         speed = Speed(rate, rate * self._batch_size)
         self.start_clock(step)
         left = (self._num_steps - step) / rate if rate else 0.0
-        self._line(
+        self._say(
             step,
             f"{speed.steps_per_second:.4g} steps/s",
             f"{speed.images_per_second:.4g} images/s",
@@ -100,7 +102,7 @@ class Progress:
           step: Number of steps made.
           metrics: Floats by name.
         """
-        self._line(step, "held-out scenes", *_named(metrics))
+        self._say(step, "held-out scenes", *_named(metrics))
         self._store(step, "held_out", metrics._asdict())
 
     def picture(self, step: int, figure: Figure) -> pathlib.Path:
@@ -116,9 +118,9 @@ class Progress:
         path = self._workdir / "pictures" / f"step_{step:08d}.png"
         plotting.save(figure, path)
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-        self._events.add_image("reconstructions", pixels, step, dataformats="HWC")
-        self._line(step, f"picture {path}")
+            size = image.size
+        self._events.picture(step, "reconstructions", path.read_bytes(), size)
+        self._say(step, f"picture {path}")
         return path
 
     def message(self, text: str) -> None:
@@ -129,21 +131,23 @@ class Progress:
         """
         self._out(text)
 
+    def flush(self) -> None:
+        """Makes sure that what was reported is on the disk."""
+        self._events.flush()
+
     def close(self) -> None:
         """Writes what is still in memory."""
         self._events.close()
 
-    def _line(self, step, *parts):
+    def _say(self, step, *parts):
         width = len(str(self._num_steps))
         self._out("  ".join([f"step {step:{width}d}/{self._num_steps}", *parts]))
 
     def _store(self, step, part, values):
         values = {k: float(v) for k, v in values.items() if v is not None}
-        row = {"step": step, "part": part} | values
         with self._table.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        for name, value in values.items():
-            self._events.add_scalar(f"{part}/{name}", value, step)
+            file.write(_line({"step": step, "part": part} | values))
+        self._events.scalars(step, {f"{part}/{name}": v for name, v in values.items()})
 
 
 class Silence:
@@ -161,6 +165,9 @@ class Silence:
     def message(self, text: str) -> None:
         """See `Progress`."""
 
+    def flush(self) -> None:
+        """See `Progress`."""
+
     def close(self) -> None:
         """See `Progress`."""
 
@@ -173,12 +180,26 @@ def _named(metrics, shown=None):
     ]
 
 
-def _truncate(table, last_step):
-    """Keeps the rows up to a step; what a kill cut off in the middle is no row."""
-    if not table.exists():
-        return
-    rows = [line for line in table.read_text().splitlines() if line.endswith("}")]
-    kept = [line for line in rows if json.loads(line)["step"] <= last_step]
-    unfinished = table.with_name(".metrics.jsonl.unfinished")
-    unfinished.write_text("".join(f"{line}\n" for line in kept))
-    unfinished.replace(table)
+def table(workdir: str | pathlib.Path) -> pathlib.Path:
+    """Where the metrics of a run are."""
+    return pathlib.Path(workdir) / "metrics.jsonl"
+
+
+def rows(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics; what a kill cut off in the middle is no row."""
+    if not table(workdir).exists():
+        return []
+    lines = table(workdir).read_text(errors="replace").splitlines()
+    return [row for row in map(_row, lines) if row is not None]
+
+
+def _row(line):
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
+
+
+def _line(row):
+    return json.dumps(row) + "\n"

@@ -5,33 +5,23 @@ python -m experiments.release --name=multi_dsprites --workdir=DIR[,DIR2,DIR3]
 Writes the weights of the first run to `lavae_jax/weights/NAME`, with its config, the
 report that `experiments.evaluate` left in DIR/evaluation, a model card, and the
 checksums of all of them. Further runs are other seeds of the first; their reports go
-into the card and into `other_seeds.json`. With --add all runs are further seeds of what
-is released already. A run must have ended, and its report be one of its last step on
-whole test splits.
+there and into the card too. With --add all runs are further seeds of what is released
+already. A run must have ended, and its report be one of its last step on whole test
+splits.
 """
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import flags
 
-from experiments import checkpoints, cli, model_card, report
+from experiments import cli, measured_runs, model_card, report
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import is_baseline
 
 MIN_IMAGES = 10_000
-NUM_SAMPLES = 100
-
-
-class _Measured(NamedTuple):
-    """Where a run is, its config, the command that trains it, and its report."""
-
-    workdir: str
-    config: dict[str, Any]
-    command: str
-    report: report.Report
 
 
 def release(
@@ -43,7 +33,7 @@ def release(
     """Releases a model.
 
     Args:
-      name: Its name: that of its data set, with _ for /.
+      name: Its name, see `released_name`.
       workdirs: The run to release, then runs of the same config with other seeds.
       out: The folder of all released models; by default that of the library.
       min_images: A report on fewer images of a split is refused.
@@ -55,19 +45,20 @@ def release(
       cli.UserError: If a run has not ended, is not of the same config, or has no report
         of its last step on enough images; nothing has been written then.
     """
-    measured = [_measured(str(workdir), name, min_images) for workdir in workdirs]
+    commands = [_command(workdir, name) for workdir in workdirs]
+    measured = [measured_runs.read(workdir, min_images) for workdir in workdirs]
     first = measured[0]
-    data = first.config["data"]["name"]
-    if name != data.replace("/", "_"):
+    wanted = released_name(first.run.config)
+    if name != wanted:
         raise cli.UserError(
-            f"--name: a model of {data} is released as {data.replace('/', '_')}: got"
-            f" {name}."
+            f"--name: this model of {first.run.config['data']['name']} is released as"
+            f" {wanted}: got {name}."
         )
-    with cli.user_errors(ValueError, OSError):
-        tensors = pretrained.flatten(runs.read(first.workdir).variables)
-        pretrained.assemble(first.config, tensors, first.workdir)
+    tensors = pretrained.flatten(first.run.variables)
+    with cli.user_errors(ValueError):
+        pretrained.assemble(first.run.config, tensors, first.workdir)
     tensors = {path: np.asarray(value) for path, value in tensors.items()}
-    return _write(name, tensors, measured, out)
+    return _write(name, tensors, commands[0], measured, out)
 
 
 def add_seeds(
@@ -76,7 +67,7 @@ def add_seeds(
     out: str | pathlib.Path | None = None,
     min_images: int = MIN_IMAGES,
 ) -> pathlib.Path:
-    """Adds the figures of other seeds to a model that is released already.
+    """Adds the reports of other seeds to a model that is released already.
 
     Args:
       name: Its name.
@@ -91,30 +82,31 @@ def add_seeds(
       cli.UserError: As `release`, or if there is no such model.
     """
     folder = pathlib.Path(out or pretrained.FOLDER) / name
-    with cli.user_errors(ValueError, TypeError, OSError):
+    with cli.user_errors(ValueError, OSError):
         contents = released.read(folder)
         reports = [
             report.from_plain(value)
-            for value in (contents.report, *contents.other_seeds)
+            for value in (contents.report, *contents.other_reports)
         ]
-    command = model_card.training_command(contents.config, f"runs/{name}")
     measured = [
-        *(_Measured(str(folder), one.config, command, one) for one in reports),
-        *(_measured(str(workdir), name, min_images) for workdir in workdirs),
+        measured_runs.Measured(str(folder), runs.Run(one.config, one.step, {}), one)
+        for one in reports
     ]
-    return _write(name, contents.tensors, measured, out)
+    measured += [measured_runs.read(workdir, min_images) for workdir in workdirs]
+    command = model_card.training_command(contents.config, f"runs/{name}")
+    return _write(name, contents.tensors, command, measured, out)
 
 
-def _write(name, tensors, measured, out):
+def _write(name, tensors, command, measured, out):
     """Writes the folder of the first run; the others are its other seeds."""
-    _check_seeds(measured)
-    first, *others = measured
+    measured_runs.check_seeds(measured)
+    first, *others = (one.report for one in measured)
     contents = released.Released(
         tensors=tensors,
         config=first.config,
-        report=report.plain(first.report),
-        card=model_card.card(name, first.command, [one.report for one in measured]),
-        other_seeds=tuple(report.plain(one.report) for one in others),
+        report=report.plain(first),
+        card=model_card.card(name, command, [first, *others]),
+        other_reports=tuple(map(report.plain, others)),
     )
     folder = pathlib.Path(out or pretrained.FOLDER) / name
     with cli.user_errors(OSError):
@@ -122,91 +114,23 @@ def _write(name, tensors, measured, out):
     return folder
 
 
-def _measured(workdir, name, min_images):
-    """A run that has ended, with the report of its last step."""
+def released_name(config: dict[str, Any]) -> str:
+    """What a run's model is released as: multi_mnist_1k, baseline_mnist_1k.
+
+    Args:
+      config: The whole config of the run, as JSON holds it.
+    """
+    name = config["data"]["name"].replace("/", "_")
+    return f"baseline_{name.removeprefix('multi_')}" if is_baseline(config) else name
+
+
+def _command(workdir, name):
+    """The command that trains a run, which must be one of this version."""
     with cli.user_errors(ValueError, OSError):
-        run = runs.read(workdir)
-    if is_baseline(run.config):
-        raise cli.UserError(
-            f"{workdir} is a run of the baseline: only LAVAE is released."
-        )
-    run = run._replace(config=_without_folders(run.config))
-    command = model_card.training_command(run.config, f"runs/{name}")
-    num_steps = run.config["num_steps"]
-    if run.step != num_steps:
-        raise cli.UserError(
-            f"{workdir} has not ended: its newest checkpoint is of step {run.step} of"
-            f" {num_steps}. Start its training command again, and it goes on."
-        )
-    path = pathlib.Path(workdir) / "evaluation" / "report.json"
-    measure = f"Measure it: python -m experiments.evaluate --workdir={workdir}"
-    if not path.exists():
-        raise cli.UserError(f"{path} does not exist. {measure}")
-    with cli.user_errors(ValueError, OSError):
-        found = report.read(path)
-    if problem := _problem(run, found, min_images):
-        raise cli.UserError(f"{path} {problem}. {measure}")
-    found = found._replace(config=run.config)
-    return _Measured(workdir, run.config, command, found)
-
-
-def _without_folders(config):
-    """The config without the places of the data on this machine."""
-    data = config.get("data", {})
-    return {**config, "data": {**data, "data_dir": "", "manual_dir": ""}}
-
-
-def _problem(run, found, min_images):
-    """Why a report is not one to release this run with, or None."""
-    stored, seen = map(checkpoints.from_json, (run.config, found.config))
-    if found.step != run.step:
-        return f"is of step {found.step}, and the run's newest of step {run.step}"
-    if lines := checkpoints.differences(seen, stored):
-        return "\n".join(
-            ["is of another config (there: the report's, here: the run's):", *lines]
-        )
-    splits = model_card.data_builder(stored.data.name).splits
-    wanted = [name for name in splits if name != "train"]
-    if (names := [split.name for split in found.splits]) != wanted:
-        return f"has the splits {', '.join(names)}, not {', '.join(wanted)}"
-    for split in found.splits:
-        if split.num_images < min_images:
-            return f"is on {split.num_images} images of {split.name}, not {min_images}"
-        if (num_samples := split.bounds[-1].num_samples) != NUM_SAMPLES:
-            return f"has {num_samples} importance samples, not {NUM_SAMPLES}"
-    return None
-
-
-def _check_seeds(measured):
-    """Refuses runs that are not seeds of one config, measured on the same images."""
-    first, *others = measured
-    for other in others:
-        there, here = (_but_for_the_seed(one) for one in (first, other))
-        if lines := checkpoints.differences(there, here):
-            raise cli.UserError(
-                "\n".join(
-                    [
-                        f"{other.workdir} (here) is not {first.workdir} (there) with"
-                        " another seed:",
-                        *lines,
-                    ]
-                )
-            )
-    seeds = [one.config["seed"] for one in measured]
-    if len(set(seeds)) < len(seeds):
-        raise cli.UserError(
-            f"--workdir: every run needs a seed of its own, got the seeds"
-            f" {', '.join(map(str, seeds))}."
-        )
-
-
-def _but_for_the_seed(measured):
-    """All that runs must share to be compared."""
-    shared = checkpoints.from_json({**measured.config, "seed": 0})
-    shared.steps = measured.report.step
-    shared.data_version = measured.report.data_version
-    shared.images = tuple(split.num_images for split in measured.report.splits)
-    return shared
+        config = runs.read_config(workdir)
+    return model_card.training_command(
+        measured_runs.without_folders(config), f"runs/{name}"
+    )
 
 
 def main() -> None:
@@ -220,7 +144,7 @@ def main() -> None:
 
 def _define_flags():
     """The flags of the command; not on import, where others may have the same names."""
-    flags.DEFINE_string("name", None, "The model's name, such as multi_dsprites.")
+    flags.DEFINE_string("name", None, "Such as multi_dsprites, baseline_dsprites.")
     flags.DEFINE_list("workdir", None, "The run to release, then its other seeds.")
     flags.DEFINE_boolean(
         "add", False, "Whether the runs are further seeds of a model released already."

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
+from experiments import files
 from lavae_jax.metrics import Estimate, LocationError
 
 
@@ -35,10 +36,11 @@ class Truth(NamedTuple):
     count_accuracy: float
     confusion: np.ndarray  # [M+1, M+1] images, true counts in rows
     count_nats: float  # mean -log p(n) of the true counts, under the learned p(n)
-    location: LocationError  # pixels
-    ari: Estimate
-    fg_ari: Estimate  # over images of two objects or more
-    fg_ari_any_object: Estimate  # over images of one object or more
+    # The next four are None where nothing but the number of objects is known.
+    location: LocationError | None  # pixels
+    ari: Estimate | None
+    fg_ari: Estimate | None  # over images of two objects or more
+    fg_ari_any_object: Estimate | None  # over images of one object or more
     components_accuracy: float  # counting connected lit pixels instead
     components_by_colour_accuracy: float | None  # None for grey images
 
@@ -58,7 +60,7 @@ class Report(NamedTuple):
     """All that was measured, and what is needed to measure it again."""
 
     dataset: str
-    data_version: str | None  # None for images of one's own
+    data_version: str | None  # None for other images than the run's
     step: int
     seed: int
     epsilon: float  # pixel means lie in [epsilon, 1 - epsilon]
@@ -82,13 +84,11 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write(report: Report, path: pathlib.Path) -> None:
-    """Writes the report as JSON; the file appears under its name once complete."""
+def write(report: Any, path: pathlib.Path) -> None:
+    """Writes named tuples as JSON; the file appears under its name once complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
     text = json.dumps(plain(report), indent=2, allow_nan=False)
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    files.write(path, text + "\n")
 
 
 def read(path: pathlib.Path) -> Report:
@@ -101,40 +101,51 @@ def read(path: pathlib.Path) -> Report:
     text = path.read_text(encoding="utf-8")
     try:
         return from_plain(json.loads(text))
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{path} is not a report of this version of experiments.evaluate: {error}."
         ) from error
 
 
 def from_plain(value: Any) -> Report:
-    """The report that `plain` was given.
+    """The report that `plain` made this of.
 
     Raises:
-        ValueError, TypeError: if it is none, or one of another version.
+        ValueError: if it is none, or one of another version.
     """
-    return _typed(Report, value)
+    try:
+        return typed(Report, value)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
-def _typed(kind, value):
-    """The value as it was before `plain`, by the annotation of its field."""
+def typed(kind: Any, value: Any) -> Any:
+    """A value as it was before `plain`.
+
+    Args:
+        kind: its type: a NamedTuple, or what a field of one is annotated with.
+        value: as JSON holds it.
+
+    Raises:
+        ValueError: if a NamedTuple has other fields.
+    """
     inner = typing.get_args(kind)
     if type(None) in inner:
-        return None if value is None else _typed(inner[0], value)
+        return None if value is None else typed(inner[0], value)
     if kind is float:
         return math.nan if value is None else float(value)
     if kind is np.ndarray:
         return np.array(value)
     if typing.get_origin(kind) is tuple:
         inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        return tuple(map(_typed, inner, value))
+        return tuple(map(typed, inner, value))
     if not hasattr(kind, "_fields"):
         return value
     kinds = typing.get_type_hints(kind)
     if not isinstance(value, dict) or value.keys() != kinds.keys():
         found = list(value) if isinstance(value, dict) else value
         raise ValueError(f"{kind.__name__} has the fields {list(kinds)}, not {found}")
-    return kind(**{name: _typed(kinds[name], value[name]) for name in kinds})
+    return kind(**{name: typed(kinds[name], value[name]) for name in kinds})
 
 
 def print_tables(report: Report, console: Console) -> None:
@@ -176,12 +187,18 @@ def _rows(splits):
         yield name, [split.floor and cell(split.floor) for split in splits]
     for name, cell in _TRUTH_ROWS:
         yield name, [split.truth and cell(split.truth) for split in splits]
+    for name, cell in _PLACE_ROWS:
+        yield name, [_is_located(split) and cell(split.truth) for split in splits]
     if splits[0].counts is None:
         return
     for n in range(len(splits[0].counts)):
         shares = [split.counts[n] / split.num_images for split in splits]
         if any(shares) and any(split.truth is None for split in splits):
             yield f"images with {n} objects inferred", [f"{x:.1%}" for x in shares]
+
+
+def _is_located(split):
+    return split.truth is not None and split.truth.location is not None
 
 
 def _share(value):
@@ -205,6 +222,8 @@ _TRUTH_ROWS = (
     ("  connected components", lambda truth: _share(truth.components_accuracy)),
     ("  by colour", lambda truth: _share(truth.components_by_colour_accuracy)),
     ("-log p(n) of the true counts", lambda truth: f"{truth.count_nats:.2f}"),
+)
+_PLACE_ROWS = (
     ("location error, mean (px)", lambda truth: f"{truth.location.mean:.2f}"),
     ("  median (px)", lambda truth: f"{truth.location.median:.2f}"),
     (

@@ -1,5 +1,6 @@
 """The metrics of the latest steps, and the guard against runs that diverge."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,23 @@ import numpy as np
 
 from experiments import cli
 from experiments.checkpoints import Checkpoints
+from lavae_jax.training.guard import Guarded, names
+
+MAX_SKIPPED = 10
+"""So many steps in a row that were skipped are no accident any more."""
+
+
+class DivergedError(cli.UserError):
+    """A number of the run is not finite.
+
+    Args:
+      message: What the user reads.
+      step: Where it was seen first.
+    """
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
 
 
 class Window:
@@ -15,64 +33,103 @@ class Window:
 
     Args:
       store: The run's checkpoints, which an error names the last good one of.
+      parts: Names of the parts of the state, as `guard.names` gives them.
+      rows: What `rows` gave when the run was stored, of a run that goes on.
     """
 
-    def __init__(self, store: Checkpoints):
-        self._store = store
-        self._waiting, self._fetched = [], []
+    def __init__(
+        self,
+        store: Checkpoints,
+        parts: Sequence[str] = (),
+        rows: Sequence[dict[str, float]] = (),
+    ):
+        self._store, self._parts = store, parts
+        self._waiting, self._rows = [], list(rows)
+        self._kind, self._num_skipped = None, 0
 
     def add(self, step: int, metrics: NamedTuple) -> None:
-        """Takes the metrics of a step: scalars, None for what it did not compute."""
+        """Takes the metrics of a step.
+
+        Args:
+          step: Its number.
+          metrics: Scalars, None for what it did not compute; or `Guarded` ones.
+        """
+        guarded = isinstance(metrics, Guarded)
+        self._kind = type(metrics.metrics if guarded else metrics)
         self._waiting.append((step, metrics))
 
     def fetch(self) -> None:
         """Waits for the steps made so far.
 
         Raises:
-          cli.UserError: If one has diverged.
+          DivergedError: If one has diverged, or too many in a row were skipped.
         """
-        for step, metrics in jax.device_get(self._waiting):
-            for name, value in metrics._asdict().items():
-                if value is not None and not np.isfinite(value):
-                    raise self._diverged(f"step {step}: {name} is {value}")
-            self._fetched.append(metrics)
-        self._waiting = []
+        waiting, self._waiting = jax.device_get(self._waiting), []
+        for step, metrics in waiting:
+            spoilt = ()
+            if isinstance(metrics, Guarded):
+                metrics, spoilt = metrics
+            row = {k: float(v) for k, v in metrics._asdict().items() if v is not None}
+            if row.get("skipped"):
+                self._skip(step, self._wrong(row, spoilt))
+                row = {"skipped": 1.0}
+            elif wrong := self._wrong(row, spoilt):
+                raise self._diverged(step, wrong)
+            else:
+                self._num_skipped = 0
+            self._rows.append(row)
+
+    def _wrong(self, row, spoilt):
+        """What is not finite, None if all is."""
+        for name, value in row.items():
+            if not np.isfinite(value):
+                return f"{name} is {value}"
+        of_state = [self._parts[index] for index in np.flatnonzero(spoilt)]
+        return f"the gradient of {of_state[0]} is not finite" if of_state else None
+
+    def _skip(self, step, wrong):
+        """Counts a step that was skipped."""
+        self._num_skipped += 1
+        if self._num_skipped == MAX_SKIPPED:
+            raise self._diverged(
+                step, f"{wrong}, and {MAX_SKIPPED} steps in a row were skipped"
+            )
+
+    def rows(self) -> list[dict[str, float]]:
+        """The metrics of each step since the last report, as JSON can hold them."""
+        self.fetch()
+        return list(self._rows)
 
     def mean(self) -> NamedTuple:
         """The mean of every metric over the steps since the last call that have it.
 
         Raises:
-          cli.UserError: If a step has diverged.
+          DivergedError: If a step has diverged.
         """
         self.fetch()
-        of_steps, self._fetched = self._fetched, []
-        return type(of_steps[0])(*map(_mean, zip(*of_steps, strict=True)))
+        rows, self._rows = self._rows, []
+        return self._kind(**{name: _mean(name, rows) for name in self._kind._fields})
 
     def check(self, step: int, state: Any) -> None:
         """Makes sure that a state is a good one.
 
         Raises:
-          cli.UserError: If a number in it is not finite.
+          DivergedError: If a number in it is not finite.
         """
         if not _is_finite(state):
-            raise self._diverged(f"step {step}: a parameter is not finite")
+            raise self._diverged(step, f"{_first_wrong(state)} is not finite")
 
-    def _diverged(self, what):
-        last = self._store.latest_step()
-        kept = (
-            "no checkpoint yet"
-            if last is None
-            else f"the last good one is of step {last}"
-        )
-        return cli.UserError(
-            f"{what}: the run has diverged. Checkpoints are kept, {kept}. Start again"
-            " in another --workdir with smaller learning rates"
-            " (--config.optimizer...)."
+    def _diverged(self, step, what):
+        return DivergedError(
+            f"step {step}: {what}: the run has diverged. {self._store.kept()} Start"
+            " again in another --workdir with smaller learning rates"
+            " (--config.optimizer...).",
+            step,
         )
 
 
-def _mean(values):
-    measured = [value for value in values if value is not None]
+def _mean(name, rows):
+    measured = [row[name] for row in rows if name in row]
     return float(np.mean(measured)) if measured else None
 
 
@@ -82,3 +139,10 @@ def _is_finite(state):
         x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)
     ]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers]))
+
+
+def _first_wrong(state):
+    """The path of the first part of a state in which a number is not finite."""
+    real = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    wrong = [not np.isfinite(x).all() for x in real]
+    return names(state)[wrong.index(True)]

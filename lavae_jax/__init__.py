@@ -1,6 +1,45 @@
 """LAVAE: scenes as sets of objects, each with a location and an appearance.
 
 Dittadi & Winther, "LAVAE: Disentangling Location and Appearance".
+
+>>> import jax
+>>> import lavae_jax
+>>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+>>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
+>>> scene = lavae_jax.infer(model, variables, images)
+>>> scene.n.tolist()  # how many objects
+[2, 1, 0]
+>>> scene.yx[0, :2].tolist()  # where they are
+[[35, 4], [8, 17]]
+>>> scene.z_app.shape  # what they look like
+(3, 10, 32)
+>>> lavae_jax.render(model, variables, scene).shape
+(3, 64, 64, 3)
+
+With a trained model:
+
+- `lavae_jax.pretrained`: the released models, and those of one's own runs.
+- `lavae_jax.inference`: infer, render, sample and evaluate; all of it is here too.
+- `lavae_jax.editing`: scenes with objects moved, swapped, added, restyled.
+- `lavae_jax.metrics`, `lavae_jax.segmentation`, `lavae_jax.disentanglement`: how good
+  it is.
+- `lavae_jax.plotting`: pictures, of `lavae_jax.panels`.
+
+The paper's equations:
+
+- `lavae_jax.model`: Eq. 1 and 5. `lavae_jax.objectives`: Eq. 6 and Table 1's bound.
+- `lavae_jax.latents`: Eq. 2, 3 and 7 to 11, how many objects, where, and what.
+- `lavae_jax.compositing`: Eq. 4. `lavae_jax.likelihood`: Eq. 12.
+- `lavae_jax.networks` of `lavae_jax.blocks`, on `lavae_jax.slots`: Appendix B.
+- `lavae_jax.baseline`: the β-VAE that LAVAE is compared with.
+
+Training:
+
+- `lavae_jax.warmup`, `lavae_jax.refinement`: what h_loc learns from.
+- `lavae_jax.training`: schedules, optimiser and train step.
+
+What they hand to each other: `lavae_jax.types`, `lavae_jax.images`, `lavae_jax.config`,
+`lavae_jax.edit_checks`, `lavae_jax.released`, `lavae_jax.runs`, `lavae_jax.checksums`.
 """
 
 from lavae_jax import editing

@@ -39,6 +39,14 @@ def infer(
     Raises:
         TypeError, ValueError: if the images are not what the model was built for, or
             the model is the baseline.
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
+    >>> scene = lavae_jax.infer(model, variables, images)
+    >>> scene.n.tolist(), scene.yx[0, :2].tolist()
+    ([2, 1, 0], [[35, 4], [8, 17]])
     """
     if not isinstance(model, LAVAE):
         raise TypeError(
@@ -83,13 +91,32 @@ def _to_locations(scene: Scene, width: int) -> Locations:
 
 @partial(jax.jit, static_argnums=0)
 def sprites(model: LAVAE, variables: Variables, scene: Scene) -> Array:
-    """One sprite per object: [B, M, S, S, C] in [0, 1], zeros in inactive slots."""
+    """One sprite per object: [B, M, S, S, C] in [0, 1], zeros in inactive slots.
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
+    >>> scene = lavae_jax.infer(model, variables, images)
+    >>> lavae_jax.sprites(model, variables, scene).shape
+    (3, 10, 21, 21, 3)
+    """
     return model.bind(variables).sprites(scene.z_app, scene.active)
 
 
 @partial(jax.jit, static_argnums=0)
 def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
-    """Paints a scene: pixel means, [B, H, W, C]."""
+    """Paints a scene: pixel means, [B, H, W, C].
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
+    >>> scene = lavae_jax.infer(model, variables, images)
+    >>> means = lavae_jax.render(model, variables, scene)
+    >>> means.shape, float(abs(means - images).mean()) < 0.01
+    ((3, 64, 64, 3), True)
+    """
     bound = model.bind(variables)
     painted = bound.sprites(scene.z_app, scene.active)
     canvas = bound.canvas(painted, _to_locations(scene, model.image_shape[1]))
@@ -111,6 +138,13 @@ def reconstruct(
 
     Raises:
         TypeError, ValueError: if the images are not what the model was built for.
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
+    >>> lavae_jax.reconstruct(model, variables, images).shape
+    (3, 64, 64, 3)
     """
     if isinstance(model, LAVAE):
         return render(model, variables, infer(model, variables, images))
@@ -143,6 +177,14 @@ def log_weights(
 
     Raises:
         TypeError, ValueError: if the images are not what the model was built for.
+
+    >>> import jax
+    >>> import numpy as np
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> images, key = np.zeros((3, *model.image_shape)), jax.random.key(1)
+    >>> lavae_jax.log_weights(model, variables, images, key, num_samples=10).shape
+    (10, 3)
     """
     x = image_checks.check(images, model.image_shape)
     if num_samples < 1:
@@ -178,6 +220,15 @@ def log_likelihood_bound(
 
     log (1/K Σ_k w_k), as in Table 1 with K = 100; K = 1 gives the ELBO. Arguments and
     errors as `log_weights`.
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> key = jax.random.key(1)
+    >>> images = lavae_jax.generate(model, variables, key, 3) > 0.5
+    >>> bound = lavae_jax.log_likelihood_bound(model, variables, images, key, 10)
+    >>> bool(bound[2] > bound[1] > bound[0])  # none, one and two objects
+    True
     """
     log_w = log_weights(model, variables, images, key, num_samples)
     return jax.nn.logsumexp(log_w, axis=0) - jnp.log(float(num_samples))
@@ -205,6 +256,15 @@ def generate(
     Raises:
         ValueError: if `prior_n` is not a distribution over 0..M, or given for the
             baseline, or `num_images` is not positive.
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> key = jax.random.key(1)
+    >>> five_or_six = [0, 0, 0, 0, 0, 0.5, 0.5, 0, 0, 0, 0]
+    >>> crowded = lavae_jax.generate(model, variables, key, 3, prior_n=five_or_six)
+    >>> crowded.shape, lavae_jax.infer(model, variables, crowded > 0.5).n.min() > 2
+    ((3, 64, 64, 3), Array(True, dtype=bool))
     """
     if num_images < 1:
         raise ValueError(f"num_images must be at least 1, got {num_images}.")
@@ -215,12 +275,13 @@ def generate(
         return _generate(model, variables, keys)
     if prior_n is not None:
         prior_n = _checked_prior(prior_n, model.max_objects)
-    n, locations, z_app = objectives.sample_prior(model, variables, keys, prior_n)
+    n, locations, z_app = _sample_prior(model, variables, keys, prior_n)
     return render(
         model, variables, _to_scene(n, locations, z_app, model.image_shape[1])
     )
 
 
+_sample_prior = partial(jax.jit, static_argnums=0)(objectives.sample_prior)
 _generate = partial(jax.jit, static_argnums=0)(baseline.generate)
 
 

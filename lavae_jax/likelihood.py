@@ -21,6 +21,11 @@ def pixel_mean(canvas: Array, epsilon: Array | float) -> Array:
 
     Returns:
         [..., H, W, C].
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax import likelihood
+    >>> likelihood.pixel_mean(jnp.array([0.0, 0.5, 1.0, 2.0]), 0.25).tolist()
+    [0.25, 0.5, 0.75, 0.75]
     """
     excess = lax.stop_gradient(jnp.maximum(canvas - 1, 0))
     return epsilon + (1 - 2 * epsilon) * (canvas - excess)
@@ -36,5 +41,11 @@ def log_likelihood(x: Array, canvas: Array, epsilon: Array | float) -> Array:
 
     Returns:
         [..., H, W, C].
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax import likelihood
+    >>> x, canvas = jnp.array([1.0, 1.0, 0.0]), jnp.array([1.0, 0.5, 0.0])
+    >>> print(likelihood.log_likelihood(x, canvas, epsilon=0.01).round(2))
+    [-0.01 -0.69 -0.01]
     """
     return distrax.Bernoulli(probs=pixel_mean(canvas, epsilon)).log_prob(x)

@@ -1,4 +1,4 @@
-"""What an evaluation measures: counts, places, segmentations and bounds.
+"""What an evaluation measures: counts, places and bounds.
 
 Everything here is NumPy on the host and works on whole data sets: `N` is the number
 of images, `M` the number of slots, positions are (row, column) in pixels. Bounds are
@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import label
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
-from sklearn.metrics import adjusted_rand_score
-
-_EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
 
 class Estimate(NamedTuple):
-    """A mean over images with its standard error; NaN where it is undefined."""
+    """A mean over images with its standard error; NaN where it is undefined.
+
+    >>> from lavae_jax import metrics
+    >>> metrics.mean_and_error([1.0, 3.0])
+    Estimate(mean=2.0, standard_error=1.0, num=2)
+    """
 
     mean: float
     standard_error: float
@@ -27,7 +28,13 @@ class Estimate(NamedTuple):
 
 
 class LocationError(NamedTuple):
-    """Distances in pixels between matched centres, after removing `offset`."""
+    """Distances in pixels between matched centres, after removing `offset`.
+
+    >>> from lavae_jax import metrics
+    >>> error = metrics.location_error([[(10, 10)], []], [[(11, 10)], [(3, 3)]])
+    >>> error.offset, error.mean, error.num_matched, error.num_spurious
+    ((1.0, 0.0), 0.0, 1, 1)
+    """
 
     mean: float
     median: float
@@ -39,7 +46,14 @@ class LocationError(NamedTuple):
 
 
 class ImportanceBound(NamedTuple):
-    """A bound on log p(x) from `num_samples` importance samples, per image."""
+    """A bound on log p(x) from `num_samples` importance samples, per image.
+
+    >>> import numpy as np
+    >>> from lavae_jax import metrics
+    >>> (bound,) = metrics.importance_bounds(np.full((10, 2), -35.0), num_samples=[10])
+    >>> bound.num_samples, bound.log_p.round(3).tolist()
+    (10, [-35.0, -35.0])
+    """
 
     num_samples: int
     log_p: np.ndarray  # [N] nats
@@ -51,6 +65,10 @@ def mean_and_error(values: np.ndarray) -> Estimate:
 
     The variance is the unbiased one (N - 1), so the error of fewer than two values is
     NaN, as is the mean of none.
+
+    >>> from lavae_jax import metrics
+    >>> metrics.mean_and_error([34.0, 36.0, 35.0]).mean
+    35.0
     """
     values = np.asarray(values, np.float64)
     if values.size == 0:
@@ -60,8 +78,13 @@ def mean_and_error(values: np.ndarray) -> Estimate:
 
 
 def count_accuracy(true_n: np.ndarray, inferred_n: np.ndarray) -> float:
-    """Share of the images [N] whose inferred number of objects is right (Table 1)."""
-    true_n, inferred_n = _same_length(true_n, inferred_n)
+    """Share of the images [N] whose inferred number of objects is right (Table 1).
+
+    >>> from lavae_jax import metrics
+    >>> metrics.count_accuracy([0, 1, 3, 3], [0, 1, 3, 2])
+    0.75
+    """
+    true_n, inferred_n = same_length(true_n, inferred_n)
     return float(np.mean(true_n == inferred_n)) if true_n.size else np.nan
 
 
@@ -80,8 +103,14 @@ def count_confusion(
 
     Raises:
       ValueError: If the lengths differ or a count lies outside 0..M.
+
+    >>> from lavae_jax import metrics
+    >>> print(metrics.count_confusion([0, 1, 2, 2], [0, 1, 2, 1], max_objects=2))
+    [[1 0 0]
+     [0 1 0]
+     [0 1 1]]
     """
-    true_n, inferred_n = _same_length(true_n, inferred_n)
+    true_n, inferred_n = same_length(true_n, inferred_n)
     for name, counts in (("true", true_n), ("inferred", inferred_n)):
         if counts.size and not 0 <= counts.min() <= counts.max() <= max_objects:
             raise ValueError(
@@ -114,6 +143,13 @@ def location_error(
 
     Raises:
       ValueError: If the two do not hold the same number of images.
+
+    >>> from lavae_jax import metrics
+    >>> true = [[(10, 10), (40, 20)], [(30, 30)]]
+    >>> inferred = [[(40, 21), (10, 11)], [(33, 31)]]
+    >>> error = metrics.location_error(true, inferred)
+    >>> error.offset, error.mean, error.median
+    ((0.0, 1.0), 1.0, 0.0)
     """
     if len(true_yx) != len(inferred_yx):
         raise ValueError(
@@ -142,80 +178,6 @@ def location_error(
     )
 
 
-def segment(
-    yx: np.ndarray,
-    active: np.ndarray,
-    sprites: np.ndarray,
-    image_size: tuple[int, int],
-) -> np.ndarray:
-    """The object each pixel belongs to, according to a scene.
-
-    A pixel goes to the active slot whose sprite contributes most to it, in its
-    strongest channel, if that is more than 0.5, and to the background otherwise. The
-    first of several equal slots wins. Sprites are cut at the border.
-
-    Args:
-      yx: [N, M, 2] centres; a sprite of side S covers yx - S//2 to yx + S//2.
-      active: [N, M] booleans, the slots in use.
-      sprites: [N, M, S, S, C] sprites of odd side S.
-      image_size: (H, W).
-
-    Returns:
-      [N, H, W] int32: 0 for the background, i + 1 for slot i.
-    """
-    yx, active, sprites = np.asarray(yx), np.asarray(active), np.asarray(sprites)
-    side = sprites.shape[2]
-    margin = side // 2
-    # With a margin around the image no sprite with its centre inside needs cutting.
-    padded = (len(yx), image_size[0] + 2 * margin, image_size[1] + 2 * margin)
-    strongest = np.full(padded, 0.5, sprites.dtype)
-    labels = np.zeros(padded, np.int32)
-    for image, slot in np.argwhere(active):
-        top, left = yx[image, slot]
-        window = (image, slice(top, top + side), slice(left, left + side))
-        contribution = sprites[image, slot].max(axis=-1)
-        wins = contribution > strongest[window]
-        labels[window][wins] = slot + 1
-        strongest[window][wins] = contribution[wins]
-    return labels[:, margin : margin + image_size[0], margin : margin + image_size[1]]
-
-
-def adjusted_rand_index(
-    true_labels: np.ndarray, inferred_labels: np.ndarray
-) -> np.ndarray:
-    """Adjusted Rand index [N] of segmentations [N, H, W], background included.
-
-    Hubert and Arabie (1985): 1 for equal partitions, 0 on average for random ones,
-    and at times below 0. Which number stands for which object does not matter. Two
-    images that are background throughout agree: 1.
-    """
-    pairs = zip(*_same_length(true_labels, inferred_labels), strict=True)
-    return np.array([adjusted_rand_score(a.ravel(), b.ravel()) for a, b in pairs])
-
-
-def foreground_adjusted_rand_index(
-    true_labels: np.ndarray, inferred_labels: np.ndarray
-) -> np.ndarray:
-    """Adjusted Rand index [N] on the true foreground only, the labels above 0.
-
-    Foreground pixels that were called background form a group of their own, so that
-    missing an object costs; pixels called object on the true background cost nothing.
-    Without foreground there is nothing to compare: NaN, to be left out of averages.
-    With a single object the index can only be 1 (one group) or 0 (anything else, be
-    it for one pixel): averages are best taken over images with two objects or more.
-    """
-    pairs = zip(*_same_length(true_labels, inferred_labels), strict=True)
-    return np.array(
-        [
-            adjusted_rand_score(true[true > 0], inferred[true > 0])
-            if (true > 0).any()
-            else np.nan
-            for true, inferred in pairs
-        ],
-        np.float64,
-    )
-
-
 def importance_bounds(
     log_weights: np.ndarray, num_samples: Sequence[int] = (1, 10, 100)
 ) -> tuple[ImportanceBound, ...]:
@@ -233,6 +195,13 @@ def importance_bounds(
 
     Returns:
       One `ImportanceBound` per value of K, in the order given.
+
+    >>> import numpy as np
+    >>> from lavae_jax import metrics
+    >>> log_weights = np.random.default_rng(0).normal(-40, 3, (100, 8))
+    >>> elbo, ten, hundred = metrics.importance_bounds(log_weights)
+    >>> bool((elbo.log_p < ten.log_p).all() and (ten.log_p < hundred.log_p).all())
+    True
     """
     log_weights = np.asarray(log_weights, np.float64)
     available, num_images = log_weights.shape
@@ -252,30 +221,26 @@ def importance_bounds(
     return tuple(bounds)
 
 
-def count_components(images: np.ndarray, by_colour: bool = False) -> np.ndarray:
-    """A baseline without a model: objects counted as connected groups of pixels.
+def same_length(
+    true: np.ndarray, inferred: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays, once they are found to describe the same images.
 
-    Args:
-      images: [N, H, W, C]; a pixel is lit where any channel is above zero. Pixels
-        connect to their eight neighbours.
-      by_colour: Whether only pixels of the same colour connect, so that touching
-        objects of different colours are told apart.
+    Raises:
+      ValueError: If their shapes differ.
 
-    Returns:
-      [N] int64 counts.
+    >>> from lavae_jax import metrics
+    >>> metrics.same_length([1, 2], [1])
+    Traceback (most recent call last):
+    ValueError: true values of shape (2,) cannot be compared with inferred ones of ...
     """
-    lit = np.asarray(images) > 0
-    channels = lit.shape[-1]
-    # Every combination of lit channels is one colour, 0 is black.
-    colours = lit @ (1 << np.arange(channels))
-    if not by_colour:
-        colours = (colours > 0).astype(int)
-
-    def count(colour_map):
-        present = np.setdiff1d(colour_map, 0)
-        return sum(label(colour_map == c, _EIGHT_NEIGHBOURS)[1] for c in present)
-
-    return np.array([count(colour_map) for colour_map in colours], np.int64)
+    true, inferred = np.asarray(true), np.asarray(inferred)
+    if true.shape != inferred.shape:
+        raise ValueError(
+            f"true values of shape {true.shape} cannot be compared with inferred"
+            f" ones of shape {inferred.shape}: both need the same images in order."
+        )
+    return true, inferred
 
 
 def _matched_differences(true_yx, inferred_yx, offset):
@@ -287,14 +252,3 @@ def _matched_differences(true_yx, inferred_yx, offset):
         rows, columns = linear_sum_assignment(cdist(true, inferred))
         differences.append(inferred[columns] - true[rows])
     return np.concatenate(differences)
-
-
-def _same_length(true, inferred):
-    """Both as arrays, after checking that they describe the same images."""
-    true, inferred = np.asarray(true), np.asarray(inferred)
-    if true.shape != inferred.shape:
-        raise ValueError(
-            f"true values of shape {true.shape} cannot be compared with inferred"
-            f" ones of shape {inferred.shape}: both need the same images in order."
-        )
-    return true, inferred

@@ -30,6 +30,20 @@ class LAVAE(nn.Module):
         objects_per_image: sizes the buffer in which sprites are decoded.
         composite_method: how relaxed locations are composited.
         axis_name: mapped axis of devices, if any.
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
+    >>> x = images.astype(float)
+    >>> @jax.jit
+    ... def count(x):
+    ...     bound = model.bind(variables)
+    ...     h_loc = bound.location_logits(x)
+    ...     return h_loc, bound.count(h_loc)
+    >>> h_loc, n = count(x)
+    >>> h_loc.shape, n.tolist()
+    ((3, 64, 64), [2, 1, 0])
     """
 
     location_net: nn.Module

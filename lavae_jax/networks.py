@@ -107,13 +107,21 @@ class AppearanceNet(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """Dense layers of one width with skip connections, and a linear output layer."""
+    """Dense layers of one width with skip connections, and a linear output layer.
+
+    Attributes:
+        width: units per layer.
+        num_outputs: units of the output layer.
+        num_blocks: layers after the first.
+        kernel_init: of the output layer.
+        bias: where those of the output layer start.
+    """
 
     width: int
     num_outputs: int
     num_blocks: int = 2
     kernel_init: nn.initializers.Initializer = nn.linear.default_kernel_init
-    bias_init: nn.initializers.Initializer = nn.initializers.zeros
+    bias: float = 0.0
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -125,7 +133,7 @@ class ResidualMLP(nn.Module):
         return nn.Dense(
             self.num_outputs,
             kernel_init=self.kernel_init,
-            bias_init=self.bias_init,
+            bias_init=nn.initializers.constant(self.bias),
             dtype=jnp.float32,
         )(x)
 
@@ -258,7 +266,7 @@ class MLPSpriteDecoder(nn.Module):
         network = ResidualMLP(
             self.width,
             self.sprite_size**2 * self.image_channels,
-            bias_init=nn.initializers.constant(-3.0),  # sprites start dark
+            bias=-3.0,  # sprites start dark
             dtype=self.dtype,
         )
         return nn.sigmoid(network(z_app)).reshape(-1, *shape)

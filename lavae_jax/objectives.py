@@ -20,7 +20,14 @@ from lavae_jax.types import Array, Locations, Variables, hard_locations
 
 
 class ElboTerms(NamedTuple):
-    """The terms of Eq. 6 per image, nats, each [B]."""
+    """The terms of Eq. 6 per image, nats, each [B].
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax import objectives
+    >>> terms = objectives.ElboTerms(*jnp.array([[-9.0], [16.0], [8.0], [1.5]]))
+    >>> terms.elbo.tolist()
+    [-34.5]
+    """
 
     log_px: Array
     kl_app: Array
@@ -70,6 +77,23 @@ def reconstruct(
         keys: [B], one per image.
         epsilon: ε of the likelihood, by default the model's.
         train: whether batch statistics are used and updated.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import lavae_jax
+    >>> from lavae_jax import objectives
+    >>> from lavae_jax.types import hard_locations
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> def at_one_site(variables, x, key):
+    ...     n = jnp.array([1])
+    ...     active = jnp.arange(model.max_objects)[None] < n[:, None]
+    ...     locations = hard_locations(jnp.full(active.shape, 30 * 64 + 20), active)
+    ...     bound = model.bind(variables)
+    ...     return objectives.reconstruct(bound, x, locations, n, key[None])
+    >>> x = jnp.zeros((1, *model.image_shape))
+    >>> result = jax.eval_shape(at_one_site, variables, x, jax.random.key(0))
+    >>> result.sprites.shape, result.canvas.shape, result.terms.log_px.shape
+    ((1, 10, 21, 21, 3), (1, 64, 64, 3), (1,))
     """
     appearance = model.appearance(model.appearance_features(x, train), locations)
     z_app = appearances.draw(appearance, keys)
@@ -93,6 +117,19 @@ def elbo(model: LAVAE, variables: Variables, x: Array, keys: Array) -> ElboTerms
         variables: its variables.
         x: binary images, [B, H, W, C].
         keys: [B], one per image.
+
+    >>> import functools
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import lavae_jax
+    >>> from lavae_jax import objectives
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> x = jnp.zeros((2, *model.image_shape))
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> elbo = functools.partial(objectives.elbo, model)
+    >>> terms = jax.eval_shape(elbo, variables, x, keys)
+    >>> terms.log_px.shape, terms.kl_app.shape
+    ((2,), (2,))
     """
     bound = model.bind(variables)
     key_loc, key_app = split_keys(keys)
@@ -126,6 +163,18 @@ def log_weights(
 
     Returns:
         [K, B], nats. log mean exp over K is the bound of Table 1.
+
+    >>> import functools
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import lavae_jax
+    >>> from lavae_jax import objectives
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> x = jnp.zeros((2, *model.image_shape))
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> log_weights = functools.partial(objectives.log_weights, model, num_samples=5)
+    >>> jax.eval_shape(log_weights, variables, x, keys).shape
+    (5, 2)
     """
     bound = model.bind(variables)
     h_loc = bound.location_logits(x)
@@ -179,6 +228,17 @@ def sample_prior(
 
     Returns:
         n [B] int32, the locations, and z_app [B, M, L].
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> from lavae_jax import objectives
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> two = jax.nn.one_hot(2, model.max_objects + 1)  # always
+    >>> sample = jax.jit(objectives.sample_prior, static_argnums=0)
+    >>> n, locations, z_app = sample(model, variables, keys, two)
+    >>> n.tolist(), locations.active.sum(axis=1).tolist(), z_app.shape
+    ([2, 2], [2, 2], (2, 10, 32))
     """
     logits = variables["params"]["prior_n_logits"]
     if prior_n is not None:
@@ -196,6 +256,14 @@ def sample_prior(
 
 
 def split_keys(keys: Array) -> tuple[Array, Array]:
-    """Two keys from each of [B] keys: twice [B]."""
+    """Two keys from each of [B] keys: twice [B].
+
+    >>> import jax
+    >>> from lavae_jax import objectives
+    >>> keys = jax.random.split(jax.random.key(0), 5)
+    >>> key_loc, key_app = objectives.split_keys(keys)
+    >>> key_loc.shape, key_app.shape
+    ((5,), (5,))
+    """
     pairs = jax.vmap(jax.random.split)(keys)
     return pairs[:, 0], pairs[:, 1]

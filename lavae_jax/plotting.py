@@ -7,22 +7,25 @@ they show themselves).
 
 import math
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from lavae_jax import panels as layout
 from lavae_jax.types import Scene
-
-# A 64-pixel image fills a one-inch panel with exactly 2 x 2 dots per pixel.
-_DPI = 128
-_GAP = 0.08
-_MARGIN = 0.3
 
 
 def reconstructions(
-    images: np.ndarray, means: np.ndarray, scene: Scene, sprites: np.ndarray
+    images: np.ndarray,
+    means: np.ndarray,
+    scene: Scene,
+    sprites: np.ndarray,
+    *,
+    title: str = "",
+    row_labels: Sequence[str] = (),
 ) -> Figure:
     """What the model sees in each image, as in the paper's Figures 1 and 5.
 
@@ -34,12 +37,29 @@ def reconstructions(
       means: [B, H, W, C] pixel means of the reconstruction, in [0, 1].
       scene: The inferred `Scene` of these images.
       sprites: [B, M, S, S, C] sprites, in [0, 1].
+      title: Of the whole figure.
+      row_labels: B texts, or none.
 
     Returns:
       A figure with B rows of 3 + (largest n of these scenes) panels.
 
     Raises:
       ValueError: If there are no images, or they and the rest differ in number.
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> from lavae_jax import plotting
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
+    >>> scene = lavae_jax.infer(model, variables, images)
+    >>> figure = plotting.reconstructions(
+    ...     images,
+    ...     lavae_jax.render(model, variables, scene),
+    ...     scene,
+    ...     lavae_jax.sprites(model, variables, scene),
+    ... )
+    >>> [panel.get_title() for panel in figure.axes[:4]]
+    ['input', 'reconstruction', 'locations', 'object 1']
     """
     images, means, sprites = np.asarray(images), np.asarray(means), np.asarray(sprites)
     active, yx = np.asarray(scene.active), np.asarray(scene.yx)
@@ -53,18 +73,16 @@ def reconstructions(
     num_objects = int(active.sum(axis=1).max())
     titles = ["input", "reconstruction", "locations"]
     titles += [f"object {i + 1}" for i in range(num_objects)]
-    figure, panels = _panels(len(images), len(titles))
-    for panel, title in zip(panels[0], titles, strict=True):
-        panel.set_title(title, fontsize=8, pad=3)
+    figure, panels = layout.panels(len(images), len(titles), title, row_labels, titles)
     for row in range(len(images)):
         sites = yx[row][active[row]]
-        _show(panels[row, 0], images[row])
-        _show(panels[row, 1], means[row])
-        _show(panels[row, 2], _location_map(sites, images.shape[1:3]))
+        layout.show(panels[row, 0], images[row])
+        layout.show(panels[row, 1], means[row])
+        layout.show(panels[row, 2], _location_map(sites, images.shape[1:3]))
         # One pixel is hard to see; the marker keeps its place and adds size.
         panels[row, 2].scatter(sites[:, 1], sites[:, 0], s=5, c="white", marker="s")
         for column, sprite in enumerate(sprites[row][active[row]], start=3):
-            _show(panels[row, column], sprite)
+            layout.show(panels[row, column], sprite)
     return figure
 
 
@@ -80,6 +98,12 @@ def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
 
     Raises:
       ValueError: If there are no images, or they differ in number.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> images = np.zeros((3, 64, 64, 1))
+    >>> len(plotting.comparison(images, images + 0.1).axes)
+    6
     """
     images, means = np.asarray(images), np.asarray(means)
     if len(images) != len(means) or not len(images):
@@ -87,50 +111,140 @@ def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
             f"a picture needs the same images twice, at least one: got {len(images)}"
             f" images and {len(means)} reconstructions."
         )
-    figure, panels = _panels(len(images), 2)
-    for column, (title, shown) in enumerate(
-        [("input", images), ("reconstruction", means)]
-    ):
-        panels[0, column].set_title(title, fontsize=8, pad=3)
-        for row, image in enumerate(shown):
-            _show(panels[row, column], image)
+    return grid(
+        list(zip(images, means, strict=True)),
+        column_labels=["input", "reconstruction"],
+    )
+
+
+def grid(
+    images: Sequence[Sequence[np.ndarray | None]] | np.ndarray,
+    *,
+    title: str = "",
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    frames: Sequence[tuple[int, int, int, int, int]] = (),
+) -> Figure:
+    """Images in rows and columns with labels, as of traversals (Figures 3, 6 to 8).
+
+    Args:
+      images: [R, C, H, W, channels], or R rows of at most C images, None for a gap;
+        uint8 (0/255 or 0/1) or in [0, 1].
+      title: Of the whole figure.
+      row_labels: R texts, or none.
+      column_labels: C texts, or none.
+      frames: Squares to point out: the row and column of an image, then in it the row
+        and column of the square's centre and its side, in pixels.
+
+    Returns:
+      A figure of R rows of C panels; gaps are blank.
+
+    Raises:
+      ValueError: If there is no image, or another number of labels.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> images = np.zeros((2, 3, 64, 64, 1))
+    >>> figure = plotting.grid(images, row_labels=["z_0", "z_1"])
+    >>> len(figure.axes)
+    6
+    """
+    num_columns = max(map(len, images), default=0)
+    if not num_columns:
+        raise ValueError("a grid needs at least one image: got none.")
+    figure, panels = layout.panels(
+        len(images), num_columns, title, row_labels, column_labels
+    )
+    for row, shown in enumerate(images):
+        for column, image in enumerate(shown):
+            if image is not None:
+                layout.show(panels[row, column], np.asarray(image))
+    for row, column, y, x, side in frames:
+        corner = (x - side / 2, y - side / 2)
+        panels[row, column].add_patch(
+            Rectangle(corner, side, side, fill=False, color="tab:orange", linewidth=1)
+        )
     return figure
 
 
-def samples_grid(images: np.ndarray, columns: int | None = None) -> Figure:
+def samples_grid(
+    images: np.ndarray, columns: int | None = None, *, title: str = ""
+) -> Figure:
     """A grid of images, row by row, as in the paper's Figures 2 and 4.
 
     Args:
       images: [B, H, W, C] uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
       columns: Number of columns; by default the grid is about square.
+      title: Of the whole figure.
 
     Returns:
       A figure with at least B panels; those left over are blank.
 
     Raises:
       ValueError: If there are no images.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> figure = plotting.samples_grid(np.zeros((8, 64, 64, 3)), columns=4)
+    >>> len(figure.axes)
+    8
     """
-    images = np.asarray(images)
-    if not len(images):
+    return beside({title: images}, columns)
+
+
+def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figure:
+    """Grids of images side by side, each under its title, as in Figures 4 and 10.
+
+    Args:
+      grids: By title, the images of a grid; see `samples_grid`.
+      columns: Number of columns of each; by default a grid is about square.
+
+    Raises:
+      ValueError: If a grid has no images.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> images = np.zeros((4, 64, 64, 1))
+    >>> len(plotting.beside({"LAVAE": images, "baseline": images}).axes)
+    8
+    """
+    grids = {title: np.asarray(images) for title, images in grids.items()}
+    if not all(map(len, grids.values())):
         raise ValueError("a grid needs at least one image: got none.")
-    columns = columns or math.ceil(math.sqrt(len(images)))
-    figure, panels = _panels(math.ceil(len(images) / columns), columns)
-    for index, image in enumerate(images):
-        _show(panels.flat[index], image)
+    most = max(map(len, grids.values()))
+    columns = columns or math.ceil(math.sqrt(most))
+    rows = math.ceil(most / columns)
+    sizes = [layout.size(rows, columns, title) for title in grids]
+    figure = Figure(
+        figsize=(sum(width for width, _ in sizes), max(height for _, height in sizes)),
+        dpi=layout.DPI,
+    )
+    parts = figure.subfigures(1, len(grids), squeeze=False)[0]
+    for part, (title, images) in zip(parts, grids.items(), strict=True):
+        panels = layout.add_panels(part, rows, columns, title)
+        for panel, image in zip(panels.flat, images, strict=False):
+            layout.show(panel, image)
     return figure
 
 
-def confusion(matrix: np.ndarray) -> Figure:
+def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
     """A confusion matrix of counts, shaded by the share within each true count.
 
     Args:
       matrix: [M+1, M+1] numbers of images, true counts in rows.
+      title: Of the figure.
 
     Returns:
       A figure with one panel; every non-zero cell carries its number.
+
+    >>> from lavae_jax import metrics, plotting
+    >>> matrix = metrics.count_confusion([0, 1, 2, 2], [0, 1, 2, 1], max_objects=2)
+    >>> figure = plotting.confusion(matrix)
+    >>> sorted(text.get_text() for text in figure.axes[0].texts)
+    ['1', '1', '1', '1']
     """
     matrix = np.asarray(matrix)
-    figure = Figure(figsize=(4.5, 4.5), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(4.5, 4.5), dpi=layout.DPI, layout="constrained")
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
@@ -145,6 +259,7 @@ def confusion(matrix: np.ndarray) -> Figure:
             color="white" if shares[row, column] > 0.5 else "black",
         )
     axes.set(xlabel="inferred number of objects", ylabel="true number of objects")
+    axes.set_title(title, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=len(matrix)))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=len(matrix)))
     return figure
@@ -161,6 +276,10 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
 
     Raises:
       ValueError: If the name does not end in `.png`.
+
+    >>> import numpy as np
+    >>> from lavae_jax import plotting
+    >>> plotting.save(plotting.samples_grid(np.eye(8)[None, ..., None]), "eye.png")
     """
     path = pathlib.Path(path)
     if path.suffix != ".png":
@@ -169,45 +288,6 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
     figure.savefig(unfinished, format="png")
     unfinished.replace(path)
-
-
-def _panels(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
-    """A figure of [rows, columns] blank one-inch panels with room for titles."""
-    width = columns + (columns - 1) * _GAP + 2 * _GAP
-    height = rows + (rows - 1) * _GAP + _GAP + _MARGIN
-    figure = Figure(figsize=(width, height), dpi=_DPI)
-    panels = figure.subplots(
-        rows,
-        columns,
-        squeeze=False,
-        gridspec_kw={
-            "left": _GAP / width,
-            "right": 1 - _GAP / width,
-            "bottom": _GAP / height,
-            "top": 1 - _MARGIN / height,
-            "wspace": _GAP,
-            "hspace": _GAP,
-        },
-    )
-    for panel in panels.flat:
-        panel.set_axis_off()
-    return figure, panels
-
-
-def _show(panel: Axes, image: np.ndarray) -> None:
-    """Draws an [H, W, C] image unblurred in a thin frame."""
-    # matplotlib reads colours of dtype uint8 as 0..255, even where all are 0 or 1.
-    image = image / (255 if image.dtype == np.uint8 and image.max() > 1 else 1)
-    panel.set_axis_on()
-    panel.set(xticks=[], yticks=[])
-    panel.spines[:].set(color="0.6", linewidth=0.5)
-    panel.imshow(
-        image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1),
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-    )
 
 
 def _location_map(sites: np.ndarray, size: tuple[int, int]) -> np.ndarray:

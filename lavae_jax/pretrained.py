@@ -1,6 +1,7 @@
 """Trained models: the released ones, and those of one's own runs."""
 
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,9 +18,15 @@ FOLDER = pathlib.Path(__file__).parent / "weights"
 """Where the released models lie, each in a folder of its name."""
 
 
-def names() -> list[str]:
-    """The names that `load_pretrained` takes."""
-    return sorted(path.parent.name for path in FOLDER.glob(f"*/{released.CHECKSUMS}"))
+def names(folder: str | pathlib.Path | None = None) -> list[str]:
+    """The names that `load_pretrained` takes, or those of the models in a folder.
+
+    >>> from lavae_jax import pretrained
+    >>> "multi_dsprites" in pretrained.names()
+    True
+    """
+    folder = FOLDER if folder is None else pathlib.Path(folder)
+    return sorted(path.parent.name for path in folder.glob(f"*/{released.CHECKSUMS}"))
 
 
 def load_pretrained(name: str) -> tuple[Model, Variables]:
@@ -37,6 +44,11 @@ def load_pretrained(name: str) -> tuple[Model, Variables]:
     Raises:
         ValueError: if there is no model of this name, or a file is damaged.
         FileNotFoundError: if a file is missing.
+
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> model.image_shape, model.max_objects
+    ((64, 64, 3), 10)
     """
     if name not in names():
         known = ", ".join(names()) or "none in this installation"
@@ -49,6 +61,11 @@ def load_released(folder: str | pathlib.Path) -> tuple[Model, Variables]:
 
     Every file is checked against its checksum before it is used. Returns and errors as
     `load_pretrained`.
+
+    >>> from lavae_jax import pretrained
+    >>> model, _ = pretrained.load_released(pretrained.FOLDER / "multi_mnist_1k")
+    >>> model.image_shape
+    (64, 64, 1)
     """
     folder = pathlib.Path(folder)
     contents = released.read(folder)
@@ -62,18 +79,46 @@ def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
         workdir: the folder given to `experiments.train`; the run may still go on.
 
     Returns:
-        The model and its variables, on the default device.
+        The model and its variables, on the default device. They are of the newest
+        checkpoint that is whole; a warning tells if others had to be passed over.
 
     Raises:
         FileNotFoundError: if it is not the folder of a run, or holds no checkpoint yet.
         ValueError: if what it holds can't be read, or is not the model of its config.
+
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load("runs/dsprites")  # made by experiments.train
+    >>> model.image_shape
+    (64, 64, 3)
     """
-    run = runs.read(workdir)
-    return assemble(run.config, flatten(run.variables), workdir)
+    model, run = read_run(workdir)
+    if run.warning:
+        warnings.warn(run.warning, stacklevel=2)
+    return model, _on_device(flatten(run.variables))
+
+
+def read_run(workdir: str | pathlib.Path) -> tuple[Model, runs.Run]:
+    """The model of a run's config, and the run, whose variables fit it.
+
+    Arguments and errors as `load`.
+    """
+    model = _build(runs.read_config(workdir), workdir)
+    shapes = _shapes(model)
+
+    def check(variables):
+        if problem := _misfit(shapes, flatten(variables)):
+            raise ValueError(f"it does not hold the model of its config: {problem}")
+
+    return model, runs.read(workdir, check)
 
 
 def flatten(variables: Variables) -> dict[str, Any]:
-    """Arrays by their paths: `params/location_net/...`."""
+    """Arrays by their paths: `params/location_net/...`.
+
+    >>> from lavae_jax import pretrained
+    >>> pretrained.flatten({"params": {"f_sprite": {"bias": 0.5}}})
+    {'params/f_sprite/bias': 0.5}
+    """
     return traverse_util.flatten_dict(variables, sep="/")
 
 
@@ -93,13 +138,32 @@ def assemble(
         ValueError: if the config builds no model, or another one than that of the
             variables.
     """
+    model = _build(config, source)
+    if problem := _misfit(_shapes(model), tensors):
+        raise ValueError(f"{source} does not hold the model of its config: {problem}.")
+    return model, _on_device(tensors)
+
+
+def _on_device(tensors):
+    """Variables on the default device; the inverse of `flatten`."""
+    return jax.device_put(traverse_util.unflatten_dict(tensors, sep="/"))
+
+
+def _build(config, source):
     try:
-        model = build_model(from_run(config))
+        return build_model(from_run(config))
     except ValueError as error:
         raise ValueError(f"{source}/config.json: {error}") from error
+
+
+def _shapes(model):
+    """Shape and type of each variable of a model, by its path."""
     image = jnp.zeros((1, *model.image_shape))
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image))
-    expected = flatten(shapes)
+    return flatten(jax.eval_shape(lambda: model.init(jax.random.key(0), image)))
+
+
+def _misfit(expected, tensors):
+    """What keeps tensors from being the variables of a model; "" if nothing does."""
     problems = [
         *(f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())),
         *(f"{name} is not of it" for name in sorted(tensors.keys() - expected.keys())),
@@ -109,13 +173,8 @@ def assemble(
             if _kind(tensors[name]) != _kind(expected[name])
         ),
     ]
-    if problems:
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ValueError(
-            f"{source} does not hold the model of its config:"
-            f" {'; '.join(problems[:3])}{more}."
-        )
-    return model, jax.device_put(traverse_util.unflatten_dict(tensors, sep="/"))
+    more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+    return "; ".join(problems[:3]) + more
 
 
 def _kind(array):

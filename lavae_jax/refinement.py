@@ -28,7 +28,7 @@ from lavae_jax.latents.counts import reduce_square
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import Reconstruction
 from lavae_jax.types import Array, Locations, hard_locations
-from lavae_jax.warmup import centroids
+from lavae_jax.warmup import OBJECT_SIZE, centroids, scaled, scaled_side
 
 OFFSET = 0.25
 """Pixels added to every centre of mass. Symmetric shapes have theirs exactly on or half
@@ -47,6 +47,18 @@ are still that far off when refinement begins."""
 
 ORPHANS = 3
 """As many lit pixels in reach of no other object make an object."""
+
+CROWD_WINDOW, CENTRE_WINDOW = 11, 15
+"""Pixels, see `densest_site`. As `REACH` these are for objects of 19 pixels, and scaled
+for others; `ORPHANS` grows with the area of larger ones."""
+
+
+def _reach(object_size: int) -> int:
+    return max(round(scaled(REACH, object_size)), 1)
+
+
+def _orphans(object_size: int) -> int:
+    return max(round(ORPHANS * scaled(1, object_size) ** 2), ORPHANS)
 
 
 class Target(NamedTuple):
@@ -67,10 +79,12 @@ class Target(NamedTuple):
     added: Array
 
 
-def coverage(model: LAVAE, locations: Locations) -> Array:
+def coverage(
+    model: LAVAE, locations: Locations, object_size: int = OBJECT_SIZE
+) -> Array:
     """How many objects reach each pixel, [B, H, W, 1] float32."""
     height, width, _ = model.image_shape
-    side = model.sprite_size + 2 * REACH
+    side = model.sprite_size + 2 * _reach(object_size)
     reach = jnp.broadcast_to(
         locations.active[:, :, None, None, None].astype(jnp.float32),
         (*locations.active.shape, side, side, 1),
@@ -148,25 +162,32 @@ def merits(
     )
 
 
-def densest_site(mass: Array) -> Array:
-    """The site with the most of [B, H, W] around it, not negative: [B] int32."""
+def densest_site(mass: Array, object_size: int = OBJECT_SIZE) -> Array:
+    """The site with the most of [B, H, W] around it, not negative: [B] int32.
+
+    It is the centre of mass in a 15×15 window around the middle of the 11×11 window
+    that holds most.
+    """
     num_images, height, width = mass.shape
-    crowd = reduce_square(mass, 11, lax.add, 0.0)
+    window = scaled_side(CROWD_WINDOW, object_size)
+    crowd = reduce_square(mass, window, lax.add, 0.0)
     peak = jnp.argmax(crowd.reshape(num_images, -1), axis=1)[:, None]
-    centre = jnp.round(centroids(mass, peak, 15)[:, 0] + OFFSET).astype(jnp.int32)
+    centre = centroids(mass, peak, scaled_side(CENTRE_WINDOW, object_size))[:, 0]
+    centre = jnp.round(centre + OFFSET).astype(jnp.int32)
     row = jnp.clip(centre[:, 0], 0, height - 1)
     return row * width + jnp.clip(centre[:, 1], 0, width - 1)
 
 
-def _birth(model, x, canvas, cover, epsilon):
+def _birth(model, x, canvas, cover, epsilon, object_size):
     """A site for one more object per image, and whether it is worth it."""
     num_images = x.shape[0]
     height, width, _ = model.image_shape
     orphans = x.max(axis=-1) * (cover[..., 0] == 0)
-    orphaned = orphans.sum(axis=(1, 2)) >= ORPHANS
+    orphaned = orphans.sum(axis=(1, 2)) >= _orphans(object_size)
     cost = -likelihood.log_likelihood(x, canvas, epsilon).sum(axis=-1)
     unexplained = jnp.where(cost > UNEXPLAINED, cost, 0)
-    site = densest_site(jnp.where(orphaned[:, None, None], orphans, unexplained))
+    mass = jnp.where(orphaned[:, None, None], orphans, unexplained)
+    site = densest_site(mass, object_size)
     # Of NumPy, so that XLA sees that the small buffer holds all of it.
     active = (np.arange(model.max_objects) == 0)[None, :].repeat(num_images, axis=0)
     at = hard_locations(jnp.broadcast_to(site[:, None], active.shape), active)
@@ -179,7 +200,11 @@ def _birth(model, x, canvas, cover, epsilon):
 
 
 def refine(
-    model: LAVAE, x: Array, result: Reconstruction, epsilon: Array | float
+    model: LAVAE,
+    x: Array,
+    result: Reconstruction,
+    epsilon: Array | float,
+    object_size: int = OBJECT_SIZE,
 ) -> Target:
     """Where the model would rather have its objects; no gradient flows through.
 
@@ -188,14 +213,15 @@ def refine(
         x: binary images, [B, H, W, C].
         result: a reconstruction at hard sites.
         epsilon: ε of the likelihood.
+        object_size: side of the largest objects, px.
     """
     result = jax.tree.map(lax.stop_gradient, result)
     width = x.shape[2]
     active = result.locations.active
-    cover = coverage(model, result.locations)
+    cover = coverage(model, result.locations, object_size)
     centres, gains, own = merits(model, x, result, cover, epsilon)
-    centres, worth = centres + OFFSET, (gains > 0) | (own >= ORPHANS)
-    site, added = _birth(model, x, result.canvas, cover, epsilon)
+    centres, worth = centres + OFFSET, (gains > 0) | (own >= _orphans(object_size))
+    site, added = _birth(model, x, result.canvas, cover, epsilon, object_size)
     birth = jnp.stack([site // width, site % width], axis=-1).astype(x.dtype)
     nearest = jnp.round(centres).astype(jnp.int32)
     moved = (nearest[..., 0] * width + nearest[..., 1]) != result.locations.site

@@ -1,19 +1,21 @@
-"""The folder of a released model: weights, config, reports, card, their checksums."""
+"""The folder of a released model: weights, config, report, card and their checksums."""
 
-import hashlib
 import json
 import pathlib
+from fnmatch import fnmatch
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 
+from lavae_jax import checksums
+
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 REPORT = "report.json"
-OTHER_SEEDS = "other_seeds.json"
 CARD = "README.md"
-CHECKSUMS = "SHA256SUMS"
+CHECKSUMS = checksums.NAME
+_OTHER_REPORTS = "report_*.json"
 
 
 class Released(NamedTuple):
@@ -24,15 +26,14 @@ class Released(NamedTuple):
         config: the whole config of its training run, as JSON holds it.
         report: of its evaluation, as JSON holds it.
         card: what it is, Markdown.
-        other_seeds: reports of runs that differ in their seed alone, whose weights are
-            not here.
+        other_reports: of models trained alike from other seeds, which are not released.
     """
 
     tensors: dict[str, np.ndarray]
     config: dict[str, Any]
     report: dict[str, Any]
     card: str
-    other_seeds: tuple[dict[str, Any], ...] = ()
+    other_reports: tuple[dict[str, Any], ...] = ()
 
 
 def write(folder: pathlib.Path, released: Released) -> None:
@@ -45,16 +46,18 @@ def write(folder: pathlib.Path, released: Released) -> None:
         WEIGHTS: safetensors.numpy.save(released.tensors),
         CONFIG: _to_json(released.config),
         REPORT: _to_json(released.report),
-        OTHER_SEEDS: _to_json(released.other_seeds),
         CARD: released.card.encode(),
     }
+    for number, report in enumerate(released.other_reports, start=2):
+        files[f"report_{number}.json"] = _to_json(report)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CHECKSUMS).unlink(missing_ok=True)
+    for old in folder.glob(_OTHER_REPORTS):
+        old.unlink()
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    # The format of the command sha256sum, which can check it too.
-    lines = [f"{_sha256(content)}  {name}\n" for name, content in files.items()]
-    (folder / CHECKSUMS).write_bytes("".join(lines).encode())
+    digests = {name: checksums.digest(content) for name, content in files.items()}
+    (folder / CHECKSUMS).write_bytes(checksums.to_text(digests).encode())
 
 
 def read(folder: pathlib.Path) -> Released:
@@ -63,13 +66,19 @@ def read(folder: pathlib.Path) -> Released:
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if a file is not the one that was released.
+
+    >>> from lavae_jax import pretrained, released
+    >>> contents = released.read(pretrained.FOLDER / "multi_dsprites")
+    >>> contents.card.splitlines()[0], contents.config["model"]["max_objects"]
+    ('# multi_dsprites', 10)
     """
-    lines = _read(folder / CHECKSUMS).decode(errors="replace").splitlines()
-    expected = {name: digest for digest, _, name in (x.partition("  ") for x in lines)}
-    names = (WEIGHTS, CONFIG, REPORT, OTHER_SEEDS, CARD)
+    expected = checksums.from_text(_read(folder / CHECKSUMS).decode(errors="replace"))
+    others = [name for name in expected if fnmatch(name, _OTHER_REPORTS)]
+    names = (WEIGHTS, CONFIG, REPORT, CARD, *others)
     files = {name: _read(folder / name) for name in names}
     for name, content in files.items():
-        found, wanted = _sha256(content), expected.get(name, "no line of it")
+        found = checksums.digest(content)
+        wanted = expected.get(name, "no line of it")
         if found != wanted:
             raise ValueError(
                 f"{folder / name} is not the file that was released: its SHA-256 is"
@@ -80,7 +89,7 @@ def read(folder: pathlib.Path) -> Released:
         config=json.loads(files[CONFIG]),
         report=json.loads(files[REPORT]),
         card=files[CARD].decode(),
-        other_seeds=tuple(json.loads(files[OTHER_SEEDS])),
+        other_reports=tuple(json.loads(files[name]) for name in others),
     )
 
 
@@ -94,10 +103,6 @@ def _read(path):
         return path.read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing. {_REPAIR}") from error
-
-
-def _sha256(content):
-    return hashlib.sha256(content).hexdigest()
 
 
 def _to_json(value):

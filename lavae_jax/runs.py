@@ -2,11 +2,51 @@
 
 import json
 import pathlib
-from typing import Any, NamedTuple
+import textwrap
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import orbax.checkpoint as ocp
 
+from lavae_jax import checksums
 from lavae_jax.types import Variables
+
+_T = TypeVar("_T")
+_LONGEST_REASON = 300
+
+
+class Damaged(NamedTuple):
+    """A checkpoint that can't be used.
+
+    Attributes:
+        step: the step it is named by.
+        why: a sentence on it, without the full stop.
+    """
+
+    step: int
+    why: str
+
+
+class Newest(NamedTuple, Generic[_T]):
+    """The newest checkpoint that can be used.
+
+    Attributes:
+        step: training steps made.
+        content: what was read from it.
+        damaged: the newer ones that had to be passed over.
+    """
+
+    step: int
+    content: _T
+    damaged: tuple[Damaged, ...]
+
+    @property
+    def warning(self) -> str | None:
+        """What the user should know of it, if anything."""
+        if not self.damaged:
+            return None
+        reasons = "; ".join(one.why for one in self.damaged)
+        return f"{reasons}. The checkpoint of step {self.step} is used instead."
 
 
 class Run(NamedTuple):
@@ -16,11 +56,13 @@ class Run(NamedTuple):
         config: the run's whole config, as JSON holds it.
         step: training steps made.
         variables: of its model, as NumPy arrays; `batch_stats` may be empty.
+        warning: what to tell the user: that newer checkpoints can't be used, and why.
     """
 
     config: dict[str, Any]
     step: int
     variables: Variables
+    warning: str | None = None
 
 
 def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
@@ -29,7 +71,12 @@ def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
 
 
 def checkpoint_steps(workdir: str | pathlib.Path) -> list[int]:
-    """The steps of a run's complete checkpoints, in order."""
+    """The steps of a run's complete checkpoints, in order.
+
+    >>> from lavae_jax import runs
+    >>> runs.checkpoint_steps("runs/dsprites")  # made by experiments.train
+    [5000]
+    """
     folder = checkpoint_folder(workdir)
     return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
 
@@ -40,6 +87,10 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: if the folder holds no config.
         ValueError: if the config can't be read.
+
+    >>> from lavae_jax import runs
+    >>> runs.read_config("runs/dsprites")["data"]["name"]
+    'multi_dsprites'
     """
     path = pathlib.Path(workdir) / "config.json"
     try:
@@ -56,44 +107,95 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     return config
 
 
-def read(workdir: str | pathlib.Path) -> Run:
-    """Reads a run's config and the model of its newest complete checkpoint.
+def newest(
+    workdir: str | pathlib.Path, read: Callable[[pathlib.Path], _T]
+) -> Newest[_T] | None:
+    """Reads the newest checkpoint that is whole and what it should be.
+
+    One whose files differ from their checksums is never handed to `read`. Runs of older
+    versions have no checksums; of theirs, `read` alone judges.
+
+    Args:
+        workdir: the run's folder; nothing in it is changed.
+        read: from a checkpoint's folder to what is wanted of it; raises ValueError,
+            KeyError or OSError for one that can't be used.
+
+    Returns:
+        None for a run without any checkpoint.
+
+    Raises:
+        ValueError: if it has some, and none can be used.
+    """
+    damaged: list[Damaged] = []
+    for step in reversed(checkpoint_steps(workdir)):
+        folder = checkpoint_folder(workdir) / str(step)
+        try:
+            checksums.check_folder(folder)
+            return Newest(step, read(folder), tuple(damaged))
+        except (ValueError, KeyError, OSError) as error:
+            reason = textwrap.shorten(str(error), _LONGEST_REASON).rstrip(".")
+            why = f"the checkpoint {folder} can't be used: {reason}"
+            damaged.append(Damaged(step, why))
+    if not damaged:
+        return None
+    raise ValueError(
+        "\n".join(
+            [
+                f"{workdir} has no checkpoint that is whole, and of its config:",
+                *(f"  {one.why}." for one in damaged),
+                "Nothing was changed. Put a copy of one back, or start another run in"
+                " another folder.",
+            ]
+        )
+    )
+
+
+def read(
+    workdir: str | pathlib.Path, check: Callable[[Variables], None] = lambda _: None
+) -> Run:
+    """Reads a run's config and the model of its newest checkpoint that can be used.
 
     A run may go on meanwhile: nothing in its folder is changed.
 
     Args:
         workdir: a folder that `experiments.train` has made.
+        check: raises ValueError for variables that are not those of the run's model.
 
     Raises:
         FileNotFoundError: if it is no such folder, or holds no checkpoint yet.
-        ValueError: if the config or the checkpoint can't be read.
+        ValueError: if the config can't be read, or no checkpoint can be used.
+
+    >>> from lavae_jax import runs
+    >>> run = runs.read("runs/dsprites")  # made by experiments.train
+    >>> run.step, sorted(run.variables)
+    (5000, ['batch_stats', 'params'])
     """
     config = read_config(workdir)
-    steps = checkpoint_steps(workdir)
-    if not steps:
+
+    def variables(folder):
+        found = _variables(folder)
+        check(found)
+        return found
+
+    found = newest(workdir, variables)
+    if found is None:
         raise FileNotFoundError(
             f"{workdir} holds no checkpoint yet: train for at least"
             f" {config.get('checkpoint_every', 1)} steps."
         )
-    folder = checkpoint_folder(workdir) / str(steps[-1])
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            state = checkpointer.restore(folder / "state")
-        # Not a whole state of training: what else is in it may differ between
-        # versions. LAVAE has its warm-up's VAE beside it, the baseline has nothing.
-        params = state["params"]
-        variables = {
-            "params": params.get("lavae", params),
-            "batch_stats": state["batch_stats"],
-        }
-    except (ValueError, KeyError, OSError) as error:
-        raise unreadable(folder, error) from error
-    return Run(config, steps[-1], variables)
+    return Run(config, found.step, found.content, found.warning)
 
 
-def unreadable(folder: pathlib.Path, why: object) -> ValueError:
-    """The error of a checkpoint that can't be read."""
-    return ValueError(
-        f"the checkpoint {folder} can't be read: {why}.\nDelete this folder to go on"
-        f" from the one before it."
-    )
+def _variables(folder: pathlib.Path) -> Variables:
+    """The variables of the model of a checkpoint."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        state = checkpointer.restore(folder / "state")
+    # Not a whole state of training: what else is in it may differ between versions.
+    # LAVAE has its warm-up's VAE beside it, the baseline has nothing.
+    params = state.get("params") if isinstance(state, dict) else None
+    if not isinstance(params, dict) or "batch_stats" not in state:
+        raise ValueError("it does not hold the state of a training run")
+    return {
+        "params": params.get("lavae", params),
+        "batch_stats": state["batch_stats"],
+    }

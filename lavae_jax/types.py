@@ -35,7 +35,14 @@ class Locations(NamedTuple):
 
 
 def hard_locations(site: Array, active: Array) -> Locations:
-    """Locations that were given, not drawn: [B, M] sites and which slots hold one."""
+    """Locations that were given, not drawn: [B, M] sites and which slots hold one.
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.types import hard_locations
+    >>> given = hard_locations(jnp.array([[6, 15]]), jnp.array([[True, False]]))
+    >>> given.site.tolist(), given.z_loc
+    ([[6, 0]], None)
+    """
     zeros = jnp.zeros(active.shape)
     return Locations(jnp.where(active, site, 0), active, zeros, zeros, None)
 
@@ -55,6 +62,14 @@ class Scene(NamedTuple):
         yx: [B, M, 2] int32, row and column of each sprite's centre.
         z_app: [B, M, L] float32, the appearance of each object.
         active: [B, M] bool, slot i holds an object when i < n.
+
+    >>> import lavae_jax
+    >>> from lavae_jax import editing
+    >>> scene = editing.add(editing.empty(1, 2, 1), (5, 6), [0.5], (8, 8))
+    >>> isinstance(scene, lavae_jax.Scene), scene.n.tolist(), scene.active.tolist()
+    (True, [1], [[True, False]])
+    >>> scene.yx[scene.active].tolist()  # of the objects, without the empty slots
+    [[5, 6]]
     """
 
     n: Array

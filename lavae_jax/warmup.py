@@ -24,13 +24,35 @@ from lavae_jax.latents.counts import local_maxima, reduce_square
 from lavae_jax.networks import head_init
 from lavae_jax.types import Array
 
+OBJECT_SIZE = 19
+"""Side, in pixels, of the largest objects of multi-dSprites. The lengths here and in
+`refinement` were found with them, and are scaled for objects of another size."""
+
 CELL = 6
 """Pixels per cell of the latent grid: 64 pixels give the paper's 11×11 cells."""
 
+SMOOTHING, PEAK_WINDOW, CENTROID_WINDOW = 3.0, 13, 19
+"""Pixels, see `kl_peaks`."""
 
-def _padding(size: int) -> tuple[int, int]:
+
+def scaled(length: float, object_size: int) -> float:
+    """What a length is for objects of this size; as it is for those of 19 pixels."""
+    return length * object_size / OBJECT_SIZE
+
+
+def scaled_side(side: int, object_size: int) -> int:
+    """`scaled` for the side of a window: the nearest odd number."""
+    return 2 * max(round((scaled(side, object_size) - 1) / 2), 0) + 1
+
+
+def cell_for(object_size: int) -> int:
+    """The pixels per cell that suit objects of this size, an even number."""
+    return 2 * max(round(scaled(CELL, object_size) / 2), 1)
+
+
+def _padding(size: int, cell: int) -> tuple[int, int]:
     """Pixels to add on either side so that whole cells cover `size` pixels."""
-    missing = -size % CELL
+    missing = -size % cell
     return missing // 2, missing - missing // 2
 
 
@@ -44,12 +66,15 @@ class AuxiliaryVAE(nn.Module):
         image_channels: C.
         latent_channels: latent variables per cell, 8 in the paper.
         channels: features at the latent grid.
+        cell: pixels per row and column of a cell, even. `cell_for` gives the one with
+            which a cell holds the same share of an object whatever its size.
         dtype: what the layers compute in.
     """
 
     image_channels: int
     latent_channels: int = 8
     channels: int = 64
+    cell: int = CELL
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
@@ -68,7 +93,7 @@ class AuxiliaryVAE(nn.Module):
         self.dec_up = conv(4 * half, (1, 1))
         self.dec_fine = conv(half, (3, 3))
         self.dec_head = nn.Conv(
-            9 * self.image_channels,
+            (self.cell // 2) ** 2 * self.image_channels,
             (3, 3),
             bias_init=nn.initializers.constant(-3.0),  # images start dark
             dtype=jnp.float32,
@@ -76,9 +101,9 @@ class AuxiliaryVAE(nn.Module):
 
     def encode(self, x: Array) -> tuple[Array, Array]:
         """[B, H, W, C] to μ and log σ², each [B, rows, columns, latent_channels]."""
-        rows, columns = _padding(x.shape[1]), _padding(x.shape[2])
+        rows, columns = (_padding(size, self.cell) for size in x.shape[1:3])
         h = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
-        h = self.enc_fine(space_to_depth(h, CELL // 2), train=True)
+        h = self.enc_fine(space_to_depth(h, self.cell // 2), train=True)
         h = leaky_relu(self.enc_down(h))
         for block in self.enc_coarse:
             h = block(h, train=True)
@@ -92,8 +117,8 @@ class AuxiliaryVAE(nn.Module):
             h = block(h, train=True)
         h = leaky_relu(depth_to_space(self.dec_up(h), 2))
         h = self.dec_head(leaky_relu(self.dec_fine(h)))
-        means = nn.sigmoid(depth_to_space(h, CELL // 2))
-        top, left = _padding(height)[0], _padding(width)[0]
+        means = nn.sigmoid(depth_to_space(h, self.cell // 2))
+        (top, _), (left, _) = (_padding(size, self.cell) for size in (height, width))
         return means[:, top : top + height, left : left + width]
 
     def __call__(self, x: Array, keys: Array) -> tuple[Array, Array]:
@@ -119,9 +144,9 @@ class AuxiliaryVAE(nn.Module):
         """
         height, width = x.shape[1:3]
         cells = _kl(*self.encode(x))
-        rows, columns = (CELL * size for size in cells.shape[1:])
+        rows, columns = (self.cell * size for size in cells.shape[1:])
         pixels = jax.image.resize(cells, (x.shape[0], rows, columns), "cubic")
-        top, left = _padding(height)[0], _padding(width)[0]
+        (top, _), (left, _) = (_padding(size, self.cell) for size in (height, width))
         return pixels[:, top : top + height, left : left + width]
 
 
@@ -167,27 +192,33 @@ def centroids(a: Array, sites: Array, side: int) -> Array:
     return jnp.where((total > 0)[..., None], centre, middle)
 
 
-def kl_peaks(kl_map: Array, max_objects: int) -> tuple[Array, Array]:
+def kl_peaks(
+    kl_map: Array, max_objects: int, object_size: int = OBJECT_SIZE
+) -> tuple[Array, Array]:
     """Rough positions of the objects: the peaks of the KL map.
 
     The map is smoothed (σ = 3 px); a peak is the largest value of its 13×13 window and
     above 2 nats; its position is the map's centroid in a 19×19 window, which is nearer
-    to the object's centre than the peak itself.
+    to the object's centre than the peak itself. These lengths are for objects of 19
+    pixels, and scaled for others.
 
     Args:
         kl_map: [B, H, W], nats.
         max_objects: M; the highest M peaks are kept.
+        object_size: side of the largest objects, px.
 
     Returns:
         Positions [B, M, 2] in pixels, and [B, M] bool: which of them are peaks. Peaks
         come first.
     """
-    smoothed = smooth(kl_map, 3.0)
-    peaks = local_maxima(smoothed, 13) & (smoothed > 2)
+    smoothed = smooth(kl_map, scaled(SMOOTHING, object_size))
+    window = scaled_side(PEAK_WINDOW, object_size)
+    peaks = local_maxima(smoothed, window) & (smoothed > 2)
     heights = jnp.where(peaks, smoothed, -jnp.inf).reshape(kl_map.shape[0], -1)
     height, sites = lax.top_k(heights, max_objects)
     above = jnp.maximum(kl_map - 2, 0)
-    return centroids(above, sites, 19), jnp.isfinite(height)
+    window = scaled_side(CENTROID_WINDOW, object_size)
+    return centroids(above, sites, window), jnp.isfinite(height)
 
 
 def bumps(
@@ -204,6 +235,14 @@ def bumps(
 
     Returns:
         [B, H, W], the highest of the bumps at every pixel.
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax import warmup
+    >>> centres, valid = jnp.array([[[1.0, 2.0]]]), jnp.array([[True]])
+    >>> print(warmup.bumps(centres, valid, 10.0, 0.5, (3, 4))[0].round(1))
+    [[ 0.   0.2  1.4  0.2]
+     [ 0.   1.4 10.   1.4]
+     [ 0.   0.2  1.4  0.2]]
     """
 
     def along(axis):

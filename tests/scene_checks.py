@@ -1,6 +1,5 @@
 """What the tests of the scene data sets share."""
 
-import functools
 import hashlib
 import itertools
 import os
@@ -10,9 +9,6 @@ import numpy as np
 import pytest
 
 from datasets import load
-from datasets.multi_dsprites import multi_dsprites_dataset_builder as dsprites
-from datasets.multi_mnist import digits
-from datasets.multi_mnist import multi_mnist_dataset_builder as mnist
 
 MNIST_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
 
@@ -78,16 +74,10 @@ def first_scenes(name, split, num_images):
     and is not there.
     """
     builder_class, variant = load.BUILDERS[name]
-    builder = builder_class(config=variant)
-    if name.startswith("multi_mnist"):
-        folder, pool_size = mnist_dir(), builder.builder_config.pool_size
-        files = (digits.IMAGES, digits.LABELS)
-        arrays = (digits.read_idx(folder / file.name, file) for file in files)
-        pool, _ = digits.choose(*arrays, pool_size)
-        scene = functools.partial(mnist.scene, pool, (mnist.SEED, pool_size))
-    else:
-        scene = dsprites.scene
-    made = [scene(builder.splits[split], index) for index in range(num_images)]
+    folder = mnist_dir() if name.startswith("multi_mnist") else None
+    scene = load.scene_maker(name, manual_dir=folder)
+    wanted = builder_class(config=variant).splits[split]
+    made = [scene(wanted, index) for index in range(num_images)]
     images, counts = (
         np.array([one[field] for one in made]) for field in ("image", "n")
     )

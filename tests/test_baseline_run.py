@@ -14,9 +14,10 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import floors, load
-from experiments import build, checkpoints, cli, loop, measure, report
+from experiments import build, cli, loop, measure, report
 from experiments.configs import base, baseline_dsprites
 from experiments.devices import Devices
+from lavae_jax import runs
 from tests.joined_processes import finished
 
 pytestmark = pytest.mark.standard_promotion
@@ -79,10 +80,7 @@ def test_goes_on_exactly_where_it_was(config, unbroken, tmp_path):
     for part in ("train", "held_out"):
         assert _rows(killed, part) == _rows(unbroken, part)
     assert result.held_out.elbo == _rows(unbroken, "held_out")[-1]["elbo"]
-    variables = [
-        checkpoints.restore_variables(workdir).variables
-        for workdir in (killed, unbroken)
-    ]
+    variables = [runs.read(workdir).variables for workdir in (killed, unbroken)]
     jax.tree.map(np.testing.assert_array_equal, *variables)
 
 

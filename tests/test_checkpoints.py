@@ -1,6 +1,11 @@
 """A run goes on from its checkpoints exactly, and refuses what is not its own."""
 
+import errno
+import hashlib
 import json
+import os
+import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +15,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments import checkpoints, cli
+from lavae_jax import checksums, runs
 from lavae_jax.training.state import TrainState
 from tests.commands import printed
 
@@ -48,7 +54,8 @@ def _step(state):
 
 
 def _config(**changes):
-    config = ConfigDict({"seed": 0, "num_steps": 10, "sizes": (1, 2)})
+    fields = {"seed": 0, "num_steps": 10, "sizes": (1, 2), "on_nan": "stop"}
+    config = ConfigDict(fields)
     config.optimizer = ConfigDict({"learning_rate": 1e-3})
     config.update(changes)
     return config
@@ -82,7 +89,6 @@ def test_goes_on_exactly(tmp_path):
 def test_a_new_folder_has_no_checkpoint(tmp_path):
     """A fresh start is told apart from a restart."""
     store = checkpoints.Checkpoints(tmp_path)
-    assert store.latest_step() is None
     assert store.restore(_init()) is None
 
 
@@ -95,46 +101,190 @@ def test_the_latest_are_kept(tmp_path):
     assert names == ["2", "3"]
 
 
-def test_an_unfinished_checkpoint_is_not_used(tmp_path):
-    """What a kill during writing leaves behind is passed over."""
+def test_an_unfinished_checkpoint_is_not_used(tmp_path, capsys):
+    """What a kill during writing leaves behind is passed over, and cleared away."""
+    checkpoints.claim(tmp_path, _config())
     store = checkpoints.Checkpoints(tmp_path)
     store.save(4, _init(), {})
     store.close()
-    (tmp_path / "checkpoints" / "8.orbax-checkpoint-tmp").mkdir()
-    assert checkpoints.Checkpoints(tmp_path).restore(_init()).step == 4
-    checkpoints.claim(tmp_path, _config())
-    assert checkpoints.restore_variables(tmp_path).step == 4
+    unfinished = tmp_path / "checkpoints" / "8.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    assert runs.read(tmp_path).step == 4
+    assert unfinished.exists()
+    store = checkpoints.Checkpoints(tmp_path)
+    assert store.restore(_init()).step == 4
+    store.close()
+    assert not unfinished.exists()
+    assert not capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A run's folder with checkpoints after steps 4 and 8, for tests to copy."""
+    workdir = tmp_path_factory.mktemp("stored")
+    checkpoints.claim(workdir, _config())
+    store = checkpoints.Checkpoints(workdir)
+    for step in (4, 8):
+        store.save(step, _init()._replace(step=jnp.int32(step)), {"next_index": step})
+    store.close()
+    return workdir
+
+
+def _largest(folder):
+    return max(folder.rglob("d/*"), key=lambda path: path.stat().st_size)
+
+
+def _truncate(folder):
+    path = _largest(folder)
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _flip_a_bit(folder):
+    path = _largest(folder)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _remove_a_file(folder):
+    _largest(folder).unlink()
+
+
+def _lose_everything(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _lose_the_checksums_content(folder):
+    (folder / checksums.NAME).write_text("")
+
+
+def _put_another_models(folder):
+    other = folder.parents[1] / "other"
+    store = checkpoints.Checkpoints(other)
+    store.save(8, {"weights": jnp.ones(3)}, {})
+    store.close()
+    shutil.rmtree(folder)
+    (other / "checkpoints" / "8").rename(folder)
+
+
+DAMAGES = {
+    _truncate: r"its file state/.* is damaged: the SHA-256 is not the one",
+    _flip_a_bit: r"its file state/.* is damaged: the SHA-256 is not the one",
+    _remove_a_file: r"its file state/.* is missing",
+    _lose_everything: r"not found",
+    _lose_the_checksums_content: r"its SHA256SUMS is empty",
+    _put_another_models: r"",
+}
+
+
+@pytest.mark.parametrize(("damage", "reason"), DAMAGES.items())
+def test_the_newest_whole_checkpoint_is_used(stored, tmp_path, capsys, damage, reason):
+    """To go on and to evaluate, with a warning; nothing is lost, nothing in the way."""
+    workdir = shutil.copytree(stored, tmp_path / "run")
+    damage(workdir / "checkpoints" / "8")
+    warning = rf"/checkpoints/8 can't be used: .*{reason}.* step 4 is used instead\."
+
+    run = runs.read(workdir)
+    assert run.step == 4
+    assert re.search(warning, run.warning)
+    assert runs.checkpoint_steps(workdir) == [4, 8]
+
+    store = checkpoints.Checkpoints(workdir)
+    restored = store.restore(jax.eval_shape(_init))
+    assert (restored.step, restored.data_state) == (4, {"next_index": 4})
+    said = capsys.readouterr().err
+    assert said.startswith("warning: the checkpoint ") and re.search(warning, said)
+    assert (workdir / "damaged_checkpoints" / "8-0").is_dir()
+    store.save(8, _init(), {"next_index": 9})
+    assert store.restore(_init()).data_state == {"next_index": 9}
+    store.close()
+    assert not capsys.readouterr().err
+
+
+def test_without_a_whole_checkpoint_nothing_begins(stored, tmp_path):
+    """Never from zero: the error lists every checkpoint, and all stay in place."""
+    workdir = shutil.copytree(stored, tmp_path / "run")
+    _truncate(workdir / "checkpoints" / "4")
+    _remove_a_file(workdir / "checkpoints" / "8")
+    store = checkpoints.Checkpoints(workdir)
+    with pytest.raises(cli.UserError) as error:
+        store.restore(_init())
+    store.close()
+    lines = str(error.value).splitlines()
+    assert lines[0].endswith("run has no checkpoint that is whole, and of its config:")
+    assert "checkpoints/8 can't be used: its file" in lines[1]
+    assert "checkpoints/4 can't be used: its file" in lines[2]
+    assert runs.checkpoint_steps(workdir) == [4, 8]
+    with pytest.raises(ValueError, match="has no checkpoint that is whole"):
+        runs.read(workdir)
+
+
+def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
+    """The disk is full at the last moment: the one before stays, the next is stored."""
+    store = checkpoints.Checkpoints(tmp_path)
+    store.save(4, _init(), {"next_index": 4})
+
+    def rename(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", rename)
+        with pytest.raises(cli.UserError) as error:
+            store.save(8, _init(), {})
+    first, second = str(error.value).splitlines()
+    assert first.startswith("the checkpoint of step 8 can't be written: [Errno 28] No ")
+    assert second.startswith("Checkpoints are kept, the last good one is of step 4.")
+    assert store.restore(_init()).data_state == {"next_index": 4}
+    store.save(8, _init(), {"next_index": 8})
+    assert store.restore(_init()).data_state == {"next_index": 8}
+    store.close()
+
+
+def test_checksums_are_those_of_the_command(stored):
+    """`sha256sum --check` may look after copies of a run."""
+    folder = stored / "checkpoints" / "8"
+    lines = (folder / checksums.NAME).read_text().splitlines()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(lines) == len(files) - 1
+    for line in lines:
+        digest, name = line.split("  ")
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
 
 
 def test_another_models_checkpoint_is_refused(tmp_path):
     """Other shapes or fields are an error that names the checkpoint."""
     store = checkpoints.Checkpoints(tmp_path)
     store.save(4, _init(size=3), {})
-    with pytest.raises(cli.UserError, match=r"checkpoints/4 .*mean.* float32\[3\]"):
+    message = r"checkpoints/4 can't be used: .*mean.* float32\[3\]"
+    with pytest.raises(cli.UserError, match=message):
         store.restore(_init(size=7)._replace(params=_init().params))
     other = _init()._replace(params={"lavae": jnp.ones(3)})
-    with pytest.raises(cli.UserError, match=r"checkpoints/4 can't be read"):
+    with pytest.raises(cli.UserError, match=r"checkpoints/4 can't be used"):
         store.restore(other)
+    store.close()
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path):
-    """A cut-off file is an error that says what to do, not a wrong model."""
-    checkpoints.claim(tmp_path, _config())
-    checkpoints.Checkpoints(tmp_path).save(4, _init(), {})
-    for path in (tmp_path / "checkpoints/4/state").rglob("d/*"):
-        path.write_bytes(b"cut off")
+def test_older_checkpoints_have_no_checksums(stored, tmp_path):
+    """They are used where they can be read, and passed over where they can't."""
+    workdir = shutil.copytree(stored, tmp_path / "run")
+    for step in ("4", "8"):
+        (workdir / "checkpoints" / step / checksums.NAME).unlink()
     # In a process of its own: the reads under way at the first error end noisily.
     script = (
-        "import sys\n"
-        "from experiments import checkpoints, cli\n"
-        "try:\n"
-        "    checkpoints.restore_variables(sys.argv[1])\n"
-        "except cli.UserError as error:\n"
-        "    print(error)\n"
+        "import os, pathlib, sys\n"
+        "from lavae_jax import runs\n"
+        "workdir = pathlib.Path(sys.argv[1])\n"
+        "print(runs.read(workdir)[1:])\n"
+        "for path in (workdir / 'checkpoints/8/state').rglob('d/*'):\n"
+        "    path.write_bytes(b'cut off')\n"
+        "run = runs.read(workdir)\n"
+        "print(run.step, run.warning)\n"
     )
-    message = printed(script, tmp_path, XLA_FLAGS="")
-    assert message.startswith(f"the checkpoint {tmp_path}/checkpoints/4 can't be read")
-    assert message.endswith("Delete this folder to go on from the one before it.\n")
+    whole, damaged = printed(script, workdir, XLA_FLAGS="").splitlines()
+    assert whole.startswith("(8, {'params': {'kernel'") and whole.endswith("None)")
+    assert damaged.startswith(f"4 the checkpoint {workdir}/checkpoints/8 can't be used")
+    assert damaged.endswith(". The checkpoint of step 4 is used instead.")
 
 
 @pytest.mark.standard_promotion
@@ -145,25 +295,24 @@ def test_variables_on_another_number_of_devices(tmp_path):
     checkpoints.Checkpoints(tmp_path).save(1, state, {})
     script = (
         "import sys, jax\n"
-        "from experiments import checkpoints\n"
-        "config, step, variables = checkpoints.restore_variables(sys.argv[1])\n"
-        "kernel = variables['params']['kernel']\n"
-        "print(len(jax.devices()), step, config.sizes, kernel.tobytes().hex())\n"
+        "from lavae_jax import runs\n"
+        "run = runs.read(sys.argv[1])\n"
+        "kernel = run.variables['params']['kernel']\n"
+        "print(len(jax.devices()), run.step, kernel.tobytes().hex())\n"
     )
     kernel = np.asarray(state.params["lavae"]["kernel"]).tobytes().hex()
-    assert printed(script, tmp_path, XLA_FLAGS="") == f"1 1 (1, 2) {kernel}\n"
+    assert printed(script, tmp_path, XLA_FLAGS="") == f"1 1 {kernel}\n"
 
 
-def test_variables_of_no_run(tmp_path):
-    """A folder without a run, or without a checkpoint yet, is refused as such."""
-    with pytest.raises(cli.UserError, match=r"no config\.json"):
-        checkpoints.restore_variables(tmp_path / "absent")
-    checkpoints.claim(tmp_path, _config())
-    with pytest.raises(cli.UserError, match="no checkpoint yet"):
-        checkpoints.restore_variables(tmp_path)
-    (tmp_path / "config.json").write_text("{")
+def test_checkpoints_without_a_config(stored, tmp_path):
+    """Whose they are is not known: no run takes them for its own."""
+    workdir = shutil.copytree(stored, tmp_path / "run")
+    (workdir / "config.json").unlink()
+    with pytest.raises(cli.UserError, match=r"holds checkpoints, but no config\.json"):
+        checkpoints.claim(workdir, _config())
+    (workdir / "config.json").write_text("{")
     with pytest.raises(cli.UserError, match=r"config\.json can't be read"):
-        checkpoints.restore_variables(tmp_path)
+        checkpoints.claim(workdir, _config())
 
 
 def test_another_config_is_refused(tmp_path):
@@ -186,6 +335,17 @@ def test_a_run_may_be_extended(tmp_path):
     checkpoints.claim(tmp_path, _config())
     checkpoints.claim(tmp_path, _config(num_steps=20))
     assert checkpoints.read_config(tmp_path) == _config(num_steps=20)
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path):
+    """What its config does not know of has the value that it had without a name."""
+    older = _config()
+    del older.on_nan
+    checkpoints.claim(tmp_path, older)
+    checkpoints.Checkpoints(tmp_path).save(1, _init(), {})
+    assert checkpoints.read_config(tmp_path).on_nan == "stop"
+    checkpoints.claim(tmp_path, _config(on_nan="skip"))
+    assert checkpoints.read_config(tmp_path).on_nan == "skip"
 
 
 def test_a_new_length_says_what_it_does_to_a_cosine(tmp_path, capsys):

@@ -7,7 +7,8 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from datasets import load
+from datasets import load, scenes
+from tests import scene_checks
 from tests.commands import printed, run_python
 
 NAME = "multi_dsprites/tiny"
@@ -33,7 +34,7 @@ assert not loaded, loaded
 """
 
 
-@pytest.mark.parametrize("read", [load.data_source, load.images])
+@pytest.mark.parametrize("read", [load.data_source, load.images, load.object_counts])
 @pytest.mark.parametrize(
     ("name", "split", "message"),
     [
@@ -73,6 +74,50 @@ def test_slices_are_those_of_the_split(data_dir, split, positions):
     for index, position in enumerate(positions):
         np.testing.assert_equal(part[index], whole[position])
         np.testing.assert_array_equal(images[index], whole[position]["image"])
+
+
+def test_counts_are_those_of_the_examples(data_dir, monkeypatch):
+    """All of a slice, in its order, however many are read at a time."""
+    part = load.data_source(NAME, "train[10:50]", data_dir)
+    expected = [int(part[index]["n"]) for index in range(len(part))]
+    assert len(set(expected)) > 2
+    for at_a_time in (7, 40, 5_000):
+        monkeypatch.setattr(load, "_AT_A_TIME", at_a_time)
+        counts = load.object_counts(NAME, "train[10:50]", data_dir)
+        assert counts.dtype == np.int64 and counts.tolist() == expected
+
+
+def test_scenes_beyond_the_splits(data_dir, tmp_path):
+    """The maker makes the scenes of the splits, and others with any number of objects.
+
+    No data set is generated for it.
+    """
+    scene = load.scene_maker(NAME, tmp_path)
+    wanted = load.builder(NAME, data_dir).splits["test"]
+    np.testing.assert_equal(
+        scene(wanted, 5), load.data_source(NAME, "test", data_dir)[5]
+    )
+    for n in range(scenes.MAX_OBJECTS + 1):
+        example = scene(scenes.extra_split(n, seed=3), 1)
+        scene_checks.check_ground_truth(example, {n})
+        scene_checks.check_boxes_are_apart(example["box"][:n])
+    images = [
+        scene(scenes.extra_split(7, seed), index)["image"].tobytes()
+        for seed in (0, 1)
+        for index in (0, 1)
+    ]
+    assert len(set(images)) == 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_extra_splits_share_no_scene():
+    """Streams differ for every n and seed, and from those of the data sets."""
+    splits = [scenes.extra_split(n, seed) for n in range(11) for seed in range(20)]
+    streams = {split.stream for split in splits}
+    assert len(streams) == 220 and min(streams) > 3
+    for n, seed in ((11, 0), (-1, 0), (3, -1)):
+        with pytest.raises(ValueError, match=f"0 to 10 .* not negative: got {n}"):
+            scenes.extra_split(n, seed)
 
 
 def test_slices_beyond_the_split_are_refused(data_dir):

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 import lavae_jax
 from datasets import floors, load
 from experiments import measure
-from lavae_jax import metrics
+from lavae_jax import metrics, segmentation
 from tests import tiny_models
 
 pytestmark = pytest.mark.standard_promotion
@@ -134,7 +134,7 @@ def test_comparison_of_perfect_scenes(sets):
         assert truth.fg_ari.num == (image_set.truth.n >= 2).sum()
         assert truth.fg_ari_any_object.num == (image_set.truth.n >= 1).sum()
         assert truth.count_nats == pytest.approx(-log_p_n[image_set.truth.n].mean())
-        by_colour = metrics.count_components(image_set.images, by_colour=True)
+        by_colour = segmentation.count_components(image_set.images, by_colour=True)
         assert truth.components_by_colour_accuracy == pytest.approx(
             np.mean(by_colour == image_set.truth.n)
         )

@@ -214,6 +214,20 @@ def test_squares_of_digits_do_not_overlap(drawn):
         scene_checks.check_boxes_are_apart(np.hstack([corners, corners + 15]))
 
 
+def test_scenes_beyond_the_splits(drawn, mirror, tmp_path):
+    """Of the pool's digits, from a manual directory or a mirror, as in the splits."""
+    source = load.data_source(NAME, "test_7", tmp_path / "data", drawn.folder)
+    split = load.builder(NAME, tmp_path / "data").splits["test_7"]
+    for folder, where in ((drawn.folder, "a"), (None, "b")):
+        scene = load.scene_maker(NAME, tmp_path / where, folder)
+        np.testing.assert_equal(scene(split, 3), source[3])
+        example = scene(scenes.extra_split(n=10, seed=0), 0)
+        scene_checks.check_ground_truth(example, {10})
+        assert (example["pool_index"] < 1_000).all()
+    with pytest.raises(FileNotFoundError, match="train-images"):
+        load.scene_maker(NAME, tmp_path / "c", tmp_path)
+
+
 def test_downloads_from_the_first_mirror_that_answers(drawn, mirror, tmp_path):
     """A mirror without the files is passed over."""
     split = "test_new_digits"

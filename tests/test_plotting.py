@@ -31,8 +31,12 @@ def test_reconstructions_shows_each_array_in_its_panel(channels):
     images = (rng.integers(0, 2, (3, 8, 6, channels)) * 255).astype(np.uint8)
     means = rng.uniform(size=(3, 8, 6, channels)).astype(np.float32)
     sprites = rng.uniform(size=(3, 4, 5, 5, channels)).astype(np.float32)
-    figure = plotting.reconstructions(images, means, scene, sprites)
+    figure = plotting.reconstructions(
+        images, means, scene, sprites, title="Scenes", row_labels="abc"
+    )
     panels = np.array(figure.axes).reshape(3, 6)
+    assert figure.get_suptitle() == "Scenes"
+    assert [panel.texts[0].get_text() for panel in panels[:, 0]] == ["a", "b", "c"]
 
     def expected(image):
         return image[..., 0] if channels == 1 else image
@@ -75,6 +79,77 @@ def test_comparison_shows_each_image_beside_its_means(channels):
         plotting.comparison(images, means[:2])
     with pytest.raises(ValueError, match="at least one: got 0 images"):
         plotting.comparison(images[:0], means[:0])
+
+
+def test_grid_shows_rows_and_columns_with_their_labels():
+    """Every image in its place, gaps blank, texts beside and above, the title on top.
+
+    The frame goes around the centre it is given.
+    """
+    rng = np.random.default_rng(1)
+    images = rng.uniform(size=(2, 3, 8, 6, 3))
+    rows = [list(images[0]), [images[1, 0], None]]
+    figure = plotting.grid(
+        rows,
+        title="One\nand two",
+        row_labels=["first", "second"],
+        column_labels=["a", "b", "c"],
+        frames=[(1, 0, 2, 4, 3)],
+    )
+    panels = np.array(figure.axes).reshape(2, 3)
+    for column in range(3):
+        np.testing.assert_array_equal(_shown(panels[0, column]), images[0, column])
+    np.testing.assert_array_equal(_shown(panels[1, 0]), images[1, 0])
+    assert _shown(panels[1, 1]) is None and _shown(panels[1, 2]) is None
+    assert [panel.get_title() for panel in panels[0]] == ["a", "b", "c"]
+    assert [panel.texts[0].get_text() for panel in panels[:, 0]] == ["first", "second"]
+    assert figure.get_suptitle() == "One\nand two"
+    (frame,) = panels[1, 0].patches
+    assert frame.get_bbox().bounds == (2.5, 0.5, 3, 3)
+    assert not frame.get_fill() and not panels[0, 0].patches
+
+
+def test_grid_refuses_what_does_not_fit():
+    """No image, and labels of another number than there are rows or columns."""
+    image = np.zeros((4, 4, 1))
+    with pytest.raises(ValueError, match="at least one image"):
+        plotting.grid([[], []])
+    with pytest.raises(ValueError, match="1 rows need as many labels: got 2"):
+        plotting.grid([[image]], row_labels=["a", "b"])
+    with pytest.raises(ValueError, match="2 columns need as many labels: got 1"):
+        plotting.grid([[image], [image, image]], column_labels=["a"])
+
+
+def test_grids_beside_each_other():
+    """Each of its own images, row by row, under its own title; none may be empty."""
+    rng = np.random.default_rng(6)
+    ours, theirs = rng.uniform(size=(3, 4, 6, 3)), rng.uniform(size=(2, 4, 6, 3))
+    figure = plotting.beside({"ours": ours, "theirs": theirs}, columns=2)
+    left, right = figure.subfigs
+    assert [part.get_suptitle() for part in (left, right)] == ["ours", "theirs"]
+    for part, images in ((left, ours), (right, theirs)):
+        assert len(part.axes) == 4
+        for panel, image in zip(part.axes, images, strict=False):
+            np.testing.assert_array_equal(_shown(panel), image)
+        assert all(_shown(panel) is None for panel in part.axes[len(images) :])
+    with pytest.raises(ValueError, match="at least one image"):
+        plotting.beside({"ours": ours, "theirs": theirs[:0]})
+
+
+def test_pixels_are_squares_of_one_size(tmp_path):
+    """Every pixel of a 64-pixel image is 2 x 2 dots, whatever texts are around it."""
+    image = np.indices((64, 64)).sum(axis=0)[..., None] % 2
+    for name, options in (
+        ("plain", {}),
+        ("texts", {"title": "A title", "row_labels": ["row"]}),
+    ):
+        path = tmp_path / f"{name}.png"
+        plotting.save(plotting.grid([[image]], **options), path)
+        picture = imread(path)[..., 0]
+        # Away from the frame, which lies over the first and last pixels.
+        board = np.kron(image[4:60, 4:60, 0], np.ones((2, 2)))
+        windows = np.lib.stride_tricks.sliding_window_view(picture, board.shape)
+        assert (windows == board).all(axis=(2, 3)).any()
 
 
 def test_location_markers_sit_on_their_pixels():

@@ -71,7 +71,7 @@ NETWORKS = {
         lambda net: net(Z, VALID, True),
     ),
     "auxiliary VAE": (
-        lambda dtype: AuxiliaryVAE(2, 3, 8, dtype),
+        lambda dtype: AuxiliaryVAE(2, 3, 8, dtype=dtype),
         lambda net: jnp.stack(net(X, KEYS)),
     ),
     "baseline": (
@@ -147,7 +147,7 @@ def _step(dtype):
     model = tiny_models.tiny_model(
         SHAPE, norm="batch", appearance_net="trunk", sprite_net="conv", dtype=dtype
     )
-    auxiliary = AuxiliaryVAE(SHAPE[2], 2, 4, dtype)
+    auxiliary = AuxiliaryVAE(SHAPE[2], 2, 4, dtype=dtype)
     everything = recipe.Phase(True, True, propose=False, location=True)
     train_step = step.make_train_step(
         model, auxiliary, optim, constants, paper, everything

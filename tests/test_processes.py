@@ -23,6 +23,11 @@ try:
     seen.append(processes.together(lambda: index))
     seen.append(processes.on_first(lambda: "written"))
     seen.append(processes.from_first(lambda: {"step": 7, "by": index}))
+    processes.check_same("images", "nothing is wrong")
+    try:
+        processes.check_same(index, "other images")
+    except cli.UserError as error:
+        seen.append(str(error))
 
     def work():
         if index == 1:
@@ -48,9 +53,13 @@ def _run(folder, devices=(2, 2)):
 
 
 def test_two_processes_act_as_one(tmp_path):
-    """Work of each, of the first alone, its result in both, and an error of one."""
+    """Work of each, of the first alone, its result in both, and an error of one.
+
+    What differs between them, such as the images they see, is such an error.
+    """
     first, second = _run(tmp_path)
-    shared = [{"step": 7, "by": 0}, "process 1: no ∅ data here"]
+    shared = [{"step": 7, "by": 0}, "process 1: other images"]
+    shared.append("process 1: no ∅ data here")
     assert first == [0, "written", *shared]
     assert second == [1, None, *shared]
 
@@ -83,6 +92,7 @@ def test_one_process_needs_no_others():
     assert processes.together(lambda: 3) == 3
     assert processes.on_first(lambda: 4) == 4
     assert processes.from_first(lambda: [5]) == [5]
+    processes.check_same(6, "nothing is wrong")
     with pytest.raises(cli.UserError, match="no data"):
         processes.together(_raise)
 

@@ -1,16 +1,15 @@
 """What a run reports is complete, right, and never there twice."""
 
 import json
-import struct
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import SessionLog
 
-from experiments import progress
+from experiments import events, progress
 
 
 class _Terms(NamedTuple):
@@ -52,16 +51,13 @@ def _rows(tmp_path):
 
 
 def _events(tmp_path):
-    """(step, tag, value) of TensorBoard's files, which are TFRecords of events."""
-    found = []
-    for path in sorted((tmp_path / "tensorboard").iterdir()):
-        content, start = path.read_bytes(), 0
-        while start < len(content):
-            (length,) = struct.unpack_from("<Q", content, start)
-            event = Event.FromString(content[start + 12 : start + 12 + length])
-            start += 16 + length
-            found += [(event.step, value.tag, value) for value in event.summary.value]
-    return found
+    """(step, tag, value) of TensorBoard's files."""
+    return [
+        (event.step, value.tag, value)
+        for path in events.files(tmp_path / "tensorboard")
+        for event in events.read(path)
+        for value in event.summary.value
+    ]
 
 
 def test_speed_and_eta(report):
@@ -129,6 +125,44 @@ def test_a_resumed_run_takes_back_what_came_later(tmp_path, report):
         (100, -100.0),
         (150, -7.0),
     ]
+
+
+def test_what_a_kill_cuts_off_is_removed(tmp_path, report):
+    """From a table, and from an event file anywhere in its last record."""
+    reporter = report()
+    reporter.train(50, _Terms(-50, 0))
+    reporter.flush()
+    (path,) = events.files(tmp_path / "tensorboard")
+    whole = path.read_bytes()
+    num = len(list(events.read(path)))
+    last = len(whole) - 30
+    for length in (len(whole) - 1, last, last - 3):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="is cut off or damaged"):
+            list(events.read(path))
+        reporter = report(first_step=50)
+        assert len(list(events.read(path))) == num - 1
+        reporter.close()
+    # A cut of power leaves zeros where something was to be written.
+    path.write_bytes(whole + bytes(50))
+    report(first_step=50)
+    assert path.read_bytes() == whole
+    path.write_bytes(whole[:-10] + b"?" + whole[-9:])
+    with pytest.raises(ValueError, match="is damaged"):
+        list(events.read(path))
+
+
+def test_later_starts_replace_what_earlier_ones_wrote(tmp_path, report):
+    """Each start has a file of its own, and tells TensorBoard which step is next."""
+    for first_step in (0, 100, 40):
+        report(first_step).close()
+    starts = [
+        event.step
+        for path in events.files(tmp_path / "tensorboard")
+        for event in events.read(path)
+        if event.session_log.status == SessionLog.START
+    ]
+    assert starts == [1, 101, 41]
 
 
 def test_pictures(tmp_path, report):

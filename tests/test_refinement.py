@@ -167,6 +167,16 @@ def test_an_object_of_an_unknown_kind_is_added(bound):
     np.testing.assert_allclose(target.centres[0, M], (10, 14))
 
 
+def test_a_few_pixels_are_nothing_beside_large_objects(bound):
+    """What makes an object grows with the area of objects, its reach with the side."""
+    result = _reconstruction([])
+    target = refinement.refine(bound, _dots(), result, EPSILON, object_size=38)
+    assert not target.added.any()
+    one = _reconstruction([((8, 10), _square(1))]).locations
+    side = S + 2 * 2 * refinement.REACH
+    assert refinement.coverage(bound, one, object_size=38).sum() == side**2
+
+
 @pytest.mark.parametrize("centre", [(11, 15), (1, 1), (14, 18)])
 def test_a_missing_object_is_added(bound, centre):
     """Where its pixels are, also in a corner."""

@@ -3,16 +3,12 @@
 import hashlib
 import json
 import math
-import shlex
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from experiments import build, cli, evaluate, measure, model_card, release, report
-from experiments.configs import dsprites, mnist_10k
+from experiments import build, cli, model_card, release, report
 from lavae_jax import pretrained, released
 from tests import commands, tiny_models, tiny_runs
 
@@ -32,17 +28,7 @@ def variables(config):
 def run(config, variables, tmp_path_factory):
     """The folder of a run that has ended and was measured."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
-    steps = {4: variables, config.num_steps: variables}
-    tiny_runs.save_run(workdir, config, steps)
-    measured = evaluate.evaluate(
-        config,
-        build.build_model(config),
-        variables,
-        step=config.num_steps,
-        settings=measure.Settings(_NUM_IMAGES, num_samples=100),
-    )
-    report.write(measured, workdir / "evaluation" / "report.json")
-    return workdir
+    return tiny_runs.measured_run(workdir, config, variables, _NUM_IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +75,15 @@ def test_a_release_is_the_model_of_the_run(folder, config, variables):
     assert [split["num_images"] for split in contents.report["splits"]] == [6, 6]
     for name in (released.CONFIG, released.REPORT, released.CARD):
         assert config.data.data_dir not in (folder / name).read_text(), name
-    assert len(list(folder.iterdir())) == 6
+    assert len(list(folder.iterdir())) == 5
 
 
 def test_checksums_are_those_of_sha256sum(folder):
     """A line per file, as that command writes and checks them."""
-    names = "model.safetensors config.json report.json other_seeds.json README.md"
+    names = ("model.safetensors", "config.json", "report.json", "README.md")
     assert (folder / "SHA256SUMS").read_text() == "".join(
         f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
-        for name in names.split()
+        for name in names
     )
 
 
@@ -118,7 +104,7 @@ def test_the_card_of_one_seed(folder, run):
             assert line in card
     for text in (
         f'load_pretrained("{NAME}")',
-        "`multi_dsprites/tiny`, version 1.0.0: images with 0 to 3 objects",
+        "`multi_dsprites/tiny`, version 1.0.0: images with\n0 to 3 objects",
         "experiments/configs/dsprites.py:tiny \\\n  --workdir=runs/multi_dsprites_tiny",
         "192 scenes of the training split. Its last 64 are",
         "6 steps of 8 images",
@@ -126,7 +112,7 @@ def test_the_card_of_one_seed(folder, run):
         "### test: 0 to 3 objects, 6 images",
         "### test_7: 7 objects, 6 images",
         "64×64 pixels with 3 channels",
-        "10 objects at most, none with a side of more than 21 pixels",
+        "10 objects at most, none with a side of more than\n  21 pixels",
     ):
         assert text in card
     assert "mean" not in card.partition("### test:")[2].splitlines()[2]
@@ -158,18 +144,38 @@ def test_the_card_of_several_seeds(run, tmp_path):
         assert cells[3] == f"{costs.mean():.2f} ± {sd:.2f}"
 
 
+def test_reports_of_other_seeds_are_kept(run, tmp_path):
+    """Whole, in the order of the runs; a release of fewer takes the rest away."""
+    others = [_with_seed(run, tmp_path / str(seed), seed, seed) for seed in (5, 4)]
+    out = tmp_path / "out"
+    folder = release.release(NAME, [run, *others], out, min_images=_NUM_IMAGES)
+    contents = released.read(folder)
+    assert [one["config"]["seed"] for one in contents.other_reports] == [5, 4]
+    cost = contents.report["splits"][0]["bounds"][-1]["negative_log_p"]["mean"]
+    for one, shift in zip(contents.other_reports, (5, 4), strict=True):
+        found = one["splits"][0]["bounds"][-1]["negative_log_p"]["mean"]
+        assert found == pytest.approx(cost + shift)
+        assert one["config"]["data"]["data_dir"] == ""
+    (folder / "report_3.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"report_3.json is not the file that was rel"):
+        released.read(folder)
+    release.release(NAME, [run], out, min_images=_NUM_IMAGES)
+    assert released.read(folder).other_reports == ()
+    assert len(list(folder.iterdir())) == 5
+
+
 def test_seeds_are_added_later(run, folder, tmp_path):
-    """One by one, they end in the files that all at once give; weights stay."""
+    """One by one, they end in the files that all at once give."""
     workdirs = [run, *(_with_seed(run, tmp_path / x, int(x), 1.0) for x in "34")]
     at_once = release.release(NAME, workdirs, tmp_path / "once", _NUM_IMAGES)
     later = tmp_path / "later"
     shutil.copytree(folder, later / NAME)
     for workdir in workdirs[1:]:
         release.add_seeds(NAME, [workdir], later, _NUM_IMAGES)
-    for path in at_once.iterdir():
-        assert path.read_bytes() == (later / NAME / path.name).read_bytes(), path.name
-    others = [one["config"]["seed"] for one in released.read(at_once).other_seeds]
-    assert others == [3, 4]
+    names = {path.name for path in at_once.iterdir()}
+    assert names == {path.name for path in (later / NAME).iterdir()}
+    for name in names:
+        assert (at_once / name).read_bytes() == (later / NAME / name).read_bytes()
     with pytest.raises(cli.UserError, match="of its own, got the seeds 0, 3, 4, 4"):
         release.add_seeds(NAME, workdirs[2:], later, _NUM_IMAGES)
     with pytest.raises(cli.UserError, match="SHA256SUMS is missing"):
@@ -185,51 +191,6 @@ def test_figures_that_are_not_known(run):
     card = model_card.card(NAME, "", [measured._replace(splits=(unknown,))])
     assert "| floor of this family of models, nats | – |" in card
     assert "| foreground ARI, 2 and more objects | – |" in card
-
-
-@pytest.mark.parametrize(
-    ("module", "variant", "values", "expected"),
-    [
-        (dsprites, "laptop", {}, ["dsprites.py:laptop"]),
-        (
-            mnist_10k,
-            "paper",
-            {
-                "seed": 3,
-                "optimizer.learning_rate": 1.5e-4,
-                "warmup.refine": True,
-                "model.image_shape": (32, 64, 1),
-                "data.data_dir": "my data",
-            },
-            ["mnist_10k.py:paper", "--config.seed=3", "image_shape=(32, 64, 1)'"],
-        ),
-    ],
-)
-def test_the_training_command_gives_the_config(module, variant, values, expected):
-    """Read by a shell and by the flags of the command, it is the run's config."""
-    config = module.get_config(variant)
-    config.update_from_flattened_dict(values)
-    command = model_card.training_command(json.loads(config.to_json()), "runs/x")
-    for text in (*expected, "python -m experiments.train", "--workdir=runs/x"):
-        assert text in command
-    assert command.count("--config.") == len(values)
-    script = (
-        "from absl import flags\n"
-        "from experiments import cli\n"
-        "cli.define_config()\n"
-        "flags.DEFINE_string('workdir', None, '')\n"
-        "cli.run(lambda: print(flags.FLAGS.config.to_json()))\n"
-    )
-    program = shlex.join([sys.executable, "-c", script])
-    done = subprocess.run(
-        command.replace("python -m experiments.train", program),
-        shell=True,
-        cwd=commands.ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert json.loads(done.stdout) == json.loads(config.to_json())
 
 
 def _set(target, names, value):
@@ -249,7 +210,6 @@ def _set(target, names, value):
         ("report", ["splits", 0, "bounds", -1, "num_samples"], 64, "has 64 importance"),
         ("report", ["splits"], 1, "report.json is not a report of this version"),
         ("config", ["num_steps"], 9, "has not ended: its newest .* step 6 of 9. Start"),
-        ("config", ["model", "kind"], "baseline", "run is a run of the baseline: only"),
         ("config", ["warmup", "new"], 1, "of another version: .* lack warmup.new. Tra"),
         (
             "config",

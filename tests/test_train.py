@@ -10,6 +10,7 @@ import pytest
 import lavae_jax
 from experiments import build, checkpoints, cli, input_pipeline, loop
 from experiments.devices import Devices
+from lavae_jax import runs
 from tests.commands import ROOT, run_python
 
 CONFIG = "experiments/configs/dsprites.py:tiny"
@@ -96,11 +97,14 @@ def test_several_devices_make_the_same_steps(tmp_path, config, unbroken):
 
 def test_a_trained_model_sees_scenes(data_dir, unbroken):
     """The stored variables are the ones the library's functions take."""
-    config, step, variables = checkpoints.restore_variables(unbroken)
-    assert step == 4
+    run = runs.read(unbroken)
+    assert run.step == 4
+    config = checkpoints.from_json(run.config)
     held_out = input_pipeline.load_data(config).held_out
     model = build.build_model(config)
-    scene = jax.jit(lambda x: lavae_jax.infer(model, variables, x))(held_out.images[:4])
+    scene = jax.jit(lambda x: lavae_jax.infer(model, run.variables, x))(
+        held_out.images[:4]
+    )
     assert scene.yx.shape == (4, config.model.max_objects, 2)
 
 

@@ -143,3 +143,49 @@ def test_the_kl_map_peaks_in_the_costliest_cell(small):
         # One pixel of padding above and left, one below and two right.
         found = ((row + 1) // 6, (column + 1) // 6)
         assert found == np.unravel_index(cell.argmax(), cell.shape)
+
+
+def test_lengths_fit_the_objects():
+    """Those of the paper's objects as they are; a share of the object's for others."""
+    for side in (1, 11, 13, 15, 19, 27):
+        assert warmup.scaled_side(side, warmup.OBJECT_SIZE) == side
+    assert warmup.cell_for(warmup.OBJECT_SIZE) == warmup.CELL
+    assert [warmup.scaled_side(13, size) for size in (1, 9, 38)] == [1, 7, 25]
+    assert [warmup.cell_for(size) for size in (1, 7, 13, 25, 38)] == [2, 2, 4, 8, 12]
+
+
+def test_peaks_of_objects_of_another_size():
+    """Small ones side by side stay apart, and a large one with two tops stays one."""
+    near = np.array([[[20, 20], [20, 26]]], np.float32)
+    small = warmup.bumps(near, np.ones((1, 2), bool), 40.0, 1.2, (40, 48))
+    positions, valid = warmup.kl_peaks(small, 4, object_size=5)
+    assert valid.sum() == 2
+    order = positions[0, :2, 1].argsort()
+    np.testing.assert_allclose(positions[0, :2][order], near[0], atol=0.5)
+    assert warmup.kl_peaks(small, 4)[1].sum() == 1
+    tops = np.array([[[20, 14], [20, 28]]], np.float32)
+    large = warmup.bumps(tops, np.ones((1, 2), bool), 10.0, 4.0, (40, 48))
+    positions, valid = warmup.kl_peaks(large, 4, object_size=39)
+    assert valid.sum() == 1 and warmup.kl_peaks(large, 4)[1].sum() == 2
+    np.testing.assert_allclose(positions[0, 0], [20, 21], atol=0.5)
+
+
+@pytest.mark.standard_promotion
+@pytest.mark.parametrize("cell", [2, 8])
+def test_cells_of_another_size(cell):
+    """They tile any image, and pixels and KL map come back in its size."""
+    vae = warmup.AuxiliaryVAE(1, latent_channels=2, channels=4, cell=cell)
+    x, keys = jnp.ones((2, 13, 20, 1)), jax.random.split(jax.random.key(0), 2)
+    variables = jax.eval_shape(vae.init, keys[0], x, keys)
+
+    def shape(method, *arguments):
+        apply = jax.eval_shape(
+            lambda v: vae.apply(v, *arguments, method=method), variables
+        )
+        return jax.tree.leaves(apply)[0].shape
+
+    rows, columns = -(-13 // cell), -(-20 // cell)
+    assert shape("encode", x) == (2, rows, columns, 2)
+    z = jnp.zeros((2, rows, columns, 2))
+    assert shape("decode", z, 13, 20) == (2, 13, 20, 1)
+    assert shape("kl_map", x) == (2, 13, 20)

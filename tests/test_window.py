@@ -1,5 +1,6 @@
 """Means of metrics between reports, and the guard against divergence."""
 
+import json
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -9,12 +10,14 @@ import pytest
 from experiments import cli
 from experiments.checkpoints import Checkpoints
 from experiments.window import Window
+from lavae_jax.training.guard import Guarded
 
 
 class _Metrics(NamedTuple):
     loss: float
     elbo: float | None = None
     tau: float | None = None
+    skipped: float | None = None
 
 
 @pytest.fixture(name="window")
@@ -26,9 +29,21 @@ def test_means_are_over_the_steps_that_have_a_metric(window):
     """None if no step has it; and every step counts in one mean only."""
     for step, metrics in enumerate([_Metrics(2.0), _Metrics(4.0, -3.0), _Metrics(9.0)]):
         window.add(step, metrics)
-    assert window.mean() == _Metrics(5.0, -3.0, None)
+    assert window.mean() == _Metrics(5.0, -3.0)
     window.add(3, _Metrics(1.0, -7.0))
     assert window.mean() == _Metrics(1.0, -7.0, None)
+
+
+def test_means_go_on_after_an_interruption(window, tmp_path):
+    """A mean over steps on both sides of it counts each of them, once."""
+    window.add(1, _Metrics(2.0))
+    window.add(2, _Metrics(3.0, -3.0))
+    rows = json.loads(json.dumps(window.rows()))
+    resumed = Window(Checkpoints(tmp_path), (), rows)
+    for one in (window, resumed):
+        one.add(3, _Metrics(10.0))
+        assert one.mean() == _Metrics(5.0, -3.0)
+        assert one.rows() == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -38,5 +53,37 @@ def test_divergence_is_an_error(window, value):
     with pytest.raises(cli.UserError, match=r"step 7: elbo is .* no checkpoint yet"):
         window.fetch()
     window.check(8, {"a": jnp.ones(2), "step": jnp.int32(3)})
-    with pytest.raises(cli.UserError, match="step 9: a parameter is not finite"):
-        window.check(9, {"a": jnp.array([1.0, value])})
+    with pytest.raises(cli.UserError, match="step 9: b/c is not finite"):
+        window.check(9, {"a": jnp.ones(2), "b": {"c": jnp.array([1.0, value])}})
+
+
+def _skipped(loss, spoilt=(False, True)):
+    return Guarded(_Metrics(loss, skipped=1.0), np.array(spoilt))
+
+
+def _made(loss):
+    return Guarded(_Metrics(loss, skipped=0.0), np.array([False, False]))
+
+
+def test_skipped_steps_are_counted(window):
+    """As a share of the steps, of which the others alone make the other means."""
+    for step, one in enumerate([_made(2.0), _skipped(np.nan), _made(4.0), _made(6.0)]):
+        window.add(step, one)
+    assert window.mean() == _Metrics(4.0, skipped=0.25)
+
+
+@pytest.mark.parametrize(
+    ("loss", "what"),
+    [(np.inf, "loss is inf"), (1.0, "the gradient of params/b is not finite")],
+)
+def test_too_many_skipped_in_a_row(tmp_path, loss, what):
+    """Ten are an error that names what went wrong; nine, and one made, are none."""
+    window = Window(Checkpoints(tmp_path), ["params/a", "params/b"])
+    for step in range(1, 30):
+        window.add(step, _made(1.0) if step % 10 == 0 else _skipped(loss))
+    window.fetch()
+    for step in range(30, 40):
+        window.add(step, _skipped(loss))
+    message = f"step 30: {what}, and 10 steps in a row were skipped: the run has diverg"
+    with pytest.raises(cli.UserError, match=message):
+        window.fetch()

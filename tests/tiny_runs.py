@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 import lavae_jax
-from experiments import checkpoints
+from experiments import build, checkpoints, evaluate, measure, report
+from lavae_jax.config import is_baseline
 from lavae_jax.training.state import TrainState
 
 # Every value differs from the defaults of the model, and from its neighbours.
@@ -32,16 +33,32 @@ CONFIG = lavae_jax.ModelConfig(
 
 
 def save_run(workdir, config, steps):
-    """A training run's folder: variables of LAVAE, by step, beside other state."""
+    """A training run's folder: variables of its model, by step, beside other state."""
     checkpoints.claim(workdir, config)
     store = checkpoints.Checkpoints(workdir)
     for step, variables in steps.items():
+        params = {"lavae": variables["params"], "auxiliary": {"bias": jnp.ones(2)}}
         state = TrainState(
             step=jnp.int32(step),
-            params={"lavae": variables["params"], "auxiliary": {"bias": jnp.ones(2)}},
+            params=variables["params"] if is_baseline(config) else params,
             batch_stats=variables.get("batch_stats", {}),
             opt_state={"momentum": jnp.ones(3)},
             key=jax.random.key(step),
         )
         store.save(step, state, {})
     store.close()
+
+
+def measured_run(workdir, config, variables, num_images):
+    """A run that has ended, and its report; its folder."""
+    steps = {4: variables, config.num_steps: variables}
+    save_run(workdir, config, steps)
+    measured = evaluate.evaluate(
+        config,
+        build.build_model(config),
+        variables,
+        step=config.num_steps,
+        settings=measure.Settings(num_images, num_samples=100),
+    )
+    report.write(measured, workdir / "evaluation" / "report.json")
+    return workdir

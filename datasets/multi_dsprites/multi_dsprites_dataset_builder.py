@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 
 from datasets import scenes
 from datasets.multi_dsprites import sprites
@@ -34,6 +36,12 @@ class Builder(SceneBuilder):
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "Initial release."}
     BUILDER_CONFIGS: ClassVar[list[Config]] = [
         Config(name="full", description="190k training scenes, 10k of each other."),
+        Config(
+            name="small",
+            description="The first 10k training scenes of `full`, 1k of each other.",
+            num_train=10_000,
+            num_test=1_000,
+        ),
         Config(
             name="tiny",
             description="The first 256 scenes of each split of `full`.",
@@ -70,6 +78,13 @@ class Builder(SceneBuilder):
 
     def _generate_examples(self, split: str):
         return self._with_progress(split, scene)
+
+    def scene_maker(
+        self, manual_dir: epath.Path | None = None
+    ) -> Callable[[scenes.Split, int], dict[str, Any]]:
+        """See base class."""
+        del manual_dir  # nothing is read
+        return scene
 
     def appearance(self) -> Appearance:
         """See base class."""

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -85,11 +85,7 @@ class Builder(SceneBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        pool, new = digits.choose(
-            digits.read_idx(find_file(dl_manager, digits.IMAGES), digits.IMAGES),
-            digits.read_idx(find_file(dl_manager, digits.LABELS), digits.LABELS),
-            self.builder_config.pool_size,
-        )
+        pool, new = self._digits(dl_manager)
         self.info.metadata["mask_entropy"] = entropy(list(pool.masks))
         return {
             split: self._generate_examples(
@@ -99,8 +95,32 @@ class Builder(SceneBuilder):
         }
 
     def _generate_examples(self, split: str, available: digits.Digits):
+        return self._with_progress(split, self._maker(available))
+
+    def scene_maker(
+        self, manual_dir: epath.Path | None = None
+    ) -> Callable[[scenes.Split, int], dict[str, Any]]:
+        """See base class; digits are those of the pool."""
+        dl_manager = tfds.download.DownloadManager(
+            download_dir=self.data_path.parents[2] / "downloads",
+            manual_dir=manual_dir,
+            manual_dir_instructions=self.MANUAL_DOWNLOAD_INSTRUCTIONS,
+            url_infos=self.url_infos,
+        )
+        pool, _ = self._digits(dl_manager)
+        return self._maker(pool)
+
+    def _digits(self, dl_manager):
+        """The digits of the pool, and the new ones."""
+        images, labels = (
+            digits.read_idx(find_file(dl_manager, file), file)
+            for file in (digits.IMAGES, digits.LABELS)
+        )
+        return digits.choose(images, labels, self.builder_config.pool_size)
+
+    def _maker(self, available):
         seed = (SEED, self.builder_config.pool_size)
-        return self._with_progress(split, functools.partial(scene, available, seed))
+        return functools.partial(scene, available, seed)
 
     def appearance(self) -> Appearance:
         """See base class."""

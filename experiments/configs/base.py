@@ -17,6 +17,8 @@ def paper() -> ConfigDict:
     config.checkpoint_every = 2_000
     config.num_eval_images = 1_000
     config.precision = "float32"  # or bfloat16, of the networks' inner layers
+    # A step whose loss or gradients are not finite: "stop", or "skip" it.
+    config.on_nan = "stop"
 
     data = config.data = ConfigDict()
     data.name = "multi_dsprites"

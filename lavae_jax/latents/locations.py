@@ -28,6 +28,12 @@ def log_p_locations(n: Array, num_sites: int, max_objects: int) -> Array:
 
     Returns:
         [B], nats; the same for every choice of distinct sites.
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.latents import locations
+    >>> log_p = locations.log_p_locations(jnp.array([0, 2]), num_sites=4, max_objects=3)
+    >>> print((1 / jnp.exp(log_p)).round())  # 4 · 3 ways to place two objects
+    [ 1. 12.]
     """
     steps = jnp.log(num_sites - jnp.arange(max_objects, dtype=jnp.float32))
     total = jnp.concatenate([jnp.zeros(1), jnp.cumsum(steps)])
@@ -45,6 +51,14 @@ def draw_uniform(n: Array, keys: Array, num_sites: int, max_objects: int) -> Arr
 
     Returns:
         [B, M] int32, 0 beyond n.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.latents import locations
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> sites = locations.draw_uniform(jnp.array([4, 1]), keys, 4, max_objects=4)
+    >>> sorted(sites[0].tolist()), sites[1, 1:].tolist()
+    ([0, 1, 2, 3], [0, 0, 0])
     """
 
     def one_image(key):
@@ -133,6 +147,20 @@ def draw_locations(
 
     Returns:
         Locations; z_loc is None when tau is None.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.latents import locations
+    >>> h_loc = jnp.zeros((1, 4, 4)).at[0, [1, 3], [2, 3]].set(40.0)
+    >>> keys = jax.random.split(jax.random.key(0), 1)
+    >>> drawn = locations.draw_locations(h_loc, jnp.array([2]), 3, keys=keys)
+    >>> sorted(drawn.site[0, :2].tolist())  # row 1, column 2; row 3, column 3
+    [6, 15]
+    >>> relaxed = locations.draw_locations(
+    ...     h_loc, jnp.array([2]), 3, keys=keys, tau=jnp.array(0.5)
+    ... )
+    >>> relaxed.z_loc.shape, relaxed.active.tolist()
+    ((1, 3, 16), [[True, True, False]])
     """
     num_images, height, width = h_loc.shape
     num_sites = height * width
@@ -174,6 +202,14 @@ def kl_locations(locations: Locations, num_sites: int) -> Array:
 
     Returns:
         [B].
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.latents import locations
+    >>> from lavae_jax.types import hard_locations
+    >>> site, active = jnp.array([[5, 2, 0]]), jnp.array([[True, True, False]])
+    >>> certain = hard_locations(site, active)  # entropies of 0
+    >>> print(jnp.exp(locations.kl_locations(certain, num_sites=4)).round())  # 4 · 3
+    [12.]
     """
     n = locations.active.sum(axis=-1)
     log_p = log_p_locations(n, num_sites, locations.active.shape[1])

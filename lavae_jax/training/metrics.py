@@ -29,6 +29,7 @@ class TrainMetrics(NamedTuple):
     added: Array | None = None  # share of the images
     tau: Array | None = None
     epsilon: Array | None = None
+    skipped: Array | None = None  # share of the steps, see `guard`
 
 
 def of_reconstruction(metrics: TrainMetrics, result: Reconstruction) -> TrainMetrics:

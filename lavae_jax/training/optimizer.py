@@ -23,14 +23,26 @@ class Parts(NamedTuple):
 
 
 def split(params: Variables) -> Parts:
-    """{"lavae": ..., "auxiliary": ...} to the parameters of each part."""
+    """{"lavae": ..., "auxiliary": ...} to the parameters of each part.
+
+    >>> from lavae_jax.training import optimizer
+    >>> params = {"lavae": {"location_net": 1, "f_sprite": 2}, "auxiliary": 3}
+    >>> optimizer.split(params)
+    Parts(location=1, rest={'f_sprite': 2}, auxiliary=3)
+    """
     rest = dict(params["lavae"])
     location = rest.pop("location_net")
     return Parts(location, rest, params["auxiliary"])
 
 
 def join(parts: Parts) -> Variables:
-    """The inverse of `split`."""
+    """The inverse of `split`.
+
+    >>> from lavae_jax.training import optimizer
+    >>> params = {"lavae": {"f_sprite": 2, "location_net": 1}, "auxiliary": 3}
+    >>> optimizer.join(optimizer.split(params)) == params
+    True
+    """
     lavae = {**parts.rest, "location_net": parts.location}
     return {"lavae": lavae, "auxiliary": parts.auxiliary}
 

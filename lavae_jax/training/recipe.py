@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+from lavae_jax.warmup import OBJECT_SIZE
+
 Draws = Literal["relaxed", "straight_through", "mode"]
 Target = Literal["kl_map", "bumps"]
 
@@ -28,6 +30,8 @@ class Recipe(NamedTuple):
         appearance_updates: updates of everything but h_loc in each step, at the same
             locations with new draws of the appearances; 1 in the paper. They cost a
             fraction of the step, most of which is h_loc's convolutions.
+        object_size: side of the largest objects, px: scales the lengths of the warm-up
+            and the refinement.
     """
 
     draws: Draws
@@ -40,6 +44,7 @@ class Recipe(NamedTuple):
     settle_steps: int
     location_every: int
     appearance_updates: int
+    object_size: int = OBJECT_SIZE
 
 
 class Phase(NamedTuple):
@@ -62,7 +67,26 @@ class Phase(NamedTuple):
 
 
 def phase_at(recipe: Recipe, step: int) -> Phase:
-    """The phase of a step, counted from 1."""
+    """The phase of a step, counted from 1.
+
+    >>> from lavae_jax.training import recipe
+    >>> laptop = recipe.Recipe(
+    ...     draws="mode",
+    ...     target="bumps",
+    ...     refine=True,
+    ...     bump_height=10.0,
+    ...     auxiliary_steps=200,
+    ...     lead_steps=200,
+    ...     proposal_steps=400,
+    ...     settle_steps=1_000,
+    ...     location_every=2,
+    ...     appearance_updates=8,
+    ... )
+    >>> recipe.phase_at(laptop, 1)
+    Phase(auxiliary=True, lavae=False, propose=True, location=True)
+    >>> recipe.phase_at(laptop, 1_001)
+    Phase(auxiliary=False, lavae=True, propose=False, location=False)
+    """
     return Phase(
         auxiliary=step <= recipe.auxiliary_steps,
         lavae=step > recipe.lead_steps,

@@ -24,12 +24,24 @@ class Schedules(NamedTuple):
 
 
 def exponential(init: float, final: float, steps: int) -> optax.Schedule:
-    """From `init` to `final` by a constant factor per step, then constant."""
+    """From `init` to `final` by a constant factor per step, then constant.
+
+    >>> from lavae_jax.training import schedules
+    >>> tau = schedules.exponential(0.5, 0.02, 100_000)
+    >>> [round(float(tau(step)), 2) for step in (0, 50_000, 100_000, 200_000)]
+    [0.5, 0.1, 0.02, 0.02]
+    """
     return optax.exponential_decay(init, steps, final / init, end_value=final)
 
 
 def hold_then_linear(
     init: float, final: float, hold: int, steps: int
 ) -> optax.Schedule:
-    """`init` for `hold` steps, then linearly to `final` within `steps`."""
+    """`init` for `hold` steps, then linearly to `final` within `steps`.
+
+    >>> from lavae_jax.training import schedules
+    >>> weight = schedules.hold_then_linear(1.0, 0.0, hold=30, steps=30)
+    >>> [round(float(weight(step)), 2) for step in (0, 30, 45, 60, 90)]
+    [1.0, 1.0, 0.5, 0.0, 0.0]
+    """
     return optax.linear_schedule(init, final, max(steps, 1), transition_begin=hold)

@@ -42,17 +42,23 @@ def _update_keys(state: TrainState, update: int, parts: _Parts, x: Array) -> Arr
     return image_keys(key, x.shape[0], parts.model.axis_name)
 
 
-def _proposals(kl_map: Array, model: LAVAE, relaxed: bool) -> Locations:
+def _peaks(parts: _Parts, kl_map: Array) -> tuple[Array, Array]:
+    """Where the KL map, [B, H, W], says that objects are; see `kl_peaks`."""
+    max_objects, size = parts.model.max_objects, parts.recipe.object_size
+    return warmup.kl_peaks(kl_map, max_objects, size)
+
+
+def _proposals(parts: _Parts, kl_map: Array) -> Locations:
     """Hard locations at the peaks of the KL map, [B, H, W]."""
     height, width = kl_map.shape[1:]
-    centres, valid = warmup.kl_peaks(kl_map, model.max_objects)
+    centres, valid = _peaks(parts, kl_map)
     nearest = jnp.round(centres).astype(jnp.int32)
     row = jnp.clip(nearest[..., 0], 0, height - 1)
     column = jnp.clip(nearest[..., 1], 0, width - 1)
     site = jnp.where(valid, row * width + column, 0)
     z_loc = None
-    if relaxed:
-        z_loc = jax.nn.one_hot(site, model.num_sites) * valid[..., None]
+    if parts.recipe.draws != "mode":
+        z_loc = jax.nn.one_hot(site, parts.model.num_sites) * valid[..., None]
     return hard_locations(site, valid)._replace(z_loc=z_loc)
 
 
@@ -62,7 +68,7 @@ def _locations(
     """Draws the locations, or takes the proposals while the warm-up lasts."""
     recipe, model = parts.recipe, parts.model
     if parts.phase.propose:
-        return _proposals(kl_map, model, relaxed=recipe.draws != "mode")
+        return _proposals(parts, kl_map)
     return draw_locations(
         h_loc,
         n,
@@ -89,9 +95,9 @@ def _location_target(
         return kl_map, None
     refined = None
     if parts.phase.propose or not recipe.refine:
-        centres, valid = warmup.kl_peaks(kl_map, model.max_objects)
+        centres, valid = _peaks(parts, kl_map)
     else:
-        refined = refinement.refine(model, x, result, epsilon)
+        refined = refinement.refine(model, x, result, epsilon, recipe.object_size)
         centres, valid = refined.centres, refined.valid
     sigma = parts.schedules.bump_sigma(step)
     target = warmup.bumps(centres, valid, recipe.bump_height, sigma, x.shape[1:3])

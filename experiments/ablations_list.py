@@ -1,0 +1,299 @@
+"""The list of ablations: single changes of a recipe, and what each of them asks.
+
+Written for the `laptop` variants. Where the paper says something else than they do, the
+paper's value is among the changes.
+"""
+
+from experiments.ablations_settings import Group, OfRun, Setting
+
+BASE = Setting(
+    "base", None, "How much do runs differ by their seed alone?", {}, (0, 1, 2)
+)
+"""The recipe as it is."""
+
+WARMUP = Group("warmup", "Warm-up and refinement", BASE)
+PLACES = Group("places", "Bumps and sites", BASE)
+NETWORKS = Group("networks", "Networks", BASE)
+OPTIMISER = Group("optimiser", "Optimiser", BASE)
+EPSILON = Group("epsilon", "ε of the likelihood at the start", BASE)
+UPDATES = Group("updates", "Updates per step", BASE)
+
+_NO_REFINEMENT = {
+    "warmup.refine": False,
+    # As long as h_loc is taught, and refinement does not do it, this VAE has to.
+    "warmup.auxiliary_steps": OfRun(1.0),
+    "warmup.location_weight_final": 0.0,
+}
+UNREFINED = Setting(
+    "unrefined",
+    WARMUP,
+    "What if the regression of h_loc fades out, as in the paper, instead of going"
+    " on with refined targets?",
+    _NO_REFINEMENT,
+    (0, 1),
+)
+TARGET = Group(
+    "target",
+    "Target of the warm-up and draws from the proposal, without refinement",
+    UNREFINED,
+)
+ONE_UPDATE = Setting(
+    "one-update",
+    UPDATES,
+    "What if h_app and f_sprite are updated once a step, as in the paper?",
+    {"warmup.appearance_updates": 1},
+    (0, 1),
+)
+APPEARANCE = Group(
+    "appearance", "h_app at every site, with one update per step", ONE_UPDATE
+)
+TRUNK_UNREFINED = Setting(
+    "trunk-unrefined",
+    APPEARANCE,
+    "And without refinement, which draws other than modes exclude?",
+    {"model.appearance_net": "trunk", **_NO_REFINEMENT, "warmup.tau_steps": OfRun(1.0)},
+    (0, 1),
+)
+DRAWS = Group("draws", "Draws of the locations", TRUNK_UNREFINED)
+RELAXED = Setting(
+    "relaxed",
+    DRAWS,
+    "What do the paper's relaxed draws bring, against modes?",
+    {"warmup.draws": "relaxed"},
+    (0, 1),
+)
+TEMPERATURE = Group("temperature", "Temperature of relaxed draws", RELAXED)
+
+SETTINGS = (
+    BASE,
+    UNREFINED,
+    Setting(
+        "refined-at-once",
+        WARMUP,
+        "Does refinement find the objects by itself, without proposals of the"
+        " auxiliary VAE?",
+        {"warmup.proposal_steps": 0},
+    ),
+    Setting(
+        "no-lead",
+        WARMUP,
+        "What if LAVAE is trained beside the auxiliary VAE from the first step, as in"
+        " the paper?",
+        {"warmup.lead_steps": 0},
+    ),
+    Setting(
+        "force-one",
+        WARMUP,
+        "What if images are explained with one object at first, as in the paper?",
+        {"warmup.force_one_init": 1.0, "warmup.force_one_final": 0.1},
+    ),
+    Setting(
+        "location-weight-1",
+        WARMUP,
+        "What if the regression of h_loc has the paper's weight?",
+        {"warmup.location_weight": 1.0, "warmup.location_weight_final": 1.0},
+    ),
+    Setting(
+        "kl-map",
+        TARGET,
+        "What if h_loc is regressed on the paper's KL map instead of equal bumps on"
+        " its peaks?",
+        {"warmup.target": "kl_map"},
+    ),
+    Setting(
+        "no-proposals",
+        TARGET,
+        "What if objects are at the modes of h_loc from the start instead of the"
+        " peaks of the KL map during the warm-up?",
+        {"warmup.proposal_steps": 0},
+    ),
+    Setting(
+        "sigma-3",
+        PLACES,
+        "What if bumps stay wide?",
+        {"warmup.bump_sigma_final": 3.0},
+    ),
+    Setting(
+        "sigma-1",
+        PLACES,
+        "What if bumps are narrow from the start?",
+        {"warmup.bump_sigma_init": 1.0},
+    ),
+    Setting(
+        "radius-0",
+        PLACES,
+        "What if a draw masks its own pixel alone for the next, as in the paper?",
+        {"model.exclusion_radius": 0},
+    ),
+    Setting(
+        "location-scale-1",
+        PLACES,
+        "What if the location net's output is not scaled up, as in the paper?",
+        {"model.location_scale": 1.0},
+    ),
+    Setting(
+        "stride-1",
+        NETWORKS,
+        "What do convolutions at every pixel bring, as in the paper, at four times"
+        " the operations?",
+        {"model.stem_stride": 1},
+    ),
+    Setting(
+        "stride-4",
+        NETWORKS,
+        "Does a fourth of the convolutions' operations do?",
+        {"model.stem_stride": 4},
+    ),
+    Setting(
+        "channels-8", NETWORKS, "Does half the channels do?", {"model.channels": 8}
+    ),
+    Setting(
+        "channels-32",
+        NETWORKS,
+        "What does twice the channels bring?",
+        {"model.channels": 32},
+    ),
+    Setting(
+        "hidden-24",
+        NETWORKS,
+        "What does the paper variant's wider end of the location net bring?",
+        {"model.location_hidden": 24},
+    ),
+    Setting(
+        "batch-norm",
+        NETWORKS,
+        "What does batch norm bring, as in the paper?",
+        {"model.norm": "batch"},
+    ),
+    Setting(
+        "conv-sprites",
+        NETWORKS,
+        "What does the paper's convolutional f_sprite bring?",
+        {"model.sprite_net": "conv"},
+    ),
+    Setting(
+        "width-128",
+        NETWORKS,
+        "Does half the width of h_app and f_sprite do?",
+        {"model.width": 128},
+    ),
+    Setting(
+        "width-512",
+        NETWORKS,
+        "What does twice the width of h_app and f_sprite bring?",
+        {"model.width": 512},
+    ),
+    Setting(
+        "adamax",
+        OPTIMISER,
+        "What if the optimiser is the paper's?",
+        {"optimizer.name": "adamax"},
+    ),
+    Setting(
+        "rate-1e-3",
+        OPTIMISER,
+        "What if h_app and f_sprite have the paper's learning rate?",
+        {"optimizer.learning_rate": 1e-3},
+    ),
+    Setting(
+        "rate-8e-3",
+        OPTIMISER,
+        "Do h_app and f_sprite stand a higher learning rate?",
+        {"optimizer.learning_rate": 8e-3},
+    ),
+    Setting(
+        "location-rate-5e-4",
+        OPTIMISER,
+        "What if the location net has the paper's learning rate?",
+        {"optimizer.location_learning_rate": 5e-4},
+    ),
+    Setting(
+        "auxiliary-rate-1e-3",
+        OPTIMISER,
+        "What if the auxiliary VAE has the paper variant's learning rate?",
+        {"optimizer.auxiliary_learning_rate": 1e-3},
+    ),
+    Setting(
+        "constant-rates",
+        OPTIMISER,
+        "What if learning rates do not fall along a cosine?",
+        {"optimizer.decay": "constant"},
+    ),
+    Setting(
+        "no-clipping",
+        OPTIMISER,
+        "What if gradients are not clipped?",
+        {"optimizer.clip_norm": 1e9},
+    ),
+    Setting(
+        "batch-32",
+        OPTIMISER,
+        "Does half the batch do, in the same number of steps?",
+        {"batch_size": 32},
+    ),
+    Setting(
+        "batch-128",
+        OPTIMISER,
+        "What does twice the batch bring, in the same number of steps?",
+        {"batch_size": 128},
+    ),
+    Setting(
+        "epsilon-1e-6",
+        EPSILON,
+        "What if ε is the paper variant's from the start?",
+        {"model.epsilon_init": 1e-6},
+    ),
+    Setting(
+        "epsilon-1e-3",
+        EPSILON,
+        "What if ε starts a tenth as high?",
+        {"model.epsilon_init": 1e-3},
+    ),
+    Setting(
+        "epsilon-1e-1",
+        EPSILON,
+        "What if ε starts ten times as high?",
+        {"model.epsilon_init": 0.1},
+    ),
+    ONE_UPDATE,
+    Setting(
+        "location-every-1",
+        UPDATES,
+        "What if h_loc is trained in every step to the end, as in the paper?",
+        {"warmup.location_every": 1},
+    ),
+    Setting(
+        "trunk",
+        APPEARANCE,
+        "What if h_app is a second trunk, as in the paper, instead of a window around"
+        " z_loc?",
+        {"model.appearance_net": "trunk"},
+    ),
+    TRUNK_UNREFINED,
+    Setting(
+        "straight-through",
+        DRAWS,
+        "What do hard draws with a relaxed gradient bring, against modes?",
+        {"warmup.draws": "straight_through"},
+    ),
+    RELAXED,
+    Setting(
+        "tau-0.5",
+        TEMPERATURE,
+        "What if the temperature stays where the paper's starts?",
+        {"warmup.tau_final": 0.5},
+    ),
+    Setting(
+        "tau-0.1",
+        TEMPERATURE,
+        "What if it is in between all along?",
+        {"warmup.tau_init": 0.1, "warmup.tau_final": 0.1},
+    ),
+    Setting(
+        "tau-0.02",
+        TEMPERATURE,
+        "What if it is where the paper's ends from the start?",
+        {"warmup.tau_init": 0.02},
+    ),
+)
+"""All settings, every base before what is compared with it."""

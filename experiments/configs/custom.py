@@ -1,0 +1,72 @@
+"""Images of your own: `--config=experiments/configs/custom.py[:VARIANT]`.
+
+`--config.data.path=FOLDER_OR_NPZ` says where they are. `paper` (the default) is
+Appendix B, for an accelerator. `laptop` is for 2 CPU cores. `tiny` is for tests.
+`baseline_custom.py` trains the baseline on the same images.
+
+What they are stored as: a folder of `.png` files of one size, in order of their names,
+or an `.npz` file with an array `images`, [N, H, W] or [N, H, W, C], C = 1 or 3, and at
+will `n`, [N] numbers of objects, to measure counting by. The last `data.num_valid` (a
+tenth, 5,000 at most) are held out, so shuffle images that come in some order.
+
+What the model assumes of them:
+
+- Pixels are lit or not: 0 and 1, or 0 and 255, in each channel on its own, because the
+  likelihood is Bernoulli. `data.threshold` (1 to 255) makes grey levels so: a value is
+  lit from there on. Lit pixels that no object explains cost −log ε nats each: for noisy
+  images raise `model.epsilon` to about the share of wrong pixels. `laptop` takes three
+  lit pixels that no object reaches for one, so remove specks.
+- Objects are lit on a black background, several per image and small beside it, at most
+  `model.max_objects`. They may come in any colour that channels of 0 and 1 make.
+- Any object fits a square of `model.sprite_size` pixels and looks alike wherever it is.
+  Objects may touch, but not hide each other much.
+
+What is None here is found from the images, told before the training starts, and kept in
+the run's `config.json`. What may have to be set:
+
+- `model.sprite_size`, odd: the largest object and a pixel around it. Found from
+  connected groups of lit pixels, so too large where objects often touch, and too small
+  where one comes in pieces.
+- `model.max_objects`: what to be ready for, at the cost of memory.
+- `model.stem_stride`: divides height and width. The network of h_loc sees 23 px times
+  it, which should be no less than an object; 1 is right for small ones.
+- `warmup.object_size`: pixels of an object. All lengths of the warm-up and of the
+  refinement (cells of the auxiliary VAE, windows around peaks, reach) are those that
+  suit objects of 19 pixels times its share in them. `warmup.bump_sigma_init`,
+  `model.exclusion_radius` and `model.glimpse_size` follow it too.
+- `model.gamma` and `model.count_threshold` = 4γ grow with the logarithm of the number
+  of pixels, as Appendix B has it, and need no attention.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from experiments.configs import base
+
+
+def get_config(variant: str = "paper") -> ConfigDict:
+    """The config of a variant, open where the images decide."""
+    config = base.variant(variant)
+    data = config.data = ConfigDict()
+    data.name = "custom"
+    data.path = ""
+    data.threshold = 0  # the images are binary
+    data.num_valid = placeholder(int)
+    data.fingerprint = placeholder(str)  # of the images, never to be set
+    open_values = {
+        "model": dict(
+            image_shape=tuple,
+            sprite_size=int,
+            gamma=float,
+            count_threshold=float,
+            glimpse_size=int,
+            objects_per_image=float,
+        ),
+        "warmup": dict(object_size=int, bump_sigma_init=float),
+    }
+    if variant != "paper":
+        open_values["model"]["exclusion_radius"] = int
+    for section, values in open_values.items():
+        for name, kind in values.items():
+            config[section][name] = placeholder(kind)
+    return config

@@ -1,0 +1,57 @@
+"""Files that a kill or a full disk does not leave half written."""
+
+import itertools
+import os
+import pathlib
+import tempfile
+
+from lavae_jax import checksums
+
+
+def write(path: pathlib.Path, text: str) -> None:
+    """Writes a text; the file appears, or changes, under its name once complete.
+
+    Raises:
+      OSError: If the file system refuses; a file that was there is unchanged.
+    """
+    unfinished = path.with_name(f".{path.name.removeprefix('.')}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def make_sure_of_room(folder: pathlib.Path, num_bytes: int) -> None:
+    """Makes sure that a folder can take so many bytes, in a single file if need be.
+
+    Asked beforehand, the system says in one sentence what is missing: space on the
+    disk, a quota, or a limit on the size of a file. Where it can't be asked, nothing
+    happens.
+
+    Raises:
+      OSError: If it can't.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
+
+
+def set_aside(path: pathlib.Path, folder: pathlib.Path) -> None:
+    """Moves a file or folder into a folder, which is made, where it is kept.
+
+    Raises:
+      OSError: If the file system refuses.
+    """
+    folder.mkdir(exist_ok=True)
+    names = (f"{path.name}-{number}" for number in itertools.count())
+    path.rename(next(folder / name for name in names if not (folder / name).exists()))
+
+
+def add_checksums(folder: pathlib.Path) -> None:
+    """Keeps the checksums of a folder's files in it, unless they are there already.
+
+    Raises:
+      OSError: If the file system refuses.
+    """
+    path = folder / checksums.NAME
+    if not path.exists():
+        write(path, checksums.to_text(checksums.of_folder(folder)))

@@ -1,0 +1,176 @@
+"""What images of one's own show, and what speaks against training on them."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from scipy import ndimage
+
+from lavae_jax.config import is_baseline
+
+_MOST_IMAGES = 2_000
+_FITTING = 0.95
+_MARGIN = 2
+_FEW_IMAGES = 1_000
+_MOST_LIT = 0.5
+_MOST_BLACK = 0.9
+_LOCATION_CONVOLUTIONS = 11
+
+
+class Survey(NamedTuple):
+    """What images show, told from connected groups of lit pixels.
+
+    A group is an object, as far as objects do not touch or come in pieces.
+
+    Attributes:
+        lit: mean share of an image's pixels that are lit, in any channel.
+        black: share of the images without any.
+        groups: [N] groups in each image.
+        sides: [G] the longer side of each group's box, px.
+        pixels: [G] lit pixels of each group.
+        grey: whether all channels are equal everywhere.
+    """
+
+    lit: float
+    black: float
+    groups: np.ndarray
+    sides: np.ndarray
+    pixels: np.ndarray
+    grey: bool
+
+    @property
+    def object_size(self) -> int:
+        """The side that groups with 95% of the lit pixels do not exceed.
+
+        So neither specks nor a few objects that touch decide.
+        """
+        order = np.argsort(self.sides)
+        pixels = np.cumsum(self.pixels[order])
+        index = np.searchsorted(pixels, _FITTING * pixels[-1])
+        return int(self.sides[order][index])
+
+    @property
+    def sprite_size(self) -> int:
+        """A side for sprites that holds these groups: odd, with a margin of a pixel.
+
+        For the scenes of multi-dSprites it is the paper's 21.
+        """
+        return self.object_size + _MARGIN | 1
+
+    def too_large_for(self, sprite_size: int) -> float:
+        """The share of the lit pixels that are in groups too large for a sprite."""
+        return float(self.pixels[self.sides > sprite_size].sum() / self.pixels.sum())
+
+
+def survey(images: Sequence[np.ndarray]) -> Survey:
+    """Looks at images [H, W, C], at 2,000 of more, taken at even distances."""
+    chosen = np.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).astype(int)
+    lit, groups, sides, pixels, grey = [], [], [0], [0], True
+    for index in chosen:
+        image = images[index]
+        mask = image.any(axis=-1)
+        labels, count = ndimage.label(mask, np.ones((3, 3)))
+        boxes = ndimage.find_objects(labels)
+        lit.append(mask.mean())
+        groups.append(count)
+        sides += [max(s.stop - s.start for s in box) for box in boxes]
+        pixels += list(np.bincount(labels.ravel())[1:])
+        grey = grey and bool((image == image[..., :1]).all())
+    return Survey(
+        lit=float(np.mean(lit)),
+        black=float(np.mean(np.array(lit) == 0)),
+        groups=np.array(groups),
+        sides=np.array(sides),
+        pixels=np.array(pixels),
+        grey=grey,
+    )
+
+
+def check(found: Survey, threshold: int) -> None:
+    """Refuses images that can't be objects on black.
+
+    Args:
+      found: What they show.
+      threshold: With which they were binarised; 0 for none.
+
+    Raises:
+      ValueError: What they are instead, and what to do.
+    """
+    if found.black == 1:
+        below = f" No value reaches data.threshold = {threshold}." * (threshold > 0)
+        raise ValueError(
+            f"all {len(found.groups)} images looked at are black, so there is nothing"
+            f" to learn.{below} Objects are lit pixels on a black background."
+        )
+    if found.lit > _MOST_LIT:
+        raise ValueError(
+            f"{found.lit:.0%} of the pixels are lit, but objects on a black background"
+            " are expected: images of dark objects on white have to be inverted,"
+            " others need another data.threshold."
+        )
+
+
+def warnings(
+    config: ConfigDict, found: Survey, num_train: int, n: np.ndarray | None
+) -> Iterator[str]:
+    """Says what may be amiss, with the numbers, and what to do.
+
+    Args:
+      config: The run's, fitted to the images.
+      found: What they show.
+      num_train: How many are trained on.
+      n: The true numbers of objects, where they are known.
+
+    Returns:
+      An iterator over sentences.
+    """
+    if num_train < _FEW_IMAGES:
+        yield (
+            f"{num_train} images to train on are few: watch the ELBO of the held-out"
+            " ones, which falls when the others are learned by heart."
+        )
+    if found.black > _MOST_BLACK:
+        yield f"{found.black:.0%} of the images are black: is data.threshold too high?"
+    if found.grey and config.model.image_shape[2] == 3:
+        height, width, _ = config.model.image_shape
+        yield (
+            "all colours are grey: store the images in grey, or read files so with"
+            f" --config.model.image_shape='({height}, {width}, 1)'."
+        )
+    if not is_baseline(config):
+        yield from _of_objects(config, found, n)
+
+
+def _of_objects(config, found, n):
+    """What the sizes and numbers of the objects speak against."""
+    model = config.model
+    size, suitable = model.sprite_size, found.sprite_size
+    if found.too_large_for(size) > 1 - _FITTING:
+        yield (
+            f"{found.too_large_for(size):.0%} of the lit pixels are in connected groups"
+            f" larger than model.sprite_size = {size}, up to {found.sides.max()} px. An"
+            " object that does not fit is not painted as one: unless these are"
+            f" objects that touch, set --config.model.sprite_size={suitable}."
+        )
+    if 2 * size > min(model.image_shape[:2]):
+        yield (
+            f"sprites of model.sprite_size = {size} px cover most of an image: LAVAE is"
+            " for several smaller objects. If it is objects that touch which made the"
+            " size, set that of a single one, with a margin of a pixel."
+        )
+    seen = (2 * _LOCATION_CONVOLUTIONS + 1) * model.stem_stride
+    if size > seen:
+        yield (
+            f"the network of h_loc sees {seen} px around a site, less than"
+            f" model.sprite_size = {size}: set"
+            f" --config.model.stem_stride={2 * model.stem_stride}."
+        )
+    for what, counts in (("connected groups of lit pixels", found.groups), ("n", n)):
+        if counts is not None and counts.max() > model.max_objects:
+            yield (
+                f"{(counts > model.max_objects).mean():.1%} of the images have more"
+                f" {what} than model.max_objects = {model.max_objects}, up to"
+                f" {counts.max()}: unless these are specks, set"
+                f" --config.model.max_objects={counts.max()}."
+            )

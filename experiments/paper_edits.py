@@ -1,0 +1,251 @@
+"""The paper's figures of edited scenes: places, appearances, swaps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from experiments import batched, paper_subject
+from experiments.paper_subject import HIGH, LOW, Images, Subject
+from lavae_jax import editing, panels, plotting
+from lavae_jax.types import Scene
+
+NUM_PLACES = 7
+VALUES = np.linspace(LOW, HIGH, 9)
+NUM_DIMS = 6
+NUM_FRAMES = 24
+
+
+class NothingToShowError(Exception):
+    """Why a figure has to be left out."""
+
+
+def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
+    """Figures 3, 7, 8 and 11: each of three objects moved across and down.
+
+    Args:
+      subject: The data set.
+      shown: Images of it.
+      n: How many objects the image has that is taken.
+
+    Returns:
+      The figure and its caption.
+
+    Raises:
+      NothingToShowError: If no image with n objects is counted right.
+    """
+    image, scene = _first(shown, n)
+    shape, yx = subject.model.image_shape, np.asarray(scene.yx)[0]
+    margin = subject.model.sprite_size // 2
+    slots = range(min(3, n))
+
+    def across(scene, slot, x):
+        return editing.move(scene, slot, (yx[slot, 0], x), shape)
+
+    def down(scene, slot, y):
+        return editing.move(scene, slot, (y, yx[slot, 1]), shape)
+
+    places = [
+        np.linspace(margin, size - 1 - margin, NUM_PLACES).round().astype(int)
+        for size in (shape[1], shape[0])
+    ]
+    grids = [
+        _render(subject, editing.traverse(scene, edit, slots, values), len(slots))
+        for edit, values in zip((across, down), places, strict=True)
+    ]
+    figure = _beside_original(
+        subject,
+        shown,
+        image,
+        scene,
+        rows=np.stack(grids, axis=1).reshape(-1, *grids[0].shape[1:]),
+        slots=np.repeat(slots, 2),
+        what="location of one object changed,\nto the column (across) or the row (down)"
+        " above, in pixels",
+        row_labels=[
+            f"object {slot + 1},\n{way}" for slot in slots for way in ("across", "down")
+        ],
+        column_labels=[str(place) for place in places[0]],
+    )
+    return figure, (
+        f"Location traversal on image {image} of `{shown.split}`: in each row the"
+        " location of the framed object alone is changed, to the column (across) or row"
+        " (down) given above, in pixels."
+    )
+
+
+def appearances(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
+    """Figures 3, 7, 8 and 11: single dimensions of one object's appearance.
+
+    Arguments, result and errors as those of `locations`.
+    """
+    image, scene = _first(shown, n)
+    effects = paper_subject.effects(subject, scene)
+    dims = _largest(effects)[:NUM_DIMS]
+
+    def edit(scene, dim, value):
+        return editing.restyle(scene, 0, dim, value)
+
+    figure = _beside_original(
+        subject,
+        shown,
+        image,
+        scene,
+        rows=_render(subject, editing.traverse(scene, edit, dims, VALUES), len(dims)),
+        slots=[0] * len(dims),
+        what="one dimension of one object's appearance\nset to the value above (in"
+        " brackets: how much that changes the sprite)",
+        row_labels=[f"dimension {d}\n({effects[d]:.3f})" for d in dims],
+        column_labels=[_signed(value) for value in VALUES],
+    )
+    return figure, (
+        f"Appearance traversal on image {image} of `{shown.split}`: in each row one"
+        " dimension of the appearance of the framed object is set to the values above."
+        f" Of all {len(effects)} dimensions these change its sprite most: in brackets,"
+        f" the mean change of its pixels over values from {_signed(LOW)} to"
+        f" {_signed(HIGH)}."
+    )
+
+
+def swaps(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
+    """Figures 3, 6 and 11: one of the two sequences reordered, in four images.
+
+    Arguments, result and errors as those of `locations`.
+    """
+    images = _right(shown, n)[:4]
+    scene = editing.take(shown.scene, images)
+    backwards = scene
+    for slot in range(n // 2):
+        backwards = editing.swap(backwards, slot, n - 1 - slot, "location")
+    scenes = {
+        "reconstruction": scene,
+        "swapped\nin z_loc": editing.swap(scene, 0, 1, "location"),
+        "swapped\nin z_app": editing.swap(scene, 0, 1, "appearance"),
+        "z_loc\nreversed": backwards,
+    }
+    model, variables = subject.model, subject.variables
+    rendered = [batched.render(model, variables, one) for one in scenes.values()]
+    figure = plotting.grid(
+        [shown.images[images], *rendered],
+        title=f"{subject.title}: objects swapped",
+        row_labels=["input", *scenes],
+        column_labels=[f"image {image}" for image in images],
+        frames=[
+            (1, column, *yx[slot], model.sprite_size)
+            for column, yx in enumerate(np.asarray(scene.yx))
+            for slot in (0, 1)
+        ],
+    )
+    return figure, (
+        f"Object swaps on images of `{shown.split}`: the two framed objects exchange"
+        " their locations, or their appearances; below, all objects take the locations"
+        " in reverse order."
+    )
+
+
+def traversal(subject: Subject, shown: Images, n: int) -> tuple[list[np.ndarray], str]:
+    """Both traversals as an animation: [h, w, 3] uint8 frames, and its caption.
+
+    Arguments and errors as those of `locations`.
+    """
+    image, scene = _first(shown, n)
+    dims = _largest(paper_subject.effects(subject, scene))[:3]
+    shape, margin = subject.model.image_shape, subject.model.sprite_size // 2
+    centre = (np.array(shape[:2]) - 1) / 2
+
+    def around(scene, phase):
+        way = np.array([np.sin(phase), np.cos(phase)])
+        place = np.round(centre + (centre - margin) * way).astype(int)
+        return editing.move(scene, 0, place, shape)
+
+    def restyle(scene, dim, phase):
+        return editing.restyle(scene, 0, dim, HIGH * np.sin(phase))
+
+    phases = 2 * np.pi * np.arange(NUM_FRAMES) / NUM_FRAMES
+    rows = [
+        _render(subject, editing.traverse(scene, around, phases), 1),
+        _render(subject, editing.traverse(scene, restyle, dims, phases), len(dims)),
+    ]
+    frames = np.concatenate(rows).swapaxes(0, 1)
+    figure = plotting.grid(
+        frames[:1],
+        title=f"{subject.title}, image {image} of {shown.split}: one object changed",
+        column_labels=["location", *(f"dimension {dim}" for dim in dims)],
+    )
+    return [_redrawn(figure, frame) for frame in frames], (
+        f"One object of image {image} of `{shown.split}`: its location on a circle, and"
+        f" the dimensions of its appearance that change it most, each between"
+        f" {_signed(LOW)} and {_signed(HIGH)}."
+    )
+
+
+def _right(shown, n):
+    """The images with n objects in which as many are found; n is at least 2."""
+    images = np.flatnonzero((shown.n == n) & (np.asarray(shown.scene.n) == n))
+    if not len(images):
+        raise NothingToShowError(
+            f"none of the first {len(shown.n)} images of {shown.split} has {n} objects"
+            " and is counted right"
+        )
+    return images
+
+
+def _first(shown, n):
+    """The first of these images, and its scene."""
+    image = _right(shown, n)[0]
+    return image, editing.take(shown.scene, image)
+
+
+def _render(subject: Subject, scenes: Scene, num_rows: int) -> np.ndarray:
+    """Scenes as [num_rows, columns, H, W, C]."""
+    means = batched.render(subject.model, subject.variables, scenes)
+    return means.reshape(num_rows, -1, *means.shape[1:])
+
+
+def _beside_original(
+    subject: Subject,
+    shown: Images,
+    image: int,
+    scene: Scene,
+    *,
+    rows: np.ndarray,
+    slots: Sequence[int],
+    what: str,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+) -> Figure:
+    """Rows of edited scenes, in front of each the scene and which object is edited."""
+    (original,) = batched.render(subject.model, subject.variables, scene)
+    yx = np.asarray(scene.yx)[0]
+    return plotting.grid(
+        [
+            [shown.images[image] if row == 0 else None, original, *edited]
+            for row, edited in enumerate(rows)
+        ],
+        title=f"{subject.title}, image {image} of {shown.split}: {what}",
+        row_labels=row_labels,
+        column_labels=["input", "reconstruction", *column_labels],
+        frames=[
+            (row, 1, *yx[slot], subject.model.sprite_size)
+            for row, slot in enumerate(slots)
+        ],
+    )
+
+
+def _redrawn(figure: Figure, images: np.ndarray) -> np.ndarray:
+    """The picture of a figure with other images in its panels: [h, w, 3] uint8."""
+    for panel, image in zip(figure.axes, images, strict=True):
+        panel.images[0].set_data(panels.pixels(image))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _largest(effects):
+    """Dimensions, those of the largest effect first."""
+    return np.argsort(-effects, kind="stable")
+
+
+def _signed(value):
+    return f"{value:+.1f}".replace("-", "−") if value else "0"

@@ -1,0 +1,176 @@
+"""The paper's figures: inference, samples, and edits of scenes, for one data set."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+import lavae_jax
+from experiments import batched, paper_edits
+from experiments.paper_edits import NothingToShowError
+from experiments.paper_subject import Images, Subject
+from lavae_jax import editing, plotting
+
+NUM_SAMPLES = 36
+
+IN_THE_PAPER = {
+    1: (("multi_mnist/10k",), ("inference_3",)),
+    2: (("multi_mnist/10k",), ("samples",)),
+    3: (("multi_mnist/10k",), ("locations_7", "swaps_7", "appearances_7")),
+    4: (("multi_dsprites",), ("samples",)),
+    5: (("multi_dsprites",), ("inference_3",)),
+    6: (("multi_dsprites",), ("swaps_3",)),
+    7: (("multi_dsprites",), ("locations_3", "appearances_3")),
+    8: (("multi_mnist/10k",), ("locations_7", "appearances_7")),
+    9: (("multi_mnist/10k", "multi_dsprites"), ("samples_5_6",)),
+    10: (("multi_mnist/1k",), ("samples",)),
+    11: (("multi_mnist/1k",), ("swaps_7", "locations_7", "appearances_7")),
+}
+"""Which data sets and figures of them the numbered figures of the paper show."""
+
+
+class Picture(NamedTuple):
+    """A figure as it is reported.
+
+    Attributes:
+      name: What it shows.
+      file: Its name; None if it is left out.
+      caption: What to see in it, or why it is left out.
+    """
+
+    name: str
+    file: str | None
+    caption: str
+
+
+def draw(subject: Subject, folder: pathlib.Path, seed: int) -> Iterator[Picture]:
+    """Draws all figures of a data set into a folder, one after the other."""
+    for name, make in _figures(subject, seed).items():
+        try:
+            figure, caption = make()
+        except NothingToShowError as reason:
+            yield Picture(name, None, f"Left out: {reason}.")
+            continue
+        if isinstance(figure, Figure):
+            file = f"{name}.png"
+            plotting.save(figure, folder / file)
+        else:
+            file = f"{name}.gif"
+            save_animation(figure, folder / file)
+        yield Picture(name, file, caption)
+
+
+def names() -> list[str]:
+    """The names of the figures of a data set, in their order."""
+    return [*_BEFORE, *(f"{kind}_{n}" for n in (3, 7) for kind in _EDITS)]
+
+
+def inference(subject: Subject, shown: Images, num: int) -> tuple[Figure, str]:
+    """Figures 1 and 5: input, reconstruction, locations, one sprite per object.
+
+    Raises:
+      NothingToShowError: If all images are black.
+    """
+    images = np.flatnonzero(shown.n > 0)[:num]
+    if not len(images):
+        raise NothingToShowError(
+            f"the images of {shown.split} that were read are black"
+        )
+    scene = editing.take(shown.scene, images)
+    figure = plotting.reconstructions(
+        shown.images[images],
+        batched.render(subject.model, subject.variables, scene),
+        jax.device_get(scene),
+        batched.sprites(subject.model, subject.variables, scene),
+        title=f"{subject.title}: what is inferred from images of {shown.split}",
+        row_labels=[f"image {i}\n(n = {shown.n[i]})" for i in images],
+    )
+    return figure, (
+        f"The first images of `{shown.split}` with objects: input, reconstruction,"
+        " inferred locations, and the sprite of each object."
+    )
+
+
+def samples(subject: Subject, seed: int) -> tuple[Figure, str]:
+    """Figures 2, 4 and 10: samples from the prior, beside those of the baseline."""
+    key = jax.random.key(seed)
+    ours = lavae_jax.generate(subject.model, subject.variables, key, NUM_SAMPLES)
+    grids = {f"{subject.title}: samples of LAVAE": np.asarray(ours)}
+    if subject.baseline is None:
+        return plotting.beside(grids), (
+            "Samples from the prior of LAVAE. The baseline has not been trained on this"
+            " data set: there are no samples of it to show beside them."
+        )
+    theirs = lavae_jax.generate(*subject.baseline, key, NUM_SAMPLES)
+    grids[f"{subject.title}: samples of the baseline"] = np.asarray(theirs)
+    return plotting.beside(grids), (
+        "Samples from the prior (pixel means): LAVAE, with n from the learned p(n), on"
+        " the left; the baseline on the right."
+    )
+
+
+def samples_of_5_and_6(subject: Subject, seed: int) -> tuple[Figure, str]:
+    """Figure 9: samples with another p(n).
+
+    Raises:
+      NothingToShowError: If the model has fewer slots.
+    """
+    prior = np.zeros(subject.model.max_objects + 1)
+    if len(prior) < 7:
+        raise NothingToShowError(f"the model has no more than {len(prior) - 1} objects")
+    prior[[5, 6]] = 0.5
+    key = jax.random.key(seed)
+    made = lavae_jax.generate(
+        subject.model, subject.variables, key, NUM_SAMPLES, prior_n=prior
+    )
+    title = f"{subject.title}: samples with p(n) replaced, n = 5 or 6"
+    return plotting.beside({title: np.asarray(made)}), (
+        "Samples of LAVAE with p(n) replaced: n is 5 or 6, each with probability 1/2."
+        " Under the prior the places of objects are independent: they may overlap."
+    )
+
+
+def save_animation(frames: Sequence[np.ndarray], path: pathlib.Path) -> None:
+    """Writes [h, w, 3] uint8 frames as a GIF without end, creating its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = (Image.fromarray(frame).quantize(64) for frame in frames)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    first.save(
+        unfinished,
+        format="GIF",
+        save_all=True,
+        append_images=others,
+        duration=100,
+        loop=0,
+    )
+    unfinished.replace(path)
+
+
+_EDITS = {
+    "locations": paper_edits.locations,
+    "appearances": paper_edits.appearances,
+    "swaps": paper_edits.swaps,
+    "traversal": paper_edits.traversal,
+}
+_BEFORE = {
+    "inference_3": lambda subject, seed: inference(subject, subject.few, 8),
+    "inference_7": lambda subject, seed: inference(subject, subject.many, 4),
+    "samples": samples,
+    "samples_5_6": samples_of_5_and_6,
+}
+
+
+def _figures(
+    subject: Subject, seed: int
+) -> dict[str, Callable[[], tuple[Figure | list[np.ndarray], str]]]:
+    """What draws each figure, by name, in their order."""
+    made = {name: functools.partial(f, subject, seed) for name, f in _BEFORE.items()}
+    for n, shown in ((3, subject.few), (7, subject.many)):
+        for kind, edit in _EDITS.items():
+            made[f"{kind}_{n}"] = functools.partial(edit, subject, shown, n)
+    return made

@@ -1,0 +1,143 @@
+"""The models that the paper's table and figures are made of, with their reports."""
+
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from experiments import checkpoints, cli, measured_runs, report
+from lavae_jax import pretrained, released, runs
+from lavae_jax.config import from_run, is_baseline
+
+LAVAE, BASELINE = "LAVAE", "baseline"
+FAMILIES = (LAVAE, BASELINE)
+
+TITLES = {
+    "multi_mnist/1k": "multi-MNIST-1k",
+    "multi_mnist/10k": "multi-MNIST-10k",
+    "multi_dsprites": "multi-dSprites",
+}
+"""The paper's data sets, in the order of its Table 1, and what it calls them."""
+
+
+class Models(NamedTuple):
+    """Models of a family on a data set, trained alike from several seeds.
+
+    Attributes:
+      dataset: Its name in `datasets.load`.
+      family: LAVAE or the baseline.
+      reports: Of every seed that was measured.
+      source: Where the model of the first report lies, released or as a run; None if
+        no seed was measured.
+      unmeasured: Seeds that were started and have no figures, and why.
+    """
+
+    dataset: str
+    family: str
+    reports: tuple[report.Report, ...] = ()
+    source: pathlib.Path | None = None
+    unmeasured: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The whole config of the first seed."""
+        return self.reports[0].config
+
+
+def title(dataset: str) -> str:
+    """What a data set is called in texts."""
+    return TITLES.get(dataset, dataset)
+
+
+def from_released(folder: str | pathlib.Path | None = None) -> list[Models]:
+    """All released models of a folder, by default those of the library.
+
+    Raises:
+      cli.UserError: If there is none, or a file is damaged.
+    """
+    folder = pathlib.Path(folder or pretrained.FOLDER)
+    names = pretrained.names(folder)
+    if not names:
+        raise cli.UserError(
+            f"there is no released model in {folder}: pass another --weights, or"
+            " --workdir with runs of experiments.train."
+        )
+    found = []
+    for name in names:
+        with cli.user_errors(ValueError, OSError):
+            contents = released.read(folder / name)
+            reports = (contents.report, *contents.other_reports)
+            found.append(
+                Models(
+                    contents.config["data"]["name"],
+                    _family(contents.config),
+                    tuple(map(report.from_plain, reports)),
+                    folder / name,
+                )
+            )
+    return found
+
+
+def from_runs(workdirs: Sequence[str | pathlib.Path]) -> list[Models]:
+    """Training runs, grouped by data set and family.
+
+    Runs that have not ended or have no report count as unmeasured.
+
+    Raises:
+      cli.UserError: If a folder is not the workdir of a run, or runs of a group differ
+        in more than their seed.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for workdir in map(str, workdirs):
+        with cli.user_errors(ValueError, OSError):
+            config = runs.read_config(workdir)
+            from_run(config)
+        key = (config["data"]["name"], _family(config))
+        groups.setdefault(key, []).append(workdir)
+    return [_group(*key, members) for key, members in groups.items()]
+
+
+def complete(models: Iterable[Models]) -> list[Models]:
+    """Both families of every data set, those of the paper first; gaps are empty."""
+    by_key = {(one.dataset, one.family): one for one in models}
+    datasets = [*TITLES, *sorted({one for one, _ in by_key} - TITLES.keys())]
+    return [
+        by_key.get((dataset, family), Models(dataset, family))
+        for dataset in datasets
+        for family in FAMILIES
+    ]
+
+
+def load(models: Models) -> tuple[pretrained.Model, dict[str, Any]]:
+    """The model of the first seed that was measured, and its variables.
+
+    Raises:
+      cli.UserError: If it can't be read.
+    """
+    with cli.user_errors(ValueError, OSError):
+        if (models.source / released.CHECKSUMS).exists():
+            return pretrained.load_released(models.source)
+        return pretrained.load(models.source)
+
+
+def _family(config):
+    return BASELINE if is_baseline(config) else LAVAE
+
+
+def _group(dataset, family, workdirs):
+    """The runs of one data set and family."""
+    measured, unmeasured = [], []
+    for workdir in workdirs:
+        try:
+            measured.append(measured_runs.read(workdir, min_images=1))
+        except cli.UserError as error:
+            seed = checkpoints.read_config(workdir).seed
+            unmeasured.append(f"seed {seed}: {error}")
+    if measured:
+        measured_runs.check_seeds(measured)
+    return Models(
+        dataset,
+        family,
+        tuple(one.report for one in measured),
+        pathlib.Path(measured[0].workdir) if measured else None,
+        tuple(unmeasured),
+    )

@@ -1,0 +1,286 @@
+"""The page that shows the paper's table, figures and claims."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import paper_figures, paper_models, paper_table
+from experiments.paper_claims import Calibration, Claims, Counts, Edit
+from experiments.paper_figures import Picture
+from experiments.paper_models import LAVAE
+from experiments.paper_subject import HIGH, LOW
+
+
+class DataSet(NamedTuple):
+    """What was made of one data set.
+
+    Attributes:
+      dataset: Its name.
+      source: Where LAVAE's weights are from.
+      seed: They were trained with.
+      pictures: Of it, with their files in the folder `folder(dataset)`.
+      claims: Of the paper.
+    """
+
+    dataset: str
+    source: str
+    seed: int
+    pictures: tuple[Picture, ...]
+    claims: Claims
+
+
+class PaperReport(NamedTuple):
+    """All of it.
+
+    Attributes:
+      num_images: Looked at of each kind.
+      seed: Of samples, edits and additional scenes.
+      versions: Of what the numbers depend on.
+      table: Table 1.
+      datasets: Those with figures.
+    """
+
+    num_images: int
+    seed: int
+    versions: dict[str, str]
+    table: tuple[paper_table.Row, ...]
+    datasets: tuple[DataSet, ...]
+
+
+_NO_EFFECT = 0.001
+
+_PAGE = """\
+# Table 1, the figures and the claims of the LAVAE paper
+
+Made by `python -m experiments.paper` (seed {seed}, the first {num_images} images of \
+each split) with {versions}.
+
+## Table 1
+
+{table}
+## Where the paper's figures are
+
+{index}
+{sections}"""
+
+_TITLES = {
+    "inference": "Inference and reconstruction",
+    "samples": "Samples from the prior",
+    "samples_5_6": "Samples with p(n) replaced",
+    "locations": "Location traversal",
+    "appearances": "Appearance traversal",
+    "swaps": "Object swaps",
+    "traversal": "Both traversals, moving",
+}
+
+
+def folder(dataset: str) -> str:
+    """The name of the folder of a data set's pictures."""
+    return dataset.replace("/", "_")
+
+
+def markdown(report: PaperReport) -> str:
+    """The page, whose pictures lie in folders beside it."""
+    shown = {one.dataset: one for one in report.datasets}
+    sections = [
+        _section(shown[row.dataset], report.num_images)
+        if row.dataset in shown
+        else _gap(row)
+        for row in report.table
+        if row.family == LAVAE
+    ]
+    return _PAGE.format(
+        seed=report.seed,
+        num_images=report.num_images,
+        versions=", ".join(f"{name} {x}" for name, x in report.versions.items()),
+        table=paper_table.markdown(report.table),
+        index=_index(shown),
+        sections="\n".join(sections),
+    )
+
+
+def _gap(row):
+    """The section of a data set without figures."""
+    why = "its figures were not asked for" if row.seeds else "LAVAE is not trained"
+    return f"## {paper_models.title(row.dataset)}\n\nNo figures: {why}.\n"
+
+
+def _index(shown):
+    """Each figure of the paper, and what shows the same here."""
+    lines = [("figure", "here"), ("--:", "---")]
+    for number, (datasets, names) in paper_figures.IN_THE_PAPER.items():
+        places = [_place(shown, dataset, names) for dataset in datasets]
+        lines.append((str(number), "; ".join(places)))
+    return _table(lines)
+
+
+def _place(shown, dataset, names):
+    title = paper_models.title(dataset)
+    if dataset not in shown:
+        return f"{title}: no figures"
+    by_name = {picture.name: picture for picture in shown[dataset].pictures}
+    links = [
+        f"[{name}]({folder(dataset)}/{by_name[name].file})"
+        if by_name[name].file
+        else f"{name} (left out)"
+        for name in names
+    ]
+    return f"{title}: {', '.join(links)}"
+
+
+def _section(one: DataSet, num_images: int) -> str:
+    """What is shown of one data set."""
+    title = paper_models.title(one.dataset)
+    parts = [f"## {title}\n\nLAVAE from {one.source}, trained with seed {one.seed}.\n"]
+    for picture in one.pictures:
+        heading = _heading(one.dataset, picture.name)
+        parts += [f"### {title}: {heading}\n", f"{picture.caption}\n"]
+        if picture.file is not None:
+            place = f"{folder(one.dataset)}/{picture.file}"
+            parts.append(f"![{heading}]({place})\n")
+    claims = one.claims
+    parts += [
+        f"### {title}: objects are independent\n",
+        _edits(claims.edits, claims.reordering),
+        f"### {title}: counting any number of objects\n",
+        _counts(claims.counts, folder(one.dataset)),
+        f"### {title}: the learned p(n)\n",
+        _calibration(claims.calibration),
+        f"### {title}: dimensions of an appearance\n",
+        _effects(claims.effects),
+    ]
+    return "\n".join(parts)
+
+
+def _heading(dataset, name):
+    kind, _, number = name.rpartition("_")
+    text = _TITLES.get(name) or f"{_TITLES[kind]}, {_SCENES[kind, number]}"
+    numbers = [
+        str(figure)
+        for figure, (datasets, names) in paper_figures.IN_THE_PAPER.items()
+        if dataset in datasets and name in names
+    ]
+    if not numbers:
+        return text
+    return f"{text} (Figure{'s' * (len(numbers) > 1)} {' and '.join(numbers)})"
+
+
+_SCENES = {(kind, n): f"{n} objects" for kind in _TITLES for n in ("3", "7")}
+_SCENES["inference", "3"] = "up to 3 objects"
+
+
+def _edits(edits: Sequence[Edit], reordering: float) -> str:
+    """How much an edit of one object changes of the rest."""
+    if not edits:
+        return "No scene with two objects was found: nothing to edit.\n"
+    columns = [f"{edit.split}: {edit.what}" for edit in edits]
+    rows = {
+        "scenes": [f"{edit.num_scenes}" for edit in edits],
+        "largest change of a pixel outside the sprite's windows": [
+            f"{edit.outside:.2g}" for edit in edits
+        ],
+        "mean change of the other objects' pixels": [
+            _estimate(edit.others) for edit in edits
+        ],
+        "mean change of its own pixels, where they have gone": [
+            _estimate(edit.own) for edit in edits
+        ],
+        "as many objects found in the edited picture": [
+            f"{edit.same_count:.1%}" for edit in edits
+        ],
+        "distance of objects found there from where they were put, mean, px": [
+            f"{edit.location.mean:.2f}" for edit in edits
+        ],
+    }
+    return (
+        "The location or the appearance of one object of a scene is changed: it goes"
+        " where it hides no other object and is not cut, or gets an appearance drawn"
+        " from the prior. Pixel means lie between 0 and 1. A perfect model changes"
+        " nothing outside the windows of the sprite, where it was and where it is; and"
+        " a moved object looks as before, while a new appearance changes the object's"
+        " own pixels. Inside the windows, a larger new appearance may cover neighbours."
+        " For the last two rows the edited picture, in which objects may touch, was"
+        " looked at again.\n\n"
+        + _table([["", *columns], _rule(columns), *_labelled(rows)])
+        + "\nSwapping two objects in z_loc or in z_app paints the same picture: pixels"
+        f" differ by at most {reordering:.2g}.\n"
+    )
+
+
+def _counts(counts: Counts, place: str) -> str:
+    """How many of the scenes with each number of objects are counted right."""
+    numbers = [str(n) for n in range(len(counts.accuracy))]
+    rows = {
+        "new scenes": [str(num) for num in counts.num_scenes],
+        "counted right": [_share(x) for x in counts.accuracy],
+    }
+    return (
+        "New scenes of the same kind, which are in no split:\n\n"
+        + _table([["n", *numbers], _rule(numbers), *_labelled(rows)])
+        + f"\n![True and inferred numbers of objects]({place}/counts.png)\n"
+    )
+
+
+def _calibration(calibration: Calibration) -> str:
+    """p(n) beside the frequencies."""
+    numbers = [str(n) for n in range(len(calibration.learned))]
+    rows = {
+        "share of training scenes": [f"{x:.4f}" for x in calibration.frequencies],
+        "learned p(n)": [_small(x) for x in calibration.learned],
+        "log p(n) − log share": [
+            f"{x:+.3f}".replace("-", "−") if math.isfinite(x) else "–"
+            for x in _log_ratio(calibration)
+        ],
+    }
+    return (
+        f"How often n occurs in the {calibration.num_scenes:,} scenes of training, and"
+        " what was learned:\n\n"
+        + _table([["n", *numbers], _rule(numbers), *_labelled(rows)])
+        + f"\nIt costs {calibration.divergence:.4f} nats per image more than the"
+        " frequencies themselves would.\n"
+    )
+
+
+def _effects(effects: np.ndarray) -> str:
+    """By how much each dimension changes sprites, in order."""
+    order = np.argsort(-effects, kind="stable")
+    few = order[effects[order] < _NO_EFFECT]
+    listed = ", ".join(f"{d} ({effects[d]:.3f})" for d in order if d not in few)
+    return (
+        "Mean change of the pixels of test sprites when one dimension is set to values"
+        f" from {LOW:g} to {HIGH:g}, the largest first: {listed or 'none'}. The other"
+        f" {len(few)} of {len(effects)} change them by less than {_NO_EFFECT}.\n"
+    ).replace(" -", " −")
+
+
+def _log_ratio(calibration):
+    with np.errstate(divide="ignore"):
+        return np.log(calibration.learned) - np.log(calibration.frequencies)
+
+
+def _labelled(rows):
+    return [[label, *cells] for label, cells in rows.items()]
+
+
+def _rule(columns):
+    return ["---", *["--:"] * len(columns)]
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _estimate(estimate):
+    if math.isnan(estimate.mean):
+        return "–"
+    return f"{estimate.mean:.2g} ± {estimate.standard_error:.1g}"
+
+
+def _share(value):
+    return "–" if math.isnan(value) else f"{value:.1%}"
+
+
+def _small(value):
+    return f"{value:.4f}" if value >= 1e-4 else f"{value:.0e}"

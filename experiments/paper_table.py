@@ -1,0 +1,216 @@
+"""Table 1: bounds and counts of LAVAE and the baseline, beside the paper's."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import paper_models, report
+from experiments.measured_runs import NUM_SAMPLES
+from experiments.paper_models import BASELINE, LAVAE, Models
+
+
+class Published(NamedTuple):
+    """What Table 1 of the paper says.
+
+    Attributes:
+      negative_log_p: Nats per image, mean over seeds.
+      deviation: Over seeds.
+      count_accuracy: At least this share of images; None for the baseline.
+    """
+
+    negative_log_p: float
+    deviation: float
+    count_accuracy: float | None = None
+
+
+PUBLISHED = {
+    ("multi_mnist/1k", LAVAE): Published(42.2, 1.1, 0.999),
+    ("multi_mnist/10k", LAVAE): Published(60.4, 2.8, 0.997),
+    ("multi_dsprites", LAVAE): Published(43.9, 1.0, 0.999),
+    ("multi_mnist/1k", BASELINE): Published(51.6, 0.6),
+    ("multi_mnist/10k", BASELINE): Published(64.6, 0.8),
+    ("multi_dsprites", BASELINE): Published(45.8, 0.7),
+}
+
+
+class OverSeeds(NamedTuple):
+    """A mean over seeds, and their standard deviation; that of one seed is NaN."""
+
+    mean: float
+    deviation: float
+
+
+class Split(NamedTuple):
+    """Figures of one split.
+
+    Attributes:
+      name: Of the split.
+      num_images: Measured.
+      negative_log_p: Upper bounds with 100 importance samples, nats per image.
+      floor: The least value possible for the family, None where it is not known.
+      count_accuracy: None for the baseline.
+    """
+
+    name: str
+    num_images: int
+    negative_log_p: OverSeeds
+    floor: float | None
+    count_accuracy: OverSeeds | None
+
+
+class Row(NamedTuple):
+    """A model of the table.
+
+    Attributes:
+      dataset: Its name in `datasets.load`.
+      family: LAVAE or the baseline.
+      seeds: That were measured; none if it is not trained.
+      splits: All that were measured, `test` first.
+      paper: What the paper has; None for other data sets.
+      failures: Seeds without figures, and those that do not reach the paper's.
+    """
+
+    dataset: str
+    family: str
+    seeds: tuple[int, ...]
+    splits: tuple[Split, ...]
+    paper: Published | None
+    failures: tuple[str, ...]
+
+
+def table(models: Sequence[Models]) -> list[Row]:
+    """A row per data set and family, in the order given."""
+    return [_row(one) for one in models]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table, and below it the failures, as Markdown."""
+    head = (
+        "data",
+        "model",
+        "seeds",
+        "−log p(x) ≤",
+        "paper",
+        "floor",
+        "n acc.",
+        "paper",
+        "test_7: −log p(x) ≤",
+        "floor",
+        "n acc.",
+    )
+    lines = [head, ("---", "---", *["--:"] * (len(head) - 2)), *map(_cells, rows)]
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    failures = [
+        f"- {paper_models.title(row.dataset)}, {row.family}: {' '.join(line.split())}\n"
+        for row in rows
+        for line in row.failures
+    ]
+    return "".join([text, "\n", _NOTES, *(failures or ["No failures.\n"])])
+
+
+_NOTES = f"""\
+−log p(x): upper bounds with {NUM_SAMPLES} importance samples, nats per image, on \
+`test` (as many objects as in training) and `test_7` (7 objects); ± is the standard \
+deviation over seeds. Floor: the least that the family of models can reach on the \
+data. n acc.: images whose objects are counted right.
+
+Failures, seeds without figures or behind the paper's (all that were measured are in the
+means):
+
+"""
+
+
+def _row(models):
+    paper = PUBLISHED.get((models.dataset, models.family))
+    return Row(
+        models.dataset,
+        models.family,
+        seeds=tuple(one.config["seed"] for one in models.reports),
+        splits=tuple(
+            _split(splits)
+            for splits in zip(*(one.splits for one in models.reports), strict=True)
+        ),
+        paper=paper,
+        failures=(*models.unmeasured, *_behind(models.reports, paper)),
+    )
+
+
+def _split(splits: Sequence[report.SplitReport]) -> Split:
+    """One split as measured with every seed."""
+    first = splits[0]
+    counts = None
+    if first.truth is not None:
+        counts = _over_seeds([split.truth.count_accuracy for split in splits])
+    return Split(
+        first.name,
+        first.num_images,
+        _over_seeds([_cost(split) for split in splits]),
+        first.floor and first.floor.floor,
+        counts,
+    )
+
+
+def _cost(split):
+    (bound,) = (one for one in split.bounds if one.num_samples == NUM_SAMPLES)
+    return bound.negative_log_p.mean
+
+
+def _over_seeds(values):
+    deviation = np.std(values, ddof=1) if len(values) > 1 else math.nan
+    return OverSeeds(float(np.mean(values)), float(deviation))
+
+
+def _behind(reports, paper):
+    """What keeps seeds from being as good on `test` as the paper says, a line each."""
+    if paper is None:
+        return
+    for one in reports:
+        split = next(split for split in one.splits if split.name == "test")
+        seed, cost = one.config["seed"], _cost(split)
+        if cost > paper.negative_log_p:
+            yield (
+                f"seed {seed}: −log p(x) ≤ {cost:.1f}, above the paper's"
+                f" {paper.negative_log_p}"
+            )
+        if paper.count_accuracy and split.truth.count_accuracy < paper.count_accuracy:
+            yield (
+                f"seed {seed}: counts {split.truth.count_accuracy:.2%} of images"
+                f" right, below the paper's {paper.count_accuracy:.1%}"
+            )
+
+
+def _cells(row: Row) -> list[str]:
+    """The texts of a row."""
+    names = [paper_models.title(row.dataset), row.family]
+    paper, accuracy = "–", "–"
+    if row.paper is not None:
+        paper = f"{row.paper.negative_log_p} ± {row.paper.deviation}"
+        if row.paper.count_accuracy is not None:
+            accuracy = f"≥ {row.paper.count_accuracy:.1%}"
+    if not row.seeds:
+        gap = "not measured" if row.failures else "not trained"
+        return [*names, "0", gap, paper, "–", "–", accuracy, "–", "–", "–"]
+    by_name = {split.name: _split_cells(split) for split in row.splits}
+    cost, floor, count = by_name.get("test", ["–"] * 3)
+    return [
+        *names,
+        str(len(row.seeds)),
+        *(cost, paper, floor, count, accuracy),
+        *by_name.get("test_7", ["–"] * 3),
+    ]
+
+
+def _split_cells(split):
+    return [
+        _text(split.negative_log_p, ".1f"),
+        "–" if split.floor is None else f"{split.floor:.1f}",
+        "–" if split.count_accuracy is None else _text(split.count_accuracy, ".2%"),
+    ]
+
+
+def _text(value, form):
+    if math.isnan(value.deviation):
+        return f"{value.mean:{form}}"
+    return f"{value.mean:{form}} ± {value.deviation:{form}}"

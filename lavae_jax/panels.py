@@ -1,0 +1,126 @@
+"""Figures of one-inch panels that show images, and their texts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+
+DPI = 128
+"""A 64-pixel image fills a one-inch panel with exactly 2 x 2 dots per pixel."""
+
+_GAP = 0.08
+_LINE = 0.17
+_LABEL = 0.95
+
+
+def panels(
+    rows: int,
+    columns: int,
+    title: str = "",
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+) -> tuple[Figure, np.ndarray]:
+    """A figure of [rows, columns] blank one-inch panels, with its texts."""
+    figsize = size(rows, columns, title, row_labels, column_labels)
+    figure = Figure(figsize=figsize, dpi=DPI)
+    return figure, add_panels(figure, rows, columns, title, row_labels, column_labels)
+
+
+def size(
+    rows: int,
+    columns: int,
+    title: str = "",
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+) -> tuple[float, float]:
+    """Width and height in inches of panels and their texts."""
+    left, top = _margins(title, row_labels, column_labels)
+    width = columns + (columns - 1) * _GAP + left + _GAP
+    return width, rows + (rows - 1) * _GAP + _GAP + top
+
+
+def _margins(title, row_labels, column_labels):
+    """Inches left of the panels and above them."""
+    left = _LABEL if len(row_labels) else _GAP
+    top = _GAP + (_LINE if len(column_labels) else 0)
+    return left, top + (_GAP + (title.count("\n") + 1) * _LINE if title else 0)
+
+
+def add_panels(
+    figure: FigureBase,
+    rows: int,
+    columns: int,
+    title: str = "",
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+) -> np.ndarray:
+    """Adds [rows, columns] blank panels to a figure of that size, with its texts.
+
+    Raises:
+      ValueError: If there are labels, but not one for each row or column.
+    """
+    for labels, number, name in (
+        (row_labels, rows, "row"),
+        (column_labels, columns, "column"),
+    ):
+        if len(labels) not in (0, number):
+            raise ValueError(
+                f"{number} {name}s need as many labels: got {len(labels)}."
+            )
+    width, height = size(rows, columns, title, row_labels, column_labels)
+    left, top = _margins(title, row_labels, column_labels)
+    panels = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        gridspec_kw={
+            "left": left / width,
+            "right": 1 - _GAP / width,
+            "bottom": _GAP / height,
+            "top": 1 - top / height,
+            "wspace": _GAP,
+            "hspace": _GAP,
+        },
+    )
+    for panel in panels.flat:
+        panel.set_axis_off()
+    for panel, label in zip(panels[0], column_labels, strict=False):
+        panel.set_title(label, fontsize=8, pad=3)
+    for panel, label in zip(panels[:, 0], row_labels, strict=False):
+        panel.annotate(
+            label,
+            (0, 0.5),
+            (-4, 0),
+            "axes fraction",
+            "offset points",
+            ha="right",
+            va="center",
+            fontsize=8,
+        )
+    if title:
+        figure.suptitle(
+            title, x=_GAP / width, y=1 - _GAP / height, ha="left", va="top", fontsize=9
+        )
+    return panels
+
+
+def show(panel: Axes, image: np.ndarray) -> None:
+    """Draws an [H, W, C] image unblurred in a thin frame."""
+    panel.set_axis_on()
+    panel.set(xticks=[], yticks=[])
+    panel.spines[:].set(color="0.6", linewidth=0.5)
+    panel.imshow(pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    """An [H, W, C] image as matplotlib draws it: [H, W] or RGB in [0, 1].
+
+    >>> import numpy as np
+    >>> from lavae_jax import panels
+    >>> panels.pixels(np.array([[[0], [255]]], np.uint8)).tolist()
+    [[0.0, 1.0]]
+    """
+    # matplotlib reads colours of dtype uint8 as 0..255, even where all are 0 or 1.
+    image = image / (255 if image.dtype == np.uint8 and image.max() > 1 else 1)
+    return image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1)

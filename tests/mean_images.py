@@ -1,0 +1,149 @@
+"""A run of a small model: the mean image, with noise.
+
+It stands in where none of what a test holds depends on the model.
+"""
+
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import checkpoints, loop, views
+from experiments.devices import Devices
+from lavae_jax.types import Scene
+
+
+class _State(NamedTuple):
+    step: jax.Array
+    params: dict
+    batch_stats: dict
+    key: jax.Array
+
+
+class _Metrics(NamedTuple):
+    loss: jax.Array
+    noise: jax.Array
+    skipped: jax.Array | None = None
+
+
+class _Experiment(NamedTuple):
+    init: Callable
+    train_step_at: Callable
+    shown: tuple
+    look: Callable
+    measure: Callable
+    warnings: Callable
+
+
+class _Counted(NamedTuple):
+    count_accuracy: jax.Array
+
+
+def experiment(
+    axis_name=None, learning_rate=0.5, on_measure=lambda: None, spoilt_step=-1
+):
+    """The mean image by gradient descent; it sees one object unless all is black."""
+
+    def init(key):
+        shape = (64, 64, 3)
+        params = {"mean": jnp.zeros(shape)}
+        return _State(jnp.int32(0), params, {"seen": jnp.zeros(shape)}, key)
+
+    def train_step(state, images):
+        key, key_noise = jax.random.split(state.key)
+        noise = jax.random.normal(key_noise)
+        x = images.astype(jnp.float32) / 255
+
+        def loss_fn(mean):
+            return jnp.mean((x - mean[None] - 0.1 * noise) ** 2)
+
+        mean = state.params["mean"]
+        loss, gradient = jax.value_and_grad(loss_fn)(mean)
+        gradient = jnp.where(state.step + 1 == spoilt_step, jnp.nan, gradient)
+        seen = jnp.mean(x, axis=0)
+        if axis_name:
+            loss, gradient, seen = jax.lax.pmean((loss, gradient, seen), axis_name)
+        params = {"mean": mean - learning_rate * gradient}
+        stats = {"seen": state.batch_stats["seen"] + seen}
+        state = _State(state.step + 1, params, stats, key)
+        return state, _Metrics(loss, noise)
+
+    def look(state, images):
+        active = jnp.any(images > 0, axis=(1, 2, 3))[:, None]
+        zeros = jnp.zeros((len(images), 1, 2), jnp.int32)
+        scene = Scene(jnp.sum(active, axis=1), zeros, zeros.astype(float), active)
+        means = jnp.broadcast_to(state.params["mean"], images.shape)
+        sprites = jnp.zeros((len(images), 1, 5, 5, images.shape[3]))
+        return views.SceneView(scene, means, sprites)
+
+    def measure(state, images, n):
+        on_measure()
+        return _Counted(look(state, images).scene.n == n)
+
+    def warnings(step, means):
+        return [f"{means.count_accuracy:.0%} of step {step}"] if step > 2 else ()
+
+    return _Experiment(
+        init, lambda step: train_step, ("loss",), look, measure, warnings
+    )
+
+
+def six_steps(data_dir):
+    """Six steps with everything due at least twice."""
+    data = dict(
+        name="multi_dsprites/tiny", data_dir=data_dir, manual_dir=None, num_valid=40
+    )
+    return ConfigDict(
+        dict(
+            seed=3,
+            num_steps=6,
+            batch_size=12,
+            data=data,
+            log_every=1,
+            eval_every=2,
+            picture_every=3,
+            checkpoint_every=2,
+            num_eval_images=31,
+            on_nan="stop",
+        )
+    )
+
+
+def run(config, workdir, num_devices=1, **changes):
+    """Trains it; `changes` are those of `experiment`."""
+    devices = Devices(jax.devices()[:num_devices])
+    toy = experiment(devices.axis_name, **changes)
+    return loop.run(toy, config, workdir, devices)
+
+
+def last(workdir):
+    """The state of the last checkpoint, on the host."""
+    template = experiment().init(jax.random.key(0))
+    step, state, data_state = checkpoints.Checkpoints(workdir).restore(template)
+    key = jax.random.key_data(state.key)
+    return step, data_state, jax.tree.leaves(state._replace(key=key))
+
+
+def rows(workdir, part):
+    """The rows of a part of the metrics, without speeds."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    speeds = ("steps_per_second", "images_per_second", "part")
+    return [
+        {name: value for name, value in row.items() if name not in speeds}
+        for row in found
+        if row["part"] == part
+    ]
+
+
+def assert_same_end(workdir, other):
+    """The same step, position in the data, and bitwise the same state."""
+    step, data_state, leaves = last(workdir)
+    other_step, other_data_state, other_leaves = last(other)
+    assert (step, data_state) == (other_step, other_data_state)
+    for leaf, other_leaf in zip(leaves, other_leaves, strict=True):
+        np.testing.assert_array_equal(leaf, other_leaf)

@@ -1,0 +1,109 @@
+"""Each way in which a model can collapse is told; a healthy one is left in peace."""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+import lavae_jax
+from experiments import build, collapse
+from experiments.configs import dsprites
+from lavae_jax import pretrained
+from tests import scene_checks, tiny_models
+
+_NUM_IMAGES = 40
+_LAST_OF_H_LOC = "params/location_net/Conv_0/bias"
+_LAST_OF_SPRITES = "params/f_sprite/ResidualMLP_0/Dense_3"
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """From changed parameters of a released model to means over test scenes."""
+    model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    images, n = scene_checks.first_scenes("multi_dsprites", "test", _NUM_IMAGES)
+    measure = jax.jit(lambda changed: collapse.measure(model, changed, images, n))
+    flat = pretrained.flatten(variables)
+
+    def means(changes):
+        full = {name: jnp.full_like(flat[name], value) for name, value in changes}
+        changed = traverse_util.unflatten_dict(flat | full, sep="/")
+        return jax.tree.map(lambda x: float(np.mean(x)), measure(changed))
+
+    return means
+
+
+def test_a_released_model_is_healthy(seen):
+    """Nothing is told, and nothing is near a threshold."""
+    means = seen([])
+    assert means.count_accuracy > 0.95
+    assert max(means[1:]) < 0.05
+    assert not collapse.warnings(means)
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ([(_LAST_OF_H_LOC, -1e3)], "f_count is 0 in .*% of the held-out scenes"),
+        ([(_LAST_OF_H_LOC, 1e3)], "f_count is M in 100% of the held-out scenes"),
+        (
+            [(f"{_LAST_OF_SPRITES}/kernel", 0), (f"{_LAST_OF_SPRITES}/bias", -20)],
+            "the sprites of .*% of the objects in held-out scenes are blank",
+        ),
+        (
+            [(f"{_LAST_OF_SPRITES}/kernel", 0), (f"{_LAST_OF_SPRITES}/bias", 1)],
+            "the sprites of .*% of the objects in held-out scenes are blank",
+        ),
+    ],
+)
+def test_a_collapsed_model(seen, changes, warning):
+    """Heights of h_loc that are too low or too high, sprites all black or all grey."""
+    warnings = collapse.warnings(seen(changes))
+    assert any(re.match(warning, text) for text in warnings), warnings
+
+
+class _Corners(nn.Module):
+    """A location net that puts an object at two opposite corners of each square."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        """[B, H, W, C] to [B, H, W]."""
+        lit = jnp.pad(x[..., 0], ((0, 0), (1, 1), (1, 1)))
+        above, left = lit[:, :-2, 1:-1], lit[:, 1:-1, :-2]
+        below, right = lit[:, 2:, 1:-1], lit[:, 1:-1, 2:]
+        first = (1 - above) * (1 - left)
+        last = (1 - below) * (1 - right)
+        return 9 * x[..., 0] * jnp.maximum(first, last)
+
+
+@pytest.mark.parametrize(("sizes", "split"), [((4, 3), 1.0), ((6, 8), 0.0)])
+def test_objects_explained_by_two_slots(sizes, split):
+    """Two slots nearer than half a sprite are one object, if there are too many."""
+    model = tiny_models.tiny_model((20, 20, 1), sprite_size=9, max_objects=5)
+    model = model.clone(location_net=_Corners())
+    variables = tiny_models.random_variables(model)
+    images = np.zeros((2, 20, 20, 1), np.uint8)
+    for image, size in zip(images, sizes, strict=True):
+        image[2 : 2 + size, 3 : 3 + size] = 255
+    ones = jnp.ones(2, jnp.int32)
+    seen = collapse.measure(model, variables, images, ones)
+    assert seen.split.tolist() == [bool(split)] * 2
+    assert not collapse.measure(model, variables, images, 2 * ones).split.any()
+    found = collapse.warnings(collapse.Seen(0.0, 0.0, 0.0, 0.0, split))
+    assert [text[:32] for text in found] == ["one object is explained by two s"] * bool(
+        split
+    )
+
+
+def test_only_after_the_warm_up():
+    """Before its end a healthy model may look like a collapsed one."""
+    config = dsprites.get_config("laptop")
+    collapsed = collapse.Seen(0.25, 0.75, 0.0, 0.0, 0.0)
+    warnings = build.build(config).warnings
+    assert build.warmup_steps(config) == 3_000
+    assert not warnings(3_000, collapsed)
+    assert len(warnings(3_001, collapsed)) == 1
+    assert build.warmup_steps(dsprites.get_config("paper")) == 60_000

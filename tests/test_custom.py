@@ -1,0 +1,171 @@
+"""Training on images of one's own, from their files to a model that sees them."""
+
+import io
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+import lavae_jax
+from experiments import checkpoints, cli, evaluate, loop, measure, report
+from experiments.configs import custom
+from lavae_jax import pretrained
+from tests.own_scenes import save_pngs, squares
+
+pytestmark = pytest.mark.standard_promotion
+
+_SETTINGS = measure.Settings(num_samples=2, batch_size=4)
+
+
+def _config(path, warmup_steps):
+    """Steps of the warm-up's VAE alone, then one like those of the rest of a run."""
+    config = custom.get_config("tiny")
+    config.data.path = str(path)
+    config.update(num_steps=warmup_steps + 1, log_every=1)
+    config.warmup.update(lead_steps=warmup_steps, auxiliary_steps=warmup_steps)
+    config.warmup.update(proposal_steps=warmup_steps, settle_steps=warmup_steps)
+    config.warmup.update(location_every=1, appearance_updates=1)
+    return config
+
+
+def _train(path, workdir, warmup_steps):
+    config = _config(path, warmup_steps)
+    result = loop.train_and_evaluate(config, workdir, jax.devices()[:1])
+    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return result, {(row["step"], row["part"]): row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    """A folder of 40 grey pictures of 48×80, and what a run on it left behind."""
+    folder = tmp_path_factory.mktemp("grey")
+    save_pngs(folder / "own", squares(40, (48, 80, 1))[0])
+    return folder, *_train(folder / "own", folder / "run", 1)
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory):
+    """An archive of 40 colour images of 32×32 with their counts, likewise."""
+    folder = tmp_path_factory.mktemp("colour")
+    images, n = squares(40, (32, 32, 3))
+    np.savez(folder / "own.npz", images=images, n=n)
+    return folder, *_train(folder / "own.npz", folder / "run", 0)
+
+
+def _check_run(folder, result, rows):
+    step = result.step
+    row = rows[step, "held_out"]
+    assert row["elbo"] == result.held_out.elbo
+    kl = row["kl_app"] + row["kl_loc"] + row["kl_n"]
+    assert row["elbo"] == pytest.approx(row["log_px"] - kl, rel=1e-5)
+    assert rows[step, "train"]["log_px"] < 0
+    assert (folder / "run" / "pictures" / f"step_{step:08}.png").stat().st_size
+
+
+def test_a_folder_of_grey_pictures(grey):
+    """The loop is the same; without true counts it measures the ELBO."""
+    folder, result, rows = grey
+    _check_run(folder, result, rows)
+    assert result.held_out.count_accuracy is None
+    assert "count_accuracy" not in rows[2, "held_out"]
+
+
+def test_an_archive_of_colour_images_with_counts(colour):
+    """The counts that come with the images are compared with the inferred ones."""
+    folder, result, rows = colour
+    _check_run(folder, result, rows)
+    n = squares(40, (32, 32, 3))[1][36:]
+    model, variables = lavae_jax.load(folder / "run")
+    with np.load(folder / "own.npz") as archive:
+        scene = lavae_jax.infer(model, variables, archive["images"][36:])
+    expected = np.mean(scene.n == n)
+    assert rows[1, "held_out"]["count_accuracy"] == pytest.approx(expected)
+
+
+def test_the_runs_config_needs_no_images(grey, tmp_path):
+    """Model and weights are loaded from a copy without them; they are only measured."""
+    folder, *_ = grey
+    shutil.copytree(folder / "run", tmp_path / "run")
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["model"]["image_shape"] == [48, 80, 1]
+    assert stored["data"]["path"] == str(folder / "own")
+    assert not [
+        k for k, v in cli.flatten(checkpoints.from_json(stored)).items() if v is None
+    ]
+    stored["data"]["path"] = "nowhere"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
+    model, variables = lavae_jax.load(tmp_path / "run")
+    assert model.image_shape == (48, 80, 1)
+    images = squares(2, (48, 80, 1))[0]
+    assert lavae_jax.reconstruct(model, variables, images).shape == images.shape
+    config = checkpoints.read_config(tmp_path / "run")
+    with pytest.raises(cli.UserError, match="nowhere does not exist"):
+        evaluate.evaluate(config, model, variables, settings=_SETTINGS)
+
+
+def _evaluate(folder, **arguments):
+    model, run = pretrained.read_run(folder / "run")
+    return evaluate.evaluate(
+        checkpoints.from_json(run.config),
+        model,
+        run.variables,
+        step=run.step,
+        settings=_SETTINGS,
+        **arguments,
+    )
+
+
+def _printed(result):
+    console = Console(file=io.StringIO(), width=200)
+    report.print_tables(result, console)
+    return console.file.getvalue()
+
+
+def test_the_held_out_images_are_evaluated(grey):
+    """All of them, those that were not trained on; no truth is made up."""
+    folder, *_ = grey
+    result = _evaluate(folder)
+    (split,) = result.splits
+    assert (split.name, split.num_images, split.truth) == ("held_out", 4, None)
+    assert np.isfinite(split.bounds[-1].negative_log_p.mean)
+    config = checkpoints.read_config(folder / "run")
+    assert result.data_version == config.data.fingerprint
+    assert "4 images" in _printed(result) and "count accuracy" not in _printed(result)
+    with pytest.raises(cli.UserError, match=r"one split, held_out: got .'test'."):
+        _evaluate(folder, splits=["test"])
+
+
+def test_known_counts_are_evaluated(colour, tmp_path):
+    """Counts and nothing else, in the report, its tables and its pictures."""
+    folder, *_ = colour
+    result = _evaluate(folder, out=tmp_path)
+    (split,) = report.read(tmp_path / "report.json").splits
+    assert report.plain(split) == report.plain(result.splits[0])
+    assert split.truth.confusion.sum(axis=1)[:4].tolist() == [1, 1, 1, 1]
+    assert split.truth.location is None and split.truth.ari is None
+    assert split.truth.components_accuracy == 1.0
+    text = _printed(result)
+    assert "count accuracy" in text and "location error" not in text
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "held_out_confusion.png",
+        "held_out_reconstructions.png",
+        "samples.png",
+    ]
+
+
+def test_a_run_goes_on_with_its_own_images_alone(colour, tmp_path, capsys):
+    """The open config is fitted again to the same; other images are refused by name."""
+    folder, *_ = colour
+    path = shutil.copy(folder / "own.npz", tmp_path / "moved.npz")
+    loop.train_and_evaluate(_config(path, 0), folder / "run", jax.devices()[:1])
+    assert "has made its 1 steps" in capsys.readouterr().out
+    with np.load(path) as archive:
+        np.savez(path, images=archive["images"][::-1], n=archive["n"][::-1])
+    with pytest.raises(cli.UserError) as refusal:
+        loop.train_and_evaluate(_config(path, 0), folder / "run", jax.devices()[:1])
+    lines = str(refusal.value).splitlines()
+    assert [line.split(":")[0] for line in lines[1:-2]] == ["  data.fingerprint"]
+    assert lines[-2].startswith("The images are others than the run was begun with")

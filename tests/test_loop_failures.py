@@ -1,0 +1,127 @@
+"""A run that can't go on says why, and loses nothing that it has stored."""
+
+import contextlib
+import os
+import resource
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments import cli, window, workdirs
+from lavae_jax import runs
+from tests.mean_images import assert_same_end, last, rows, run, six_steps
+
+
+@pytest.fixture
+def config(data_dir):
+    """Six steps with everything due at least twice."""
+    return six_steps(data_dir)
+
+
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path, config):
+    """An infinite loss ends the run by name and step; good checkpoints stay."""
+    config.num_steps = 2
+    run(config, tmp_path)
+    good = last(tmp_path)
+    config.num_steps = 6
+    with pytest.raises(cli.UserError, match=r"step 4: loss is (inf|nan).*of step 2"):
+        run(config, tmp_path, learning_rate=1e30)
+    after = last(tmp_path)
+    assert after[:2] == good[:2]
+    np.testing.assert_array_equal(after[2][1], good[2][1])
+
+
+def test_a_diverged_state_is_never_stored(tmp_path, config):
+    """The loss of step 1 is finite, the parameters after it are not."""
+    config.checkpoint_every = 1
+    with pytest.raises(
+        cli.UserError, match=r"step 1: .* not finite.*no checkpoint yet"
+    ):
+        run(config, tmp_path, learning_rate=float("inf"))
+    assert not runs.checkpoint_steps(tmp_path)
+
+
+@contextlib.contextmanager
+def _limited_files(num_bytes):
+    """The system refuses to make a file any longer, as it does on a full disk."""
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, config):
+    """Checkpoints, then pictures and events, don't fit; with room, the run goes on."""
+    config.picture_every = 6
+    run(config, tmp_path / "unbroken")
+    workdir = tmp_path / "full"
+    config.num_steps = 2
+    run(config, workdir)
+    config.num_steps = 6
+    with (
+        _limited_files(500_000),
+        pytest.raises(cli.UserError) as error,
+    ):
+        run(config, workdir)
+    assert str(error.value) == (
+        "the checkpoint of step 4 can't be written: [Errno 27] File too large.\n"
+        "Checkpoints are kept, the last good one is of step 2. Once"
+        f" {workdir}/checkpoints can be written to, the same command goes on from"
+        " there."
+    )
+    config.update(checkpoint_every=6, picture_every=3)
+    with (
+        _limited_files(20_000),
+        pytest.raises(cli.UserError, match=r"File too large.*\n.*is of step 2\. Once"),
+    ):
+        run(config, workdir)
+    config.update(checkpoint_every=2, picture_every=6)
+    run(config, workdir)
+    assert_same_end(workdir, tmp_path / "unbroken")
+    for part in ("train", "held_out"):
+        assert rows(workdir, part) == rows(tmp_path / "unbroken", part)
+
+
+def test_a_step_that_spoils_is_skipped_where_wanted(tmp_path, config):
+    """Otherwise it ends the run; a run that it has ended goes on in this way."""
+    with pytest.raises(cli.UserError, match=r"step 3: loss is nan|step 4: loss is nan"):
+        run(config, tmp_path / "run", spoilt_step=3)
+    config.on_nan = "skip"
+    assert run(config, tmp_path / "run", spoilt_step=3).step == 6
+    found = rows(tmp_path / "run", "train")
+    assert found[2] == {"step": 3, "skipped": 1}
+    assert [row["skipped"] for row in found[3:]] == [0, 0, 0]
+    assert all(np.isfinite(leaf).all() for leaf in last(tmp_path / "run")[2])
+
+
+def test_a_run_that_skips_every_step_ends(tmp_path, config, monkeypatch):
+    """With what went wrong, and the last good state."""
+    monkeypatch.setattr(window, "MAX_SKIPPED", 3)
+    config.on_nan = "skip"
+    message = r"step 4: loss is inf, and 3 steps in a row .*\. Checkpoints .* of step 2"
+    with pytest.raises(cli.UserError, match=message):
+        run(config, tmp_path, learning_rate=1e30)
+    assert runs.checkpoint_steps(tmp_path) == [2]
+
+
+def test_lost_checkpoints_are_missed(tmp_path, config):
+    """A run that was trained for long does not begin anew without a word."""
+    run(config, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(cli.UserError, match="to step 6, but its checkpoints are gone"):
+        run(config, tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    assert run(config, tmp_path).step == 6
+
+
+def test_one_run_at_a_time(tmp_path, config):
+    """A second run in a workdir is refused before it changes anything."""
+    with (
+        workdirs.held(tmp_path),
+        pytest.raises(cli.UserError, match=rf"another run, process {os.getpid()} on "),
+    ):
+        run(config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

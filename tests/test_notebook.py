@@ -1,0 +1,77 @@
+"""The notebook: kept without outputs, and every cell of it runs."""
+
+import ast
+import os
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.commands import ROOT
+
+PATH = ROOT / "experiments" / "lavae_colab.ipynb"
+
+# In place of the values of its cell `parameters`: a training that is all compilation.
+SHORT = {"TRAINING_DATA": "multi_dsprites/tiny", "TRAINING_STEPS": 3}
+
+# What a user does with the mouse. A callback that fails leaves its result as it was.
+SLIDERS_MOVED = """
+for by_hand in (move, restyle):
+    shown = by_hand.widget.result
+    assert shown.axes, by_hand
+    for slider in by_hand.widget.kwargs_widgets:
+        slider.value -= slider.step if slider.value > slider.min else -slider.step
+        assert by_hand.widget.result is not shown, slider
+        shown = by_hand.widget.result
+"""
+
+
+@pytest.fixture(name="notebook")
+def _notebook():
+    return nbformat.read(PATH, as_version=4)
+
+
+def _code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_it_is_kept_without_outputs(notebook):
+    """It is a valid notebook, and nothing of a run is left in it."""
+    nbformat.validate(notebook)
+    for cell in _code(notebook):
+        assert cell.outputs == [] and cell.execution_count is None, cell.id
+
+
+def test_it_runs_from_top_to_bottom(notebook, tmp_path):
+    """Against this checkout, sliders included; the training is cut short."""
+    (parameters,) = (
+        cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())
+    )
+    assigned = {
+        target.id
+        for node in ast.parse(parameters.source).body
+        for target in node.targets
+    }
+    assert assigned >= SHORT.keys()
+    short = "\n".join(f"{name} = {value!r}" for name, value in SHORT.items())
+    position = notebook.cells.index(parameters) + 1
+    notebook.cells.insert(position, nbformat.v4.new_code_cell(short))
+    notebook.cells.append(nbformat.v4.new_code_cell(SLIDERS_MOVED))
+
+    resources = {"metadata": {"path": str(PATH.parent)}}
+    client = NotebookClient(notebook, kernel_name="python3", resources=resources)
+    client.execute(
+        env={
+            **os.environ,
+            "TFDS_DATA_DIR": str(tmp_path / "data"),
+            "TMPDIR": str(tmp_path),
+            # One device, as most users have.
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        }
+    )
+    outputs = [output for cell in _code(notebook) for output in cell.outputs]
+    shown = [
+        output.data for output in outputs if output.output_type == "execute_result"
+    ]
+    assert len(shown) > 8
+    assert all("image/png" in data for data in shown)

@@ -1,0 +1,137 @@
+"""Segmentations against loops, hand-computed cases and the invariances they promise."""
+
+import itertools
+
+import numpy as np
+
+from lavae_jax import segmentation
+
+
+def _segment_by_pixel(yx, active, sprites, size):
+    """The definition, one pixel at a time."""
+    half = sprites.shape[2] // 2
+    labels = np.zeros((len(yx), *size), int)
+    for b, row, column in np.ndindex(labels.shape):
+        strongest = 0.5
+        for i in np.flatnonzero(active[b]):
+            u, v = row - yx[b, i, 0] + half, column - yx[b, i, 1] + half
+            inside = 0 <= u < sprites.shape[2] and 0 <= v < sprites.shape[3]
+            if inside and sprites[b, i, u, v].max() > strongest:
+                strongest, labels[b, row, column] = sprites[b, i, u, v].max(), i + 1
+    return labels
+
+
+def test_segment_equals_loop_over_pixels():
+    """Overlaps, cut sprites, unequal sides and slots not in use."""
+    rng = np.random.default_rng(2)
+    sprites = rng.uniform(0, 1, (4, 3, 5, 5, 2)).astype(np.float32)
+    yx = np.stack([rng.integers(0, 9, (4, 3)), rng.integers(0, 7, (4, 3))], -1)
+    yx[0, 0], yx[0, 1] = (0, 0), (8, 6)
+    active = rng.uniform(size=(4, 3)) < 0.7
+    labels = segmentation.segment(yx, active, sprites, (9, 7))
+    assert labels.shape == (4, 9, 7)
+    expected = _segment_by_pixel(yx, active, sprites, (9, 7))
+    np.testing.assert_array_equal(labels, expected)
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+
+
+def test_segment_puts_the_sprite_centre_on_its_site():
+    """An asymmetric sprite lands unflipped, its middle on (row, column)."""
+    sprites = np.zeros((1, 1, 3, 3, 1))
+    sprites[0, 0, 0, 1] = sprites[0, 0, 1, 1] = sprites[0, 0, 1, 2] = 0.9
+    labels = segmentation.segment(
+        np.array([[[2, 1]]]), np.array([[True]]), sprites, (4, 5)
+    )
+    expected = [[0] * 5, [0, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0] * 5]
+    np.testing.assert_array_equal(labels[0], expected)
+
+
+def test_segment_decides_ties_for_background_and_first_slot():
+    """Exactly 0.5 is not enough, and of two equal sprites the first slot wins."""
+    sprites = np.zeros((1, 3, 1, 1, 1))
+    sprites[0, :, 0, 0, 0] = 0.5, 0.8, 0.8
+    yx = np.array([[[0, 0], [0, 1], [0, 1]]])
+    labels = segmentation.segment(yx, np.ones((1, 3), bool), sprites, (1, 2))
+    np.testing.assert_array_equal(labels, [[[0, 2]]])
+
+
+def _rand_by_pairs(a, b):
+    """Hubert and Arabie's index from the definition: every pair of pixels."""
+    together = np.zeros((2, 2))
+    for i, j in itertools.combinations(range(len(a)), 2):
+        together[int(a[i] == a[j]), int(b[i] == b[j])] += 1
+    both, in_a, in_b = together[1, 1], together[1].sum(), together[:, 1].sum()
+    expected = in_a * in_b / together.sum()
+    return (both - expected) / ((in_a + in_b) / 2 - expected)
+
+
+def test_adjusted_rand_index_equals_count_of_pairs():
+    """Per image, on unequal label sets."""
+    rng = np.random.default_rng(3)
+    true, inferred = rng.integers(0, 3, (5, 4, 5)), rng.integers(0, 4, (5, 4, 5))
+    expected = [
+        _rand_by_pairs(a.ravel(), b.ravel())
+        for a, b in zip(true, inferred, strict=True)
+    ]
+    np.testing.assert_allclose(
+        segmentation.adjusted_rand_index(true, inferred), expected, atol=1e-12
+    )
+
+
+def test_foreground_index_looks_at_true_foreground_only():
+    """Equal to the pairs of foreground pixels; background errors change nothing."""
+    rng = np.random.default_rng(4)
+    true, inferred = rng.integers(0, 4, (5, 4, 5)), rng.integers(0, 4, (5, 4, 5))
+    expected = [
+        _rand_by_pairs(a[a > 0], b[a > 0]) for a, b in zip(true, inferred, strict=True)
+    ]
+    index = segmentation.foreground_adjusted_rand_index(true, inferred)
+    np.testing.assert_allclose(index, expected, atol=1e-12)
+    changed = np.where(true == 0, 7, inferred)
+    np.testing.assert_array_equal(
+        segmentation.foreground_adjusted_rand_index(true, changed), index
+    )
+
+
+def test_rand_indices_do_not_depend_on_the_numbering():
+    """Renumbered objects are the same segmentation, and a perfect one gives 1."""
+    true = np.random.default_rng(5).integers(0, 4, (3, 6, 6))
+    renumbered = np.array([0, 3, 1, 2])[true]
+    for index in (
+        segmentation.adjusted_rand_index,
+        segmentation.foreground_adjusted_rand_index,
+    ):
+        np.testing.assert_allclose(index(true, renumbered), 1.0)
+
+
+def test_rand_indices_of_empty_images():
+    """Two empty images agree (1); without foreground its index is undefined."""
+    empty = np.zeros((1, 4, 4), int)
+    one_object = np.pad(np.ones((1, 2, 2), int), ((0, 0), (1, 1), (1, 1)))
+    assert segmentation.adjusted_rand_index(empty, empty) == 1.0
+    assert segmentation.adjusted_rand_index(empty, one_object) == 0.0
+    assert np.isnan(segmentation.foreground_adjusted_rand_index(empty, one_object))
+    assert segmentation.foreground_adjusted_rand_index(one_object, one_object) == 1.0
+
+
+def test_components_connect_diagonally():
+    """A diagonal is one object, two far strokes are two, black is none."""
+    images = np.zeros((3, 5, 6, 1), np.uint8)
+    images[0, range(4), range(4)] = 255
+    images[1, 0, :3] = images[1, 2:, 5] = 255
+    np.testing.assert_array_equal(segmentation.count_components(images), [1, 2, 0])
+
+
+def test_components_do_not_connect_across_images():
+    """The last row of an image does not touch the first row of the next."""
+    images = np.ones((4, 2, 2, 1), np.float32)
+    np.testing.assert_array_equal(segmentation.count_components(images), [1] * 4)
+
+
+def test_components_by_colour_separate_touching_objects():
+    """Red, yellow and red in a row: one lit group, three of one colour."""
+    image = np.zeros((1, 3, 6, 3), np.uint8)
+    image[0, :, :, 0] = 255
+    image[0, :, 2:4, 1] = 255
+    assert segmentation.count_components(image) == [1]
+    assert segmentation.count_components(image, by_colour=True) == [3]

@@ -1,0 +1,63 @@
+"""A workdir has one run at a time, whatever became of the one before."""
+
+import errno
+import fcntl
+import os
+import signal
+
+import pytest
+
+from experiments import cli, workdirs
+from tests.commands import run_python
+
+KILLED = """
+import os, signal, sys
+from experiments import workdirs
+with workdirs.held(sys.argv[1]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_run_leaves_no_lock(tmp_path):
+    """The lock is gone with the process, and who had it is forgotten."""
+    killed = run_python("-c", KILLED, tmp_path)
+    assert killed.returncode == -signal.SIGKILL
+    before = (tmp_path / ".lock").read_text()
+    with (
+        workdirs.held(tmp_path),
+        pytest.raises(cli.UserError, match=f"process {os.getpid()} on "),
+        workdirs.held(tmp_path),
+    ):
+        pass
+    assert before.startswith("process ") and str(os.getpid()) not in before
+
+
+def test_the_lock_ends_with_the_run(tmp_path):
+    """Also after an error, which a notebook may keep."""
+    with pytest.raises(ZeroDivisionError) as kept, workdirs.held(tmp_path):
+        _ = 1 // 0
+    with workdirs.held(tmp_path):
+        assert kept.value
+
+
+def test_file_systems_without_locks(tmp_path, monkeypatch, capsys):
+    """The run goes on, and a warning leaves it to the user to keep others out."""
+
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with workdirs.held(tmp_path):
+        said = capsys.readouterr().err
+    assert said.startswith(f"warning: {tmp_path}/.lock can't be locked ([Errno")
+    assert said.endswith(f"make sure that no other run uses {tmp_path}.\n")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    """A file in the way is named."""
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(cli.UserError, match="file"),
+        workdirs.held(tmp_path / "file" / "run"),
+    ):
+        pass
