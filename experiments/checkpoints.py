@@ -29,7 +29,7 @@ FREE = (
     "data.path",
 )
 # What a config means that an older version wrote, in which these names were unknown.
-ADDED = {"on_nan": "stop", "precision": "float32"}
+ADDED = {"num_seeds": 1, "on_nan": "stop", "precision": "float32"}
 
 
 class Restored(NamedTuple):
@@ -128,6 +128,30 @@ class Checkpoints:
         step, leaves, data_state = found
         state = jax.tree.unflatten(jax.tree.structure(template), leaves)
         return Restored(step, jax.tree.map(_from_host, template, state), data_state)
+
+    def go_back(self, step: int) -> None:
+        """Deletes the latest checkpoint.
+
+        Args:
+          step: That of the one before it, 0 where there is none.
+
+        Raises:
+          cli.UserError: If that is of another step; nothing has been deleted then.
+        """
+
+        def delete():
+            *_, before, latest = (0, *sorted(self._manager.all_steps()))
+            if before != step:
+                raise cli.UserError(
+                    f"{self._workdir} has gone on to step {latest} without the other"
+                    f" seeds, which are at step {step}: train them one by one, with"
+                    " --config.num_seeds=1, the --config.seed of each, and its folder"
+                    " as --workdir."
+                )
+            with cli.user_errors(OSError):
+                self._manager.delete(latest)
+
+        processes.on_first(delete)
 
     def _newest(self, template):
         """Step, arrays and the data's position of the latest; None without one."""

@@ -25,6 +25,7 @@ CHOICES = {
 """The values that a name stands for one of."""
 
 AT_LEAST = {
+    "num_seeds": 1,
     "model.max_objects": 1,
     "model.app_dim": 1,
     "model.channels": 1,
@@ -105,8 +106,11 @@ def check(config: ConfigDict) -> None:
         ValueError: naming the field, its value and what is possible.
     """
     _check_open(config)
-    if not 0 <= config.seed <= MAX_SEED:
-        raise ValueError(f"seed must be from 0 to {MAX_SEED}: got {config.seed}.")
+    if not 0 <= config.seed <= MAX_SEED - config.num_seeds + 1:
+        raise ValueError(
+            f"seed must be from 0 to {MAX_SEED}, and so must those of all num_seeds ="
+            f" {config.num_seeds} models: got {config.seed}."
+        )
     for name, value in _values(config, CHOICES):
         if value not in CHOICES[name]:
             choices = ", ".join(CHOICES[name])

@@ -100,6 +100,7 @@ def six_steps(data_dir):
     return ConfigDict(
         dict(
             seed=3,
+            num_seeds=1,
             num_steps=6,
             batch_size=12,
             data=data,
@@ -108,6 +109,7 @@ def six_steps(data_dir):
             picture_every=3,
             checkpoint_every=2,
             num_eval_images=31,
+            precision="float32",
             on_nan="stop",
         )
     )

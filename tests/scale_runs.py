@@ -2,10 +2,11 @@
 
 Also the program of one of two processes that make such runs together:
 
-python -m tests.scale_runs ADDRESS INDEX DATA_DIR STEPS=WORKDIR...
+python -m tests.scale_runs ADDRESS INDEX STEPS=WORKDIR...
 """
 
 import functools
+import json
 import sys
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import optax
 from jax import lax
 from ml_collections import ConfigDict
 
-from experiments import build, loop, processes, views
+from experiments import build, checkpoints, input_pipeline, loop, processes, views
 from experiments.devices import Devices
 from lavae_jax.training import optimizer, recipe, schedules, state, step
 from lavae_jax.training.keys import image_keys
@@ -26,7 +27,7 @@ from tests import tiny_models
 
 NUM_STEPS = 20
 BATCH_SIZE = 8
-SHAPE = (64, 64, 3)
+SHAPE = (16, 20, 3)
 
 # The paper's recipe, in the phase in which everything is trained.
 _RECIPE = recipe.Recipe("relaxed", "kl_map", False, 10.0, 100, 0, 0, 0, 1, 1)
@@ -46,32 +47,43 @@ _OPTIMIZER = optimizer.make_optimizer(
 
 
 class Metrics(NamedTuple):
-    """What a step tells; the last two are whole numbers, equal only if all bits are."""
+    """What a step tells; `draws` and `images` are equal only if all their bits are."""
 
     loss: jax.Array
     elbo: jax.Array
     objects: jax.Array
     draws: jax.Array
     images: jax.Array
+    skipped: jax.Array | None = None
 
 
-def config(data_dir: str, num_steps: int, seed: int = 0) -> ConfigDict:
+def config(num_steps: int, seed: int = 0, num_seeds: int = 1) -> ConfigDict:
     """The part of a config that the loop uses."""
-    data = dict(
-        name="multi_dsprites/tiny", data_dir=data_dir, manual_dir=None, num_valid=64
-    )
-    every = dict(eval_every=1_000, picture_every=1_000, checkpoint_every=1_000)
+    never = 1_000
     return ConfigDict(
         dict(
             seed=seed,
+            num_seeds=num_seeds,
             num_steps=num_steps,
             batch_size=BATCH_SIZE,
-            data=data,
             log_every=1,
-            num_eval_images=8,
-            **every,
+            eval_every=never,
+            picture_every=never,
+            checkpoint_every=never,
+            on_nan="stop",
         )
     )
+
+
+def data() -> input_pipeline.Data:
+    """Images with some squares."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((44, *SHAPE), np.uint8)
+    for image in images:
+        for _ in range(rng.integers(0, 4)):
+            row, column = rng.integers(0, SHAPE[0] - 5), rng.integers(0, SHAPE[1] - 5)
+            image[row : row + 5, column : column + 5, rng.integers(0, SHAPE[2])] = 255
+    return input_pipeline.Data(images[4:], input_pipeline.HeldOut(images[:4], None))
 
 
 def model(axis_name=None):
@@ -81,7 +93,7 @@ def model(axis_name=None):
         norm="batch",
         appearance_net="trunk",
         sprite_net="conv",
-        sprite_size=9,
+        sprite_size=7,
         objects_per_image=0.1,
         count_threshold=1e9,
         axis_name=axis_name,
@@ -113,8 +125,8 @@ def experiment(axis_name=None) -> build.Experiment:
         return views.ImageView(jnp.zeros(images.shape))
 
     def measure(_, images, n):
-        del images
-        return build.Counted(n == 0)
+        del n
+        return build.HeldOutScenes(count_accuracy=jnp.ones(len(images)))
 
     return build.Experiment(
         model=model(),
@@ -123,25 +135,63 @@ def experiment(axis_name=None) -> build.Experiment:
         shown=("loss",),
         look=look,
         measure=measure,
+        warnings=lambda number, seen: (),
     )
 
 
-def run(devices: Devices, data_dir: str, workdir, num_steps: int = NUM_STEPS) -> None:
-    """Trains, or goes on, up to a step."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        loop.run(
-            experiment(devices.axis_name), config(data_dir, num_steps), workdir, devices
+def run(devices: Devices, workdir, num_steps: int = NUM_STEPS, **seeds: int) -> None:
+    """Trains, or goes on, up to a step; `seeds` are those of `config`."""
+    settings = config(num_steps, **seeds)
+    loop.run(experiment(devices.axis_name), settings, workdir, devices, data())
+
+
+def rows(workdir):
+    """What a run reports of each step, without speeds."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = [row for line in lines if (row := json.loads(line))["part"] == "train"]
+    return [{k: v for k, v in row.items() if "per_second" not in k} for row in rows]
+
+
+def column(rows, name):
+    """A metric of every step."""
+    return [row[name] for row in rows]
+
+
+def end(workdir, init):
+    """The state after the last step."""
+    template = jax.eval_shape(init, jax.random.key(0))
+    step, state, _ = checkpoints.Checkpoints(workdir).restore(template)
+    assert step == NUM_STEPS
+    return plain(state)
+
+
+def plain(state):
+    """The key as numbers."""
+    return state._replace(key=jax.random.key_data(state.key))
+
+
+def assert_equal(state, expected, start):
+    """Up to a thousandth of what a leaf has moved, and the last bits of its numbers."""
+
+    def check(path, a, b, before):
+        atol = 1e-3 * np.abs(b - before).max() + 5e-7 * np.abs(b).max()
+        np.testing.assert_allclose(
+            a, b, rtol=0, atol=atol, err_msg=jax.tree_util.keystr(path)
         )
+
+    jax.tree.map_with_path(check, state, expected, start)
 
 
 def _init(key):
-    """Parameters of a size that makes every part of the model matter."""
+    """Parameters that make every part matter, and that depend on the key."""
     lavae = tiny_models.random_variables(model(), scale=0.3)
     x = jnp.zeros((1, *SHAPE))
     auxiliary = tiny_models.random_leaves(
         jax.eval_shape(_AUXILIARY.init, jax.random.key(0), x, key[None]), scale=0.3
     )
+    factor = 1 + 0.1 * jax.random.normal(key)
     params = {"lavae": lavae["params"], "auxiliary": auxiliary["params"]}
+    params = jax.tree.map(lambda leaf: factor * leaf, params)
     return state.TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -162,12 +212,12 @@ def _digest(values, axis_name):
     return total if axis_name is None else lax.psum(total, axis_name)
 
 
-def _main(address, index, data_dir, *runs):
+def _main(address, index, *runs):
     processes.join(None, address, 2, int(index))
     devices = Devices()
     for part in runs:
         num_steps, _, workdir = part.partition("=")
-        run(devices, data_dir, workdir, int(num_steps))
+        run(devices, workdir, int(num_steps))
 
 
 if __name__ == "__main__":

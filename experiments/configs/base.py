@@ -9,6 +9,7 @@ def paper() -> ConfigDict:
     """Every setting of Appendix B; what the paper leaves open is marked."""
     config = ConfigDict()
     config.seed = 0
+    config.num_seeds = 1  # so many models at once, of the seeds from this one on
     config.num_steps = 300_000  # open in the paper
     config.batch_size = 64
     config.log_every = 100

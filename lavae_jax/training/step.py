@@ -128,7 +128,7 @@ def _lavae_loss(
         n = jnp.where(forced, 1, n_hat)
         locations = _locations(parts, step, h_loc, n, key_loc, kl_map)
         result = reconstruct(model, x, locations, n_hat, key_app, epsilon, train=True)
-        if not parts.phase.location:
+        if not _is_taught(parts):
             return result, jnp.zeros(x.shape[0]), None
         target, refined = _location_target(
             parts, model, step, x, result, kl_map, epsilon
@@ -143,6 +143,12 @@ def _lavae_loss(
     weight = parts.schedules.location_weight(step)
     loss = (weight * error - _trained_elbo(parts, terms)).mean()
     return loss, (result, error, refined, updates.get("batch_stats", {}))
+
+
+def _is_taught(parts: _Parts) -> bool:
+    """Whether h_loc has a target: without refinement, as long as there is a KL map."""
+    phase = parts.phase
+    return phase.location and (phase.auxiliary or phase.propose or parts.recipe.refine)
 
 
 def _trained_elbo(parts: _Parts, terms) -> Array:
@@ -183,9 +189,9 @@ def _lavae_step(parts: _Parts, state: TrainState, x, keys, kl_map):
     metrics = metrics._replace(epsilon=_now(parts.schedules.epsilon, state))
     if parts.recipe.draws != "mode":
         metrics = metrics._replace(tau=_now(parts.schedules.tau, state))
-    if parts.phase.location:
+    if _is_taught(parts):
         metrics = metrics._replace(location_loss=error.mean())
-    else:
+    if not parts.phase.location:
         grads = grads._replace(location=None)
     if target is not None:
         metrics = of_target(metrics, target)
