@@ -6,13 +6,16 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
+import lavae_jax
 from datasets import load, scenes
 from experiments import batched, measure, paper_subject
 from experiments.paper_subject import Images, Settings, Subject
 from lavae_jax import disentanglement, editing, metrics, segmentation
-from lavae_jax.types import Scene
 
 What = Literal["location", "appearance"]
+
+GAP = 4
+"""Black pixels left around an object where it is put: the margins of two digits."""
 
 
 class Edit(NamedTuple):
@@ -21,7 +24,7 @@ class Edit(NamedTuple):
     Attributes:
       split: Where the scenes are from.
       what: The location or the appearance.
-      num_scenes: With two objects and more.
+      num_scenes: With two objects and more, and a place for one to go.
       outside: The largest change outside the sprite's windows, over all scenes.
       others: Mean change of the pixels of all other objects.
       own: Mean change of the object's own pixels.
@@ -120,8 +123,8 @@ def edited(
 ) -> Edit | None:
     """Changes one object of every scene with two and more, and looks what changes.
 
-    A location is one at which the object hides no other one and is not cut; an
-    appearance is drawn from the prior.
+    A location is one at which the object is not cut and keeps a distance from others,
+    as objects do in the data; an appearance is drawn from the prior.
 
     Args:
       subject: The data set.
@@ -130,7 +133,7 @@ def edited(
       rng: Chooses objects and what they become.
 
     Returns:
-      What was found; None if there is no such scene.
+      What was found; None if there is no such scene, or nowhere to go.
     """
     images = np.flatnonzero(np.asarray(shown.scene.n) >= 2)
     if not len(images):
@@ -142,10 +145,22 @@ def edited(
     labels = segmentation.segment(
         before.yx, before.active, sprites, model.image_shape[:2]
     )
-    after = jax.device_get(_changed(before, slot, what, labels, rng, model.image_shape))
+    if what == "appearance":
+        z_app = rng.normal(size=(len(slot), before.z_app.shape[-1]))
+        after = editing.restyle(before, slot, np.arange(z_app.shape[1]), z_app)
+    else:
+        places = _places_to_go(before, slot, labels, rng)
+        if not places:
+            return None
+        kept = np.array(list(places))
+        before = lavae_jax.Scene(*(field[kept] for field in before))
+        slot, labels = slot[kept], labels[kept]
+        places = np.stack(list(places.values()))
+        after = editing.move(before, slot, places, model.image_shape)
 
+    after = jax.device_get(after)
     pictures = [batched.render(model, variables, scene) for scene in (before, after)]
-    rows = np.arange(len(images))
+    rows = np.arange(len(slot))
     change = disentanglement.change(
         *pictures,
         labels,
@@ -158,12 +173,12 @@ def edited(
     return Edit(
         split=shown.split,
         what=what,
-        num_scenes=len(images),
+        num_scenes=len(slot),
         outside=float(change.outside.max()),
         others=_mean(change.others),
         own=_mean(change.own),
         same_count=metrics.count_accuracy(after.n, again.n),
-        location=metrics.location_error(_places(after), _places(again)),
+        location=metrics.location_error(_centres(after), _centres(again)),
     )
 
 
@@ -233,25 +248,16 @@ def calibration(subject: Subject, num_valid: int, settings: Settings) -> Calibra
     )
 
 
-def _changed(
-    before: Scene,
-    slot: np.ndarray,
-    what: What,
-    labels: np.ndarray,
-    rng: np.random.Generator,
-    image_shape: tuple[int, int, int],
-) -> Scene:
-    """The scenes with the object in one slot of each changed."""
-    if what == "appearance":
-        z_app = rng.normal(size=(len(slot), before.z_app.shape[-1]))
-        return editing.restyle(before, slot, np.arange(z_app.shape[1]), z_app)
-    places = []
+def _places_to_go(before, slot, labels, rng):
+    """By image, a new place for the object in one slot, where there is one."""
+    places = {}
     for image, object_ in enumerate(slot):
         yx = before.yx[image, object_]
-        free = disentanglement.free_sites(labels[image], object_, yx)
-        # An object that is cut by the border has no such place, and stays.
-        places.append(rng.choice(free) if len(free) else yx)
-    return editing.move(before, slot, np.stack(places), image_shape)
+        free = disentanglement.free_sites(labels[image], object_, yx, GAP)
+        free = free[(free != yx).any(axis=1)]
+        if len(free):
+            places[image] = rng.choice(free)
+    return places
 
 
 def _scenes(scene_maker, split):
@@ -263,7 +269,7 @@ def _scenes(scene_maker, split):
             continue
 
 
-def _places(scene):
+def _centres(scene):
     return [yx[active] for yx, active in zip(scene.yx, scene.active, strict=True)]
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import paper_figures, paper_models, paper_table
-from experiments.paper_claims import Calibration, Claims, Counts, Edit
+from experiments.paper_claims import GAP, Calibration, Claims, Counts, Edit
 from experiments.paper_figures import Picture
 from experiments.paper_models import LAVAE
 from experiments.paper_subject import HIGH, LOW
@@ -196,13 +196,14 @@ def _edits(edits: Sequence[Edit], reordering: float) -> str:
     }
     return (
         "The location or the appearance of one object of a scene is changed: it goes"
-        " where it hides no other object and is not cut, or gets an appearance drawn"
-        " from the prior. Pixel means lie between 0 and 1. A perfect model changes"
-        " nothing outside the windows of the sprite, where it was and where it is; and"
-        " a moved object looks as before, while a new appearance changes the object's"
-        " own pixels. Inside the windows, a larger new appearance may cover neighbours."
-        " For the last two rows the edited picture, in which objects may touch, was"
-        " looked at again.\n\n"
+        f" where it is not cut and leaves {GAP} black pixels between its bounding box"
+        " and other objects, or gets an appearance drawn from the prior. Pixel means"
+        " lie between 0 and 1. A perfect model changes nothing outside the windows of"
+        " the sprite, where it was and where it is; and a moved object looks as before,"
+        " while a new appearance changes the object's own pixels. Inside the windows, a"
+        " larger new appearance may cover neighbours. For the last two rows the edited"
+        " picture was looked at again; objects nearer to each other than in training"
+        " may be taken for one.\n\n"
         + _table([["", *columns], _rule(columns), *_labelled(rows)])
         + "\nSwapping two objects in z_loc or in z_app paints the same picture: pixels"
         f" differ by at most {reordering:.2g}.\n"
@@ -238,7 +239,7 @@ def _calibration(calibration: Calibration) -> str:
         f"How often n occurs in the {calibration.num_scenes:,} scenes of training, and"
         " what was learned:\n\n"
         + _table([["n", *numbers], _rule(numbers), *_labelled(rows)])
-        + f"\nIt costs {calibration.divergence:.4f} nats per image more than the"
+        + f"\nIt costs {calibration.divergence:.2g} nats per image more than the"
         " frequencies themselves would.\n"
     )
 

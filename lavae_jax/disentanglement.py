@@ -9,7 +9,6 @@ on the host; `N` images with one edited object each, `labels` as those of
 from typing import NamedTuple
 
 import numpy as np
-from scipy.signal import correlate
 
 
 class Change(NamedTuple):
@@ -88,36 +87,47 @@ def window(yx: np.ndarray, side: int, size: tuple[int, int]) -> np.ndarray:
     return near_row[:, :, None] & near_column[:, None, :]
 
 
-def free_sites(labels: np.ndarray, slot: int, yx: np.ndarray) -> np.ndarray:
-    """Where one object of an image could go without hiding or being cut.
+def free_sites(
+    labels: np.ndarray, slot: int, yx: np.ndarray, gap: int = 0
+) -> np.ndarray:
+    """Where one object of an image could go without touching others or being cut.
 
     Args:
       labels: [H, W], the objects of the image.
       slot: the one to move.
       yx: [2], where its sprite's centre is.
+      gap: pixels around its bounding box that others must leave free.
 
     Returns:
-      [K, 2], centres at which all its pixels lie inside the image and on none of
-      another object; all sites where it has no pixels.
+      [K, 2], centres at which all its pixels lie inside the image, and its bounding
+      box with the gap around it holds no pixel of another object; all sites where it
+      has no pixels.
 
     >>> import numpy as np
     >>> from lavae_jax import disentanglement
     >>> labels = np.array([[1, 1, 0, 0, 2]])
     >>> disentanglement.free_sites(labels, 0, np.array([0, 0])).tolist()
     [[0, 0], [0, 1], [0, 2]]
+    >>> disentanglement.free_sites(labels, 0, np.array([0, 0]), gap=1).tolist()
+    [[0, 0], [0, 1]]
     """
     pixels = np.argwhere(labels == slot + 1) - yx
-    free = np.ones(labels.shape, bool)
-    if len(pixels):
-        reach = np.abs(pixels).max()
-        shape = np.zeros((2 * reach + 1,) * 2, bool)
-        shape[tuple((reach + pixels).T)] = True
-        # Beyond the border everything is taken.
-        taken = np.pad((labels > 0) & (labels != slot + 1), reach, constant_values=True)
-        # How many taken pixels the object, put at a site, would lie on.
-        hits = correlate(taken.astype(float), shape.astype(float), "valid", "fft")
-        free = hits < 0.5
-    return np.argwhere(free)
+    if not len(pixels):
+        return np.argwhere(np.ones(labels.shape, bool))
+    taken = (labels > 0) & (labels != slot + 1)
+    # The sum of any box is a difference of sums from the corner.
+    sums = np.pad(taken.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    inside, ends = [], []
+    for length, low, high in zip(
+        labels.shape, pixels.min(axis=0), pixels.max(axis=0), strict=True
+    ):
+        first, last = np.arange(length) + low, np.arange(length) + high
+        inside.append((first >= 0) & (last < length))
+        ends.append(np.clip([first - gap, last + gap + 1], 0, length))
+    (top, bottom), (left, right) = ends
+    rows = sums[bottom] - sums[top]
+    hits = rows[:, right] - rows[:, left]
+    return np.argwhere(np.logical_and.outer(*inside) & (hits == 0))
 
 
 def count_divergence(frequencies: np.ndarray, log_p_n: np.ndarray) -> float:

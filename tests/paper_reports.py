@@ -25,14 +25,14 @@ def like_shipped(seed, cost, counts, dataset="multi_dsprites", **config):
     return value
 
 
-def release(folder, reports, scale=0.5):
+def release(folder, reports, **variables):
     """A released model of the config of these reports, with parameters of no meaning.
 
-    Its variables are those of `tiny_models.random_variables`.
+    They are those of `tiny_models.random_variables`, which takes `variables`.
     """
     first, *others = reports
     model = build_model(from_run(first["config"]))
-    tensors = pretrained.flatten(tiny_models.random_variables(model, scale=scale))
+    tensors = pretrained.flatten(tiny_models.random_variables(model, **variables))
     tensors = {name: np.asarray(value) for name, value in tensors.items()}
     released.write(
         folder,

@@ -11,8 +11,12 @@ from tests.commands import ROOT
 
 PATH = ROOT / "experiments" / "lavae_colab.ipynb"
 
-# In place of the values of its cell `parameters`: a training that is all compilation.
-SHORT = {"TRAINING_DATA": "multi_dsprites/tiny", "TRAINING_STEPS": 3}
+# In place of the values of its cell `parameters`.
+SHORT = {
+    "TRAINING_VARIANT": "tiny",
+    "TRAINING_DATA": "multi_dsprites/tiny",
+    "TRAINING_STEPS": 4,
+}
 
 # What a user does with the mouse. A callback that fails leaves its result as it was.
 SLIDERS_MOVED = """
