@@ -99,6 +99,23 @@ def _values(config: ConfigDict, names: Iterable[str]) -> Iterator[tuple[str, Any
             yield name, values[field]
 
 
+def check_counts(config: ConfigDict, num_devices: int) -> None:
+    """Refuses counts that no run can have.
+
+    Raises:
+        ValueError: naming the field, its value and what is possible.
+    """
+    names = ("num_steps", "batch_size", "log_every", "eval_every", "picture_every")
+    for name in (*names, "checkpoint_every"):
+        if config[name] < 1:
+            raise ValueError(f"{name} must be at least 1: got {config[name]}.")
+    if config.batch_size % num_devices:
+        raise ValueError(
+            f"batch_size must be a multiple of the {num_devices} devices: got"
+            f" {config.batch_size}."
+        )
+
+
 def check(config: ConfigDict) -> None:
     """Refuses values that no model can be built from or trained with.
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from experiments import build, cli, input_pipeline, processes, seeds
+from experiments import build, cli, input_pipeline, limits, processes, seeds
 from experiments.devices import Devices
 from experiments.interruptions import Interruptions
 from experiments.members import Eyes, Member, opened, started
@@ -69,7 +69,8 @@ def train_and_evaluate(
       KeyboardInterrupt: After an interruption.
     """
     used = Devices(devices)
-    _check(config, len(used.devices))
+    with cli.user_errors(ValueError):
+        limits.check_counts(config, len(used.devices))
     prepared = _prepared(config)
     with cli.user_errors(ValueError):
         experiment = build.build(prepared.config, used.axis_name)
@@ -186,7 +187,8 @@ def _train(run, states, done):
     begin = time.monotonic()
     with Interruptions() as interruptions:
         for step in range(done + 1, config.num_steps + 1):
-            batches = [next(member.batches) for member in run.members]
+            with cli.user_errors(ValueError):
+                batches = [next(member.batches) for member in run.members]
             states, metrics = run.train_step(step)(states, batches)
             for member, measured in zip(run.members, metrics, strict=True):
                 member.window.add(step, measured)
@@ -234,19 +236,6 @@ def _evaluate(run, step, states):
         for member, state in _each(run, states)
     )
     return measured if len(measured) > 1 else measured[0]
-
-
-def _check(config, num_devices):
-    """Refuses counts that mean nothing, before anything is computed."""
-    names = ("num_steps", "batch_size", "log_every", "eval_every", "picture_every")
-    for name in (*names, "checkpoint_every"):
-        if config[name] < 1:
-            raise cli.UserError(f"{name} must be at least 1: got {config[name]}.")
-    if config.batch_size % num_devices:
-        raise cli.UserError(
-            f"batch_size must be a multiple of the {num_devices} devices: got"
-            f" {config.batch_size}."
-        )
 
 
 def _greeting(state, devices, data, workdir, done):

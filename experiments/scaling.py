@@ -3,10 +3,9 @@
 python -m experiments.scaling --config=experiments/configs/dsprites.py
 
 Prints the tables of `experiments/SCALING.md`. The step of the longest phase of training
-is compiled on this machine for every share of a batch that a chip gets, and XLA counts
-its floating-point operations and the bytes it moves (`scaling_count`). A chip takes as
-long as the slower of the two takes at its peak rates (a roofline), and then exchanges
-sums with the others:
+is compiled on this machine, and XLA counts its floating-point operations and the bytes
+it moves (`scaling_count`). A chip takes as long as the slower of the two takes at its
+peak rates (a roofline), and then exchanges sums with the others:
 
     operations / peak    bytes / memory bandwidth
     parameters × 4 bytes × 2 (N − 1) / N / bandwidth between chips
@@ -20,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from absl import flags
-from tqdm import auto as tqdm
 
 from experiments import cli
 from experiments.scaling_count import Count, Counter, Exchange
@@ -211,14 +209,13 @@ def main() -> None:
         batch_sizes = [int(size) for size in values.batch_sizes]
     wanted = shares(batch_sizes)
     counter = Counter(values.config)
-    exchange = counter.exchange()
-    counts = {num: counter.count(num) for num in tqdm.tqdm(wanted, desc="compiling")}
+    counts = {num: counter.count(num) for num in wanted}
     print(
         f"{values.config.data.name}, {counter.phase.num_steps:,} of"
         f" {values.config.num_steps:,} steps: {counter.phase.name}. Predicted, not"
         " measured.\n"
     )
-    print(tables(exchange, counts, batch_sizes))
+    print(tables(counter.exchange(), counts, batch_sizes))
 
 
 def _define_flags():

@@ -12,6 +12,14 @@ from lavae_jax import slots
 from lavae_jax.config import is_baseline
 from lavae_jax.training.optimizer import split
 
+_FEW_IMAGES = (4, 8)
+_FEW_SLOTS = (40, 80)
+_COMPILER_OPTIONS = {
+    # Nothing is run, so that the last of the compiler's work can be saved.
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+}
+
 
 class Count(NamedTuple):
     """What XLA counts in a step on one device, rounded as it is printed."""
@@ -33,10 +41,16 @@ class Exchange(NamedTuple):
 
 
 class Counter:
-    """Counts the steps of a config.
+    """Counts the steps of the longest phase of a config.
+
+    Every image adds the same to a step, and every slot whose sprite is not decoded
+    saves the same: the steps of a few images are compiled, and tell of all others.
 
     Args:
       config: A run's config.
+
+    Attributes:
+      phase: Which phase that is.
 
     Raises:
       cli.UserError: For one that nothing can be counted of.
@@ -47,49 +61,67 @@ class Counter:
             raise cli.UserError("the baseline has no phases: take a config of LAVAE.")
         input_pipeline.check_shape(config)
         self._config = config.copy_and_resolve_references()
-        with cli.user_errors(ValueError):
-            self._experiment = build.build(self._config)
         phases = benchmark_phases.occurring(config)
         self.phase = max(phases, key=lambda phase: phase.num_steps)
-        self._state = jax.eval_shape(self._experiment.init, jax.random.key(0))
+        few, more = (self.counted(num) for num in _FEW_IMAGES)
+        self._few, self._per_image = few, _slope(few, more, _FEW_IMAGES)
+        self._per_slot = np.zeros(2)
+        if self.phase.phase.lavae:
+            costs = (self._sprites(num) for num in _FEW_SLOTS)
+            self._per_slot = _slope(*costs, _FEW_SLOTS)
 
     def count(self, num_images: int) -> Count:
-        """Counts the step of one device with so many images.
+        """The step of one device with so many images.
 
-        Of the two buffers for sprites XLA counts the larger one, for every slot, which
-        few steps need: the smaller one is put in its place.
+        Sprites are decoded for a buffer with room for the objects of most batches; the
+        few that have more decode all slots.
         """
-        step = self._experiment.train_step_at(self.phase.first_step)
-        model = self._experiment.model
-        every_slot = num_images * model.max_objects
-        few_slots = slots.capacity_for(
+        model = self._config.model
+        used = slots.capacity_for(
             num_images, model.max_objects, model.objects_per_image
         )
-        gflop, gigabytes = _cost(step, self._state, self._images(num_images))
-        if few_slots < every_slot and self.phase.phase.lavae:
-            more, less = (self._sprites(num) for num in (every_slot, few_slots))
-            gflop += less.gflop - more.gflop
-            gigabytes += less.gigabytes - more.gigabytes
-        return Count(round(gflop, 1), round(gigabytes, 2))
+        saved = num_images * model.max_objects - used
+        found = self._few + (num_images - _FEW_IMAGES[0]) * self._per_image
+        gflop, gigabytes = (found - saved * self._per_slot) / 1e9
+        return Count(round(float(gflop), 1), round(float(gigabytes), 2))
+
+    def counted(self, num_images: int) -> np.ndarray:
+        """Operations and bytes of a step that decodes all slots, as XLA counts them."""
+        # A buffer for every slot: of two, in a branch each, it counts the larger.
+        experiment = self._built(
+            objects_per_image=float(self._config.model.max_objects)
+        )
+        return _cost(
+            experiment.train_step_at(self.phase.first_step),
+            _fresh(experiment),
+            self._images(num_images),
+        )
 
     def exchange(self) -> Exchange:
         """What devices tell each other, whatever the batch."""
-        phase, parts = self.phase.phase, split(self._state.params)
+        experiment, phase = self._built("batch"), self.phase.phase
+        state = _fresh(experiment)
+        parts = split(state.params)
         trained = [
             parts.location if phase.lavae and phase.location else {},
             parts.rest if phase.lavae else {},
             parts.auxiliary if phase.auxiliary else {},
         ]
-        step = build.build(self._config, "batch").train_step_at(self.phase.first_step)
-        traced = jax.make_jaxpr(step, axis_env=[("batch", 2)])(
-            self._state, self._images(1)
-        )
+        step = experiment.train_step_at(self.phase.first_step)
+        traced = jax.make_jaxpr(step, axis_env=[("batch", 2)])(state, self._images(1))
         parameters = sum(leaf.size for leaf in jax.tree.leaves(trained))
         return Exchange(parameters, sum(1 for _ in _sums(traced.jaxpr)))
 
+    def _built(self, axis_name=None, **fields):
+        config = self._config.copy_and_resolve_references()
+        config.model.update(fields)
+        with cli.user_errors(ValueError):
+            return build.build(config, axis_name)
+
     def _sprites(self, num):
         """f_sprite for so many slots, with its gradient."""
-        model, variables = self._experiment.model, self._state.variables
+        experiment = self._built()
+        model, variables = experiment.model, _fresh(experiment).variables
         own = {kind: values.get("f_sprite", {}) for kind, values in variables.items()}
 
         def decode(variables, z_app, valid):
@@ -114,13 +146,20 @@ class Counter:
         return jax.ShapeDtypeStruct((num, *self._config.model.image_shape), np.uint8)
 
 
+def _fresh(experiment):
+    """The shapes of a state."""
+    return jax.eval_shape(experiment.init, jax.random.key(0))
+
+
+def _slope(few, more, sizes):
+    return (more - few) / (sizes[1] - sizes[0])
+
+
 def _cost(function, *shapes):
-    """What XLA counts in a function of arrays of these shapes."""
+    """What XLA counts in a function of arrays of these shapes: operations, bytes."""
     lowered = jax.jit(function).lower(*shapes)
-    # It is not run, so that the last of the compiler's work can be saved.
-    compiled = lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
-    cost = compiled.cost_analysis()
-    return Count(cost["flops"] / 1e9, cost["bytes accessed"] / 1e9)
+    cost = lowered.compile(compiler_options=_COMPILER_OPTIONS).cost_analysis()
+    return np.array([cost["flops"], cost["bytes accessed"]])
 
 
 def _sums(jaxpr) -> Iterator[str]:

@@ -7,12 +7,6 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# Most of a test's time is compilation: these divide it by six.
-FAST_COMPILATION = (
-    "--xla_backend_optimization_level=0",
-    "--xla_cpu_use_fusion_emitters=false",
-)
-
 
 def run_python(*arguments, **environment):
     """Runs Python in the repository's root; returns the finished process."""

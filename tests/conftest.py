@@ -2,7 +2,7 @@
 
 import os
 
-from tests.commands import FAST_COMPILATION
+from tests import compilation
 
 # XLA reads these once, when the first test imports JAX.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -10,7 +10,7 @@ os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=4",
-        *FAST_COMPILATION,
+        *compilation.FAST,
     ]
 ).strip()
 # Figures are drawn without a display.

@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 
-from tests.commands import FAST_COMPILATION, ROOT
+from tests import compilation
+from tests.commands import ROOT
 
 
 def free_address():
@@ -28,7 +29,7 @@ def started(arguments_of, folder, **environment):
     Yields:
       The processes.
     """
-    flags = ("--xla_force_host_platform_device_count=2", *FAST_COMPILATION)
+    flags = ("--xla_force_host_platform_device_count=2", *compilation.FAST)
     environment = {**os.environ, "XLA_FLAGS": " ".join(flags), **environment}
     address, processes = free_address(), []
     with contextlib.ExitStack() as files:
