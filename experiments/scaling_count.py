@@ -1,10 +1,10 @@
 """Counts what a train step computes, moves and exchanges, without running it."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.extend import core
 from ml_collections import ConfigDict
 
 from experiments import benchmark_phases, build, cli, input_pipeline
@@ -33,7 +33,8 @@ class Exchange(NamedTuple):
 
     Attributes:
       parameters: How many have gradients, which are averaged.
-      sums: How many sums are made one after the other, those of batch statistics too.
+      sums: How many sums are made one after the other, as each waits for the last:
+        those of batch statistics, forwards and backwards, then those of gradients.
     """
 
     parameters: int
@@ -108,9 +109,10 @@ class Counter:
             parts.auxiliary if phase.auxiliary else {},
         ]
         step = experiment.train_step_at(self.phase.first_step)
-        traced = jax.make_jaxpr(step, axis_env=[("batch", 2)])(state, self._images(1))
+        images = self._images(_FEW_IMAGES[0])
+        traced = jax.make_jaxpr(step, axis_env=[("batch", 2)])(state, images)
         parameters = sum(leaf.size for leaf in jax.tree.leaves(trained))
-        return Exchange(parameters, sum(1 for _ in _sums(traced.jaxpr)))
+        return Exchange(parameters, _sums_in_a_row(traced.jaxpr))
 
     def _built(self, axis_name=None, **fields):
         config = self._config.copy_and_resolve_references()
@@ -162,12 +164,23 @@ def _cost(function, *shapes):
     return np.array([cost["flops"], cost["bytes accessed"]])
 
 
-def _sums(jaxpr) -> Iterator[str]:
-    """The sums over devices inside."""
+def _sums_in_a_row(jaxpr: core.Jaxpr, before: int = 0) -> int:
+    """How many sums over devices come one after the other, from inputs to outputs.
+
+    Sums that do not wait for each other are made together.
+    """
+    found = {}
+
+    def largest(variables):
+        # A number in place of a variable waits for nothing.
+        names = (x for x in variables if not isinstance(x, core.Literal))
+        return max((found.get(name, before) for name in names), default=before)
+
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name.startswith(("psum", "pmax")):
-            yield eqn.primitive.name
-        for value in jax.tree.leaves(list(eqn.params.values())):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from _sums(inner)
+        after = largest(eqn.invars)
+        parts = jax.tree.leaves(list(eqn.params.values()))
+        inner = (getattr(part, "jaxpr", part) for part in parts)
+        inside = [_sums_in_a_row(x, after) for x in inner if isinstance(x, core.Jaxpr)]
+        after = max([after, *inside]) + eqn.primitive.name.startswith(("psum", "pmax"))
+        found.update(dict.fromkeys(eqn.outvars, after))
+    return largest(jaxpr.outvars)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from experiments import build, cli, scaling, scaling_count
 from experiments.configs import baseline_dsprites, dsprites
@@ -49,8 +50,8 @@ def test_the_page_has_what_the_command_prints():
 def test_counts():
     """A few small steps tell of a larger one, less the sprites that it does not decode.
 
-    Devices exchange the gradients of all that is trained, once, and the largest number
-    of active slots in each network of the objects.
+    Without batch statistics, devices exchange the gradients of all that is trained, and
+    nothing before.
     """
     config = dsprites.get_config("tiny")
     config.warmup.appearance_updates = 1
@@ -58,7 +59,7 @@ def test_counts():
     assert counter.phase.name == "location net, objects"
     state = jax.eval_shape(build.build(config).init, jax.random.key(0))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params["lavae"]))
-    assert counter.exchange() == (parameters, 4)
+    assert counter.exchange() == (parameters, 1)
     num, model = 256, config.model
     saved = num * model.max_objects - slots.capacity_for(
         num, model.max_objects, model.objects_per_image
@@ -75,6 +76,18 @@ def test_products_are_counted():
     flop, num_bytes = scaling_count._cost(jnp.matmul, *shapes)
     assert flop == pytest.approx(2 * 64 * 256 * 128, rel=1e-3)
     assert num_bytes == pytest.approx(4 * (64 * 256 + 256 * 128 + 64 * 128), rel=0.1)
+
+
+def test_sums_that_wait_for_each_other():
+    """The longest chain is counted, also through functions that are called."""
+
+    def function(x):
+        mean = lax.pmean(x, "batch")
+        variance = jax.jit(lambda x: lax.pmean((x - mean) ** 2, "batch"))(x)
+        return variance + lax.pmean(2 * x, "batch"), lax.pmax(variance, "batch")
+
+    traced = jax.make_jaxpr(function, axis_env=[("batch", 2)])(1.0)
+    assert scaling_count._sums_in_a_row(traced.jaxpr) == 3
 
 
 def test_what_can_not_be_counted():
