@@ -190,16 +190,18 @@ def test_a_step_is_close_to_float32():
         assert _cosine(part, slope) > 0.95
 
 
-def _products(jaxpr):
-    """The dtype of each convolution and matrix product, and its multiplications."""
+def _equations(jaxpr):
+    """All there are, also of functions that are called."""
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name in ("conv_general_dilated", "dot_general"):
-            dtypes = {x.aval.dtype.name for x in eqn.invars}
-            yield max(dtypes), _multiplications(eqn)
+        yield eqn
         for value in jax.tree.leaves(list(eqn.params.values())):
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):
-                yield from _products(inner)
+                yield from _equations(inner)
+
+
+def _dtype(eqn):
+    return max(x.aval.dtype.name for x in eqn.invars)
 
 
 def _multiplications(eqn):
@@ -223,6 +225,8 @@ def _multiplications(eqn):
 def test_what_is_bfloat16_in_a_step(configs, variant, share):
     """Most products; but parameters, moments, batch statistics and metrics are not.
 
+    Nor is anything of a softmax, a density or a norm: all exponentials, logarithms and
+    roots are of float32.
     In the last phase of training, where the paper's recipe has no auxiliary VAE.
     """
     config = configs.get_config(variant)
@@ -232,9 +236,13 @@ def test_what_is_bfloat16_in_a_step(configs, variant, share):
     start = jax.eval_shape(experiment.init, jax.random.key(0))
     traced = jax.jit(experiment.train_step_at(config.num_steps)).trace(start, images)
     assert _dtypes(traced.out_info) == {"float32"}
-    work = collections.Counter()
-    for dtype, multiplications in _products(traced.jaxpr.jaxpr):
-        work[dtype] += multiplications
+    work, delicate = collections.Counter(), set()
+    for eqn in _equations(traced.jaxpr.jaxpr):
+        if eqn.primitive.name in ("conv_general_dilated", "dot_general"):
+            work[_dtype(eqn)] += _multiplications(eqn)
+        if eqn.primitive.name in ("exp", "log", "log1p", "logistic", "sqrt", "rsqrt"):
+            delicate.add(_dtype(eqn))
+    assert delicate == {"float32"}
     assert work["bfloat16"] > share * sum(work.values())
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import lavae_jax
-from experiments import checkpoints, cli, loop
+from experiments import checkpoints, cli, loop, seeds
 from experiments.devices import Devices
+from lavae_jax.training import guard
 from tests import mean_images, scale_runs
 from tests.commands import ROOT
 from tests.scale_runs import column
@@ -99,6 +100,8 @@ def test_what_several_seeds_leave_behind(tmp_path, config, singles, capsys):
     assert {line[:7] for line in printed} == {"seed 3:", "seed 4:"}
     for seed in (3, 4):
         _assert_same(tmp_path / "both" / f"seed_{seed}", singles / f"seed_{seed}")
+    with pytest.raises(cli.UserError, match="several seeds are in it: seed_3, seed_4"):
+        checkpoints.read_config(tmp_path / "both")
     config.update(seed=4, num_seeds=1, num_steps=8)
     mean_images.run(config, shutil.copytree(singles / "seed_4", tmp_path / "alone"))
     mean_images.run(config, tmp_path / "both" / "seed_4")
@@ -156,6 +159,20 @@ def test_a_seed_that_diverges(tmp_path, config):
     config.num_steps = 6
     with pytest.raises(cli.UserError, match=r"seed 3: step 4: .* is of step 2"):
         mean_images.run(config, tmp_path, spoilt_step=4)
+
+
+def test_a_seed_that_skips_a_step():
+    """The others make it."""
+    toy = mean_images.experiment()
+    models = seeds.Seeds(Devices(jax.devices()[:1]), 2)
+    step = models.compile(guard.skip_what_spoils(toy.train_step_at(1)))
+    states = models.place([toy.init(jax.random.key(seed)) for seed in (3, 4)])
+    images = np.full((2, 64, 64, 3), 255, np.float32)
+    states, metrics = step(states, [images, np.nan * images])
+    assert [one.metrics.skipped for one in metrics] == [0, 1]
+    made, skipped = models.each(states)
+    assert (made.step, skipped.step) == (1, 1)
+    assert np.all(made.params["mean"] > 0) and not np.any(skipped.params["mean"])
 
 
 def test_baselines_by_their_config(tmp_path, data_dir):
