@@ -1,4 +1,4 @@
-"""From a config to modules, schedules, optimiser and train step."""
+"""From a config to modules and train step."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -12,17 +12,26 @@ from ml_collections import ConfigDict
 
 import lavae_jax
 from experiments import collapse, limits, own_data, views
+from experiments.build_training import (
+    build_optimizer,
+    build_recipe,
+    build_schedules,
+    learning_rate,
+    object_size,
+    train_dtype,
+    transform,
+    warmup_steps,
+)
 from lavae_jax import baseline, objectives
 from lavae_jax import config as model_configs
 from lavae_jax.config import is_baseline
 from lavae_jax.images import to_float
 from lavae_jax.inference import Model
 from lavae_jax.training import baseline as baseline_training
-from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
-from lavae_jax.training import schedules, state, step
+from lavae_jax.training import state, step
 from lavae_jax.training.keys import image_keys
-from lavae_jax.warmup import OBJECT_SIZE, AuxiliaryVAE, cell_for
+from lavae_jax.warmup import AuxiliaryVAE, cell_for
 
 _SHOWN = (
     *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
@@ -105,89 +114,6 @@ def build_auxiliary(config: ConfigDict) -> AuxiliaryVAE:
     )
 
 
-def object_size(config: ConfigDict) -> int:
-    """The side of most objects, in pixels, which the warm-up's lengths follow."""
-    # The configs of the named data sets, whose objects have this size, do not state it.
-    return config.warmup.get("object_size", OBJECT_SIZE)
-
-
-def train_dtype(config: ConfigDict) -> DTypeLike:
-    """What layers compute in while they are trained; elsewhere it is float32."""
-    return jnp.dtype(config.precision)
-
-
-def build_schedules(config: ConfigDict) -> schedules.Schedules:
-    """Everything that changes during training."""
-    c, warmup = config.model, config.warmup
-    return schedules.Schedules(
-        tau=schedules.exponential(warmup.tau_init, warmup.tau_final, warmup.tau_steps),
-        epsilon=schedules.exponential(
-            c.epsilon_init, c.epsilon, warmup.epsilon_steps or config.num_steps
-        ),
-        force_one_prob=schedules.hold_then_linear(
-            warmup.force_one_init,
-            warmup.force_one_final,
-            warmup.hold_steps,
-            warmup.fade_steps,
-        ),
-        location_weight=schedules.hold_then_linear(
-            warmup.location_weight,
-            warmup.location_weight_final,
-            warmup.hold_steps,
-            warmup.fade_steps,
-        ),
-        bump_sigma=schedules.hold_then_linear(
-            warmup.bump_sigma_init,
-            warmup.bump_sigma_final,
-            warmup.hold_steps,
-            warmup.fade_steps,
-        ),
-    )
-
-
-def warmup_steps(config: ConfigDict) -> int:
-    """The step after which LAVAE is trained as it will be from then on."""
-    w = config.warmup
-    ends = (w.hold_steps + w.fade_steps, w.auxiliary_steps, w.lead_steps)
-    return max(*ends, w.proposal_steps)
-
-
-def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
-    """One optimiser per part, with its own learning rate."""
-    c = config.optimizer
-    rest = functools.partial(_learning_rate, c)
-    lead = config.warmup.lead_steps
-    location = schedules.exponential(
-        c.location_learning_rate,
-        c.location_learning_rate * c.location_final_factor,
-        c.location_decay_steps,
-    )
-    if c.decay == "cosine":
-        location = rest(c.location_learning_rate, lead, config.num_steps - lead)
-    rates = optimizers.Parts(
-        location=location,
-        rest=rest(c.learning_rate, lead, config.num_steps - lead),
-        auxiliary=rest(c.auxiliary_learning_rate, 0, config.warmup.auxiliary_steps),
-    )
-    return optimizers.make_optimizer(_transform(c), rates, c.clip_norm)
-
-
-def _learning_rate(
-    c: ConfigDict, rate: float, start: int, steps: int
-) -> optax.Schedule:
-    """The schedule of a part that is trained for `steps` steps after `start`."""
-    if c.decay == "constant":
-        return optax.constant_schedule(rate)
-    cosine = optax.warmup_cosine_decay_schedule(
-        0.0, rate, c.rise_steps, max(steps, c.rise_steps + 1), rate * c.final_factor
-    )
-    return optax.join_schedules([optax.constant_schedule(0.0), cosine], [start])
-
-
-def _transform(c: ConfigDict) -> optax.GradientTransformation:
-    return {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]()
-
-
 def _same_keys(num_images: int) -> jax.Array:
     """The same draws at every step, so that steps can be compared."""
     return image_keys(jax.random.key(0), num_images, None)
@@ -212,20 +138,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     model = build_model(config, axis_name, train_dtype(config))
     auxiliary = build_auxiliary(config)
     optimizer = build_optimizer(config)
-    w = config.warmup
-    recipe = recipes.Recipe(
-        draws=w.draws,
-        target=w.target,
-        refine=w.refine,
-        bump_height=w.bump_height,
-        auxiliary_steps=w.auxiliary_steps,
-        lead_steps=w.lead_steps,
-        proposal_steps=w.proposal_steps,
-        settle_steps=w.settle_steps,
-        location_every=w.location_every,
-        appearance_updates=w.appearance_updates,
-        object_size=object_size(config),
-    )
+    recipe = build_recipe(config)
     single = build_model(config)
 
     def init(key: jax.Array) -> state.TrainState:
@@ -277,9 +190,9 @@ def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
     single, c = build_model(config), config.optimizer
     optimizer = optax.chain(
         optax.clip_by_global_norm(c.clip_norm),
-        _transform(c),
+        transform(c),
         optax.scale_by_learning_rate(
-            _learning_rate(c, c.learning_rate, 0, config.num_steps)
+            learning_rate(c, c.learning_rate, 0, config.num_steps)
         ),
     )
     beta = optax.linear_schedule(config.beta.init, config.beta.final, config.beta.steps)

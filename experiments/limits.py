@@ -52,6 +52,7 @@ AT_LEAST = {
     "warmup.location_every": 1,
     "warmup.appearance_updates": 1,
     "warmup.object_size": 1,
+    "touching.steps": 0,
 }
 """The least values of counts and weights."""
 
@@ -67,6 +68,7 @@ POSITIVE = (
     "optimizer.auxiliary_learning_rate",
     "optimizer.clip_norm",
     "optimizer.final_factor",
+    "touching.learning_rate",
     "warmup.tau_init",
     "warmup.tau_final",
     "warmup.bump_height",
@@ -226,6 +228,17 @@ def _check_together(config: ConfigDict) -> None:
         raise ValueError(
             "warmup.refine=True needs warmup.draws=mode and warmup.target=bumps: got"
             f" {warmup.draws} and {warmup.target}."
+        )
+    if config.touching.steps and not warmup.refine:
+        raise ValueError(
+            "touching.steps are for h_loc that is taught by refinement: set it to 0, or"
+            f" warmup.refine=True; got {config.touching.steps}."
+        )
+    if config.touching.steps >= config.num_steps:
+        raise ValueError(
+            "touching.steps are the last ones of a run and must be less than num_steps:"
+            f" got {config.touching.steps} of {config.num_steps}. Lower touching.steps,"
+            " to 0 for none."
         )
     faded = warmup.hold_steps + warmup.fade_steps
     ends = warmup.location_weight_final == 0 and faded <= warmup.auxiliary_steps

@@ -10,7 +10,15 @@ import pytest
 
 from experiments import build
 from experiments.configs import dsprites
-from lavae_jax.training import optimizer, recipe, schedules, state, step
+from lavae_jax.training import (
+    locating,
+    optimizer,
+    recipe,
+    schedules,
+    state,
+    step,
+    touching_step,
+)
 from lavae_jax.training.optimizer import Parts
 from lavae_jax.warmup import AuxiliaryVAE
 from tests import tiny_models
@@ -19,9 +27,10 @@ from tests import tiny_models
 pytestmark = pytest.mark.standard_promotion
 
 SHAPE = (12, 18, 2)
-LAPTOP = recipe.Recipe("mode", "bumps", True, 10.0, 2, 1, 3, 4, 2, 3)
+LAPTOP = recipe.Recipe("mode", "bumps", True, 10.0, 2, 1, 3, 4, 2, 3, joint_steps=2)
 PROPOSE = recipe.Phase(True, True, propose=True, location=True)
 REFINE = recipe.Phase(False, True, propose=False, location=True)
+TOUCH = REFINE._replace(touching=True)
 SCHEDULES = schedules.Schedules(
     tau=schedules.exponential(0.5, 0.02, 10),
     epsilon=optax.constant_schedule(1e-2),
@@ -103,18 +112,19 @@ def _run(recipe, phases, num_devices):
 
 
 def test_devices_make_the_same_steps():
-    """Parameters and every metric after two steps of the laptop's recipe on 4 devices.
+    """Parameters and every metric after steps of the laptop's recipe on 4 devices.
 
     Equal up to the order of sums; draws must be the same for that. `test_scale` has the
     paper's recipe, with batch statistics.
     """
-    one, several = (_run(LAPTOP, (PROPOSE, REFINE), count) for count in (1, 4))
-    assert one[0].step == 2
+    one, several = (_run(LAPTOP, (PROPOSE, REFINE, TOUCH), count) for count in (1, 4))
+    assert one[0].step == 3
     moved = jax.tree.map(
         lambda a, b: np.abs(a - b).max(), one[0].params, _start().params
     )
     assert all(max(jax.tree.leaves(part)) > 1e-4 for part in moved["lavae"].values())
-    assert max(one[1][-1].objects, one[1][0].objects) > 0
+    assert max(one[1][1].objects, one[1][0].objects) > 0
+    assert one[1][2].touching > 0
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
         several,
@@ -153,6 +163,46 @@ def test_appearance_updates():
     assert after_several[-1].elbo > after_one[-1].elbo > start[-1].elbo
 
 
+def test_touching_scenes_teach_h_loc_alone():
+    """Its error on them goes down, and all other parameters stay as they are."""
+    start, ends, errors = _start(), [], []
+    current = start._replace(step=jnp.array(LAPTOP.joint_steps))
+    for _ in range(30):
+        current, metrics = _step(LAPTOP, TOUCH, 1)(current, _images(8))
+        errors.append(metrics.location_loss)
+        ends.append(optimizer.split(current.params))
+    assert np.mean(errors[-5:]) < 0.95 * np.mean(errors[:5])
+    before = optimizer.split(start.params)
+    for part in ("rest", "auxiliary"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            getattr(ends[-1], part),
+            getattr(before, part),
+        )
+    assert all(
+        jax.tree.leaves(
+            jax.tree.map(
+                lambda a, b: (a != b).any(), ends[-1].location, before.location
+            )
+        )
+    )
+
+
+def test_touching_scenes_begin_with_fresh_moments():
+    """The optimiser's, of h_loc alone, in the first of these steps alone."""
+    adam = _optimizer()._replace(transform=optax.scale_by_adam())
+    full = functools.partial(locating.Setup, _model(), AUXILIARY, adam, SCHEDULES)
+    fresh = _start()._replace(opt_state=adam.init(_start().params))
+    worn = jax.tree.map(lambda leaf: leaf + 1, fresh.opt_state)
+    for made, expected in [
+        (LAPTOP.joint_steps, worn._replace(location=fresh.opt_state.location)),
+        (LAPTOP.joint_steps + 1, worn),
+    ]:
+        state = fresh._replace(step=jnp.array(made), opt_state=worn)
+        found = touching_step.restarted(full(LAPTOP, TOUCH), state)
+        jax.tree.map(np.testing.assert_array_equal, found.opt_state, expected)
+
+
 def test_what_a_phase_does_not_compute_is_not_reported():
     """Not as 0, which would look like the best ELBO of a run."""
     lead = recipe.Phase(True, False, propose=True, location=True)
@@ -163,6 +213,7 @@ def test_what_a_phase_does_not_compute_is_not_reported():
         (lead, {"loss", "auxiliary_loss"}),
         (paint, {"loss"} | elbo),
         (REFINE, {"loss"} | elbo | target),
+        (TOUCH, {"loss", "touching"} | elbo | target),
     ]:
         _, (metrics,) = _run(LAPTOP, (phase,), 1)
         computed = {k for k, v in metrics._asdict().items() if v is not None}
@@ -177,18 +228,22 @@ def test_phases():
         proposal_steps=350,
         settle_steps=1_000,
         location_every=4,
+        joint_steps=1_009,
     )
     expected = {
-        1: (True, False, True, True),
-        150: (True, False, True, True),
-        151: (True, True, True, True),
-        200: (True, True, True, True),
-        201: (False, True, True, True),
-        350: (False, True, True, True),
-        351: (False, True, False, True),
-        1_000: (False, True, False, True),
-        1_003: (False, True, False, False),
-        1_004: (False, True, False, True),
+        1: (True, False, True, True, False),
+        150: (True, False, True, True, False),
+        151: (True, True, True, True, False),
+        200: (True, True, True, True, False),
+        201: (False, True, True, True, False),
+        350: (False, True, True, True, False),
+        351: (False, True, False, True, False),
+        1_000: (False, True, False, True, False),
+        1_003: (False, True, False, False, False),
+        1_004: (False, True, False, True, False),
+        1_009: (False, True, False, False, False),
+        1_010: (False, True, False, True, True),
+        1_011: (False, True, False, True, True),
     }
     assert {k: tuple(recipe.phase_at(settings, k)) for k in expected} == expected
 

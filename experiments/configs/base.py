@@ -84,6 +84,11 @@ def paper() -> ConfigDict:
     warmup.bump_sigma_init = 3.0
     warmup.bump_sigma_final = 3.0
     warmup.epsilon_steps = 1
+
+    # The last steps, in which h_loc alone learns from scenes whose objects touch.
+    touching = config.touching = ConfigDict()
+    touching.steps = 0
+    touching.learning_rate = 1e-3
     return config
 
 
