@@ -27,9 +27,16 @@ FREE = (
     "data.data_dir",
     "data.manual_dir",
     "data.path",
+    "touching.steps",
+    "touching.learning_rate",
 )
 # What a config means that an older version wrote, in which these names were unknown.
-ADDED = {"num_seeds": 1, "on_nan": "stop", "precision": "float32"}
+ADDED = {
+    "num_seeds": 1,
+    "on_nan": "stop",
+    "precision": "float32",
+    "touching": {"steps": 0, "learning_rate": 1e-3},
+}
 
 
 class Restored(NamedTuple):
@@ -273,7 +280,9 @@ def _other_images(there, here):
 
 def _tell_new_length(workdir, done, old, new):
     """Says what another length does to the learning rates of a run."""
-    before, after = old.get("num_steps"), new["num_steps"]
+    before, after = (
+        config["num_steps"] - config.get("touching.steps", 0) for config in (old, new)
+    )
     if done < after != before and new.get("optimizer.decay") == "cosine":
         print(
             f"{workdir} was to end after step {before}, and now does after step"
