@@ -96,9 +96,11 @@ def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
     )
     if c.decay == "cosine":
         location = rest(c.location_learning_rate, lead, joint - lead)
-    touching = rest(config.touching.learning_rate, joint, config.touching.steps)
+    if config.touching.steps:
+        touching = rest(config.touching.learning_rate, 0, config.touching.steps)
+        location = optax.join_schedules([location, touching], [joint])
     rates = optimizers.Parts(
-        location=lambda step: jnp.where(step < joint, location(step), touching(step)),
+        location=location,
         rest=rest(c.learning_rate, lead, joint - lead),
         auxiliary=rest(c.auxiliary_learning_rate, 0, config.warmup.auxiliary_steps),
     )

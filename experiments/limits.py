@@ -229,6 +229,15 @@ def _check_together(config: ConfigDict) -> None:
             "warmup.refine=True needs warmup.draws=mode and warmup.target=bumps: got"
             f" {warmup.draws} and {warmup.target}."
         )
+    faded = warmup.hold_steps + warmup.fade_steps
+    ends = warmup.location_weight_final == 0 and faded <= warmup.auxiliary_steps
+    if not (warmup.refine or ends or config.num_steps <= warmup.auxiliary_steps):
+        raise ValueError(
+            "without warmup.refine h_loc is taught by the auxiliary VAE as long as its"
+            " loss has a weight: warmup.location_weight_final must be 0 and"
+            f" warmup.auxiliary_steps at least hold_steps + fade_steps = {faded}: got"
+            f" {warmup.location_weight_final} and {warmup.auxiliary_steps}."
+        )
     if config.touching.steps and not warmup.refine:
         raise ValueError(
             "touching.steps are for h_loc that is taught by refinement: set it to 0, or"
@@ -239,13 +248,4 @@ def _check_together(config: ConfigDict) -> None:
             "touching.steps are the last ones of a run and must be less than num_steps:"
             f" got {config.touching.steps} of {config.num_steps}. Lower touching.steps,"
             " to 0 for none."
-        )
-    faded = warmup.hold_steps + warmup.fade_steps
-    ends = warmup.location_weight_final == 0 and faded <= warmup.auxiliary_steps
-    if not (warmup.refine or ends or config.num_steps <= warmup.auxiliary_steps):
-        raise ValueError(
-            "without warmup.refine h_loc is taught by the auxiliary VAE as long as its"
-            " loss has a weight: warmup.location_weight_final must be 0 and"
-            f" warmup.auxiliary_steps at least hold_steps + fade_steps = {faded}: got"
-            f" {warmup.location_weight_final} and {warmup.auxiliary_steps}."
         )
