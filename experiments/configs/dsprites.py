@@ -18,5 +18,4 @@ def get_config(variant: str = "paper") -> ConfigDict:
         config.num_steps += config.touching.steps
     if variant == "tiny":
         config.data.name = "multi_dsprites/tiny"
-        config.touching.steps = 2
     return config
