@@ -209,7 +209,8 @@ def main() -> None:
         batch_sizes = [int(size) for size in values.batch_sizes]
     wanted = shares(batch_sizes)
     counter = Counter(values.config)
-    counts = {num: counter.count(num) for num in wanted}
+    costs = counter.costs()
+    counts = {num: costs.of(num) for num in wanted}
     print(
         f"{values.config.data.name}, {counter.phase.num_steps:,} of"
         f" {values.config.num_steps:,} steps: {counter.phase.name}. Predicted, not"

@@ -41,11 +41,42 @@ class Exchange(NamedTuple):
     sums: int
 
 
-class Counter:
-    """Counts the steps of the longest phase of a config.
+class Costs(NamedTuple):
+    """What steps cost, as operations and bytes, [2] each.
 
     Every image adds the same to a step, and every slot whose sprite is not decoded
-    saves the same: the steps of a few images are compiled, and tell of all others.
+    saves the same: the steps of a few images tell of all others.
+
+    Attributes:
+      few: Of a step of `num_few` images that decodes all slots.
+      per_image: Of each image more.
+      per_slot: Of the sprite of a slot.
+      num_few: How many images are few.
+      max_objects: Slots of an image.
+      objects_per_image: Sizes the buffer of the slots that are decoded; the few batches
+        that have more objects decode all.
+    """
+
+    few: np.ndarray
+    per_image: np.ndarray
+    per_slot: np.ndarray
+    num_few: int
+    max_objects: int
+    objects_per_image: float
+
+    def of(self, num_images: int) -> Count:
+        """The step of one device with so many images."""
+        decoded = slots.capacity_for(
+            num_images, self.max_objects, self.objects_per_image
+        )
+        saved = num_images * self.max_objects - decoded
+        found = self.few + (num_images - self.num_few) * self.per_image
+        gflop, gigabytes = (found - saved * self.per_slot) / 1e9
+        return Count(round(float(gflop), 1), round(float(gigabytes), 2))
+
+
+class Counter:
+    """Counts the steps of the longest phase of a config.
 
     Args:
       config: A run's config.
@@ -64,27 +95,22 @@ class Counter:
         self._config = config.copy_and_resolve_references()
         phases = benchmark_phases.occurring(config)
         self.phase = max(phases, key=lambda phase: phase.num_steps)
+
+    def costs(self) -> Costs:
+        """Compiles the steps of a few images."""
         few, more = (self.counted(num) for num in _FEW_IMAGES)
-        self._few, self._per_image = few, _slope(few, more, _FEW_IMAGES)
-        self._per_slot = np.zeros(2)
+        per_slot = np.zeros(2)
         if self.phase.phase.lavae:
-            costs = (self._sprites(num) for num in _FEW_SLOTS)
-            self._per_slot = _slope(*costs, _FEW_SLOTS)
-
-    def count(self, num_images: int) -> Count:
-        """The step of one device with so many images.
-
-        Sprites are decoded for a buffer with room for the objects of most batches; the
-        few that have more decode all slots.
-        """
-        model = self._config.model
-        used = slots.capacity_for(
-            num_images, model.max_objects, model.objects_per_image
+            sprites = (self.counted_sprites(num) for num in _FEW_SLOTS)
+            per_slot = _slope(*sprites, _FEW_SLOTS)
+        return Costs(
+            few=few,
+            per_image=_slope(few, more, _FEW_IMAGES),
+            per_slot=per_slot,
+            num_few=_FEW_IMAGES[0],
+            max_objects=self._config.model.max_objects,
+            objects_per_image=self._config.model.objects_per_image,
         )
-        saved = num_images * model.max_objects - used
-        found = self._few + (num_images - _FEW_IMAGES[0]) * self._per_image
-        gflop, gigabytes = (found - saved * self._per_slot) / 1e9
-        return Count(round(float(gflop), 1), round(float(gigabytes), 2))
 
     def counted(self, num_images: int) -> np.ndarray:
         """Operations and bytes of a step that decodes all slots, as XLA counts them."""
@@ -120,8 +146,8 @@ class Counter:
         with cli.user_errors(ValueError):
             return build.build(config, axis_name)
 
-    def _sprites(self, num):
-        """f_sprite for so many slots, with its gradient."""
+    def counted_sprites(self, num_slots: int) -> np.ndarray:
+        """Operations and bytes of f_sprite for so many slots, with its gradient."""
         experiment = self._built()
         model, variables = experiment.model, _fresh(experiment).variables
         own = {kind: values.get("f_sprite", {}) for kind, values in variables.items()}
@@ -140,8 +166,8 @@ class Counter:
         return _cost(
             decode,
             own,
-            jax.ShapeDtypeStruct((num, model.app_dim), np.float32),
-            jax.ShapeDtypeStruct((num,), bool),
+            jax.ShapeDtypeStruct((num_slots, model.app_dim), np.float32),
+            jax.ShapeDtypeStruct((num_slots,), bool),
         )
 
     def _images(self, num):

@@ -105,8 +105,9 @@ class Seeds:
         return (states,) if self._num == 1 else _split(states, self._num)
 
 
+@functools.cache
 def _mapped(step, num):
-    """The step of a model as one of `num` models."""
+    """The step of a model as one of `num` models, the same function every time."""
 
     def steps(states, images):
         states, metrics = jax.vmap(step, in_axes=(0, 1))(states, images)

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.devices import Devices
 from tests import scale_runs
 from tests.joined_processes import finished
+from tests.mean_images import devices_of
 from tests.scale_runs import column
 
 # optax and distrax mix dtypes and ranks.
@@ -28,7 +28,7 @@ def test_a_run_does_not_depend_on_its_spread(tmp_path):
     has batch statistics, those of f_sprite over objects alone, of which devices have
     uneven numbers and sometimes none.
     """
-    one, four = (Devices(jax.devices()[:count]) for count in (1, 4))
+    one, four = map(devices_of, (1, 4))
     scale_runs.run(one, tmp_path / "one")
     scale_runs.run(four, tmp_path / "four")
     scale_runs.run(four, tmp_path / "changing", num_steps=7)
