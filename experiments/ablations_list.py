@@ -1,14 +1,8 @@
-"""The list of ablations: single changes of a recipe, and what each of them asks.
-
-Written for the `laptop` variants. Where the paper says something else than they do, the
-paper's value is among the changes.
-"""
+"""The ablations of the `laptop` variants, with the paper's values among them."""
 
 from experiments.ablations_settings import Group, OfRun, Setting
 
-BASE = Setting(
-    "base", None, "How much do runs differ by their seed alone?", {}, (0, 1, 2)
-)
+BASE = Setting("base", None, "How much do seeds alone change?", {}, (0, 1, 2))
 """The recipe as it is."""
 
 WARMUP = Group("warmup", "Warm-up and refinement", BASE)
@@ -16,7 +10,7 @@ PLACES = Group("places", "Bumps and sites", BASE)
 NETWORKS = Group("networks", "Networks", BASE)
 OPTIMISER = Group("optimiser", "Optimiser", BASE)
 EPSILON = Group("epsilon", "ε of the likelihood at the start", BASE)
-UPDATES = Group("updates", "Updates per step", BASE)
+UPDATES = Group("updates", "What is trained when", BASE)
 
 _NO_REFINEMENT = {
     "warmup.refine": False,
@@ -261,6 +255,12 @@ SETTINGS = (
         UPDATES,
         "What if h_loc is trained in every step to the end, as in the paper?",
         {"warmup.location_every": 1},
+    ),
+    Setting(
+        "touching",
+        UPDATES,
+        "What if the last eighth teaches h_loc alone, with objects that touch?",
+        {"touching.steps": OfRun(1 / 8)},
     ),
     Setting(
         "trunk",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from experiments import cli
+from experiments.build_training import joint_steps
 
 
 class OfRun(NamedTuple):
@@ -79,7 +80,8 @@ def shortened(config: ConfigDict, num_steps: int) -> ConfigDict:
 
     The warm-up keeps its length up to `warmup.proposal_steps`: so long the auxiliary
     VAE takes to find objects. What comes later keeps its place in the rest of the run,
-    so that a short run ends with narrow bumps and low rates too.
+    so that a short run ends with narrow bumps and low rates too. Steps on touching
+    scenes, which come after all of this, are left out.
 
     Args:
       config: A whole run's.
@@ -88,7 +90,11 @@ def shortened(config: ConfigDict, num_steps: int) -> ConfigDict:
     Raises:
       cli.UserError: If it, or the whole run, ends before the warm-up does.
     """
-    warmup, start, end = config.warmup, config.warmup.proposal_steps, config.num_steps
+    warmup, start, end = (
+        config.warmup,
+        config.warmup.proposal_steps,
+        joint_steps(config),
+    )
     if not start < min(num_steps, end):
         raise cli.UserError(
             f"--num_steps and --config.num_steps must be above warmup.proposal_steps ="
@@ -110,6 +116,7 @@ def shortened(config: ConfigDict, num_steps: int) -> ConfigDict:
             "log_every": max(1, num_steps // 40),
             "eval_every": max(1, num_steps // 8),
             "picture_every": num_steps,
+            "touching.steps": 0,
             "checkpoint_every": max(1, num_steps // 8),
             "warmup.auxiliary_steps": moved(warmup.auxiliary_steps),
             "warmup.settle_steps": moved(warmup.settle_steps),

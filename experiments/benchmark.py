@@ -93,7 +93,8 @@ def benchmark(
     with cli.user_errors(ValueError):
         experiment = build.build(config)
     grouped = jax.default_backend() != "cpu" if grouped is None else grouped
-    forms = benchmark_plain.forms(experiment.model, grouped)
+    model = build.build_model(config, dtype=build.train_dtype(config))
+    forms = benchmark_plain.forms(model, grouped)
     plan = _plan(config, experiment, forms if compare else forms[:1])
     programs = _compile(plan)
     times = benchmark_programs.measure(programs, repeats)
@@ -104,9 +105,7 @@ def benchmark(
         device=jax.devices()[0].device_kind,
         batch_size=config.batch_size,
         objects_per_image=float(plan.scenes.n.mean()),
-        objects_seen=benchmark_scenes.objects_seen(
-            experiment.model, plan.state, plan.scenes
-        ),
+        objects_seen=benchmark_scenes.objects_seen(model, plan.state, plan.scenes),
         repeats=repeats,
         matmul_gflop_per_second=rate,
         parts=tuple(
@@ -135,7 +134,7 @@ def _check(config, repeats):
 
 
 def _plan(config, experiment, forms):
-    model, phases = experiment.model, benchmark_phases.occurring(config)
+    model, phases = forms[0].model, benchmark_phases.occurring(config)
     scenes = benchmark_scenes.make(
         config.data.name, config.batch_size, model.max_objects
     )
@@ -161,7 +160,7 @@ def _plan(config, experiment, forms):
 def _compile(plan):
     """The programs to be timed, by name or by form and phase."""
     data = benchmark_parts.make_data(
-        plan.config, plan.experiment.model, plan.state, plan.scenes
+        plan.config, plan.forms[0].model, plan.state, plan.scenes
     )
     jobs = {_MATMUL: benchmark_programs.matmul}
     for part, _ in plan.parts:

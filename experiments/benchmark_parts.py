@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import benchmark_scenes, build
-from lavae_jax import LAVAE, refinement, warmup
+from lavae_jax import LAVAE, refinement, touching, warmup
 from lavae_jax.images import to_float
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
@@ -113,7 +113,10 @@ def make_parts(config: ConfigDict, model: LAVAE) -> list[Part]:
         return phase.lavae and not phase.propose
 
     def updates(phase):
-        return phase.lavae * warm.appearance_updates
+        return (phase.lavae and not phase.touching) * warm.appearance_updates
+
+    def touched(phase):
+        return phase.touching
 
     def optimiser(name):
         return functools.partial(parts.optimiser, name)
@@ -123,7 +126,7 @@ def make_parts(config: ConfigDict, model: LAVAE) -> list[Part]:
         Part(
             "location, forward",
             parts.location_forward,
-            lambda phase: phase.lavae and not phase.location,
+            lambda phase: phase.lavae and (phase.touching or not phase.location),
         ),
         Part("sampling of sites", parts.sampling, drawn),
         Part("appearance net", parts.appearance, updates),
@@ -135,6 +138,8 @@ def make_parts(config: ConfigDict, model: LAVAE) -> list[Part]:
             parts.refinement,
             lambda phase: warm.refine and located(phase) and drawn(phase),
         ),
+        Part("objects, forward", parts.objects_forward, touched),
+        Part("touching scenes", parts.touching, touched),
         Part("auxiliary VAE", parts.auxiliary_vae, lambda phase: phase.auxiliary),
         Part(
             "KL map and peaks",
@@ -166,7 +171,7 @@ class _Parts:
 
     def __init__(self, config, model):
         self._config, self._model = config, model
-        self._auxiliary = warmup.AuxiliaryVAE(config.model.image_shape[2])
+        self._auxiliary = build.build_auxiliary(config)
         self._optimizer = build.build_optimizer(config)
 
     def _apply(self, state, method, **params):
@@ -251,6 +256,19 @@ class _Parts:
         )
         size = self._model.image_shape[:2]
         return warmup.bumps(target.centres, target.valid, 1.0, 1.0, size)
+
+    def objects_forward(self, state, data):
+        n = data.at.active.sum(axis=1)
+        return self._apply(
+            state, lambda m: reconstruct(m, data.x, data.at, n, data.keys).canvas
+        )
+
+    def touching(self, state, data):
+        del state
+        width = self._model.image_shape[1]
+        centres = jnp.stack([data.at.site // width, data.at.site % width], axis=-1)
+        scenes = touching.Placed(data.x, centres.astype(data.x.dtype), data.at.active)
+        return touching.make_touch(scenes, scenes, data.keys)
 
     def auxiliary_vae(self, state, data):
         def terms(params):

@@ -11,7 +11,6 @@ from experiments import build
 from lavae_jax import LAVAE
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import step as steps
-from lavae_jax.warmup import AuxiliaryVAE
 
 
 class Occurrence(NamedTuple):
@@ -24,6 +23,8 @@ class Occurrence(NamedTuple):
     @property
     def name(self) -> str:
         """What is trained."""
+        if self.phase.touching:
+            return "location net on touching scenes"
         trained = ["auxiliary VAE"] * self.phase.auxiliary
         if self.phase.lavae:
             trained += ["location net"] * self.phase.location
@@ -33,7 +34,7 @@ class Occurrence(NamedTuple):
 
 def occurring(config: ConfigDict) -> list[Occurrence]:
     """The phases of a config's run, in the order in which they first occur."""
-    at = functools.partial(recipes.phase_at, _recipe(config))
+    at = functools.partial(recipes.phase_at, build.build_recipe(config))
     counted = collections.Counter(map(at, range(1, config.num_steps + 1)))
     first = {at(step): step for step in range(config.num_steps, 0, -1)}
     return [Occurrence(phase, first[phase], count) for phase, count in counted.items()]
@@ -45,15 +46,9 @@ def make_train_step(
     """The train step that `build.build` would give, for another form of its model."""
     return steps.make_train_step(
         model,
-        AuxiliaryVAE(config.model.image_shape[2]),
+        build.build_auxiliary(config),
         build.build_optimizer(config),
         build.build_schedules(config),
-        _recipe(config),
+        build.build_recipe(config),
         phase,
     )
-
-
-def _recipe(config):
-    """The recipe, whose fields have the names they have in the config, if there."""
-    names = (name for name in recipes.Recipe._fields if name in config.warmup)
-    return recipes.Recipe(**{name: config.warmup[name] for name in names})

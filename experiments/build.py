@@ -1,26 +1,37 @@
-"""From a config to modules, schedules, optimiser and train step."""
+"""From a config to modules and train step."""
 
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 import lavae_jax
 from experiments import collapse, limits, own_data, views
+from experiments.build_training import (
+    build_optimizer,
+    build_recipe,
+    build_schedules,
+    learning_rate,
+    object_size,
+    train_dtype,
+    transform,
+    warmup_steps,
+)
 from lavae_jax import baseline, objectives
 from lavae_jax import config as model_configs
 from lavae_jax.config import is_baseline
 from lavae_jax.images import to_float
 from lavae_jax.inference import Model
 from lavae_jax.training import baseline as baseline_training
-from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
-from lavae_jax.training import schedules, state, step
+from lavae_jax.training import state, step
 from lavae_jax.training.keys import image_keys
-from lavae_jax.warmup import OBJECT_SIZE, AuxiliaryVAE, cell_for
+from lavae_jax.warmup import AuxiliaryVAE, cell_for
 
 _SHOWN = (
     *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
@@ -32,7 +43,7 @@ class Experiment(NamedTuple):
     """A model, and how it is trained, shown and measured.
 
     Attributes:
-        model: LAVAE or the baseline.
+        model: LAVAE or the baseline, in float32.
         init: from a key to a fresh state.
         train_step_at: from the number of a step, counted from 1, to the function that
             makes it: from a state and images to the next state and a NamedTuple of
@@ -84,81 +95,23 @@ class HeldOutElbo(NamedTuple):
     kl: jax.Array
 
 
-def build_model(config: ConfigDict, axis_name: str | None = None) -> Model:
-    """The model of a run's config; for `axis_name` see `build`."""
-    return lavae_jax.build_model(model_configs.from_run(config.to_dict()), axis_name)
+def build_model(
+    config: ConfigDict,
+    axis_name: str | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> Model:
+    """The model of a run's config; see `lavae_jax.build_model`."""
+    model_config = model_configs.from_run(config.to_dict())
+    return lavae_jax.build_model(model_config, axis_name, dtype)
 
 
-def build_schedules(config: ConfigDict) -> schedules.Schedules:
-    """Everything that changes during training."""
-    c, warmup = config.model, config.warmup
-    return schedules.Schedules(
-        tau=schedules.exponential(warmup.tau_init, warmup.tau_final, warmup.tau_steps),
-        epsilon=schedules.exponential(
-            c.epsilon_init, c.epsilon, warmup.epsilon_steps or config.num_steps
-        ),
-        force_one_prob=schedules.hold_then_linear(
-            warmup.force_one_init,
-            warmup.force_one_final,
-            warmup.hold_steps,
-            warmup.fade_steps,
-        ),
-        location_weight=schedules.hold_then_linear(
-            warmup.location_weight,
-            warmup.location_weight_final,
-            warmup.hold_steps,
-            warmup.fade_steps,
-        ),
-        bump_sigma=schedules.hold_then_linear(
-            warmup.bump_sigma_init,
-            warmup.bump_sigma_final,
-            warmup.hold_steps,
-            warmup.fade_steps,
-        ),
+def build_auxiliary(config: ConfigDict) -> AuxiliaryVAE:
+    """The warm-up's VAE, as it is trained."""
+    return AuxiliaryVAE(
+        config.model.image_shape[2],
+        cell=cell_for(object_size(config)),
+        dtype=train_dtype(config),
     )
-
-
-def warmup_steps(config: ConfigDict) -> int:
-    """The step after which LAVAE is trained as it will be from then on."""
-    w = config.warmup
-    ends = (w.hold_steps + w.fade_steps, w.auxiliary_steps, w.lead_steps)
-    return max(*ends, w.proposal_steps)
-
-
-def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
-    """One optimiser per part, with its own learning rate."""
-    c = config.optimizer
-    rest = functools.partial(_learning_rate, c)
-    lead = config.warmup.lead_steps
-    location = schedules.exponential(
-        c.location_learning_rate,
-        c.location_learning_rate * c.location_final_factor,
-        c.location_decay_steps,
-    )
-    if c.decay == "cosine":
-        location = rest(c.location_learning_rate, lead, config.num_steps - lead)
-    rates = optimizers.Parts(
-        location=location,
-        rest=rest(c.learning_rate, lead, config.num_steps - lead),
-        auxiliary=rest(c.auxiliary_learning_rate, 0, config.warmup.auxiliary_steps),
-    )
-    return optimizers.make_optimizer(_transform(c), rates, c.clip_norm)
-
-
-def _learning_rate(
-    c: ConfigDict, rate: float, start: int, steps: int
-) -> optax.Schedule:
-    """The schedule of a part that is trained for `steps` steps after `start`."""
-    if c.decay == "constant":
-        return optax.constant_schedule(rate)
-    cosine = optax.warmup_cosine_decay_schedule(
-        0.0, rate, c.rise_steps, max(steps, c.rise_steps + 1), rate * c.final_factor
-    )
-    return optax.join_schedules([optax.constant_schedule(0.0), cosine], [start])
-
-
-def _transform(c: ConfigDict) -> optax.GradientTransformation:
-    return {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]()
 
 
 def _same_keys(num_images: int) -> jax.Array:
@@ -182,25 +135,10 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
 
 
 def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
-    model = build_model(config, axis_name)
-    # The configs of the named data sets, whose objects have this size, do not state it.
-    object_size = config.warmup.get("object_size", OBJECT_SIZE)
-    auxiliary = AuxiliaryVAE(config.model.image_shape[2], cell=cell_for(object_size))
+    model = build_model(config, axis_name, train_dtype(config))
+    auxiliary = build_auxiliary(config)
     optimizer = build_optimizer(config)
-    w = config.warmup
-    recipe = recipes.Recipe(
-        draws=w.draws,
-        target=w.target,
-        refine=w.refine,
-        bump_height=w.bump_height,
-        auxiliary_steps=w.auxiliary_steps,
-        lead_steps=w.lead_steps,
-        proposal_steps=w.proposal_steps,
-        settle_steps=w.settle_steps,
-        location_every=w.location_every,
-        appearance_updates=w.appearance_updates,
-        object_size=object_size,
-    )
+    recipe = build_recipe(config)
     single = build_model(config)
 
     def init(key: jax.Array) -> state.TrainState:
@@ -248,13 +186,13 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
 
 
 def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
-    model, single = build_model(config, axis_name), build_model(config)
-    c = config.optimizer
+    model = build_model(config, axis_name, train_dtype(config))
+    single, c = build_model(config), config.optimizer
     optimizer = optax.chain(
         optax.clip_by_global_norm(c.clip_norm),
-        _transform(c),
+        transform(c),
         optax.scale_by_learning_rate(
-            _learning_rate(c, c.learning_rate, 0, config.num_steps)
+            learning_rate(c, c.learning_rate, 0, config.num_steps)
         ),
     )
     beta = optax.linear_schedule(config.beta.init, config.beta.final, config.beta.steps)

@@ -27,9 +27,16 @@ FREE = (
     "data.data_dir",
     "data.manual_dir",
     "data.path",
+    "touching.steps",
+    "touching.learning_rate",
 )
 # What a config means that an older version wrote, in which these names were unknown.
-ADDED = {"on_nan": "stop"}
+ADDED = {
+    "num_seeds": 1,
+    "on_nan": "stop",
+    "precision": "float32",
+    "touching": {"steps": 0, "learning_rate": 1e-3},
+}
 
 
 class Restored(NamedTuple):
@@ -128,6 +135,30 @@ class Checkpoints:
         step, leaves, data_state = found
         state = jax.tree.unflatten(jax.tree.structure(template), leaves)
         return Restored(step, jax.tree.map(_from_host, template, state), data_state)
+
+    def go_back(self, step: int) -> None:
+        """Deletes the latest checkpoint.
+
+        Args:
+          step: That of the one before it, 0 where there is none.
+
+        Raises:
+          cli.UserError: If that is of another step; nothing has been deleted then.
+        """
+
+        def delete():
+            *_, before, latest = (0, *sorted(self._manager.all_steps()))
+            if before != step:
+                raise cli.UserError(
+                    f"{self._workdir} has gone on to step {latest} without the other"
+                    f" seeds, which are at step {step}: train them one by one, with"
+                    " --config.num_seeds=1, the --config.seed of each, and its folder"
+                    " as --workdir."
+                )
+            with cli.user_errors(OSError):
+                self._manager.delete(latest)
+
+        processes.on_first(delete)
 
     def _newest(self, template):
         """Step, arrays and the data's position of the latest; None without one."""
@@ -249,7 +280,9 @@ def _other_images(there, here):
 
 def _tell_new_length(workdir, done, old, new):
     """Says what another length does to the learning rates of a run."""
-    before, after = old.get("num_steps"), new["num_steps"]
+    before, after = (
+        config["num_steps"] - config.get("touching.steps", 0) for config in (old, new)
+    )
     if done < after != before and new.get("optimizer.decay") == "cosine":
         print(
             f"{workdir} was to end after step {before}, and now does after step"

@@ -30,6 +30,7 @@ class Devices:
         )
         mine = jax.process_index()
         self._num_local = sum(d.process_index == mine for d in self.devices)
+        self._compiled = {}
 
     @property
     def axis_name(self) -> str | None:
@@ -42,7 +43,7 @@ class Devices:
         return f"{len(self.devices)} x {self.devices[0].device_kind}{where}"
 
     def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Compiles a train step; its first argument, the state, is used up.
+        """Compiles a train step, once; its first argument, the state, is used up.
 
         Args:
           step: From a state and the images of one device to a state and metrics, the
@@ -52,6 +53,11 @@ class Devices:
           The same from a state that has been `place`d, and images that have been
           `share`d; the metrics are there once.
         """
+        if step not in self._compiled:
+            self._compiled[step] = self._compile(step)
+        return self._compiled[step]
+
+    def _compile(self, step):
         if self._several:
             return jax.pmap(
                 step,

@@ -11,6 +11,7 @@ from lavae_jax.config import is_baseline
 
 CHOICES = {
     "on_nan": ("stop", "skip"),
+    "precision": ("float32", "bfloat16"),
     "model.norm": ("batch", "none"),
     "model.appearance_net": ("trunk", "glimpse"),
     "model.sprite_net": ("conv", "mlp"),
@@ -24,6 +25,7 @@ CHOICES = {
 """The values that a name stands for one of."""
 
 AT_LEAST = {
+    "num_seeds": 1,
     "model.max_objects": 1,
     "model.app_dim": 1,
     "model.channels": 1,
@@ -50,6 +52,7 @@ AT_LEAST = {
     "warmup.location_every": 1,
     "warmup.appearance_updates": 1,
     "warmup.object_size": 1,
+    "touching.steps": 0,
 }
 """The least values of counts and weights."""
 
@@ -65,6 +68,7 @@ POSITIVE = (
     "optimizer.auxiliary_learning_rate",
     "optimizer.clip_norm",
     "optimizer.final_factor",
+    "touching.learning_rate",
     "warmup.tau_init",
     "warmup.tau_final",
     "warmup.bump_height",
@@ -121,8 +125,11 @@ def check(config: ConfigDict) -> None:
         ValueError: naming the field, its value and what is possible.
     """
     _check_open(config)
-    if not 0 <= config.seed <= MAX_SEED:
-        raise ValueError(f"seed must be from 0 to {MAX_SEED}: got {config.seed}.")
+    if not 0 <= config.seed <= MAX_SEED - config.num_seeds + 1:
+        raise ValueError(
+            f"seed must be from 0 to {MAX_SEED}, and so must those of all num_seeds ="
+            f" {config.num_seeds} models: got {config.seed}."
+        )
     for name, value in _values(config, CHOICES):
         if value not in CHOICES[name]:
             choices = ", ".join(CHOICES[name])
@@ -230,4 +237,15 @@ def _check_together(config: ConfigDict) -> None:
             " loss has a weight: warmup.location_weight_final must be 0 and"
             f" warmup.auxiliary_steps at least hold_steps + fade_steps = {faded}: got"
             f" {warmup.location_weight_final} and {warmup.auxiliary_steps}."
+        )
+    if config.touching.steps and not warmup.refine:
+        raise ValueError(
+            "touching.steps are for h_loc that is taught by refinement: set it to 0, or"
+            f" warmup.refine=True; got {config.touching.steps}."
+        )
+    if config.touching.steps >= config.num_steps:
+        raise ValueError(
+            "touching.steps are the last ones of a run and must be less than num_steps:"
+            f" got {config.touching.steps} of {config.num_steps}. Lower touching.steps,"
+            " to 0 for none."
         )

@@ -4,29 +4,17 @@ import contextlib
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import (
-    build,
-    checkpoints,
-    cli,
-    input_pipeline,
-    limits,
-    processes,
-    workdirs,
-)
+from experiments import build, cli, input_pipeline, limits, processes, seeds
 from experiments.devices import Devices
 from experiments.interruptions import Interruptions
-from experiments.progress import Progress, Silence
-from experiments.window import Window
+from experiments.members import Eyes, Member, opened, started
 from lavae_jax.training import guard
-
-_NUM_PICTURED = 8
 
 
 class Result(NamedTuple):
@@ -34,8 +22,8 @@ class Result(NamedTuple):
 
     step: int
     held_out: Any
-    """Means over the held-out scenes of what the experiment measures there; None if
-    the run had already ended before."""
+    """Means over the held-out scenes of what the experiment measures there, of several
+    models a tuple of them; None if the run had already ended before."""
 
 
 class _Run(NamedTuple):
@@ -43,14 +31,9 @@ class _Run(NamedTuple):
 
     config: ConfigDict
     train_step: Callable[..., Any]
-    look: Callable[..., Any]
-    measure: Callable[..., Any]
-    warnings: Callable[..., Sequence[str]]
-    devices: Devices
-    data: input_pipeline.Data
-    batches: Iterator[np.ndarray]
-    store: checkpoints.Checkpoints
-    report: Progress | Silence
+    eyes: Eyes
+    models: seeds.Seeds
+    members: Sequence[Member]
 
 
 def train_and_evaluate(
@@ -64,6 +47,9 @@ def train_and_evaluate(
     `pictures/`. On an interruption (SIGINT, SIGTERM) the state is stored before this
     ends, and the same call goes on from there; the steps of an interrupted run are
     bitwise those of an unbroken one.
+
+    A config with `num_seeds` above 1 trains so many models at once: each has all this
+    in a folder of the workdir, `seed_0` and so on, as if it had been trained alone.
 
     In several processes (`processes.join`), all of them call this; the first alone
     reads and writes the workdir.
@@ -110,68 +96,54 @@ def run(
     Returns:
       The last step, and what was measured there.
     """
-    with workdirs.held(workdir):
-        processes.on_first(lambda: workdirs.check_nothing_is_lost(workdir))
-        processes.on_first(lambda: checkpoints.claim(workdir, config))
-        with contextlib.closing(checkpoints.Checkpoints(workdir)) as store:
-            try:
-                return _run(experiment, config, workdir, devices, data, store)
-            except OSError as error:
-                raise cli.UserError(
-                    f"the system refuses to read or write a file: {error}.\n"
-                    f"{store.kept()} Once this is put right, the same command goes on"
-                    " from there."
-                ) from error
+    singles = seeds.singles(config, workdir)
+    with contextlib.ExitStack() as stack:
+        stores = [stack.enter_context(opened(single)) for single in singles]
+        try:
+            return _run(experiment, config, devices, data, singles, stores)
+        except OSError as error:
+            raise cli.UserError(
+                f"the system refuses to read or write a file: {error}.\n"
+                f"{stores[0].kept()} Once this is put right, the same command goes on"
+                " from there."
+            ) from error
 
 
-def _run(experiment, config, workdir, devices, data, store):
-    """The run, once the workdir is its own."""
-    start = functools.partial(experiment.init, jax.random.key(config.seed))
-    restored = store.restore(jax.eval_shape(start))
-    done = restored.step if restored else 0
+def _run(experiment, config, devices, data, singles, stores):
+    """The run, once the workdirs are its own."""
+    restored = seeds.restore(stores, jax.eval_shape(experiment.init, jax.random.key(0)))
+    done = restored[0].step if restored[0] else 0
     if done >= config.num_steps:
-        print(
-            f"{workdir} has made its {done} steps; --config.num_steps=N goes on to N."
-        )
+        for single in singles:
+            print(
+                f"{single.workdir} has made its {done} steps; --config.num_steps=N goes"
+                " on to N."
+            )
         return Result(done, None)
     data = data or _load(config)
-    batches, rows = _batches(config, data, restored)
-    state = restored.state if restored else start()
-    report = _report(config, workdir, done, experiment.shown)
-    with contextlib.closing(report):
-        report.message(_greeting(state, devices, data, workdir, done))
-        parts = _Run(
+    with contextlib.ExitStack() as stack:
+        begun = [
+            stack.enter_context(started(experiment, *one, data.train))
+            for one in zip(singles, stores, restored, strict=True)
+        ]
+        trained, states = zip(*begun, strict=True)
+        for single, member, state in zip(singles, trained, states, strict=True):
+            greeting = _greeting(state, devices, data, single.workdir, done)
+            member.report.message(greeting)
+        models = seeds.Seeds(devices, len(singles))
+        run = _Run(
             config=config,
-            train_step=_compiled(experiment, devices, config.on_nan),
-            look=jax.jit(experiment.look),
-            measure=jax.jit(experiment.measure),
-            warnings=experiment.warnings,
-            devices=devices,
-            data=data,
-            batches=batches,
-            store=store,
-            report=report,
+            train_step=_compiled(experiment, models, config.on_nan),
+            eyes=Eyes(
+                look=jax.jit(experiment.look),
+                measure=jax.jit(experiment.measure),
+                warnings=experiment.warnings,
+                held_out=data.held_out,
+            ),
+            models=models,
+            members=trained,
         )
-        with contextlib.closing(batches):
-            window = Window(store, guard.names(state), rows)
-            return _train(parts, window, devices.place(state), done)
-
-
-def _batches(config, data, restored):
-    """The batches from where the run is, and the metrics it has not reported yet."""
-    batches = input_pipeline.batches(
-        data.train,
-        config.batch_size,
-        config.seed,
-        jax.process_index(),
-        jax.process_count(),
-    )
-    if restored is None:
-        return batches, []
-    # Runs of older versions stored the position alone.
-    position = restored.data_state
-    batches.set_state(position.get("batches", position))
-    return batches, position.get("rows", [])
+        return _train(run, models.place(states), done)
 
 
 def _prepared(config):
@@ -197,53 +169,45 @@ def _load(config):
     return processes.together(lambda: data or load())
 
 
-def _report(config, workdir, done, shown):
-    """What reports on the run, in the first process alone."""
-
-    def start():
-        with cli.user_errors(OSError):
-            return Progress(workdir, config.num_steps, config.batch_size, done, shown)
-
-    return processes.on_first(start) or Silence()
-
-
-def _compiled(experiment, devices, on_nan):
+def _compiled(experiment, models, on_nan):
     """The compiled step for every number of a step; few of them differ."""
 
     @functools.cache
     def compiled(train_step):
         if on_nan == "skip":
             train_step = guard.skip_what_spoils(train_step)
-        return devices.compile(train_step)
+        return models.compile(train_step)
 
     return lambda step: compiled(experiment.train_step_at(step))
 
 
-def _train(run, window, state, done):
+def _train(run, states, done):
     """Makes the steps after `done`, with everything that is due along the way."""
-    config, report, held_out = run.config, run.report, None
-    started = time.monotonic()
+    config, held_out = run.config, None
+    begin = time.monotonic()
     with Interruptions() as interruptions:
         for step in range(done + 1, config.num_steps + 1):
             with cli.user_errors(ValueError):
-                images = run.devices.share(next(run.batches))
-            state, metrics = run.train_step(step)(state, images)
-            window.add(step, metrics)
+                batches = [next(member.batches) for member in run.members]
+            states, metrics = run.train_step(step)(states, batches)
+            for member, measured in zip(run.members, metrics, strict=True):
+                member.window.add(step, measured)
             if step == done + 1:
-                window.fetch()
-                report.message(f"first step: {time.monotonic() - started:.1f} s")
-                report.start_clock(step)
+                _start_clocks(run, step, begin)
             end = step == config.num_steps
             if end or step % config.log_every == 0:
-                report.train(step, window.mean())
+                for member in run.members:
+                    member.report.train(step, member.window.mean())
             if end or step % config.eval_every == 0:
-                held_out = _evaluate(run, step, state)
+                held_out = _evaluate(run, step, states)
             if processes.is_first() and (end or step % config.picture_every == 0):
-                _draw(run, step, state)
+                for member, state in _each(run, states):
+                    member.draw(run.eyes, step, state)
             interruption = interruptions.due(step)
             # Last: a run that goes on from here has all reports of the steps before.
             if interruption or end or step % config.checkpoint_every == 0:
-                _save(run, window, step, state)
+                for member, state in _each(run, states):
+                    member.save(step, state)
             if interruption:
                 raise KeyboardInterrupt(
                     f"{interruption}: stopped after step {step}, which is stored. The"
@@ -252,42 +216,26 @@ def _train(run, window, state, done):
     return Result(config.num_steps, held_out)
 
 
-def _save(run, window, step, state):
-    """Stores a state after making sure that it is a good one."""
-    rows = window.rows()
-    state = run.devices.one(state)
-    window.check(step, state)
-    run.report.flush()
-    run.store.save(step, state, {"batches": run.batches.get_state(), "rows": rows})
-    run.report.start_clock(step)
+def _each(run, states):
+    """Every member with its state."""
+    return zip(run.members, run.models.each(states), strict=True)
 
 
-def _evaluate(run, step, state):
-    """Measures on the held-out scenes."""
-    held_out, size = run.data.held_out, run.config.batch_size
-    num, parts = len(held_out.images), []
-    for start in range(0, num, size):
-        # The last batch is filled up, so that all have one shape and compilation.
-        indices = np.arange(start, start + size) % num
-        images = held_out.images[indices]
-        n = None if held_out.n is None else held_out.n[indices]
-        parts.append(run.measure(run.devices.one(state), images, n))
-    result = jax.tree.map(lambda *x: float(np.concatenate(x)[:num].mean()), *parts)
-    run.report.held_out(step, result)
-    for text in run.warnings(step, result):
-        run.report.message(f"warning: {text}")
-    run.report.start_clock(step)
-    return result
+def _start_clocks(run, step, begin):
+    """Tells how long the first step took, which is not like the others."""
+    for member in run.members:
+        member.window.fetch()
+        member.report.message(f"first step: {time.monotonic() - begin:.1f} s")
+        member.report.start_clock(step)
 
 
-def _draw(run, step, state):
-    """Keeps a picture of what the model sees, of scenes that show something first."""
-    images = run.data.held_out.images
-    black = ~images.any(axis=(1, 2, 3))
-    images = images[np.argsort(black, kind="stable")[:_NUM_PICTURED]]
-    view = run.look(run.devices.one(state), images)
-    run.report.picture(step, view.figure(images))
-    run.report.start_clock(step)
+def _evaluate(run, step, states):
+    """Measures on the held-out scenes: the means, of several models one after other."""
+    measured = tuple(
+        member.evaluate(run.eyes, run.config.batch_size, step, state)
+        for member, state in _each(run, states)
+    )
+    return measured if len(measured) > 1 else measured[0]
 
 
 def _greeting(state, devices, data, workdir, done):

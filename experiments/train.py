@@ -4,6 +4,7 @@ python -m experiments.train --config=experiments/configs/dsprites.py --workdir=D
 
 `dsprites.py:laptop` is a variant of the config; `--config.optimizer.learning_rate=1e-3`
 changes one value of it. The same command again goes on where the run was.
+`--config.num_seeds=3` trains three models at once, each in its folder DIR/seed_SEED.
 
 On several hosts, start the same command on each of them. Where no cluster tells them of
 each other, name them by --coordinator_address, --num_processes and --process_id.
@@ -23,14 +24,23 @@ def main() -> None:
         values.num_processes,
         values.process_id,
     )
-    workdir = values.workdir or f"runs/{cli.config_name()}-seed{values.config.seed}"
-    loop.train_and_evaluate(values.config, workdir)
+    loop.train_and_evaluate(values.config, values.workdir or _workdir(values.config))
+
+
+def _workdir(config):
+    """Where a run is that names no place."""
+    last = config.seed + config.num_seeds - 1
+    seeds = f"seeds{config.seed}-{last}" if config.num_seeds > 1 else f"seed{last}"
+    return f"runs/{cli.config_name()}-{seeds}"
 
 
 def _define_flags():
     cli.define_config()
     flags.DEFINE_string(
-        "workdir", None, "The run's folder; by default runs/CONFIG-VARIANT-seedSEED."
+        "workdir",
+        None,
+        "The run's folder; by default runs/CONFIG-VARIANT-seedSEED, or -seedsFIRST-LAST"
+        " for several.",
     )
     flags.DEFINE_boolean(
         "distributed",

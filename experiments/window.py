@@ -35,6 +35,7 @@ class Window:
       store: The run's checkpoints, which an error names the last good one of.
       parts: Names of the parts of the state, as `guard.names` gives them.
       rows: What `rows` gave when the run was stored, of a run that goes on.
+      label: What an error begins with, where there are other models.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class Window:
         store: Checkpoints,
         parts: Sequence[str] = (),
         rows: Sequence[dict[str, float]] = (),
+        label: str = "",
     ):
-        self._store, self._parts = store, parts
+        self._store, self._parts, self._label = store, parts, label
         self._waiting, self._rows = [], list(rows)
         self._kind, self._num_skipped = None, 0
 
@@ -83,7 +85,10 @@ class Window:
         if skipped and processes.is_first():
             (step, wrong), *more = skipped
             others = f", and {len(more)} more" if more else ""
-            cli.warn(f"step {step} is skipped{others}: {wrong}. {self._store.kept()}")
+            cli.warn(
+                f"{self._label}step {step} is skipped{others}: {wrong}."
+                f" {self._store.kept()}"
+            )
 
     def _wrong(self, row, spoilt):
         """What is not finite, None if all is."""
@@ -127,9 +132,9 @@ class Window:
 
     def _diverged(self, step, what):
         return DivergedError(
-            f"step {step}: {what}: the run has diverged. {self._store.kept()} Start"
-            " again in another --workdir with smaller learning rates"
-            " (--config.optimizer...).",
+            f"{self._label}step {step}: {what}: the run has diverged."
+            f" {self._store.kept()} Start again in another --workdir with smaller"
+            " learning rates (--config.optimizer...).",
             step,
         )
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from lavae_jax import likelihood
 from lavae_jax.blocks import (
@@ -64,19 +65,27 @@ class Encoder(nn.Module):
     stem_stride: int
     resample_size: int
     axis_name: str | None
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """[B, H, W, C] to [B, H / CELL, W / CELL, 2 latent_channels]."""
         stride, side = (self.stem_stride,) * 2, (2 * self.stem_stride,) * 2
-        x = leaky_relu(nn.Conv(self.channels, side, stride)(x))
+        conv = partial(nn.Conv, self.channels, dtype=self.dtype)
+        block = partial(
+            ResidualBlock, self.channels, self.norm, self.axis_name, self.dtype
+        )
+        x = leaky_relu(conv(side, stride)(x))
         if self.norm == "batch":
             x = BatchNorm(axis_name=self.axis_name)(x, train)
         for index in range(NUM_BLOCKS):
-            x = ResidualBlock(self.channels, self.norm, self.axis_name)(x, train)
+            x = block()(x, train)
             if self.stem_stride << index < CELL:
-                x = nn.Conv(self.channels, (self.resample_size,) * 2, (2, 2))(x)
-        return nn.Conv(2 * self.latent_channels, (3, 3), kernel_init=head_init)(x)
+                x = conv((self.resample_size,) * 2, (2, 2))(x)
+        head = nn.Conv(
+            2 * self.latent_channels, (3, 3), kernel_init=head_init, dtype=jnp.float32
+        )
+        return head(x)
 
 
 class Decoder(nn.Module):
@@ -94,17 +103,20 @@ class Decoder(nn.Module):
     resample_size: int
     upsampling: Upsampling
     axis_name: str | None
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, z: Array, train: bool) -> Array:
         """[B, H / CELL, W / CELL, latent_channels] to [B, H, W, C] in [0, 1]."""
-        layer = partial(ConvBlock, self.channels, self.norm, self.axis_name)
+        shared = (self.channels, self.norm, self.axis_name)
+        layer = partial(ConvBlock, *shared, dtype=self.dtype)
+        block = partial(ResidualBlock, *shared, self.dtype)
         x = layer()(z, train)
         for index in reversed(range(NUM_BLOCKS)):
             if self.stem_stride << index < CELL:
                 side = (self.resample_size,) * 2
-                x = nn.ConvTranspose(self.channels, side, (2, 2))(x)
-            x = ResidualBlock(self.channels, self.norm, self.axis_name)(x, train)
+                x = nn.ConvTranspose(self.channels, side, (2, 2), dtype=self.dtype)(x)
+            x = block()(x, train)
         factor = 1
         if self.upsampling == "shuffle":
             factor = self.stem_stride
@@ -116,6 +128,7 @@ class Decoder(nn.Module):
             factor**2 * self.image_channels,
             (3, 3),
             bias_init=nn.initializers.constant(-3.0),  # images start dark
+            dtype=jnp.float32,
         )(x)
         return nn.sigmoid(depth_to_space(x, factor))
 
@@ -134,6 +147,7 @@ class BaselineVAE(nn.Module):
         upsampling: how the last maps become pixels, see `Decoder`.
         epsilon: ε, keeps pixel means inside [ε, 1 − ε].
         axis_name: mapped axis of devices, if any.
+        dtype: what the layers compute in.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -156,6 +170,7 @@ class BaselineVAE(nn.Module):
     upsampling: Upsampling = "bilinear"
     epsilon: float = 1e-6
     axis_name: str | None = None
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         """Makes encoder and decoder."""
@@ -165,6 +180,7 @@ class BaselineVAE(nn.Module):
             stem_stride=self.stem_stride,
             resample_size=self.resample_size,
             axis_name=self.axis_name,
+            dtype=self.dtype,
         )
         self.encoder = Encoder(self.latent_channels, **shared)
         self.decoder = Decoder(

@@ -1,4 +1,9 @@
-"""Appendix B: the layers that all networks are built from."""
+"""Appendix B: the layers that all networks are built from.
+
+Layers compute in `dtype`, with parameters and batch statistics in float32. The last
+layer of a network always computes in float32: its outputs are probabilities, or are
+compared with a threshold or with each other.
+"""
 
 from functools import partial
 from typing import Literal
@@ -6,6 +11,7 @@ from typing import Literal
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from lavae_jax.types import Array
 
@@ -65,7 +71,11 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
-        """Normalises x [A, ..., C] over all axes but the last; `valid` is [A] bool."""
+        """Normalises x [A, ..., C] over all axes but the last; `valid` is [A] bool.
+
+        The result has the dtype of x; what is between is float32.
+        """
+        dtype, x = x.dtype, x.astype(jnp.float32)
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -94,7 +104,7 @@ class BatchNorm(nn.Module):
                 mean.value = keep * mean.value + (1 - keep) * batch_mean
                 var.value = keep * var.value + (1 - keep) * batch_var
         gain = scale * lax.rsqrt(batch_var + self.epsilon)
-        return (x - batch_mean[lift]) * gain[lift] + bias[lift]
+        return ((x - batch_mean[lift]) * gain[lift] + bias[lift]).astype(dtype)
 
 
 class ConvBlock(nn.Module):
@@ -104,6 +114,7 @@ class ConvBlock(nn.Module):
     norm: Norm = "batch"
     axis_name: str | None = None
     zero_init: bool = False
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
@@ -111,7 +122,8 @@ class ConvBlock(nn.Module):
         kernel_init = (
             nn.initializers.zeros if self.zero_init else nn.linear.default_kernel_init
         )
-        x = leaky_relu(nn.Conv(self.channels, (3, 3), kernel_init=kernel_init)(x))
+        conv = nn.Conv(self.channels, (3, 3), kernel_init=kernel_init, dtype=self.dtype)
+        x = leaky_relu(conv(x))
         if self.norm == "batch":
             x = BatchNorm(axis_name=self.axis_name)(x, train, valid)
         return x
@@ -127,15 +139,19 @@ class ResidualBlock(nn.Module):
     channels: int
     norm: Norm = "batch"
     axis_name: str | None = None
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
         """[A, H, W, C] to [A, H, W, channels]."""
-        block = partial(ConvBlock, self.channels, self.norm, self.axis_name)
+        x = x.astype(self.dtype)
+        block = partial(
+            ConvBlock, self.channels, self.norm, self.axis_name, dtype=self.dtype
+        )
         y = block()(x, train, valid)
         y = block(zero_init=self.norm == "none")(y, train, valid)
         if x.shape[-1] != self.channels:
-            x = nn.Conv(self.channels, (1, 1))(x)
+            x = nn.Conv(self.channels, (1, 1), dtype=self.dtype)(x)
         return x + y
 
 
@@ -148,6 +164,8 @@ class Trunk(nn.Module):
         stem_stride: 1 works on every pixel; 2 folds 2×2 pixels into channels first,
             at a quarter of the cost and twice the receptive field.
         axis_name: mapped axis of devices, if any.
+        num_blocks: how many.
+        dtype: what the layers compute in.
     """
 
     channels: int = 48
@@ -155,11 +173,15 @@ class Trunk(nn.Module):
     stem_stride: int = 1
     axis_name: str | None = None
     num_blocks: int = 4
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """[B, H, W, C] to [B, H / stride, W / stride, channels]."""
         x = space_to_depth(x, self.stem_stride)
+        block = partial(
+            ResidualBlock, self.channels, self.norm, self.axis_name, self.dtype
+        )
         for _ in range(self.num_blocks):
-            x = ResidualBlock(self.channels, self.norm, self.axis_name)(x, train)
+            x = block()(x, train)
         return x

@@ -4,6 +4,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Self
 
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
 from lavae_jax import baseline, blocks, compositing, networks
 from lavae_jax.inference import Model
 from lavae_jax.model import LAVAE
@@ -193,13 +196,17 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
 
 
 def build_model(
-    config: ModelConfig | BaselineConfig, axis_name: str | None = None
+    config: ModelConfig | BaselineConfig,
+    axis_name: str | None = None,
+    dtype: DTypeLike = jnp.float32,
 ) -> Model:
     """The model of a config.
 
     Args:
         config: what it is made of.
         axis_name: mapped axis of devices, if any.
+        dtype: what layers compute in. Parameters, batch statistics and the outputs of
+            networks, with all that is computed of these, are float32.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -217,27 +224,27 @@ def build_model(
     if isinstance(config, BaselineConfig):
         fields = config._asdict()
         del fields["kind"]
-        return baseline.BaselineVAE(**fields, axis_name=axis_name)
-    return _build_lavae(config, axis_name)
+        return baseline.BaselineVAE(**fields, axis_name=axis_name, dtype=dtype)
+    return _build_lavae(config, axis_name, dtype)
 
 
-def _build_lavae(config: ModelConfig, axis_name: str | None) -> LAVAE:
+def _build_lavae(config: ModelConfig, axis_name: str | None, dtype) -> LAVAE:
     c, channels = config, config.image_shape[2]
 
     def trunk() -> blocks.Trunk:
-        return blocks.Trunk(c.channels, c.norm, c.stem_stride, axis_name)
+        return blocks.Trunk(c.channels, c.norm, c.stem_stride, axis_name, dtype=dtype)
 
     if c.appearance_net == "glimpse":
         appearance_net = networks.GlimpseAppearanceNet(
-            c.glimpse_size, c.width, c.app_dim, axis_name
+            c.glimpse_size, c.width, c.app_dim, axis_name, dtype
         )
     else:
         appearance_net = networks.AppearanceNet(trunk(), c.app_dim)
     if c.sprite_net == "mlp":
-        f_sprite = networks.MLPSpriteDecoder(c.sprite_size, channels, c.width)
+        f_sprite = networks.MLPSpriteDecoder(c.sprite_size, channels, c.width, dtype)
     else:
         f_sprite = networks.SpriteDecoder(
-            c.sprite_size, channels, c.channels, axis_name
+            c.sprite_size, channels, c.channels, axis_name, dtype=dtype
         )
     return LAVAE(
         location_net=networks.LocationNet(trunk(), c.location_hidden, c.location_scale),

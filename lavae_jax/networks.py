@@ -8,6 +8,7 @@ window around each drawn site, and a sprite decoder without convolutions.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from lavae_jax import compositing, slots
 from lavae_jax.blocks import (
@@ -41,12 +42,20 @@ class LocationNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """[B, H, W, C] to location logits before γ, [B, H, W]."""
-        h = self.trunk(x, train)
+        trunk, stride = self.trunk, self.trunk.stem_stride
+        h = trunk(x, train)
         for _ in range(2):
-            h = ConvBlock(self.hidden, self.trunk.norm, self.trunk.axis_name)(h, train)
-        stride = self.trunk.stem_stride
-        h = nn.Conv(stride**2, (3, 3), kernel_init=nn.initializers.normal(1e-2))(h)
-        return self.output_scale * depth_to_space(h, stride)[..., 0]
+            block = ConvBlock(
+                self.hidden, trunk.norm, trunk.axis_name, dtype=trunk.dtype
+            )
+            h = block(h, train)
+        head = nn.Conv(
+            stride**2,
+            (3, 3),
+            kernel_init=nn.initializers.normal(1e-2),
+            dtype=jnp.float32,
+        )
+        return self.output_scale * depth_to_space(head(h), stride)[..., 0]
 
 
 class AppearanceNet(nn.Module):
@@ -66,7 +75,7 @@ class AppearanceNet(nn.Module):
 
     def setup(self) -> None:
         """Makes the head."""
-        self.head = nn.Dense(2 * self.app_dim, kernel_init=head_init)
+        self.head = nn.Dense(2 * self.app_dim, kernel_init=head_init, dtype=jnp.float32)
 
     def features(self, x: Array, train: bool) -> Array:
         """[B, H, W, C] to the features of every site, [B, D, F]."""
@@ -86,7 +95,11 @@ class AppearanceNet(nn.Module):
             return self.head(
                 jnp.take_along_axis(features, locations.site[..., None], axis=1)
             )
-        return self.head(jnp.einsum("bmd,bdf->bmf", locations.z_loc, features))
+        z_loc = locations.z_loc.astype(features.dtype)
+        read = jnp.einsum(
+            "bmd,bdf->bmf", z_loc, features, preferred_element_type=jnp.float32
+        )
+        return self.head(read)
 
     def feature_map(self, x: Array, train: bool) -> Array:
         """h_app itself, [B, D, 2L]: the plain form, for reference."""
@@ -109,17 +122,19 @@ class ResidualMLP(nn.Module):
     num_blocks: int = 2
     kernel_init: nn.initializers.Initializer = nn.linear.default_kernel_init
     bias: float = 0.0
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[A, F] to [A, num_outputs]."""
-        x = nn.gelu(nn.Dense(self.width)(x))
+        x = nn.gelu(nn.Dense(self.width, dtype=self.dtype)(x))
         for _ in range(self.num_blocks):
-            x = x + nn.gelu(nn.Dense(self.width)(x))
+            x = x + nn.gelu(nn.Dense(self.width, dtype=self.dtype)(x))
         return nn.Dense(
             self.num_outputs,
             kernel_init=self.kernel_init,
             bias_init=nn.initializers.constant(self.bias),
+            dtype=jnp.float32,
         )(x)
 
 
@@ -135,16 +150,20 @@ class GlimpseAppearanceNet(nn.Module):
         width: units per layer.
         app_dim: L.
         axis_name: mapped axis of devices, if any.
+        dtype: what the layers compute in.
     """
 
     glimpse_size: int = 27
     width: int = 256
     app_dim: int = 32
     axis_name: str | None = None
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         """Makes the network on one window."""
-        self.network = ResidualMLP(self.width, 2 * self.app_dim, kernel_init=head_init)
+        self.network = ResidualMLP(
+            self.width, 2 * self.app_dim, kernel_init=head_init, dtype=self.dtype
+        )
 
     def at_sites(self, x: Array, image: Array, sites: Array) -> Array:
         """[μ, log σ²] for the windows at `sites` [A] of `image` [A]: [A, 2L]."""
@@ -189,6 +208,7 @@ class SpriteDecoder(nn.Module):
         axis_name: mapped axis of devices, if any.
         base_size: side of the map before the bilinear interpolation.
         base_channels: its channels.
+        dtype: what the layers compute in.
     """
 
     sprite_size: int
@@ -197,6 +217,7 @@ class SpriteDecoder(nn.Module):
     axis_name: str | None = None
     base_size: int = 7
     base_channels: int = 16
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, z_app: Array, valid: Array, train: bool) -> Array:
@@ -206,18 +227,20 @@ class SpriteDecoder(nn.Module):
         """
         side, base = self.sprite_size, self.base_size
         num = z_app.shape[0]
-        h = leaky_relu(nn.Dense(base**2 * self.base_channels)(z_app))
-        h = BatchNorm(axis_name=self.axis_name)(h, train, valid)
+        z_app = z_app.astype(self.dtype)
+        shared = dict(axis_name=self.axis_name, dtype=self.dtype)
+        h = nn.Dense(base**2 * self.base_channels, dtype=self.dtype)(z_app)
+        h = BatchNorm(axis_name=self.axis_name)(leaky_relu(h), train, valid)
         h = h.reshape(num, base, base, self.base_channels)
-        h = ConvBlock(self.channels, axis_name=self.axis_name)(h, train, valid)
+        h = ConvBlock(self.channels, **shared)(h, train, valid)
         h = jax.image.resize(h, (num, side, side, self.channels), "bilinear")
         everywhere = jnp.broadcast_to(
             z_app[:, None, None, :], (num, side, side, z_app.shape[-1])
         )
         h = jnp.concatenate([h, everywhere], axis=-1)
         for norm in ("batch", "batch", "none"):
-            h = ResidualBlock(self.channels, norm, self.axis_name)(h, train, valid)
-        return nn.sigmoid(nn.Conv(self.image_channels, (3, 3))(h))
+            h = ResidualBlock(self.channels, norm, **shared)(h, train, valid)
+        return nn.sigmoid(nn.Conv(self.image_channels, (3, 3), dtype=jnp.float32)(h))
 
 
 class MLPSpriteDecoder(nn.Module):
@@ -227,11 +250,13 @@ class MLPSpriteDecoder(nn.Module):
         sprite_size: S.
         image_channels: C.
         width: units per layer.
+        dtype: what the layers compute in.
     """
 
     sprite_size: int
     image_channels: int
     width: int = 256
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, z_app: Array, valid: Array, train: bool) -> Array:
@@ -242,5 +267,6 @@ class MLPSpriteDecoder(nn.Module):
             self.width,
             self.sprite_size**2 * self.image_channels,
             bias=-3.0,  # sprites start dark
+            dtype=self.dtype,
         )
         return nn.sigmoid(network(z_app)).reshape(-1, *shape)

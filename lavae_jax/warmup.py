@@ -5,10 +5,13 @@ something to describe, so the map of its KL over the latent grid is a rough map 
 objects, which h_loc is taught to imitate.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from lavae_jax import likelihood
 from lavae_jax.blocks import (
@@ -65,28 +68,35 @@ class AuxiliaryVAE(nn.Module):
         channels: features at the latent grid.
         cell: pixels per row and column of a cell, even. `cell_for` gives the one with
             which a cell holds the same share of an object whatever its size.
+        dtype: what the layers compute in.
     """
 
     image_channels: int
     latent_channels: int = 8
     channels: int = 64
     cell: int = CELL
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         """Makes encoder and decoder."""
         half, full = self.channels // 2, self.channels
-        self.enc_fine = ResidualBlock(half, "none")
-        self.enc_down = nn.Conv(full, (3, 3), strides=(2, 2))
-        self.enc_coarse = [ResidualBlock(full, "none") for _ in range(2)]
-        self.enc_head = nn.Conv(2 * self.latent_channels, (1, 1), kernel_init=head_init)
-        self.dec_in = nn.Conv(full, (3, 3))
-        self.dec_coarse = [ResidualBlock(full, "none") for _ in range(2)]
-        self.dec_up = nn.Conv(4 * half, (1, 1))
-        self.dec_fine = nn.Conv(half, (3, 3))
+        conv = partial(nn.Conv, dtype=self.dtype)
+        block = partial(ResidualBlock, norm="none", dtype=self.dtype)
+        self.enc_fine = block(half)
+        self.enc_down = conv(full, (3, 3), strides=(2, 2))
+        self.enc_coarse = [block(full) for _ in range(2)]
+        self.enc_head = nn.Conv(
+            2 * self.latent_channels, (1, 1), kernel_init=head_init, dtype=jnp.float32
+        )
+        self.dec_in = conv(full, (3, 3))
+        self.dec_coarse = [block(full) for _ in range(2)]
+        self.dec_up = conv(4 * half, (1, 1))
+        self.dec_fine = conv(half, (3, 3))
         self.dec_head = nn.Conv(
             (self.cell // 2) ** 2 * self.image_channels,
             (3, 3),
             bias_init=nn.initializers.constant(-3.0),  # images start dark
+            dtype=jnp.float32,
         )
 
     def encode(self, x: Array) -> tuple[Array, Array]:

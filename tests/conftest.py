@@ -2,14 +2,15 @@
 
 import os
 
+from tests import compilation
+
 # XLA reads these once, when the first test imports JAX.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=4",
-        # Most of a test's time is compilation, and this divides it by three.
-        "--xla_backend_optimization_level=0",
+        *compilation.FAST,
     ]
 ).strip()
 # Figures are drawn without a display.

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+from tests import compilation
 from tests.commands import ROOT
 
 
@@ -28,9 +29,8 @@ def started(arguments_of, folder, **environment):
     Yields:
       The processes.
     """
-    flags = "--xla_force_host_platform_device_count=2"
-    flags += " --xla_backend_optimization_level=0"
-    environment = {**os.environ, "XLA_FLAGS": flags, **environment}
+    flags = ("--xla_force_host_platform_device_count=2", *compilation.FAST)
+    environment = {**os.environ, "XLA_FLAGS": " ".join(flags), **environment}
     address, processes = free_address(), []
     with contextlib.ExitStack() as files:
         try:
@@ -54,3 +54,12 @@ def started(arguments_of, folder, **environment):
             for process in processes:
                 process.kill()
                 process.wait()
+
+
+def finished(arguments_of, folder):
+    """Waits until both have ended well; see `started`. What they print, by index."""
+    with started(arguments_of, folder) as both:
+        codes = [process.wait(timeout=600) for process in both]
+    errors = [(folder / f"{index}.err").read_text() for index in range(2)]
+    assert codes == [0, 0], errors
+    return [(folder / f"{index}.out").read_text() for index in range(2)]

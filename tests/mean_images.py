@@ -3,6 +3,7 @@
 It stands in where none of what a test holds depends on the model.
 """
 
+import functools
 import json
 from collections.abc import Callable
 from typing import NamedTuple
@@ -43,9 +44,12 @@ class _Counted(NamedTuple):
     count_accuracy: jax.Array
 
 
-def experiment(
-    axis_name=None, learning_rate=0.5, on_measure=lambda: None, spoilt_step=-1
-):
+def _nothing():
+    pass
+
+
+@functools.cache
+def experiment(axis_name=None, learning_rate=0.5, on_measure=_nothing, spoilt_step=-1):
     """The mean image by gradient descent; it sees one object unless all is black."""
 
     def init(key):
@@ -100,6 +104,7 @@ def six_steps(data_dir):
     return ConfigDict(
         dict(
             seed=3,
+            num_seeds=1,
             num_steps=6,
             batch_size=12,
             data=data,
@@ -108,14 +113,21 @@ def six_steps(data_dir):
             picture_every=3,
             checkpoint_every=2,
             num_eval_images=31,
+            precision="float32",
             on_nan="stop",
         )
     )
 
 
+@functools.cache
+def devices_of(num):
+    """The first devices, always the same: what has been compiled for them is kept."""
+    return Devices(jax.devices()[:num])
+
+
 def run(config, workdir, num_devices=1, **changes):
     """Trains it; `changes` are those of `experiment`."""
-    devices = Devices(jax.devices()[:num_devices])
+    devices = devices_of(num_devices)
     toy = experiment(devices.axis_name, **changes)
     return loop.run(toy, config, workdir, devices)
 

@@ -124,7 +124,7 @@ def test_evaluations(trained, tmp_path, arguments, message):
 
 
 VALUES = {
-    "seed=-1": "seed must be from 0 to 4294967295: got -1.",
+    "seed=-1": "seed must be from 0 to 4294967295",
     "num_steps=0": "num_steps must be at least 1: got 0.",
     "batch_size=-8": "batch_size must be at least 1: got -8.",
     "checkpoint_every=0": "checkpoint_every must be at least 1: got 0.",

@@ -18,6 +18,7 @@ from experiments import build, cli, loop, measure, report
 from experiments.configs import base, baseline_dsprites
 from experiments.devices import Devices
 from lavae_jax import runs
+from tests.joined_processes import finished
 
 pytestmark = pytest.mark.standard_promotion
 
@@ -81,6 +82,37 @@ def test_goes_on_exactly_where_it_was(config, unbroken, tmp_path):
     assert result.held_out.elbo == _rows(unbroken, "held_out")[-1]["elbo"]
     variables = [runs.read(workdir).variables for workdir in (killed, unbroken)]
     jax.tree.map(np.testing.assert_array_equal, *variables)
+
+
+def test_two_processes_make_the_same_steps(unbroken, data_dir, tmp_path):
+    """The command in two processes of two devices; one of them writes and reports."""
+    overrides = dict(num_steps=4, batch_size=4, log_every=1, checkpoint_every=2)
+    printed = finished(
+        lambda address, index: (
+            *("-m", "experiments.train", f"--config={CONFIG}"),
+            f"--workdir={tmp_path / 'run'}",
+            f"--config.data.data_dir={data_dir}",
+            *(f"--config.{name}={value}" for name, value in overrides.items()),
+            f"--coordinator_address={address}",
+            "--num_processes=2",
+            f"--process_id={index}",
+        ),
+        tmp_path,
+    )
+    assert ["step 4/4" in text for text in printed] == [True, False]
+    assert "4 x cpu in 2 processes" in printed[0]
+    for part in ("train", "held_out"):
+        rows, expected = _rows(tmp_path / "run", part), _rows(unbroken, part)
+        assert [row["step"] for row in rows] == [row["step"] for row in expected]
+        for row, same in zip(rows, expected, strict=True):
+            assert row == pytest.approx(same, rel=1e-4)
+    for folder in ("checkpoints", "pictures"):
+        names = [
+            {p.name for p in (d / folder).iterdir()}
+            for d in (tmp_path / "run", unbroken)
+        ]
+        assert names[0] == names[1]
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
 
 
 def test_a_run_is_loaded(config, unbroken):

@@ -2,6 +2,7 @@
 
 import importlib
 
+import numpy as np
 import pytest
 
 from experiments import build, limits
@@ -80,6 +81,8 @@ def test_unknown_variants_are_refused():
         ("warmup.tau_final", 0.0, "warmup.tau_final must be positive: got 0.0"),
         ("warmup.force_one_init", 1.5, "force_one_init must be a probability: got 1.5"),
         ("warmup.lead_steps", -1, "warmup.lead_steps must be at least 0: got -1"),
+        ("touching.steps", 5_400, "must be less than num_steps: got 5400 of 5400"),
+        ("touching.steps", -1, "touching.steps must be at least 0: got -1"),
         ("warmup.refine", False, "without warmup.refine .* got 0.1 and 200"),
     ],
 )
@@ -112,3 +115,24 @@ def test_every_object_has_a_site_left(radius):
     config.model.max_objects += 1
     with pytest.raises(ValueError, match="may cover all of a 8x12 image"):
         limits.check(config)
+
+
+def test_schedules_of_touching_scenes():
+    """The run before them is as without them; then h_loc's rate rises once more."""
+    whole = dsprites.get_config("laptop")
+    joint = dsprites.get_config("laptop")
+    joint.num_steps -= joint.touching.steps
+    joint.touching.steps = 0
+    new, old = (
+        build.build_optimizer(config).learning_rates for config in (whole, joint)
+    )
+    for step in (1, 100, 250, 2_000, 4_999):
+        assert [float(rate(step)) for rate in new] == [
+            float(rate(step)) for rate in old
+        ]
+        epsilon, before = (
+            build.build_schedules(config).epsilon(step) for config in (whole, joint)
+        )
+        assert float(epsilon) == float(before)
+    rates = [float(new.location(5_000 + step)) for step in (0, 25, 50, 225, 400)]
+    np.testing.assert_allclose(rates, [0, 5e-4, 1e-3, 5.05e-4, 1e-5], rtol=1e-4)

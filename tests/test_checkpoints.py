@@ -54,8 +54,8 @@ def _step(state):
 
 
 def _config(**changes):
-    fields = {"seed": 0, "num_steps": 10, "sizes": (1, 2), "on_nan": "stop"}
-    config = ConfigDict(fields)
+    fields = {"seed": 0, "num_steps": 10, "sizes": (1, 2)}
+    config = ConfigDict(checkpoints.ADDED | fields)
     config.optimizer = ConfigDict({"learning_rate": 1e-3})
     config.update(changes)
     return config

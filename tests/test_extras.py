@@ -12,7 +12,7 @@ from tests.commands import ROOT, run_python
 
 COMMANDS = (
     *("train", "evaluate", "release", "parameters", "benchmark", "kill_test"),
-    *("ablations", "paper"),
+    *("ablations", "paper", "scaling"),
 )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import cli, processes
 from tests.commands import run_python
-from tests.joined_processes import started
+from tests.joined_processes import finished
 
 _SCRIPT = """
 import os, pathlib, sys
@@ -48,9 +48,7 @@ def _run(folder, devices=(2, 2)):
     def arguments(address, index):
         return ["-c", _SCRIPT, address, index, devices[index], paths[index]]
 
-    with started(arguments, folder) as both:
-        codes = [process.wait(timeout=300) for process in both]
-    assert codes == [0, 0], [(folder / f"{index}.err").read_text() for index in (0, 1)]
+    finished(arguments, folder)
     return [ast.literal_eval(path.read_text()) for path in paths]
 
 

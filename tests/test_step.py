@@ -10,7 +10,15 @@ import pytest
 
 from experiments import build
 from experiments.configs import dsprites
-from lavae_jax.training import optimizer, recipe, schedules, state, step
+from lavae_jax.training import (
+    locating,
+    optimizer,
+    recipe,
+    schedules,
+    state,
+    step,
+    touching_step,
+)
 from lavae_jax.training.optimizer import Parts
 from lavae_jax.warmup import AuxiliaryVAE
 from tests import tiny_models
@@ -19,11 +27,10 @@ from tests import tiny_models
 pytestmark = pytest.mark.standard_promotion
 
 SHAPE = (12, 18, 2)
-PAPER = recipe.Recipe("relaxed", "kl_map", False, 10.0, 10, 0, 0, 0, 1, 1)
-LAPTOP = recipe.Recipe("mode", "bumps", True, 10.0, 2, 1, 3, 4, 2, 3)
-JOINT = recipe.Phase(True, True, propose=False, location=True)
+LAPTOP = recipe.Recipe("mode", "bumps", True, 10.0, 2, 1, 3, 4, 2, 3, joint_steps=2)
 PROPOSE = recipe.Phase(True, True, propose=True, location=True)
 REFINE = recipe.Phase(False, True, propose=False, location=True)
+TOUCH = REFINE._replace(touching=True)
 SCHEDULES = schedules.Schedules(
     tau=schedules.exponential(0.5, 0.02, 10),
     epsilon=optax.constant_schedule(1e-2),
@@ -33,17 +40,13 @@ SCHEDULES = schedules.Schedules(
 )
 
 
-def _model(recipe, axis_name=None):
-    paper = recipe is PAPER
+def _model(axis_name=None):
     return tiny_models.tiny_model(
         SHAPE,
-        norm="batch" if paper else "none",
-        appearance_net="trunk" if paper else "glimpse",
-        sprite_net="conv" if paper else "mlp",
         # A buffer too small for the batch, and none for a single image.
         objects_per_image=0.1,
         max_objects=5,
-        exclusion_radius=0 if paper else 2,
+        exclusion_radius=2,
         axis_name=axis_name,
     )
 
@@ -61,7 +64,7 @@ def _optimizer():
 def _step(recipe, phase, num_devices):
     axis_name = None if num_devices == 1 else "batch"
     train_step = step.make_train_step(
-        _model(recipe, axis_name), AUXILIARY, _optimizer(), SCHEDULES, recipe, phase
+        _model(axis_name), AUXILIARY, _optimizer(), SCHEDULES, recipe, phase
     )
     if num_devices == 1:
         return jax.jit(train_step)
@@ -75,9 +78,9 @@ def _step(recipe, phase, num_devices):
 
 
 @functools.cache
-def _start(recipe):
+def _start():
     """A state in which every part has something to do."""
-    model = _model(recipe)
+    model = _model()
     fresh = state.init_state(model, AUXILIARY, _optimizer(), jax.random.key(0))
     variables = tiny_models.random_variables(model, scale=0.3)
     # An auxiliary VAE that sees something everywhere.
@@ -101,33 +104,27 @@ def _run(recipe, phases, num_devices):
     images = _images(8)
     if num_devices > 1:
         images = images.reshape(num_devices, -1, *SHAPE)
-    current, metrics = _start(recipe), []
+    current, metrics = _start(), []
     for phase in phases:
         current, measured = _step(recipe, phase, num_devices)(current, images)
         metrics.append(measured)
     return current._replace(key=None), metrics
 
 
-@pytest.mark.parametrize(
-    ("recipe", "phases", "num_devices"),
-    [
-        (PAPER, (JOINT, JOINT), 2),
-        (PAPER, (JOINT, JOINT), 4),
-        (LAPTOP, (PROPOSE, REFINE), 4),
-    ],
-)
-def test_devices_make_the_same_steps(recipe, phases, num_devices):
-    """Parameters, batch statistics and every metric after two steps.
+def test_devices_make_the_same_steps():
+    """Parameters and every metric after steps of the laptop's recipe on 4 devices.
 
-    Equal up to the order of sums; draws must be the same for that.
+    Equal up to the order of sums; draws must be the same for that. `test_scale` has the
+    paper's recipe, with batch statistics.
     """
-    one, several = (_run(recipe, phases, count) for count in (1, num_devices))
-    assert one[0].step == 2
+    one, several = (_run(LAPTOP, (PROPOSE, REFINE, TOUCH), count) for count in (1, 4))
+    assert one[0].step == 3
     moved = jax.tree.map(
-        lambda a, b: np.abs(a - b).max(), one[0].params, _start(recipe).params
+        lambda a, b: np.abs(a - b).max(), one[0].params, _start().params
     )
     assert all(max(jax.tree.leaves(part)) > 1e-4 for part in moved["lavae"].values())
-    assert max(one[1][-1].objects, one[1][0].objects) > 0
+    assert max(one[1][1].objects, one[1][0].objects) > 0
+    assert one[1][2].touching > 0
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
         several,
@@ -137,7 +134,7 @@ def test_devices_make_the_same_steps(recipe, phases, num_devices):
 
 def test_a_batch_is_learned():
     """Repeated on one batch, both models' losses and the error of h_loc go down."""
-    current, losses = _start(LAPTOP), []
+    current, losses = _start(), []
     for _ in range(60):
         current, metrics = _step(LAPTOP, PROPOSE, 1)(current, _images(8))
         losses.append((metrics.loss, metrics.auxiliary_loss, metrics.location_loss))
@@ -166,6 +163,46 @@ def test_appearance_updates():
     assert after_several[-1].elbo > after_one[-1].elbo > start[-1].elbo
 
 
+def test_touching_scenes_teach_h_loc_alone():
+    """Its error on them goes down, and all other parameters stay as they are."""
+    start, ends, errors = _start(), [], []
+    current = start._replace(step=jnp.array(LAPTOP.joint_steps))
+    for _ in range(30):
+        current, metrics = _step(LAPTOP, TOUCH, 1)(current, _images(8))
+        errors.append(metrics.location_loss)
+        ends.append(optimizer.split(current.params))
+    assert np.mean(errors[-5:]) < 0.95 * np.mean(errors[:5])
+    before = optimizer.split(start.params)
+    for part in ("rest", "auxiliary"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            getattr(ends[-1], part),
+            getattr(before, part),
+        )
+    assert all(
+        jax.tree.leaves(
+            jax.tree.map(
+                lambda a, b: (a != b).any(), ends[-1].location, before.location
+            )
+        )
+    )
+
+
+def test_touching_scenes_begin_with_fresh_moments():
+    """The optimiser's, of h_loc alone, in the first of these steps alone."""
+    adam = _optimizer()._replace(transform=optax.scale_by_adam())
+    full = functools.partial(locating.Setup, _model(), AUXILIARY, adam, SCHEDULES)
+    fresh = _start()._replace(opt_state=adam.init(_start().params))
+    worn = jax.tree.map(lambda leaf: leaf + 1, fresh.opt_state)
+    for made, expected in [
+        (LAPTOP.joint_steps, worn._replace(location=fresh.opt_state.location)),
+        (LAPTOP.joint_steps + 1, worn),
+    ]:
+        state = fresh._replace(step=jnp.array(made), opt_state=worn)
+        found = touching_step.restarted(full(LAPTOP, TOUCH), state)
+        jax.tree.map(np.testing.assert_array_equal, found.opt_state, expected)
+
+
 def test_what_a_phase_does_not_compute_is_not_reported():
     """Not as 0, which would look like the best ELBO of a run."""
     lead = recipe.Phase(True, False, propose=True, location=True)
@@ -176,6 +213,7 @@ def test_what_a_phase_does_not_compute_is_not_reported():
         (lead, {"loss", "auxiliary_loss"}),
         (paint, {"loss"} | elbo),
         (REFINE, {"loss"} | elbo | target),
+        (TOUCH, {"loss", "touching"} | elbo | target),
     ]:
         _, (metrics,) = _run(LAPTOP, (phase,), 1)
         computed = {k for k, v in metrics._asdict().items() if v is not None}
@@ -190,18 +228,22 @@ def test_phases():
         proposal_steps=350,
         settle_steps=1_000,
         location_every=4,
+        joint_steps=1_009,
     )
     expected = {
-        1: (True, False, True, True),
-        150: (True, False, True, True),
-        151: (True, True, True, True),
-        200: (True, True, True, True),
-        201: (False, True, True, True),
-        350: (False, True, True, True),
-        351: (False, True, False, True),
-        1_000: (False, True, False, True),
-        1_003: (False, True, False, False),
-        1_004: (False, True, False, True),
+        1: (True, False, True, True, False),
+        150: (True, False, True, True, False),
+        151: (True, True, True, True, False),
+        200: (True, True, True, True, False),
+        201: (False, True, True, True, False),
+        350: (False, True, True, True, False),
+        351: (False, True, False, True, False),
+        1_000: (False, True, False, True, False),
+        1_003: (False, True, False, False, False),
+        1_004: (False, True, False, True, False),
+        1_009: (False, True, False, False, False),
+        1_010: (False, True, False, True, True),
+        1_011: (False, True, False, True, True),
     }
     assert {k: tuple(recipe.phase_at(settings, k)) for k in expected} == expected
 

@@ -25,12 +25,13 @@ PHASES = dict(
 
 @pytest.fixture(scope="module")
 def config(data_dir):
-    """Four steps, a checkpoint after every other one."""
+    """Four steps, the last on touching scenes; a checkpoint after every other one."""
     config = cli.load_config(str(ROOT / CONFIG))
     config.data.data_dir = data_dir
     config.warmup.update(PHASES)
     config.update(num_steps=4, batch_size=8, log_every=1, checkpoint_every=2)
     config.update(eval_every=4, picture_every=4)
+    config.touching.steps = 1
     return config
 
 

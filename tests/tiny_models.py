@@ -18,22 +18,29 @@ def tiny_model(
     appearance_net="glimpse",
     sprite_net="mlp",
     axis_name=None,
+    dtype=jnp.float32,
     **fields,
 ) -> lavae_jax.LAVAE:
     """LAVAE with a few channels."""
 
     def trunk():
-        return blocks.Trunk(3, norm, axis_name=axis_name, num_blocks=1)
+        return blocks.Trunk(3, norm, axis_name=axis_name, num_blocks=1, dtype=dtype)
 
     if appearance_net == "glimpse":
-        appearance = networks.GlimpseAppearanceNet(5, 6, app_dim, axis_name)
+        appearance = networks.GlimpseAppearanceNet(5, 6, app_dim, axis_name, dtype)
     else:
         appearance = networks.AppearanceNet(trunk(), app_dim)
     if sprite_net == "mlp":
-        f_sprite = networks.MLPSpriteDecoder(sprite_size, image_shape[2], 6)
+        f_sprite = networks.MLPSpriteDecoder(sprite_size, image_shape[2], 6, dtype)
     else:
         f_sprite = networks.SpriteDecoder(
-            sprite_size, image_shape[2], 3, axis_name, base_size=2, base_channels=2
+            sprite_size,
+            image_shape[2],
+            3,
+            axis_name,
+            base_size=2,
+            base_channels=2,
+            dtype=dtype,
         )
     return lavae_jax.LAVAE(
         location_net=networks.LocationNet(trunk(), 3),
@@ -53,6 +60,11 @@ def random_variables(model, seed=0, scale=0.5):
     shapes = jax.eval_shape(
         model.init, jax.random.key(0), jnp.zeros((1, *model.image_shape))
     )
+    return random_leaves(shapes, seed, scale)
+
+
+def random_leaves(shapes, seed=0, scale=0.5):
+    """Random numbers of these shapes; variances are positive."""
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):

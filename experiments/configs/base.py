@@ -9,6 +9,7 @@ def paper() -> ConfigDict:
     """Every setting of Appendix B; what the paper leaves open is marked."""
     config = ConfigDict()
     config.seed = 0
+    config.num_seeds = 1  # so many models at once, of the seeds from this one on
     config.num_steps = 300_000  # open in the paper
     config.batch_size = 64
     config.log_every = 100
@@ -16,6 +17,7 @@ def paper() -> ConfigDict:
     config.picture_every = 2_000
     config.checkpoint_every = 2_000
     config.num_eval_images = 1_000
+    config.precision = "float32"  # or bfloat16, of the networks' inner layers
     # A step whose loss or gradients are not finite: "stop", or "skip" it.
     config.on_nan = "stop"
 
@@ -82,6 +84,11 @@ def paper() -> ConfigDict:
     warmup.bump_sigma_init = 3.0
     warmup.bump_sigma_final = 3.0
     warmup.epsilon_steps = 1
+
+    # The last steps, in which h_loc alone learns from scenes whose objects touch.
+    touching = config.touching = ConfigDict()
+    touching.steps = 0
+    touching.learning_rate = 1e-3
     return config
 
 

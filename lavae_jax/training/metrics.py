@@ -27,6 +27,7 @@ class TrainMetrics(NamedTuple):
     moved: Array | None = None  # share of the objects
     dropped: Array | None = None  # share of the objects
     added: Array | None = None  # share of the images
+    touching: Array | None = None  # share of the images, see `touching`
     tau: Array | None = None
     epsilon: Array | None = None
     skipped: Array | None = None  # share of the steps, see `guard`

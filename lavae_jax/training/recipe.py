@@ -30,6 +30,8 @@ class Recipe(NamedTuple):
         appearance_updates: updates of everything but h_loc in each step, at the same
             locations with new draws of the appearances; 1 in the paper. They cost a
             fraction of the step, most of which is h_loc's convolutions.
+        joint_steps: steps after which h_loc alone is trained, on scenes whose objects
+            touch (`touching`); None for never, as in the paper.
         object_size: side of the largest objects, px: scales the lengths of the warm-up
             and the refinement.
     """
@@ -44,6 +46,7 @@ class Recipe(NamedTuple):
     settle_steps: int
     location_every: int
     appearance_updates: int
+    joint_steps: int | None = None
     object_size: int = OBJECT_SIZE
 
 
@@ -58,12 +61,14 @@ class Phase(NamedTuple):
         lavae: whether LAVAE is trained.
         propose: whether objects are put at the KL map's peaks.
         location: whether h_loc is trained.
+        touching: whether it is trained on scenes whose objects touch, and nothing else.
     """
 
     auxiliary: bool
     lavae: bool
     propose: bool
     location: bool
+    touching: bool = False
 
 
 def phase_at(recipe: Recipe, step: int) -> Phase:
@@ -81,12 +86,17 @@ def phase_at(recipe: Recipe, step: int) -> Phase:
     ...     settle_steps=1_000,
     ...     location_every=2,
     ...     appearance_updates=8,
+    ...     joint_steps=5_000,
     ... )
     >>> recipe.phase_at(laptop, 1)
-    Phase(auxiliary=True, lavae=False, propose=True, location=True)
+    Phase(auxiliary=True, lavae=False, propose=True, location=True, touching=False)
     >>> recipe.phase_at(laptop, 1_001)
-    Phase(auxiliary=False, lavae=True, propose=False, location=False)
+    Phase(auxiliary=False, lavae=True, propose=False, location=False, touching=False)
+    >>> recipe.phase_at(laptop, 5_001)
+    Phase(auxiliary=False, lavae=True, propose=False, location=True, touching=True)
     """
+    if recipe.joint_steps is not None and step > recipe.joint_steps:
+        return Phase(False, True, propose=False, location=True, touching=True)
     return Phase(
         auxiliary=step <= recipe.auxiliary_steps,
         lavae=step > recipe.lead_steps,

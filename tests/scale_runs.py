@@ -1,0 +1,224 @@
+"""A run of a small LAVAE for as long as a claim about its spread needs.
+
+Also the program of one of two processes that make such runs together:
+
+python -m tests.scale_runs ADDRESS INDEX STEPS=WORKDIR...
+"""
+
+import functools
+import json
+import sys
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from ml_collections import ConfigDict
+
+from experiments import build, checkpoints, input_pipeline, loop, processes, views
+from experiments.devices import Devices
+from lavae_jax.training import optimizer, recipe, schedules, state, step
+from lavae_jax.training.keys import image_keys
+from lavae_jax.training.optimizer import Parts
+from lavae_jax.warmup import AuxiliaryVAE
+from tests import tiny_models
+
+NUM_STEPS = 20
+BATCH_SIZE = 8
+SHAPE = (16, 20, 3)
+
+# The paper's recipe, in the phase in which everything is trained.
+_RECIPE = recipe.Recipe("relaxed", "kl_map", False, 10.0, 100, 0, 0, 0, 1, 1)
+_PHASE = recipe.Phase(True, True, propose=False, location=True)
+_SCHEDULES = schedules.Schedules(
+    tau=optax.constant_schedule(0.5),
+    epsilon=optax.constant_schedule(1e-2),
+    # One object or none, at random: few devices have as many as the others.
+    force_one_prob=optax.constant_schedule(0.5),
+    location_weight=optax.constant_schedule(0.1),
+    bump_sigma=optax.constant_schedule(2.0),
+)
+_AUXILIARY = AuxiliaryVAE(SHAPE[2], latent_channels=2, channels=4)
+_OPTIMIZER = optimizer.make_optimizer(
+    optax.identity(), Parts(*map(optax.constant_schedule, (1e-6, 1e-5, 1e-6))), 1e9
+)
+
+
+class Metrics(NamedTuple):
+    """What a step tells; `draws` and `images` are equal only if all their bits are."""
+
+    loss: jax.Array
+    elbo: jax.Array
+    objects: jax.Array
+    draws: jax.Array
+    images: jax.Array
+    skipped: jax.Array | None = None
+
+
+def config(num_steps: int, seed: int = 0, num_seeds: int = 1) -> ConfigDict:
+    """The part of a config that the loop uses."""
+    never = 1_000
+    return ConfigDict(
+        dict(
+            seed=seed,
+            num_seeds=num_seeds,
+            num_steps=num_steps,
+            batch_size=BATCH_SIZE,
+            log_every=1,
+            eval_every=never,
+            picture_every=never,
+            checkpoint_every=never,
+            on_nan="stop",
+        )
+    )
+
+
+def data() -> input_pipeline.Data:
+    """Images with some squares."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((44, *SHAPE), np.uint8)
+    for image in images:
+        for _ in range(rng.integers(0, 4)):
+            row, column = rng.integers(0, SHAPE[0] - 5), rng.integers(0, SHAPE[1] - 5)
+            image[row : row + 5, column : column + 5, rng.integers(0, SHAPE[2])] = 255
+    return input_pipeline.Data(images[4:], input_pipeline.HeldOut(images[:4], None))
+
+
+def model(axis_name=None):
+    """LAVAE with batch normalisation everywhere, masked in the sprite decoder."""
+    return tiny_models.tiny_model(
+        SHAPE,
+        norm="batch",
+        appearance_net="trunk",
+        sprite_net="conv",
+        sprite_size=7,
+        objects_per_image=0.1,
+        count_threshold=1e9,
+        axis_name=axis_name,
+    )
+
+
+@functools.cache
+def experiment(axis_name=None) -> build.Experiment:
+    """What is trained; it measures and shows next to nothing, which is elsewhere."""
+    train_step = step.make_train_step(
+        model(axis_name), _AUXILIARY, _OPTIMIZER, _SCHEDULES, _RECIPE, _PHASE
+    )
+
+    def watched_step(before, images):
+        after, metrics = train_step(before, images)
+        key = jax.random.fold_in(before.key, before.step)
+        keys = image_keys(key, images.shape[0], axis_name)
+        bits = jax.vmap(lambda key: jax.random.bits(key, (5,)))(keys)
+        watched = Metrics(
+            metrics.loss,
+            metrics.elbo,
+            metrics.objects,
+            _digest(bits, axis_name),
+            _digest(images, axis_name),
+        )
+        return after, watched
+
+    def look(_, images):
+        return views.ImageView(jnp.zeros(images.shape))
+
+    def measure(_, images, n):
+        del n
+        return build.HeldOutScenes(count_accuracy=jnp.ones(len(images)))
+
+    return build.Experiment(
+        model=model(),
+        init=_init,
+        train_step_at=lambda number: watched_step,
+        shown=("loss",),
+        look=look,
+        measure=measure,
+        warnings=lambda number, seen: (),
+    )
+
+
+def run(devices: Devices, workdir, num_steps: int = NUM_STEPS, **seeds: int) -> None:
+    """Trains, or goes on, up to a step; `seeds` are those of `config`."""
+    settings = config(num_steps, **seeds)
+    loop.run(experiment(devices.axis_name), settings, workdir, devices, data())
+
+
+def rows(workdir):
+    """What a run reports of each step, without speeds."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = [row for line in lines if (row := json.loads(line))["part"] == "train"]
+    return [{k: v for k, v in row.items() if "per_second" not in k} for row in rows]
+
+
+def column(rows, name):
+    """A metric of every step."""
+    return [row[name] for row in rows]
+
+
+def end(workdir, init):
+    """The state after the last step."""
+    template = jax.eval_shape(init, jax.random.key(0))
+    step, state, _ = checkpoints.Checkpoints(workdir).restore(template)
+    assert step == NUM_STEPS
+    return plain(state)
+
+
+def plain(state):
+    """The key as numbers."""
+    return state._replace(key=jax.random.key_data(state.key))
+
+
+def assert_equal(state, expected, start):
+    """Up to a thousandth of what a leaf has moved, and the last bits of its numbers."""
+
+    def check(path, a, b, before):
+        atol = 1e-3 * np.abs(b - before).max() + 5e-7 * np.abs(b).max()
+        np.testing.assert_allclose(
+            a, b, rtol=0, atol=atol, err_msg=jax.tree_util.keystr(path)
+        )
+
+    jax.tree.map_with_path(check, state, expected, start)
+
+
+def _init(key):
+    """Parameters that make every part matter, and that depend on the key."""
+    lavae = tiny_models.random_variables(model(), scale=0.3)
+    x = jnp.zeros((1, *SHAPE))
+    auxiliary = tiny_models.random_leaves(
+        jax.eval_shape(_AUXILIARY.init, jax.random.key(0), x, key[None]), scale=0.3
+    )
+    factor = 1 + 0.1 * jax.random.normal(key)
+    params = {"lavae": lavae["params"], "auxiliary": auxiliary["params"]}
+    params = jax.tree.map(lambda leaf: factor * leaf, params)
+    return state.TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=lavae["batch_stats"],
+        opt_state=_OPTIMIZER.init(params),
+        key=key,
+    )
+
+
+def _digest(values, axis_name):
+    """A number that depends on every bit of [B, ...] and on its place in the batch."""
+    num, values = len(values), values.reshape(len(values), -1).astype(jnp.uint32)
+    first = 0 if axis_name is None else lax.axis_index(axis_name) * num
+    row = (first + jnp.arange(num)).astype(jnp.uint32)[:, None]
+    column = jnp.arange(values.shape[1], dtype=jnp.uint32)[None, :]
+    weight = 2 * (row * np.uint32(values.shape[1]) + column) + 1
+    total = (weight * values).sum(dtype=jnp.uint32)
+    return total if axis_name is None else lax.psum(total, axis_name)
+
+
+def _main(address, index, *runs):
+    processes.join(None, address, 2, int(index))
+    devices = Devices()
+    for part in runs:
+        num_steps, _, workdir = part.partition("=")
+        run(devices, workdir, int(num_steps))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,245 @@
+"""Training with bfloat16 layers: close to float32, and float32 where it matters.
+
+Stated tolerances, for random parameters: outputs of a network are within 2% (root mean
+square), losses within 1%, and the cosine of the gradients is above 0.95.
+"""
+
+import collections
+import functools
+import json
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import build, checkpoints
+from experiments.configs import baseline_dsprites, dsprites
+from lavae_jax import baseline, blocks, networks
+from lavae_jax.training import optimizer, recipe, schedules, state, step
+from lavae_jax.types import hard_locations
+from lavae_jax.warmup import AuxiliaryVAE
+from tests import tiny_models
+
+NUM, SHAPE, M = 6, (16, 16, 2), 3
+X = (np.random.default_rng(0).uniform(size=(NUM, *SHAPE)) < 1 / 3).astype(np.float32)
+Z = np.random.default_rng(1).normal(size=(NUM * M, 4)).astype(np.float32)
+VALID = np.arange(NUM * M) % 4 > 0
+KEYS = tiny_models.image_keys(NUM)
+
+
+def _read(net):
+    rng = np.random.default_rng(2)
+    site = rng.integers(0, 16 * 16, size=(NUM, M)).astype(np.int32)
+    locations = hard_locations(site, np.ones((NUM, M), bool))
+    return net.read(net.features(X, True), locations, NUM * M)
+
+
+# From a dtype to a network, and from that to what it computes: those that the step of
+# `test_a_step_is_close_to_float32` has not.
+NETWORKS = {
+    "trunk at sites": (
+        lambda dtype: networks.AppearanceNet(
+            blocks.Trunk(8, "batch", 2, num_blocks=2, dtype=dtype), 4
+        ),
+        _read,
+    ),
+    "glimpse": (
+        lambda dtype: networks.GlimpseAppearanceNet(7, 16, 4, dtype=dtype),
+        _read,
+    ),
+    "dense sprites": (
+        lambda dtype: networks.MLPSpriteDecoder(9, 3, 16, dtype),
+        lambda net: net(Z, VALID, True),
+    ),
+    "baseline": (
+        lambda dtype: baseline.BaselineVAE(SHAPE, 3, 8, dtype=dtype),
+        lambda net: jnp.stack(baseline.elbo(net, X, KEYS, True)),
+    ),
+}
+
+
+@functools.cache
+def _variables(name):
+    make, use = NETWORKS[name]
+    shapes = jax.eval_shape(nn.init(use, make(jnp.float32)), jax.random.key(0))
+    return tiny_models.random_leaves(shapes, scale=0.15)
+
+
+def _computed(name, dtype):
+    """Outputs, new batch statistics and the gradient of a loss."""
+    make, use = NETWORKS[name]
+    apply = nn.apply(use, make(dtype), mutable=["batch_stats"])
+    rest = dict(_variables(name))
+    params = rest.pop("params")
+
+    def loss(params):
+        outputs, updates = apply({"params": params, **rest})
+        weights = np.random.default_rng(3).normal(size=outputs.shape)
+        return (weights.astype(np.float32) * outputs).sum(), (outputs, updates)
+
+    gradient, (outputs, updates) = jax.jit(jax.grad(loss, has_aux=True))(params)
+    return outputs, updates, gradient
+
+
+def _flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def _cosine(a, b):
+    a, b = _flat(a), _flat(b)
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def _dtypes(tree):
+    return {
+        leaf.dtype.name
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    }
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.standard_promotion
+def test_networks_are_close_to_float32(name):
+    """Outputs, batch statistics and gradients, which are themselves float32."""
+    one, other = (_computed(name, dtype) for dtype in (jnp.float32, jnp.bfloat16))
+    assert _dtypes(other) == {"float32"}
+    (outputs, stats, gradient), (expected, expected_stats, slope) = other, one
+    error = np.sqrt(np.mean((outputs - expected) ** 2) / np.mean(expected**2))
+    assert 1e-5 < error < 0.02  # and not the same computation
+    assert _cosine(gradient, slope) > 0.95
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0.01, atol=0.01),
+        stats,
+        expected_stats,
+    )
+
+
+def _step(dtype):
+    """A step of the paper's recipe, and a state for it; updates are gradients."""
+    rates = optimizer.Parts(*[optax.constant_schedule(1.0)] * 3)
+    optim = optimizer.make_optimizer(optax.identity(), rates, 1e9)
+    values = (1.0, 0.01, 1.0, 0.1, 2.0)
+    constants = schedules.Schedules(*map(optax.constant_schedule, values))
+    paper = recipe.Recipe("relaxed", "kl_map", False, 10.0, 10, 0, 0, 0, 1, 1)
+    model = tiny_models.tiny_model(
+        SHAPE, norm="batch", appearance_net="trunk", sprite_net="conv", dtype=dtype
+    )
+    auxiliary = AuxiliaryVAE(SHAPE[2], 2, 4, dtype=dtype)
+    everything = recipe.Phase(True, True, propose=False, location=True)
+    train_step = step.make_train_step(
+        model, auxiliary, optim, constants, paper, everything
+    )
+    variables = tiny_models.random_variables(model, scale=0.3)
+    shapes = jax.eval_shape(auxiliary.init, KEYS[0], X, KEYS)
+    params = {
+        "lavae": variables["params"],
+        "auxiliary": tiny_models.random_leaves(shapes, scale=0.15)["params"],
+    }
+    start = state.TrainState(
+        jnp.int32(0), params, variables["batch_stats"], optim.init(params), KEYS[0]
+    )
+    return jax.jit(train_step), start
+
+
+@pytest.mark.standard_promotion
+def test_a_step_is_close_to_float32():
+    """Losses, batch statistics, and for each part of the model its gradient."""
+    results, gradients = [], []
+    for dtype in (jnp.float32, jnp.bfloat16):
+        train_step, start = _step(dtype)
+        after, metrics = train_step(start, X)
+        moved = jax.tree.map(lambda a, b: b - a, after.params, start.params)
+        results.append((metrics, after.batch_stats))
+        gradients.append(optimizer.split(moved))
+    assert _dtypes(results[1]) == {"float32"}
+    (expected, expected_stats), (metrics, stats) = results
+    for name in ("loss", "elbo", "log_px", "location_loss", "auxiliary_loss"):
+        value, same = (float(getattr(one, name)) for one in (metrics, expected))
+        assert value == pytest.approx(same, rel=0.01) and value != same
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0.01, atol=0.01),
+        stats,
+        expected_stats,
+    )
+    for part, slope in zip(*gradients, strict=True):
+        assert _cosine(part, slope) > 0.95
+
+
+def _equations(jaxpr):
+    """All there are, also of functions that are called."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for value in jax.tree.leaves(list(eqn.params.values())):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from _equations(inner)
+
+
+def _dtype(eqn):
+    return max(x.aval.dtype.name for x in eqn.invars)
+
+
+def _multiplications(eqn):
+    left, right = (x.aval.shape for x in eqn.invars)
+    numbers, total = eqn.params["dimension_numbers"], eqn.outvars[0].aval.size
+    if eqn.primitive.name == "dot_general":
+        return total * math.prod(left[axis] for axis in numbers[0][0])
+    return total * math.prod(right) / right[numbers.rhs_spec[0]]
+
+
+@pytest.mark.parametrize(
+    ("configs", "variant", "share"),
+    [
+        (dsprites, "paper", 0.9),
+        # Its sprites are the outputs of a last layer, which is float32.
+        (dsprites, "laptop", 0.5),
+        (baseline_dsprites, "paper", 0.9),
+    ],
+)
+@pytest.mark.standard_promotion
+def test_what_is_bfloat16_in_a_step(configs, variant, share):
+    """Most products; but parameters, moments, batch statistics and metrics are not.
+
+    Nor is anything of a softmax, a density or a norm: all exponentials, logarithms and
+    roots are of float32.
+    In the last phase of training, where the paper's recipe has no auxiliary VAE.
+    """
+    config = configs.get_config(variant)
+    config.precision = "bfloat16"
+    if "warmup" in config:
+        config.warmup.appearance_updates = 1  # The others are like the first.
+    experiment = build.build(config)
+    images = jax.ShapeDtypeStruct((8, *config.model.image_shape), np.uint8)
+    start = jax.eval_shape(experiment.init, jax.random.key(0))
+    traced = jax.jit(experiment.train_step_at(config.num_steps)).trace(start, images)
+    assert _dtypes(traced.out_info) == {"float32"}
+    work, delicate = collections.Counter(), set()
+    for eqn in _equations(traced.jaxpr.jaxpr):
+        if eqn.primitive.name in ("conv_general_dilated", "dot_general"):
+            work[_dtype(eqn)] += _multiplications(eqn)
+        if eqn.primitive.name in ("exp", "log", "log1p", "logistic", "sqrt", "rsqrt"):
+            delicate.add(_dtype(eqn))
+    assert delicate == {"float32"}
+    assert work["bfloat16"] > share * sum(work.values())
+
+
+def test_only_training_is_less_precise():
+    """A trained model is looked at and measured in float32, however it was trained."""
+    config = dsprites.get_config("tiny")
+    config.precision = "bfloat16"
+    assert build.build(config).model == build.build_model(dsprites.get_config("tiny"))
+
+
+def test_runs_of_earlier_versions(tmp_path):
+    """Their configs say nothing of precision: they are measured, and go on."""
+    config = dsprites.get_config("tiny")
+    stored = json.loads(config.to_json())
+    del stored["precision"]
+    checkpoints.claim(tmp_path, config)
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert checkpoints.read_config(tmp_path) == config

@@ -1,0 +1,209 @@
+"""Several seeds in one program: each is the run that it would be alone."""
+
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+import lavae_jax
+from experiments import build, checkpoints, cli, loop, seeds
+from lavae_jax.training import guard
+from tests import mean_images, scale_runs
+from tests.commands import ROOT
+from tests.scale_runs import column
+
+# optax and distrax mix dtypes and ranks.
+pytestmark = pytest.mark.standard_promotion
+
+BASELINE = "experiments/configs/baseline_dsprites.py:tiny"
+
+
+def _config(data_dir):
+    config = mean_images.six_steps(data_dir)
+    config.update(num_seeds=2, eval_every=3)
+    return config
+
+
+@pytest.fixture
+def config(data_dir):
+    """Two seeds of the small model."""
+    return _config(data_dir)
+
+
+@pytest.fixture(scope="module")
+def singles(tmp_path_factory, data_dir):
+    """The folder of their single runs, with names as several seeds have."""
+    folder = tmp_path_factory.mktemp("alone")
+    for seed in (3, 4):
+        config = _config(data_dir)
+        config.update(seed=seed, num_seeds=1)
+        mean_images.run(config, folder / f"seed_{seed}")
+    return folder
+
+
+def _assert_same(workdir, other):
+    """Everything that a run leaves, its state up to rounding."""
+    for part in ("train", "held_out"):
+        pairs = zip(
+            mean_images.rows(workdir, part),
+            mean_images.rows(other, part),
+            strict=True,
+        )
+        for row, same in pairs:
+            assert row == pytest.approx(same, rel=1e-3)  # sums of 150,000 squares
+    step, data_state, leaves = mean_images.last(workdir)
+    other_step, other_data_state, others = mean_images.last(other)
+    assert (step, data_state) == (other_step, other_data_state)
+    for leaf, same in zip(leaves, others, strict=True):
+        np.testing.assert_allclose(leaf, same, rtol=1e-5, atol=1e-6)
+    assert checkpoints.read_config(workdir) == checkpoints.read_config(other)
+    pictures = [{p.name for p in (d / "pictures").iterdir()} for d in (workdir, other)]
+    assert pictures[0] >= pictures[1]
+
+
+def test_two_seeds_are_their_single_runs(tmp_path):
+    """LAVAE with batch statistics: two seeds on 4 devices, and each on one.
+
+    After 20 steps parameters and batch statistics differ by a thousandth of what they
+    have moved. Every seed has bitwise the images and random draws of its single run.
+    """
+    one, four = map(mean_images.devices_of, (1, 4))
+    scale_runs.run(four, tmp_path, seed=5, num_seeds=2)
+    init = scale_runs.experiment().init
+    ends = []
+    for seed in (5, 6):
+        workdir, alone = tmp_path / f"seed_{seed}", tmp_path / f"alone_{seed}"
+        scale_runs.run(one, alone, seed=seed)
+        rows, expected = scale_runs.rows(workdir), scale_runs.rows(alone)
+        for name in ("step", "objects", "draws", "images"):
+            assert column(rows, name) == column(expected, name)
+        start = scale_runs.plain(init(jax.random.key(seed)))
+        ends.append(scale_runs.end(alone, init))
+        scale_runs.assert_equal(scale_runs.end(workdir, init), ends[-1], start)
+    differ = jax.tree.map(lambda a, b: np.any(a != b), ends[0].params, ends[1].params)
+    assert all(jax.tree.leaves(differ))
+
+
+def test_what_several_seeds_leave_behind(tmp_path, config, singles, capsys):
+    """Each a whole workdir, as that of its single run; lines tell which seed they mean.
+
+    Each can go on alone.
+    """
+    capsys.readouterr()
+    result = mean_images.run(config, tmp_path / "both")
+    assert (result.step, len(result.held_out)) == (6, 2)
+    printed = capsys.readouterr().out.splitlines()
+    assert {line[:7] for line in printed} == {"seed 3:", "seed 4:"}
+    for seed in (3, 4):
+        _assert_same(tmp_path / "both" / f"seed_{seed}", singles / f"seed_{seed}")
+    with pytest.raises(cli.UserError, match="several seeds are in it: seed_3, seed_4"):
+        checkpoints.read_config(tmp_path / "both")
+    config.update(seed=4, num_seeds=1, num_steps=8)
+    mean_images.run(config, shutil.copytree(singles / "seed_4", tmp_path / "alone"))
+    mean_images.run(config, tmp_path / "both" / "seed_4")
+    _assert_same(tmp_path / "both" / "seed_4", tmp_path / "alone")
+
+
+def test_an_interruption_stores_every_seed(tmp_path, config, singles):
+    """After SIGTERM all stop after the same step, and go on from it."""
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM: stopped after step 3"):
+        mean_images.run(
+            config,
+            tmp_path / "both",
+            num_devices=4,
+            on_measure=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        )
+    for seed in (3, 4):
+        assert mean_images.last(tmp_path / "both" / f"seed_{seed}")[0] == 3
+    mean_images.run(config, tmp_path / "both", num_devices=4)
+    for seed in (3, 4):
+        _assert_same(tmp_path / "both" / f"seed_{seed}", singles / f"seed_{seed}")
+
+
+def test_a_run_killed_between_two_checkpoints(tmp_path, config, singles):
+    """One seed is a checkpoint ahead, which is given up: all go on from the same step.
+
+    Also where the other has none yet.
+    """
+    for last in (4, 2):
+        workdir = tmp_path / f"killed_at_{last}"
+        config.num_steps = last
+        mean_images.run(config, workdir)
+        shutil.rmtree(workdir / "seed_4" / "checkpoints" / str(last))
+        config.num_steps = 6
+        mean_images.run(config, workdir)
+        for seed in (3, 4):
+            _assert_same(workdir / f"seed_{seed}", singles / f"seed_{seed}")
+
+
+def test_a_seed_that_has_gone_on_alone(tmp_path, config):
+    """It is not thrown back: the message says how to train the others."""
+    config.num_steps = 2
+    mean_images.run(config, tmp_path)
+    config.update(num_seeds=1, num_steps=6)
+    mean_images.run(config, tmp_path / "seed_3")
+    config.num_seeds = 2
+    with pytest.raises(cli.UserError, match="seed_3 has gone on to step 6 without"):
+        mean_images.run(config, tmp_path)
+    assert mean_images.last(tmp_path / "seed_3")[0] == 6
+
+
+def test_a_seed_that_diverges(tmp_path, config):
+    """The message names it; every seed keeps its last good checkpoint."""
+    config.num_steps = 2
+    mean_images.run(config, tmp_path)
+    config.num_steps = 6
+    with pytest.raises(cli.UserError, match=r"seed 3: step 4: .* is of step 2"):
+        mean_images.run(config, tmp_path, spoilt_step=4)
+
+
+def test_a_seed_that_skips_a_step():
+    """The others make it."""
+    toy = mean_images.experiment()
+    models = seeds.Seeds(mean_images.devices_of(1), 2)
+    step = models.compile(guard.skip_what_spoils(toy.train_step_at(1)))
+    states = models.place([toy.init(jax.random.key(seed)) for seed in (3, 4)])
+    images = np.full((2, 64, 64, 3), 255, np.float32)
+    states, metrics = step(states, [images, np.nan * images])
+    assert [one.metrics.skipped for one in metrics] == [0, 1]
+    made, skipped = models.each(states)
+    assert (made.step, skipped.step) == (1, 1)
+    assert np.all(made.params["mean"] > 0) and not np.any(skipped.params["mean"])
+
+
+def test_seeds_of_a_config(tmp_path, data_dir):
+    """As the command trains them, and as the library loads each."""
+    config = cli.load_config(str(ROOT / BASELINE))
+    config.data.data_dir = data_dir
+    config.update(num_steps=1, batch_size=4, num_seeds=2)
+    loop.train_and_evaluate(config, tmp_path, jax.devices()[:1])
+    (_, first), (model, second) = (
+        lavae_jax.load(tmp_path / f"seed_{seed}") for seed in (0, 1)
+    )
+    assert model == build.build_model(config)
+    differ = jax.tree.map(lambda a, b: np.any(a != b), first, second)
+    assert any(jax.tree.leaves(differ))
+    config.update(seed=1, num_seeds=1)
+    assert checkpoints.read_config(tmp_path / "seed_1") == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(num_seeds=0), "num_seeds must be at least 1: got 0"),
+        (
+            dict(num_seeds=2, seed=2**32 - 1),
+            "seed must be from 0 to 4294967295, and so",
+        ),
+    ],
+)
+def test_impossible_numbers_of_seeds(tmp_path, changes, message):
+    """Refused before anything is done."""
+    config = cli.load_config(str(ROOT / BASELINE))
+    config.update(changes)
+    with pytest.raises(cli.UserError, match=message):
+        loop.train_and_evaluate(config, tmp_path / "run", jax.devices()[:1])
+    assert not list(tmp_path.iterdir())
