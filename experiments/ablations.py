@@ -28,11 +28,11 @@ from experiments import (
     ablations_document,
     ablations_results,
     ablations_settings,
-    checkpoints,
     cli,
     input_pipeline,
     limits,
     loop,
+    run_config,
 )
 from experiments.ablations_list import SETTINGS
 from experiments.ablations_settings import Setting
@@ -147,8 +147,8 @@ def _check(run):
         raise cli.UserError(f"{run.setting.name}: {error}") from error
     if not (run.folder / "config.json").exists():
         return
-    there = checkpoints.read_config(run.folder)
-    if lines := checkpoints.differences(there, run.config):
+    there = run_config.read_config(run.folder)
+    if lines := run_config.differences(there, run.config):
         raise cli.UserError(
             "\n".join(
                 [

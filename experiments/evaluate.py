@@ -25,7 +25,15 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import load
-from experiments import checkpoints, cli, measure, own_data, own_images, report, views
+from experiments import (
+    cli,
+    measure,
+    own_data,
+    own_images,
+    report,
+    run_config,
+    views,
+)
 from lavae_jax import plotting, pretrained
 from lavae_jax.inference import Model
 
@@ -147,7 +155,7 @@ def main() -> None:
         model, run = pretrained.read_run(values.workdir)
     if run.warning:
         cli.warn(run.warning)
-    config = checkpoints.from_json(run.config)
+    config = run_config.from_json(run.config)
     with config.unlocked():
         if own_data.is_own(config):
             config.data.path = values.data_dir or config.data.path

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from experiments import checkpoints, cli, model_card, own_data, report
+from experiments import cli, model_card, own_data, report, run_config
 from lavae_jax import runs
 
 NUM_SAMPLES = 100
@@ -64,10 +64,10 @@ def without_folders(config: dict[str, Any]) -> dict[str, Any]:
 
 def _problem(run, found, min_images):
     """Why a report is not one to release this run with, or None."""
-    stored, seen = map(checkpoints.from_json, (run.config, found.config))
+    stored, seen = map(run_config.from_json, (run.config, found.config))
     if found.step != run.step:
         return f"is of step {found.step}, and the run's newest of step {run.step}"
-    if lines := checkpoints.differences(seen, stored):
+    if lines := run_config.differences(seen, stored):
         return "\n".join(
             ["is of another config (there: the report's, here: the run's):", *lines]
         )
@@ -92,7 +92,7 @@ def check_seeds(measured: Sequence[Measured]) -> None:
     first, *others = measured
     for other in others:
         there, here = (_but_for_the_seed(one) for one in (first, other))
-        if lines := checkpoints.differences(there, here):
+        if lines := run_config.differences(there, here):
             raise cli.UserError(
                 "\n".join(
                     [
@@ -112,8 +112,9 @@ def check_seeds(measured: Sequence[Measured]) -> None:
 
 def _but_for_the_seed(measured):
     """All that runs must share to be compared."""
-    shared = checkpoints.from_json({**measured.run.config, "seed": 0})
+    shared = run_config.from_json({**measured.run.config, "seed": 0})
     shared.steps = measured.run.step
+    shared.joint_steps = shared.steps - shared.get("touching", {}).get("steps", 0)
     shared.data_version = measured.report.data_version
     shared.images = tuple(split.num_images for split in measured.report.splits)
     return shared

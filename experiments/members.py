@@ -16,6 +16,7 @@ from experiments import (
     cli,
     input_pipeline,
     processes,
+    run_config,
     workdirs,
 )
 from experiments.progress import Progress, Silence
@@ -83,7 +84,7 @@ def opened(single: Single) -> Iterator[checkpoints.Checkpoints]:
     workdir, config = single.workdir, single.config
     with workdirs.held(workdir):
         processes.on_first(lambda: workdirs.check_nothing_is_lost(workdir))
-        processes.on_first(lambda: checkpoints.claim(workdir, config))
+        processes.on_first(lambda: run_config.claim(workdir, config))
         with contextlib.closing(checkpoints.Checkpoints(workdir)) as store:
             yield store
 

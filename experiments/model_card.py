@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets import load, scene_builder
-from experiments import checkpoints, cli
+from experiments import cli, run_config
 from experiments.configs import (
     base,
     baseline_dsprites,
@@ -192,7 +192,7 @@ def training_command(config: dict[str, Any], workdir: str) -> str:
     Raises:
       cli.UserError: If the configs of this version have other values than this one.
     """
-    wanted = cli.flatten(checkpoints.from_json(config))
+    wanted = cli.flatten(run_config.from_json(config))
     nearest, overrides = None, None
     configs = _BASELINE_CONFIGS if is_baseline(config) else _LAVAE_CONFIGS
     for file, module in configs.items():

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from experiments import checkpoints, cli, measured_runs, report
+from experiments import cli, measured_runs, report, run_config
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import from_run, is_baseline
 
@@ -130,7 +130,7 @@ def _group(dataset, family, workdirs):
         try:
             measured.append(measured_runs.read(workdir, min_images=1))
         except cli.UserError as error:
-            seed = checkpoints.read_config(workdir).seed
+            seed = run_config.read_config(workdir).seed
             unmeasured.append(f"seed {seed}: {error}")
     if measured:
         measured_runs.check_seeds(measured)

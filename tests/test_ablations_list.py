@@ -11,8 +11,8 @@ from experiments import (
     ablations_results,
     ablations_settings,
     build,
-    checkpoints,
     cli,
+    run_config,
 )
 from experiments.ablations_list import SETTINGS
 from experiments.configs import base, dsprites, mnist_1k, mnist_10k
@@ -130,7 +130,7 @@ def test_the_whole_length_changes_no_phase():
     """Only what is reported differs from the recipe on its own number of steps."""
     whole = base.laptop()
     short = ablations_settings.shortened(whole, whole.num_steps)
-    assert checkpoints.differences(whole, short) == []
+    assert run_config.differences(whole, short) == []
 
 
 def test_the_command_lists_the_runs(laptop_runs):

@@ -1,8 +1,7 @@
-"""A run goes on from its checkpoints exactly, and refuses what is not its own."""
+"""A run goes on from its checkpoints exactly, and refuses damaged ones."""
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -12,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ml_collections import ConfigDict
 
-from experiments import checkpoints, cli
+from experiments import checkpoints, cli, run_config
 from lavae_jax import checksums, runs
 from lavae_jax.training.state import TrainState
 from tests.commands import printed
+from tests.tiny_runs import any_config
 
 OPTIMIZER = optax.multi_transform(
     {"fast": optax.adamax(1e-2), "slow": optax.adamax(1e-3)},
@@ -51,14 +50,6 @@ def _step(state):
     params = optax.apply_updates(state.params, updates)
     stats = {"mean": 0.9 * state.batch_stats["mean"] + 0.1 * noise}
     return TrainState(state.step + 1, params, stats, opt_state, key)
-
-
-def _config(**changes):
-    fields = {"seed": 0, "num_steps": 10, "sizes": (1, 2)}
-    config = ConfigDict(checkpoints.ADDED | fields)
-    config.optimizer = ConfigDict({"learning_rate": 1e-3})
-    config.update(changes)
-    return config
 
 
 def _assert_equal(state, other):
@@ -103,7 +94,7 @@ def test_the_latest_are_kept(tmp_path):
 
 def test_an_unfinished_checkpoint_is_not_used(tmp_path, capsys):
     """What a kill during writing leaves behind is passed over, and cleared away."""
-    checkpoints.claim(tmp_path, _config())
+    run_config.claim(tmp_path, any_config())
     store = checkpoints.Checkpoints(tmp_path)
     store.save(4, _init(), {})
     store.close()
@@ -122,7 +113,7 @@ def test_an_unfinished_checkpoint_is_not_used(tmp_path, capsys):
 def stored(tmp_path_factory):
     """A run's folder with checkpoints after steps 4 and 8, for tests to copy."""
     workdir = tmp_path_factory.mktemp("stored")
-    checkpoints.claim(workdir, _config())
+    run_config.claim(workdir, any_config())
     store = checkpoints.Checkpoints(workdir)
     for step in (4, 8):
         store.save(step, _init()._replace(step=jnp.int32(step)), {"next_index": step})
@@ -291,7 +282,7 @@ def test_older_checkpoints_have_no_checksums(stored, tmp_path):
 def test_variables_on_another_number_of_devices(tmp_path):
     """Stored with four devices from the last of them, read where there is one."""
     state = jax.device_put(_step(_init()), jax.devices()[-1])
-    checkpoints.claim(tmp_path, _config())
+    run_config.claim(tmp_path, any_config())
     checkpoints.Checkpoints(tmp_path).save(1, state, {})
     script = (
         "import sys, jax\n"
@@ -302,84 +293,3 @@ def test_variables_on_another_number_of_devices(tmp_path):
     )
     kernel = np.asarray(state.params["lavae"]["kernel"]).tobytes().hex()
     assert printed(script, tmp_path, XLA_FLAGS="") == f"1 1 {kernel}\n"
-
-
-def test_checkpoints_without_a_config(stored, tmp_path):
-    """Whose they are is not known: no run takes them for its own."""
-    workdir = shutil.copytree(stored, tmp_path / "run")
-    (workdir / "config.json").unlink()
-    with pytest.raises(cli.UserError, match=r"holds checkpoints, but no config\.json"):
-        checkpoints.claim(workdir, _config())
-    (workdir / "config.json").write_text("{")
-    with pytest.raises(cli.UserError, match=r"config\.json can't be read"):
-        checkpoints.claim(workdir, _config())
-
-
-def test_another_config_is_refused(tmp_path):
-    """A workdir in use is not overwritten: every difference is listed."""
-    checkpoints.claim(tmp_path, _config())
-    checkpoints.Checkpoints(tmp_path).save(1, _init(), {})
-    other = _config(seed=1, num_steps=20, extra=4)
-    with pytest.raises(cli.UserError) as error:
-        checkpoints.claim(tmp_path, other)
-    lines = str(error.value).splitlines()
-    assert lines[1:3] == ["  extra: absent there, 4 here", "  seed: 0 there, 1 here"]
-    assert len(lines) == 4
-    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
-
-
-def test_a_run_may_be_extended(tmp_path):
-    """The same config, or one that differs in length only, goes on; it is kept."""
-    checkpoints.claim(tmp_path, _config())
-    checkpoints.Checkpoints(tmp_path).save(1, _init(), {})
-    checkpoints.claim(tmp_path, _config())
-    checkpoints.claim(tmp_path, _config(num_steps=20))
-    assert checkpoints.read_config(tmp_path) == _config(num_steps=20)
-
-
-def test_a_run_of_an_older_version_goes_on(tmp_path):
-    """What its config does not know of has the value that it had without a name."""
-    older = _config()
-    del older.on_nan
-    checkpoints.claim(tmp_path, older)
-    checkpoints.Checkpoints(tmp_path).save(1, _init(), {})
-    assert checkpoints.read_config(tmp_path).on_nan == "stop"
-    checkpoints.claim(tmp_path, _config(on_nan="skip"))
-    assert checkpoints.read_config(tmp_path).on_nan == "skip"
-
-
-def test_a_new_length_says_what_it_does_to_a_cosine(tmp_path, capsys):
-    """Once, and only where the learning rates depend on the length."""
-    for decay in ("cosine", "constant"):
-        workdir = tmp_path / decay
-        config = _config(optimizer={"decay": decay})
-        longer = _config(optimizer={"decay": decay}, num_steps=20)
-        checkpoints.claim(workdir, config)
-        checkpoints.Checkpoints(workdir).save(7, _init(), {})
-        checkpoints.claim(workdir, config)
-        assert not capsys.readouterr().out
-        checkpoints.claim(workdir, longer)
-        said = capsys.readouterr().out
-        checkpoints.claim(workdir, longer)
-        assert not capsys.readouterr().out
-        checkpoints.claim(workdir, _config(optimizer={"decay": decay}, num_steps=7))
-        assert not capsys.readouterr().out  # nothing is left to train
-        if decay == "constant":
-            assert not said
-        else:
-            assert "was to end after step 10, and now does after step 20" in said
-            assert "from step 7 on, its learning rates jump to those of a" in said
-
-
-def test_a_workdir_without_checkpoints_is_free(tmp_path):
-    """A run that never stored anything doesn't hold its folder."""
-    checkpoints.claim(tmp_path, _config())
-    checkpoints.claim(tmp_path, _config(seed=1))
-    assert checkpoints.read_config(tmp_path).seed == 1
-
-
-def test_a_folder_that_cannot_be_made(tmp_path):
-    """A path below a file is refused with the path, before anything is computed."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(cli.UserError, match="file"):
-        checkpoints.claim(tmp_path / "file" / "run", _config())

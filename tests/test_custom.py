@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import lavae_jax
-from experiments import checkpoints, cli, evaluate, loop, measure, report
+from experiments import cli, evaluate, loop, measure, report, run_config
 from experiments.configs import custom
 from lavae_jax import pretrained
 from tests.own_scenes import save_pngs, squares
@@ -97,7 +97,7 @@ def test_the_runs_config_needs_no_images(grey, tmp_path):
     assert stored["model"]["image_shape"] == [48, 80, 1]
     assert stored["data"]["path"] == str(folder / "own")
     assert not [
-        k for k, v in cli.flatten(checkpoints.from_json(stored)).items() if v is None
+        k for k, v in cli.flatten(run_config.from_json(stored)).items() if v is None
     ]
     stored["data"]["path"] = "nowhere"
     (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
@@ -105,7 +105,7 @@ def test_the_runs_config_needs_no_images(grey, tmp_path):
     assert model.image_shape == (48, 80, 1)
     images = squares(2, (48, 80, 1))[0]
     assert lavae_jax.reconstruct(model, variables, images).shape == images.shape
-    config = checkpoints.read_config(tmp_path / "run")
+    config = run_config.read_config(tmp_path / "run")
     with pytest.raises(cli.UserError, match="nowhere does not exist"):
         evaluate.evaluate(config, model, variables, settings=_SETTINGS)
 
@@ -113,7 +113,7 @@ def test_the_runs_config_needs_no_images(grey, tmp_path):
 def _evaluate(folder, **arguments):
     model, run = pretrained.read_run(folder / "run")
     return evaluate.evaluate(
-        checkpoints.from_json(run.config),
+        run_config.from_json(run.config),
         model,
         run.variables,
         step=run.step,
@@ -135,7 +135,7 @@ def test_the_held_out_images_are_evaluated(grey):
     (split,) = result.splits
     assert (split.name, split.num_images, split.truth) == ("held_out", 4, None)
     assert np.isfinite(split.bounds[-1].negative_log_p.mean)
-    config = checkpoints.read_config(folder / "run")
+    config = run_config.read_config(folder / "run")
     assert result.data_version == config.data.fingerprint
     assert "4 images" in _printed(result) and "count accuracy" not in _printed(result)
     with pytest.raises(cli.UserError, match=r"one split, held_out: got .'test'."):

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 import lavae_jax
-from experiments import build, checkpoints, cli, evaluate, measure, report
+from experiments import build, checkpoints, cli, evaluate, measure, report, run_config
 from lavae_jax import metrics, plotting
 from tests import tiny_models
 from tests.commands import run_python
@@ -220,7 +220,7 @@ def test_a_folder_that_cannot_be_made_is_noticed_before_the_work(
 def workdir(config, state, tmp_path_factory):
     """What a run leaves behind."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    checkpoints.claim(folder, config)
+    run_config.claim(folder, config)
     store = checkpoints.Checkpoints(folder)
     store.save(11, state, {})
     store.close()

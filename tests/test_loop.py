@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datasets import load
-from experiments import checkpoints, cli, loop
+from experiments import cli, loop, run_config
 from tests.mean_images import assert_same_end, last, rows, run, six_steps
 
 
@@ -41,7 +41,7 @@ def test_what_a_run_leaves_behind(tmp_path, config, data_dir):
     assert pictures == ["step_00000003.png", "step_00000006.png"]
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["2", "4", "6"]
-    assert checkpoints.read_config(tmp_path) == config
+    assert run_config.read_config(tmp_path) == config
     assert list((tmp_path / "tensorboard").iterdir())
 
 

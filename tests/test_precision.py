@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import build, checkpoints
+from experiments import build, run_config
 from experiments.configs import baseline_dsprites, dsprites
 from lavae_jax import baseline, blocks, networks
 from lavae_jax.training import optimizer, recipe, schedules, state, step
@@ -240,6 +240,6 @@ def test_runs_of_earlier_versions(tmp_path):
     config = dsprites.get_config("tiny")
     stored = json.loads(config.to_json())
     del stored["precision"]
-    checkpoints.claim(tmp_path, config)
+    run_config.claim(tmp_path, config)
     (tmp_path / "config.json").write_text(json.dumps(stored))
-    assert checkpoints.read_config(tmp_path) == config
+    assert run_config.read_config(tmp_path) == config

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lavae_jax
-from experiments import build, checkpoints, cli, loop, seeds
+from experiments import build, cli, loop, run_config, seeds
 from lavae_jax.training import guard
 from tests import mean_images, scale_runs
 from tests.commands import ROOT
@@ -59,7 +59,7 @@ def _assert_same(workdir, other):
     assert (step, data_state) == (other_step, other_data_state)
     for leaf, same in zip(leaves, others, strict=True):
         np.testing.assert_allclose(leaf, same, rtol=1e-5, atol=1e-6)
-    assert checkpoints.read_config(workdir) == checkpoints.read_config(other)
+    assert run_config.read_config(workdir) == run_config.read_config(other)
     pictures = [{p.name for p in (d / "pictures").iterdir()} for d in (workdir, other)]
     assert pictures[0] >= pictures[1]
 
@@ -100,7 +100,7 @@ def test_what_several_seeds_leave_behind(tmp_path, config, singles, capsys):
     for seed in (3, 4):
         _assert_same(tmp_path / "both" / f"seed_{seed}", singles / f"seed_{seed}")
     with pytest.raises(cli.UserError, match="several seeds are in it: seed_3, seed_4"):
-        checkpoints.read_config(tmp_path / "both")
+        run_config.read_config(tmp_path / "both")
     config.update(seed=4, num_seeds=1, num_steps=8)
     mean_images.run(config, shutil.copytree(singles / "seed_4", tmp_path / "alone"))
     mean_images.run(config, tmp_path / "both" / "seed_4")
@@ -187,7 +187,7 @@ def test_seeds_of_a_config(tmp_path, data_dir):
     differ = jax.tree.map(lambda a, b: np.any(a != b), first, second)
     assert any(jax.tree.leaves(differ))
     config.update(seed=1, num_seeds=1)
-    assert checkpoints.read_config(tmp_path / "seed_1") == config
+    assert run_config.read_config(tmp_path / "seed_1") == config
 
 
 @pytest.mark.parametrize(

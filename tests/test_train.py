@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lavae_jax
-from experiments import build, checkpoints, cli, input_pipeline, loop
+from experiments import build, checkpoints, cli, input_pipeline, loop, run_config
 from experiments.devices import Devices
 from lavae_jax import runs
 from tests.commands import ROOT, run_python
@@ -100,7 +100,7 @@ def test_a_trained_model_sees_scenes(data_dir, unbroken):
     """The stored variables are the ones the library's functions take."""
     run = runs.read(unbroken)
     assert run.step == 4
-    config = checkpoints.from_json(run.config)
+    config = run_config.from_json(run.config)
     held_out = input_pipeline.load_data(config).held_out
     model = build.build_model(config)
     scene = jax.jit(lambda x: lavae_jax.infer(model, run.variables, x))(

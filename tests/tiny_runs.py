@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import build, checkpoints, evaluate, measure, report
+from experiments import build, checkpoints, evaluate, measure, report, run_config
 from lavae_jax.config import is_baseline
 from lavae_jax.training.state import TrainState
 
@@ -32,9 +33,18 @@ CONFIG = lavae_jax.ModelConfig(
 )
 
 
+def any_config(**changes):
+    """A config that no model is made of, some values changed or added."""
+    fields = {"seed": 0, "num_steps": 10, "sizes": (1, 2)}
+    config = ConfigDict(run_config.ADDED | run_config.ADDED_TO_LAVAE | fields)
+    config.optimizer = ConfigDict({"learning_rate": 1e-3})
+    config.update(changes)
+    return config
+
+
 def save_run(workdir, config, steps):
     """A training run's folder: variables of its model, by step, beside other state."""
-    checkpoints.claim(workdir, config)
+    run_config.claim(workdir, config)
     store = checkpoints.Checkpoints(workdir)
     for step, variables in steps.items():
         params = {"lavae": variables["params"], "auxiliary": {"bias": jnp.ones(2)}}

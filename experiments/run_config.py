@@ -1,0 +1,131 @@
+"""The config of a run, which its workdir keeps, and what may change in it."""
+
+import json
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from experiments import cli, files
+from lavae_jax import runs
+from lavae_jax.config import is_baseline
+
+# What may change between two parts of one run, as it changes no step already made. Once
+# the length does, schedules that end with the run are those of the new one: what a run
+# needs that is to end earlier or later than planned. After the end of a cosine the
+# learning rates rise again, which `claim` says.
+FREE = (
+    "num_steps",
+    "log_every",
+    "eval_every",
+    "picture_every",
+    "checkpoint_every",
+    "num_eval_images",
+    "on_nan",
+    "data.data_dir",
+    "data.manual_dir",
+    "data.path",
+    "touching.steps",
+    "touching.learning_rate",
+)
+# What a config means that an older version wrote, in which these names were unknown.
+ADDED = {
+    "num_seeds": 1,
+    "on_nan": "stop",
+    "precision": "float32",
+}
+ADDED_TO_LAVAE = {"touching": {"steps": 0, "learning_rate": 1e-3}}
+
+
+def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
+    """Makes a workdir the one of this config, or refuses when it is another's.
+
+    Prints a line where the run's new length changes its learning rates.
+
+    Args:
+      workdir: The run's folder; made when it does not exist.
+      config: The run's config, kept there as `config.json`.
+
+    Raises:
+      cli.UserError: If the folder holds checkpoints of a run with another config: the
+        message lists the differences. Those of `FREE` are allowed.
+    """
+    path, steps = pathlib.Path(workdir) / "config.json", runs.checkpoint_steps(workdir)
+    if steps and not path.exists():
+        raise cli.UserError(
+            f"{workdir} holds checkpoints, but no config.json that says of which run:"
+            " put it back, or give this run another --workdir."
+        )
+    if steps:
+        there, here = read_config(workdir), from_json(json.loads(config.to_json()))
+        if found := differences(there, here):
+            raise cli.UserError(
+                "\n".join(
+                    [
+                        f"{workdir} holds a run with another config:",
+                        *found,
+                        *_other_images(there, here),
+                        "Give this run another --workdir, or the config of that one.",
+                    ]
+                )
+            )
+        _tell_new_length(workdir, steps[-1], cli.flatten(there), cli.flatten(here))
+    with cli.user_errors(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, config.to_json(indent=2) + "\n")
+
+
+def _other_images(there, here):
+    """A line on own images that are not those of the run."""
+    old, new = (config.get("data", {}).get("fingerprint") for config in (there, here))
+    if old and new and old != new:
+        yield "The images are others than the run was begun with (data.fingerprint)."
+
+
+def _tell_new_length(workdir, done, old, new):
+    """Says what another length does to the learning rates of a run."""
+    before, after = (
+        config["num_steps"] - config.get("touching.steps", 0) for config in (old, new)
+    )
+    if done < after != before and new.get("optimizer.decay") == "cosine":
+        print(
+            f"{workdir} was to end after step {before}, and now does after step"
+            f" {after}: from step {done} on, its learning rates jump to those of a run"
+            f" of {after} steps (optimizer.decay=cosine). For such a run from its"
+            " start, take another --workdir."
+        )
+
+
+def differences(there: ConfigDict, here: ConfigDict) -> list[str]:
+    """What keeps two configs from being of one run: a line per value, `FREE` aside."""
+    old, new = cli.flatten(there), cli.flatten(here)
+    return [
+        f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} here"
+        for name in sorted(old.keys() | new.keys())
+        if name not in FREE and old.get(name) != new.get(name)
+    ]
+
+
+def read_config(workdir: str | pathlib.Path) -> ConfigDict:
+    """Returns the config of the run in a workdir.
+
+    Args:
+      workdir: A folder that `experiments.train` has made.
+
+    Raises:
+      cli.UserError: If it holds no config.
+    """
+    with cli.user_errors(ValueError, OSError):
+        return from_json(runs.read_config(workdir))
+
+
+def from_json(config: dict[str, Any]) -> ConfigDict:
+    """The config of a run from what its file holds: tuples where JSON has lists."""
+    of_model = {} if is_baseline(config) else ADDED_TO_LAVAE
+    return ConfigDict(_tuples(ADDED | of_model | config))
+
+
+def _tuples(value):
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

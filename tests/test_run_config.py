@@ -1,0 +1,117 @@
+"""A workdir is that of one config, and some of it may change."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import checkpoints, cli, run_config
+from experiments.configs import baseline_dsprites, dsprites
+from tests.tiny_runs import any_config
+
+
+def _save(workdir, step=1):
+    checkpoints.Checkpoints(workdir).save(step, {"weight": np.ones(2)}, {})
+
+
+def test_checkpoints_without_a_config(tmp_path):
+    """Whose they are is not known: no run takes them for its own."""
+    workdir = tmp_path / "run"
+    run_config.claim(workdir, any_config())
+    _save(workdir)
+    (workdir / "config.json").unlink()
+    with pytest.raises(cli.UserError, match=r"holds checkpoints, but no config\.json"):
+        run_config.claim(workdir, any_config())
+    (workdir / "config.json").write_text("{")
+    with pytest.raises(cli.UserError, match=r"config\.json can't be read"):
+        run_config.claim(workdir, any_config())
+
+
+def test_another_config_is_refused(tmp_path):
+    """A workdir in use is not overwritten: every difference is listed."""
+    run_config.claim(tmp_path, any_config())
+    _save(tmp_path)
+    other = any_config(seed=1, num_steps=20, extra=4)
+    with pytest.raises(cli.UserError) as error:
+        run_config.claim(tmp_path, other)
+    lines = str(error.value).splitlines()
+    assert lines[1:3] == ["  extra: absent there, 4 here", "  seed: 0 there, 1 here"]
+    assert len(lines) == 4
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
+
+
+def test_a_run_may_be_extended(tmp_path):
+    """The same config, or one that differs in length only, goes on; it is kept."""
+    run_config.claim(tmp_path, any_config())
+    _save(tmp_path)
+    run_config.claim(tmp_path, any_config())
+    run_config.claim(tmp_path, any_config(num_steps=20))
+    assert run_config.read_config(tmp_path) == any_config(num_steps=20)
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path):
+    """What its config does not know of has the value that it had without a name."""
+    older = any_config()
+    del older.on_nan
+    run_config.claim(tmp_path, older)
+    _save(tmp_path)
+    assert run_config.read_config(tmp_path).on_nan == "stop"
+    run_config.claim(tmp_path, any_config(on_nan="skip"))
+    assert run_config.read_config(tmp_path).on_nan == "skip"
+
+
+def test_a_new_length_says_what_it_does_to_a_cosine(tmp_path, capsys):
+    """Once, and only where the learning rates depend on the length."""
+    for decay in ("cosine", "constant"):
+        workdir = tmp_path / decay
+        config = any_config(optimizer={"decay": decay})
+        longer = any_config(optimizer={"decay": decay}, num_steps=20)
+        run_config.claim(workdir, config)
+        _save(workdir, step=7)
+        run_config.claim(workdir, config)
+        assert not capsys.readouterr().out
+        run_config.claim(workdir, longer)
+        said = capsys.readouterr().out
+        run_config.claim(workdir, longer)
+        assert not capsys.readouterr().out
+        run_config.claim(workdir, any_config(optimizer={"decay": decay}, num_steps=7))
+        assert not capsys.readouterr().out  # nothing is left to train
+        if decay == "constant":
+            assert not said
+        else:
+            assert "was to end after step 10, and now does after step 20" in said
+            assert "from step 7 on, its learning rates jump to those of a" in said
+
+
+def test_a_workdir_without_checkpoints_is_free(tmp_path):
+    """A run that never stored anything doesn't hold its folder."""
+    run_config.claim(tmp_path, any_config())
+    run_config.claim(tmp_path, any_config(seed=1))
+    assert run_config.read_config(tmp_path).seed == 1
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    """A path below a file is refused with the path, before anything is computed."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(cli.UserError, match="file"):
+        run_config.claim(tmp_path / "file" / "run", any_config())
+
+
+def test_touching_scenes_may_be_added(tmp_path, capsys):
+    """To a run trained without, also by a version that knew none: no step changes."""
+    older, longer = (dsprites.get_config("laptop") for _ in range(2))
+    older.num_steps -= older.touching.steps
+    del older.touching
+    run_config.claim(tmp_path, older)
+    _save(tmp_path)
+    assert run_config.read_config(tmp_path).touching.steps == 0
+    run_config.claim(tmp_path, longer)
+    assert not capsys.readouterr().out
+    assert run_config.read_config(tmp_path) == longer
+
+
+def test_the_baseline_knows_no_touching_scenes(tmp_path):
+    """Its config is read as it was written."""
+    config = baseline_dsprites.get_config("tiny")
+    run_config.claim(tmp_path, config)
+    assert run_config.read_config(tmp_path) == config
