@@ -70,9 +70,8 @@ class Experiment(NamedTuple):
 class HeldOutScenes(NamedTuple):
     """What is measured on scenes that LAVAE is not trained on, [B] each.
 
-    The first five are those of `collapse.Seen`, None where the true n is not known. The
-    others are nats, as in `ElboTerms`, None for the named data sets, whose counts say
-    more.
+    The first five are those of `collapse.Seen`. The others are nats, as in `ElboTerms`,
+    None for the named data sets, whose counts say more.
     """
 
     count_accuracy: Any = None
@@ -150,9 +149,8 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     def measure(
         train_state: state.TrainState, images: Any, n: jax.Array | None
     ) -> HeldOutScenes:
-        variables, found = train_state.variables, {}
-        if n is not None:
-            found |= collapse.measure(single, variables, images, n)._asdict()
+        variables = train_state.variables
+        found = collapse.measure(single, variables, images, n)._asdict()
         if own_data.is_own(config):
             keys = _same_keys(len(images))
             terms = objectives.elbo(single, variables, to_float(images), keys)
@@ -160,9 +158,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         return HeldOutScenes(**found)
 
     def warnings(number: int, seen: HeldOutScenes) -> Sequence[str]:
-        if seen.count_accuracy is None or number <= warmup_steps(config):
-            return ()
-        return collapse.warnings(seen)
+        return () if number <= warmup_steps(config) else collapse.warnings(seen)
 
     of_phase = functools.cache(
         functools.partial(

@@ -79,7 +79,7 @@ def build_recipe(config: ConfigDict) -> recipes.Recipe:
         settle_steps=w.settle_steps,
         location_every=w.location_every,
         appearance_updates=w.appearance_updates,
-        joint_steps=joint_steps(config),
+        joint_steps=joint_steps(config) if config.touching.steps else None,
         object_size=object_size(config),
     )
 

@@ -24,12 +24,14 @@ class Seen(NamedTuple):
     """What LAVAE makes of scenes that it is not trained on, [B] each.
 
     Attributes:
-        count_accuracy: whether the number of objects is right.
-        uncounted: whether f_count is 0, and there are objects.
-        overcounted: whether f_count is M, and there are fewer objects.
+        count_accuracy: whether the number of objects is right; None where that is not
+            known.
+        uncounted: whether f_count is 0, and there are objects, or lit pixels.
+        overcounted: whether f_count is M, and there are fewer objects, if that is known.
         blank: share of its objects whose sprite shows nothing.
         split: whether two of its objects are parts of the same one: they are nearer
-            than half a sprite's window, and it sees more objects than there are.
+            than half a sprite's window, and it sees more objects than there are; None
+            where that is not known.
     """
 
     count_accuracy: Any
@@ -43,7 +45,7 @@ def measure(
     model: lavae_jax.LAVAE,
     variables: dict[str, Any],
     images: jax.Array,
-    n: jax.Array,
+    n: jax.Array | None,
 ) -> Seen:
     """Looks at scenes.
 
@@ -53,21 +55,30 @@ def measure(
         model: LAVAE.
         variables: its variables.
         images: [B, H, W, C] in {0, 1}, or uint8.
-        n: [B], true numbers of objects.
+        n: [B], true numbers of objects, or None where they are not known.
     """
+    lit = (images > 0).any((1, 2, 3))
     scene = lavae_jax.infer(model, variables, images)
     sprites = lavae_jax.sprites(model, variables, scene)
     contrast = (sprites.max((2, 3)) - sprites.min((2, 3))).max(-1)
     blank = scene.active & (contrast < _BLANK_CONTRAST)
+    seen = Seen(
+        count_accuracy=None,
+        uncounted=(scene.n == 0) & lit,
+        overcounted=scene.n == model.max_objects,
+        blank=blank.sum(1) / jnp.maximum(scene.n, 1),
+        split=None,
+    )
+    if n is None:
+        return seen
     distance = jnp.abs(scene.yx[:, :, None] - scene.yx[:, None]).max(-1)
     pair = scene.active[:, :, None] & scene.active[:, None]
     once = jnp.triu(jnp.ones((model.max_objects,) * 2, bool), 1)[None]
     near = pair & once & (2 * distance < model.sprite_size)
-    return Seen(
+    return seen._replace(
         count_accuracy=scene.n == n,
         uncounted=(scene.n == 0) & (n > 0),
-        overcounted=(scene.n == model.max_objects) & (n < model.max_objects),
-        blank=blank.sum(1) / jnp.maximum(scene.n, 1),
+        overcounted=seen.overcounted & (n < model.max_objects),
         split=near.any((1, 2)) & (scene.n > n) & (n > 0),
     )
 
@@ -87,15 +98,15 @@ def warnings(seen: Seen) -> list[str]:
         )
     if seen.overcounted > _COLLAPSED:
         found.append(
-            f"f_count is M in {seen.overcounted:.0%} of the held-out scenes, though"
-            " they have fewer objects: h_loc is above its threshold all over."
+            f"f_count is M in {seen.overcounted:.0%} of the held-out scenes: h_loc is"
+            " above its threshold all over, or model.max_objects too low for them."
         )
     if seen.blank > _COLLAPSED:
         found.append(
             f"the sprites of {seen.blank:.0%} of the objects in held-out scenes are"
             " blank."
         )
-    if seen.split > _OFTEN_SPLIT:
+    if seen.split is not None and seen.split > _OFTEN_SPLIT:
         found.append(
             f"one object is explained by two slots in {seen.split:.0%} of the held-out"
             " scenes."

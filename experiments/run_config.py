@@ -58,7 +58,7 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         )
     if steps:
         there, here = read_config(workdir), from_json(json.loads(config.to_json()))
-        if found := differences(there, here):
+        if found := [*differences(there, here), *_other_steps(steps[-1], there, here)]:
             raise cli.UserError(
                 "\n".join(
                     [
@@ -69,10 +69,25 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
                     ]
                 )
             )
-        _tell_new_length(workdir, steps[-1], cli.flatten(there), cli.flatten(here))
+        _tell_new_length(workdir, steps[-1], there, here)
     with cli.user_errors(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, config.to_json(indent=2) + "\n")
+
+
+def _joint_steps(config):
+    """The steps before those on touching scenes; the baseline's are all."""
+    return config.get("num_steps", 0) - config.get("touching", {}).get("steps", 0)
+
+
+def _other_steps(done, there, here):
+    """A line on steps that were made on touching scenes, or were not and would be."""
+    old, new = (min(done, _joint_steps(config)) for config in (there, here))
+    if old != new:
+        yield (
+            f"  num_steps - touching.steps: {_joint_steps(there)} there,"
+            f" {_joint_steps(here)} here, of {done} steps made"
+        )
 
 
 def _other_images(there, here):
@@ -82,17 +97,16 @@ def _other_images(there, here):
         yield "The images are others than the run was begun with (data.fingerprint)."
 
 
-def _tell_new_length(workdir, done, old, new):
+def _tell_new_length(workdir, done, there, here):
     """Says what another length does to the learning rates of a run."""
-    before, after = (
-        config["num_steps"] - config.get("touching.steps", 0) for config in (old, new)
-    )
-    if done < after != before and new.get("optimizer.decay") == "cosine":
+    before, after = map(_joint_steps, (there, here))
+    cosine = here.get("optimizer", {}).get("decay") == "cosine"
+    if done < after != before and cosine:
         print(
-            f"{workdir} was to end after step {before}, and now does after step"
-            f" {after}: from step {done} on, its learning rates jump to those of a run"
-            f" of {after} steps (optimizer.decay=cosine). For such a run from its"
-            " start, take another --workdir."
+            f"The learning rates of {workdir} were to fall until step {before}, and now"
+            f" do until step {after}: from step {done} on, they jump to those of such a"
+            " run (optimizer.decay=cosine). For one from its start, take another"
+            " --workdir."
         )
 
 

@@ -5,7 +5,8 @@ in one colour, are what is most often seen as one. But λ is a sum over objects 
 where no pixels overlap, the sum of two scenes is a scene again, and its objects are
 where those of the two are. So one scene is moved until it touches the other.
 
-No scene is made that has more objects than those it is made of may have.
+No scene is made that has more objects than those it is made of may have. How many they
+have is what the model itself says: two objects that it takes for one are moved as one.
 """
 
 from typing import NamedTuple

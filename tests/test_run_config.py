@@ -79,8 +79,8 @@ def test_a_new_length_says_what_it_does_to_a_cosine(tmp_path, capsys):
         if decay == "constant":
             assert not said
         else:
-            assert "was to end after step 10, and now does after step 20" in said
-            assert "from step 7 on, its learning rates jump to those of a" in said
+            assert "to fall until step 10, and now do until step 20: from" in said
+            assert "from step 7 on, they jump to those of such a run" in said
 
 
 def test_a_workdir_without_checkpoints_is_free(tmp_path):
@@ -108,6 +108,35 @@ def test_touching_scenes_may_be_added(tmp_path, capsys):
     run_config.claim(tmp_path, longer)
     assert not capsys.readouterr().out
     assert run_config.read_config(tmp_path) == longer
+
+
+@pytest.mark.parametrize(
+    ("there", "done", "here", "refused"),
+    [
+        ((10, 0), 8, (10, 4), True),  # of 8 steps made 2 would have been others
+        ((10, 4), 8, (10, 0), True),
+        ((10, 4), 8, (14, 4), True),
+        ((10, 4), 8, (14, 8), False),  # more of those it is at
+        ((10, 4), 6, (14, 8), False),
+        ((10, 0), 10, (14, 4), False),
+        ((10, 4), 5, (20, 8), False),
+    ],
+)
+def test_steps_that_were_made_stay_what_they_were(tmp_path, there, done, here, refused):
+    """num_steps and touching.steps may change as far as no step made does."""
+    configs = [dsprites.get_config("tiny") for _ in range(2)]
+    for config, (num_steps, touching) in zip(configs, (there, here), strict=True):
+        config.num_steps, config.touching.steps = num_steps, touching
+    run_config.claim(tmp_path, configs[0])
+    _save(tmp_path, step=done)
+    if not refused:
+        run_config.claim(tmp_path, configs[1])
+        return
+    message = (
+        rf"num_steps - touching.steps: {there[0] - there[1]} there, .* {done} steps"
+    )
+    with pytest.raises(cli.UserError, match=message):
+        run_config.claim(tmp_path, configs[1])
 
 
 def test_the_baseline_knows_no_touching_scenes(tmp_path):

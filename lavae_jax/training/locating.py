@@ -47,7 +47,12 @@ def proposals(setup: Setup, kl_map: Array) -> Locations:
 
 
 def locations(
-    setup: Setup, step: Array, h_loc: Array, n: Array, keys: Array, kl_map: Array
+    setup: Setup,
+    step: Array,
+    h_loc: Array,
+    n: Array,
+    keys: Array,
+    kl_map: Array | None,
 ) -> Locations:
     """Draws the locations, or takes the proposals while the warm-up lasts."""
     recipe, model = setup.recipe, setup.model
