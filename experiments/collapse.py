@@ -27,7 +27,7 @@ class Seen(NamedTuple):
         count_accuracy: whether the number of objects is right; None where that is not
             known.
         uncounted: whether f_count is 0, and there are objects, or lit pixels.
-        overcounted: whether f_count is M, and there are fewer objects, if that is known.
+        overcounted: whether f_count is M, unless there are known to be as many objects.
         blank: share of its objects whose sprite shows nothing.
         split: whether two of its objects are parts of the same one: they are nearer
             than half a sprite's window, and it sees more objects than there are; None

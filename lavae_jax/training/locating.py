@@ -32,7 +32,7 @@ def _peaks(setup: Setup, kl_map: Array) -> tuple[Array, Array]:
     return warmup.kl_peaks(kl_map, max_objects, size)
 
 
-def proposals(setup: Setup, kl_map: Array) -> Locations:
+def _proposals(setup: Setup, kl_map: Array) -> Locations:
     """Hard locations at the peaks of the KL map, [B, H, W]."""
     height, width = kl_map.shape[1:]
     centres, valid = _peaks(setup, kl_map)
@@ -57,7 +57,7 @@ def locations(
     """Draws the locations, or takes the proposals while the warm-up lasts."""
     recipe, model = setup.recipe, setup.model
     if setup.phase.propose:
-        return proposals(setup, kl_map)
+        return _proposals(setup, kl_map)
     return draw_locations(
         h_loc,
         n,
