@@ -37,13 +37,13 @@ def _update_keys(state: TrainState, update: int, setup: Setup, x: Array) -> Arra
 def _lavae_loss(
     params: Variables,
     setup: Setup,
-    batch_stats: Variables,
-    step: Array,
+    state: TrainState,
     x: Array,
     keys: Array,
     kl_map: Array,
 ):
     """−ELBO plus the squared loss on h_loc: mean over the images of this device."""
+    step = state.step
     key_force, key_loc, key_app = jax.vmap(lambda k: jax.random.split(k, 3))(keys).T
     epsilon = setup.schedules.epsilon(step)
 
@@ -67,7 +67,7 @@ def _lavae_loss(
         return result, error.sum(axis=(1, 2)), refined
 
     forward = nn.apply(forward, setup.model, mutable=["batch_stats"])
-    variables = {"params": params, "batch_stats": batch_stats}
+    variables = {"params": params, "batch_stats": state.batch_stats}
     (result, error, refined), updates = forward(variables)
     terms = result.terms
     weight = setup.schedules.location_weight(step)
@@ -111,7 +111,7 @@ def _auxiliary_step(setup: Setup, params, x, keys):
 def _lavae_step(setup: Setup, state: TrainState, x, keys, kl_map):
     """Locations, gradients by part, batch statistics and metrics of LAVAE."""
     (loss, aux), grad = jax.value_and_grad(_lavae_loss, has_aux=True)(
-        state.params["lavae"], setup, state.batch_stats, state.step, x, keys, kl_map
+        state.params["lavae"], setup, state, x, keys, kl_map
     )
     result, error, target, batch_stats = aux
     grads = split({"lavae": grad, "auxiliary": None})
