@@ -173,12 +173,11 @@ def _load(config):
 
 def _compiled(experiment, models, on_nan):
     """The compiled step for every number of a step; few of them differ."""
+    guarded = guard.skip_what_spoils if on_nan == "skip" else guard.tell_what_spoils
 
     @functools.cache
     def compiled(train_step):
-        if on_nan == "skip":
-            train_step = guard.skip_what_spoils(train_step)
-        return models.compile(train_step)
+        return models.compile(guarded(train_step))
 
     return lambda step: compiled(experiment.train_step_at(step))
 
