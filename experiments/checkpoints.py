@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import cli, files, processes
+from experiments import cli, files, input_pipeline, processes
 from lavae_jax import runs
 
 
@@ -25,8 +25,8 @@ class Checkpoints:
     Arrays are stored as they are on the host, so that a run can go on, and a model be
     evaluated, on another number and kind of devices and processes. A checkpoint appears
     under its name once it is complete, and then gets checksums of its files: what a
-    disk, a copy or a cut of power does to it is noticed when it is read. Of several
-    processes the first alone reads and writes them, but all must call the methods.
+    disk or a copy does to it is noticed when it is read. Of several processes the first
+    alone reads and writes them, but all must call the methods.
 
     Args:
       workdir: The run's folder; made when it does not exist.
@@ -53,7 +53,8 @@ class Checkpoints:
           step: Number of steps made.
           state: Any pytree of arrays and random keys (of JAX's default kind), on one
             device or the host.
-          data_state: The position of the data iterator, as JSON can hold it.
+          data_state: The position of the data iterator, as JSON can hold it, see
+            `input_pipeline.position`.
 
         Raises:
           cli.UserError: If the file system refuses; checkpoints stored before stay.
@@ -158,7 +159,14 @@ class Checkpoints:
             ),
             data=ocp.args.JsonRestore(),
         )
-        stored = self._manager.restore(step, args=arguments)
+        try:
+            stored = self._manager.restore(step, args=arguments)
+        except ValueError as error:
+            # Orbax stumbles over its own message where another model has other parts.
+            raise ValueError(
+                "it does not hold a whole state of this run's model"
+            ) from error
+        input_pipeline.position(stored.data)
         leaves = jax.tree.leaves(stored.state)
         # Orbax hands back an array of another shape without a word.
         for (path, want), got in zip(
