@@ -1,5 +1,6 @@
 """Steps that spoil a run are told, and leave its state as it was where wanted."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ def names(state: Any) -> list[str]:
     ]
 
 
+# The same function every time, so that what has been compiled of it is found again.
+@functools.cache
 def tell_what_spoils(
     train_step: Callable[[Any, Array], tuple[Any, Any]],
 ) -> Callable[[Any, Array], tuple[Any, Guarded]]:
@@ -52,6 +55,7 @@ def tell_what_spoils(
     return guarded
 
 
+@functools.cache
 def skip_what_spoils(
     train_step: Callable[[Any, Array], tuple[Any, Any]],
 ) -> Callable[[Any, Array], tuple[Any, Guarded]]:
