@@ -106,8 +106,8 @@ def run(
         except OSError as error:
             raise cli.UserError(
                 f"the system refuses to read or write a file: {error}.\n"
-                f"{stores[0].kept()} Once this is put right, the same command goes on"
-                " from there."
+                f"{_kept(singles, stores)} Once this is put right, the same command"
+                " goes on from there."
             ) from error
 
 
@@ -146,6 +146,12 @@ def _run(experiment, config, devices, data, singles, stores):
             members=trained,
         )
         return _train(run, models.place(states), done)
+
+
+def _kept(singles, stores):
+    """What is left of every model after an error."""
+    pairs = zip(singles, stores, strict=True)
+    return " ".join(f"{single.label}{store.kept()}" for single, store in pairs)
 
 
 def _prepared(config):

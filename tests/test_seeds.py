@@ -1,6 +1,7 @@
 """Several seeds in one program: each is the run that it would be alone."""
 
 import os
+import re
 import shutil
 import signal
 
@@ -173,13 +174,25 @@ def test_a_seed_that_has_gone_on_alone(tmp_path, config):
     assert mean_images.last(tmp_path / "seed_3")[0] == 6
 
 
-def test_a_seed_that_diverges(tmp_path, config):
-    """The message names it; every seed keeps its last good checkpoint."""
+def test_a_seed_that_fails(tmp_path, config):
+    """The message names one that diverges, and what is left of every seed.
+
+    The same where the system refuses one a file.
+    """
     config.num_steps = 2
     mean_images.run(config, tmp_path)
     config.num_steps = 6
     with pytest.raises(cli.UserError, match=r"seed 3: step 4: .* is of step 2"):
         mean_images.run(config, tmp_path, spoilt_step=4)
+    shutil.rmtree(tmp_path / "seed_4" / "pictures")
+    (tmp_path / "seed_4" / "pictures").touch()
+    with pytest.raises(cli.UserError) as error:
+        mean_images.run(config, tmp_path)
+    assert re.fullmatch(
+        r"the system refuses .*seed_4/pictures.*\.\nseed 3: Checkpoints are kept, the"
+        r" last good one is of step 2\. seed 4: Checkpoints are kept, .*\. Once .*",
+        str(error.value),
+    )
 
 
 def test_a_seed_that_skips_a_step():
