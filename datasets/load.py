@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from google.protobuf import json_format
 from tqdm import auto as tqdm
 
 from datasets import records, scenes
@@ -132,15 +133,15 @@ def object_counts(
     check_split(name, split)
     prepared = builder(name, data_dir, manual_dir)
     features = tfds.features.FeaturesDict({"n": prepared.info.features["n"]})
-    records = prepared.as_data_source(
-        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
-    )
+    method = tfds.decode.DeserializeMethod.RAW_BYTES
+    source = prepared.as_data_source(split, deserialize_method=method)
+    examples = records.Examples(prepared, source)
     counts = []
-    progress = tqdm.tqdm(total=len(records), desc=f"{name} {split}", unit=" scenes")
+    progress = tqdm.tqdm(total=len(examples), desc=f"{name} {split}", unit=" scenes")
     with progress:
-        for start in range(0, len(records), _AT_A_TIME):
-            stop = min(start + _AT_A_TIME, len(records))
-            found = records.__getitems__(list(range(start, stop)))
+        for start in range(0, len(examples), _AT_A_TIME):
+            stop = min(start + _AT_A_TIME, len(examples))
+            found = examples.part(start, stop)
             counts += [features.deserialize_example_np(one)["n"] for one in found]
             progress.update(stop - start)
     return np.array(counts, np.int64)
@@ -221,7 +222,14 @@ def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
         raise ValueError(f"Unknown data set {name!r}. Valid are {', '.join(BUILDERS)}.")
     builder_class, config = BUILDERS[name]
     folder = None if data_dir is None else epath.Path(data_dir).expanduser()
-    return builder_class(config=config, data_dir=folder, file_format="array_record")
+    try:
+        return builder_class(config=config, data_dir=folder, file_format="array_record")
+    except json_format.Error as error:
+        place = "TFDS's own data_dir" if data_dir is None else data_dir
+        raise ValueError(
+            f"dataset_info.json of {name} in {place} is damaged: {error}. Delete the "
+            "folder that it is in, and it is generated again."
+        ) from error
 
 
 def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:

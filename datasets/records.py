@@ -1,6 +1,7 @@
 """The examples of a prepared split, by position."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,18 @@ class Examples(Sequence[dict[str, np.ndarray]]):
     def __getitem__(self, index: int) -> Any:
         # Past the end an IndexError, by which Python knows where a sequence ends.
         position = range(len(self))[index]
-        try:
+        with self._damage():
             return self._records[position]
+
+    def part(self, start: int, stop: int) -> Sequence[Any]:
+        """The examples from one position to before another, read at once."""
+        with self._damage():
+            return self._records.__getitems__(list(range(start, stop)))
+
+    @contextlib.contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
         except RuntimeError as error:
             raise ValueError(
                 f"a file of the data set in {self._path} is missing or damaged: "

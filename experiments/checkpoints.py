@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import cli, files, processes
+from experiments import cli, files, input_pipeline, processes
 from lavae_jax import runs
 
 
@@ -25,8 +25,8 @@ class Checkpoints:
     Arrays are stored as they are on the host, so that a run can go on, and a model be
     evaluated, on another number and kind of devices and processes. A checkpoint appears
     under its name once it is complete, and then gets checksums of its files: what a
-    disk, a copy or a cut of power does to it is noticed when it is read. Of several
-    processes the first alone reads and writes them, but all must call the methods.
+    disk or a copy does to it is noticed when it is read. Of several processes the first
+    alone reads and writes them, but all must call the methods.
 
     Args:
       workdir: The run's folder; made when it does not exist.
@@ -53,7 +53,8 @@ class Checkpoints:
           step: Number of steps made.
           state: Any pytree of arrays and random keys (of JAX's default kind), on one
             device or the host.
-          data_state: The position of the data iterator, as JSON can hold it.
+          data_state: The position of the data iterator, as JSON can hold it, see
+            `input_pipeline.position`.
 
         Raises:
           cli.UserError: If the file system refuses; checkpoints stored before stay.
@@ -109,28 +110,29 @@ class Checkpoints:
         return Restored(step, jax.tree.map(_from_host, template, state), data_state)
 
     def go_back(self, step: int) -> None:
-        """Deletes the latest checkpoint.
+        """Gives up the latest checkpoint, with a warning.
+
+        It is moved to `given_up_checkpoints`.
 
         Args:
           step: That of the one before it, 0 where there is none.
 
         Raises:
-          cli.UserError: If that is of another step; nothing has been deleted then.
+          cli.UserError: If that is of another step; nothing has been moved then.
         """
 
-        def delete():
+        def give_up():
             *_, before, latest = (0, *sorted(self._manager.all_steps()))
             if before != step:
-                raise cli.UserError(
-                    f"{self._workdir} has gone on to step {latest} without the other"
-                    f" seeds, which are at step {step}: train them one by one, with"
-                    " --config.num_seeds=1, the --config.seed of each, and its folder"
-                    " as --workdir."
-                )
+                raise gone_on_alone(self._workdir, latest, step)
             with cli.user_errors(OSError):
-                self._manager.delete(latest)
+                aside = self._set_aside([latest], "given_up_checkpoints")
+            cli.warn(
+                f"{self._workdir} goes back to step {step}, where the other seeds are:"
+                f" its checkpoint of step {latest} is kept in {aside}."
+            )
 
-        processes.on_first(delete)
+        processes.on_first(give_up)
 
     def _newest(self, template):
         """Step, arrays and the data's position of the latest; None without one."""
@@ -142,7 +144,8 @@ class Checkpoints:
             if found is None:
                 return None
             if found.damaged:
-                aside = self._set_aside(found.damaged)
+                steps = [one.step for one in found.damaged]
+                aside = self._set_aside(steps, "damaged_checkpoints")
                 cli.warn(f"{found.warning} What can't be used is kept in {aside}.")
             # Those of older versions have none, nor one whose run was killed just then.
             files.add_checksums(self._folder / str(found.step))
@@ -156,7 +159,14 @@ class Checkpoints:
             ),
             data=ocp.args.JsonRestore(),
         )
-        stored = self._manager.restore(step, args=arguments)
+        try:
+            stored = self._manager.restore(step, args=arguments)
+        except ValueError as error:
+            # Orbax stumbles over its own message where another model has other parts.
+            raise ValueError(
+                "it does not hold a whole state of this run's model"
+            ) from error
+        input_pipeline.position(stored.data)
         leaves = jax.tree.leaves(stored.state)
         # Orbax hands back an array of another shape without a word.
         for (path, want), got in zip(
@@ -169,11 +179,11 @@ class Checkpoints:
                 )
         return leaves, stored.data
 
-    def _set_aside(self, damaged):
+    def _set_aside(self, steps, name):
         """Moves checkpoints to where no step to come needs their names."""
-        aside = self._folder.with_name("damaged_checkpoints")
-        for one in damaged:
-            files.set_aside(self._folder / str(one.step), aside)
+        aside = self._folder.with_name(name)
+        for step in steps:
+            files.set_aside(self._folder / str(step), aside)
         self._manager.reload()
         return aside
 
@@ -182,6 +192,21 @@ class Checkpoints:
         # Not in step with the others, who may have come to another end.
         if self._manager is not None:
             self._manager.close()
+
+
+def gone_on_alone(workdir: str | pathlib.Path, latest: int, step: int) -> cli.UserError:
+    """The error where the run of a seed is too far ahead of the others.
+
+    Args:
+      workdir: Its folder.
+      latest: The step it is at.
+      step: Where the others are.
+    """
+    return cli.UserError(
+        f"{workdir} has gone on to step {latest} without the other seeds, which are at"
+        f" step {step}: train them one by one, with --config.num_seeds=1, the"
+        " --config.seed of each, and its folder as --workdir."
+    )
 
 
 def _manager(folder, max_to_keep):

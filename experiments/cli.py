@@ -212,8 +212,9 @@ def _check_override(config, name, value, following):
     try:
         parser.parse(value)
     except ValueError as error:
+        example = "" if flat[name] is None else f", such as {flat[name]!r}"
         raise UserError(
-            f"--config.{name} takes {expected}, such as {flat[name]!r}: got {value!r}."
+            f"--config.{name} takes {expected}{example}: got {value!r}."
         ) from error
 
 

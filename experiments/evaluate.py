@@ -27,6 +27,7 @@ import lavae_jax
 from datasets import load
 from experiments import (
     cli,
+    files,
     measure,
     own_data,
     own_images,
@@ -39,6 +40,7 @@ from lavae_jax.inference import Model
 
 _NUM_PICTURED = 8
 _NUM_SAMPLES = 36
+_PROBABLE_BYTES = 2**20  # of a report with its pictures
 _PACKAGES = ("jax", "jaxlib", "flax", "distrax", "numpy")
 
 
@@ -80,13 +82,13 @@ def evaluate(
     settings = settings or measure.Settings()
     with cli.user_errors(ValueError, OSError):
         measure.check_settings(settings)
+        if out is not None:
+            out = pathlib.Path(out).absolute()
+            _check_writable(out)
         sets = _image_sets(config, splits, images_path, settings.num_images)
         if out is not None:
-            out = pathlib.Path(out)
             out.mkdir(parents=True, exist_ok=True)
     variables = jax.device_put(variables)
-    if out is not None:
-        _draw_samples(model, variables, settings.seed, out)
     dataset, data_version = _data_name(config)
     if images_path is not None:
         dataset, data_version = str(images_path), None
@@ -101,8 +103,21 @@ def evaluate(
         splits=tuple(_look_at(sets, model, variables, settings, out)),
     )
     if out is not None:
-        report.write(result, out / "report.json")
+        with cli.user_errors(OSError):
+            report.write(result, out / "report.json")
+            _draw_samples(model, variables, settings.seed, out)
     return result
+
+
+def _check_writable(folder):
+    """Refuses a folder that can't be made, or written to if it is there."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        files.make_sure_of_room(there, _PROBABLE_BYTES)
+    except OSError as error:
+        raise cli.UserError(
+            f"{folder} can't be written to: {error}. Give another folder, --out."
+        ) from error
 
 
 def _image_sets(config, splits, images_path, num_images):
@@ -132,12 +147,24 @@ def _held_out_set(config, splits, num_images):
 def _look_at(sets, model, variables, settings, out):
     """The part of the report on each set of images, its pictures drawn."""
     log_p_n = measure.learned_log_p_n(model, variables)
-    for image_set in sets:
+    for image_set in _one_by_one(sets):
         inferred = measure.infer(model, variables, image_set, settings)
         split_report = measure.compare(image_set, inferred, log_p_n)
         if out is not None:
-            _draw(model, variables, image_set, split_report, out)
+            with cli.user_errors(OSError):
+                _draw(model, variables, image_set, split_report, out)
         yield split_report
+
+
+def _one_by_one(sets):
+    """Sets that may be read only now, of which a file may turn out damaged."""
+    sets = iter(sets)
+    while True:
+        with cli.user_errors(ValueError, OSError):
+            image_set = next(sets, None)
+        if image_set is None:
+            return
+        yield image_set
 
 
 def main() -> None:

@@ -22,17 +22,16 @@ def write(path: pathlib.Path, text: str) -> None:
 def make_sure_of_room(folder: pathlib.Path, num_bytes: int) -> None:
     """Makes sure that a folder can take so many bytes, in a single file if need be.
 
-    Asked beforehand, the system says in one sentence what is missing: space on the
-    disk, a quota, or a limit on the size of a file. Where it can't be asked, nothing
-    happens.
+    Asked beforehand, the system says in one sentence what is missing: the right to
+    write, space on the disk, a quota, or a limit on the size of a file. Of the last
+    three not every system can be asked.
 
     Raises:
       OSError: If it can't.
     """
-    if not hasattr(os, "posix_fallocate"):
-        return
     with tempfile.TemporaryFile(dir=folder) as file:
-        os.posix_fallocate(file.fileno(), 0, num_bytes)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
 
 
 def set_aside(path: pathlib.Path, folder: pathlib.Path) -> None:

@@ -1,7 +1,7 @@
 """From a data set to batches: shuffled, sharded by process, resumable."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -154,6 +154,37 @@ def check_fit(config: ConfigDict) -> None:
             f"data.name={name} has scenes with {max(counts)} objects, and f_count never"
             f" counts more than model.max_objects={config.model.max_objects}: raise it."
         )
+
+
+class Position(NamedTuple):
+    """Where a run is in its data."""
+
+    batches: dict[str, Any]
+    """The state of the iterator that `batches` gives."""
+    rows: list[dict[str, float]]
+    """Metrics of the latest steps, which have not been reported yet."""
+
+
+def position(stored: Any) -> Position:
+    """Returns the position that a checkpoint holds.
+
+    Args:
+      stored: What JSON gave: the fields of a `Position`, or, of a run of an older
+        version, `batches` alone.
+
+    Raises:
+      ValueError: If it is something else.
+    """
+    found = stored if isinstance(stored, dict) else {}
+    where, rows = found.get("batches", found), found.get("rows", [])
+    if (
+        not isinstance(where, dict)
+        or not isinstance(where.get("next_index"), int)
+        or not isinstance(rows, list)
+        or not all(isinstance(row, dict) for row in rows)
+    ):
+        raise ValueError("it does not hold the position in the data")
+    return Position(where, rows)
 
 
 def batches(

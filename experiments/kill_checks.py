@@ -73,10 +73,13 @@ def _state(folder) -> dict[str, Any]:
 
 def _table(unbroken, other) -> Iterator[str]:
     rows = []
-    for workdir in (unbroken, other):
-        lines = progress.table(workdir).read_text().splitlines()
-        # Strictly, other than a run that goes on reads them.
-        rows.append([json.loads(line) for line in lines])
+    for path in map(progress.table, (unbroken, other)):
+        try:
+            # Strictly, other than a run that goes on reads them.
+            rows.append([json.loads(line) for line in path.read_text().splitlines()])
+        except (ValueError, OSError) as error:
+            yield f"{path} is not whole: {error}"
+            return
     for row in (row for part in rows for row in part):
         for speed in _SPEEDS:
             row.pop(speed, None)

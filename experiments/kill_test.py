@@ -224,6 +224,11 @@ def main() -> None:
     """Tests what the flags say."""
     values = flags.FLAGS
     config, holder = values.config, values["config"]
+    if config.num_seeds > 1:
+        raise cli.UserError(
+            "the test is of the run of one seed: leave --config.num_seeds at 1, got"
+            f" {config.num_seeds}."
+        )
     overrides = config_flags.get_override_values(holder)
     command = [
         *(sys.executable, "-m", "experiments.train"),

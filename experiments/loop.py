@@ -97,6 +97,8 @@ def run(
       The last step, and what was measured there.
     """
     singles = seeds.singles(config, workdir)
+    if len(singles) > 1:
+        processes.on_first(lambda: seeds.check_begun_together(singles))
     with contextlib.ExitStack() as stack:
         stores = [stack.enter_context(opened(single)) for single in singles]
         try:
@@ -104,8 +106,8 @@ def run(
         except OSError as error:
             raise cli.UserError(
                 f"the system refuses to read or write a file: {error}.\n"
-                f"{stores[0].kept()} Once this is put right, the same command goes on"
-                " from there."
+                f"{_kept(singles, stores)} Once this is put right, the same command"
+                " goes on from there."
             ) from error
 
 
@@ -146,6 +148,12 @@ def _run(experiment, config, devices, data, singles, stores):
         return _train(run, models.place(states), done)
 
 
+def _kept(singles, stores):
+    """What is left of every model after an error."""
+    pairs = zip(singles, stores, strict=True)
+    return " ".join(f"{single.label}{store.kept()}" for single, store in pairs)
+
+
 def _prepared(config):
     """The config without open values, fitted to the same images in every process."""
     prepared = processes.together(lambda: input_pipeline.prepare(config))
@@ -171,12 +179,11 @@ def _load(config):
 
 def _compiled(experiment, models, on_nan):
     """The compiled step for every number of a step; few of them differ."""
+    guarded = guard.skip_what_spoils if on_nan == "skip" else guard.tell_what_spoils
 
     @functools.cache
     def compiled(train_step):
-        if on_nan == "skip":
-            train_step = guard.skip_what_spoils(train_step)
-        return models.compile(train_step)
+        return models.compile(guarded(train_step))
 
     return lambda step: compiled(experiment.train_step_at(step))
 

@@ -45,12 +45,11 @@ class Member(NamedTuple):
     window: Window
 
     def save(self, step: int, state: Any) -> None:
-        """Stores a state after making sure that it is a good one."""
+        """Stores a state, unless a step up to it has diverged."""
         rows = self.window.rows()
-        self.window.check(step, state)
         self.report.flush()
-        position = {"batches": self.batches.get_state(), "rows": rows}
-        self.store.save(step, state, position)
+        position = input_pipeline.Position(self.batches.get_state(), rows)
+        self.store.save(step, state, position._asdict())
         self.report.start_clock(step)
 
     def evaluate(self, eyes: Eyes, batch_size: int, step: int, state: Any) -> Any:
@@ -99,10 +98,11 @@ def started(
 ) -> Iterator[tuple[Member, Any]]:
     """A model that reads and reports, and its state: fresh, or as it was stored."""
     done = restored.step if restored else 0
-    report = processes.on_first(lambda: _report(experiment, single, done)) or Silence()
-    with contextlib.closing(report):
-        batches, rows = _batches(single.config, images, restored)
-        with contextlib.closing(batches):
+    batches, rows = _batches(single.config, images, restored)
+    with contextlib.closing(batches):
+        # Last, as it takes back what was reported after the checkpoint.
+        report = processes.on_first(lambda: _report(experiment, single, done))
+        with contextlib.closing(report or Silence()) as report:
             if restored:
                 state = restored.state
             else:
@@ -140,7 +140,6 @@ def _batches(config, images, restored):
     )
     if restored is None:
         return batches, []
-    # Runs of older versions stored the position alone.
-    position = restored.data_state
-    batches.set_state(position.get("batches", position))
-    return batches, position.get("rows", [])
+    position = input_pipeline.position(restored.data_state)
+    batches.set_state(position.batches)
+    return batches, position.rows

@@ -113,6 +113,11 @@ def read(config: ConfigDict) -> OwnImages:
 
 
 def _checked_shape(shape):
+    if len(shape) != 3 or not all(isinstance(side, int) for side in shape):
+        raise ValueError(
+            "model.image_shape must be three whole numbers, (rows, columns, channels):"
+            f" got {shape!r}."
+        )
     height, width, channels = shape
     if channels not in (1, 3) or min(height, width) < _MIN_SIDE:
         raise ValueError(
@@ -155,17 +160,20 @@ def fit(config: ConfigDict, own: OwnImages) -> Fitted:
       A config that needs no look at the images, and remarks on them.
 
     Raises:
-      ValueError: If they are no objects on black, or too few.
+      ValueError: If they are no objects on black, too few, or show more objects than
+        the model has slots.
     """
     found = own_survey.survey(own.images)
     own_survey.check(found, config.data.threshold)
+    if not is_baseline(config):
+        own_survey.check_counts(own.n, config.model.max_objects)
     config = config.copy_and_resolve_references()
     with config.unlocked():
         _fit_data(config, own)
         if not is_baseline(config):
             _fit_lavae(config, found)
     num_train = len(own.images) - config.data.num_valid
-    warned = own_survey.warnings(config, found, num_train, own.n)
+    warned = own_survey.warnings(config, found, num_train)
     remarks = (_found(config, found), *(f"warning: {line}" for line in warned))
     return Fitted(config, remarks)
 

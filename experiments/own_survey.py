@@ -111,16 +111,31 @@ def check(found: Survey, threshold: int) -> None:
         )
 
 
-def warnings(
-    config: ConfigDict, found: Survey, num_train: int, n: np.ndarray | None
-) -> Iterator[str]:
+def check_counts(n: np.ndarray | None, max_objects: int) -> None:
+    """Refuses scenes with more objects than a model has slots.
+
+    Args:
+      n: The true numbers of objects, where they are known.
+      max_objects: M.
+
+    Raises:
+      ValueError: If there are more; it says what to set.
+    """
+    if n is not None and n.max() > max_objects:
+        raise ValueError(
+            f"{(n > max_objects).mean():.1%} of the images have more objects by their n"
+            f" than model.max_objects = {max_objects}, up to {n.max()}, and f_count"
+            f" never counts more: set --config.model.max_objects={n.max()}."
+        )
+
+
+def warnings(config: ConfigDict, found: Survey, num_train: int) -> Iterator[str]:
     """Says what may be amiss, with the numbers, and what to do.
 
     Args:
       config: The run's, fitted to the images.
       found: What they show.
       num_train: How many are trained on.
-      n: The true numbers of objects, where they are known.
 
     Returns:
       An iterator over sentences.
@@ -139,10 +154,10 @@ def warnings(
             f" --config.model.image_shape='({height}, {width}, 1)'."
         )
     if not is_baseline(config):
-        yield from _of_objects(config, found, n)
+        yield from _of_objects(config, found)
 
 
-def _of_objects(config, found, n):
+def _of_objects(config, found):
     """What the sizes and numbers of the objects speak against."""
     model = config.model
     size, suitable = model.sprite_size, found.sprite_size
@@ -166,11 +181,10 @@ def _of_objects(config, found, n):
             f" model.sprite_size = {size}: set"
             f" --config.model.stem_stride={2 * model.stem_stride}."
         )
-    for what, counts in (("connected groups of lit pixels", found.groups), ("n", n)):
-        if counts is not None and counts.max() > model.max_objects:
-            yield (
-                f"{(counts > model.max_objects).mean():.1%} of the images have more"
-                f" {what} than model.max_objects = {model.max_objects}, up to"
-                f" {counts.max()}: unless these are specks, set"
-                f" --config.model.max_objects={counts.max()}."
-            )
+    groups, most = found.groups, model.max_objects
+    if groups.max() > most:
+        yield (
+            f"{(groups > most).mean():.1%} of the images have more connected groups of"
+            f" lit pixels than model.max_objects = {most}, up to {groups.max()}: unless"
+            f" these are specks, set --config.model.max_objects={groups.max()}."
+        )

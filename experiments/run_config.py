@@ -50,7 +50,9 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
       cli.UserError: If the folder holds checkpoints of a run with another config: the
         message lists the differences. Those of `FREE` are allowed.
     """
-    path, steps = pathlib.Path(workdir) / "config.json", runs.checkpoint_steps(workdir)
+    path = pathlib.Path(workdir) / "config.json"
+    with cli.user_errors(OSError):
+        steps = runs.checkpoint_steps(workdir)
     if steps and not path.exists():
         raise cli.UserError(
             f"{workdir} holds checkpoints, but no config.json that says of which run:"

@@ -21,8 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.checkpoints import Checkpoints, Restored
+from experiments import cli
+from experiments.checkpoints import Checkpoints, Restored, gone_on_alone
 from experiments.devices import Devices
+from lavae_jax import runs
 
 
 class Single(NamedTuple):
@@ -55,6 +57,23 @@ def singles(config: ConfigDict, workdir: str | pathlib.Path) -> list[Single]:
         of_seed.update(seed=seed, num_seeds=1)
         found.append(Single(of_seed, workdir / f"seed_{seed}", f"seed {seed}: "))
     return found
+
+
+def check_begun_together(singles: Sequence[Single]) -> None:
+    """Refuses to begin a seed where others have gone on: they would have to go back.
+
+    Args:
+      singles: The runs of all seeds; nothing in their folders is changed.
+
+    Raises:
+      cli.UserError: If one has checkpoints, and another has never been begun.
+    """
+    with cli.user_errors(OSError):
+        steps = [max(runs.checkpoint_steps(one.workdir), default=0) for one in singles]
+        begun = [(one.workdir / "config.json").exists() for one in singles]
+    if any(steps) and not all(begun):
+        ahead = singles[steps.index(max(steps))]
+        raise gone_on_alone(ahead.workdir, max(steps), 0)
 
 
 class Seeds:

@@ -1,15 +1,14 @@
 """The metrics of the latest steps, and the guard against runs that diverge."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments import cli, processes
 from experiments.checkpoints import Checkpoints
-from lavae_jax.training.guard import Guarded, names
+from lavae_jax.training.guard import Guarded
 
 MAX_SKIPPED = 10
 """So many steps in a row that were skipped are no accident any more."""
@@ -49,16 +48,15 @@ class Window:
         self._waiting, self._rows = [], list(rows)
         self._kind, self._num_skipped = None, 0
 
-    def add(self, step: int, metrics: NamedTuple) -> None:
+    def add(self, step: int, guarded: Guarded) -> None:
         """Takes the metrics of a step.
 
         Args:
           step: Its number.
-          metrics: Scalars, None for what it did not compute; or `Guarded` ones.
+          guarded: Scalars, None for what it did not compute, and what it has spoilt.
         """
-        guarded = isinstance(metrics, Guarded)
-        self._kind = type(metrics.metrics if guarded else metrics)
-        self._waiting.append((step, metrics))
+        self._kind = type(guarded.metrics)
+        self._waiting.append((step, guarded))
 
     def fetch(self) -> None:
         """Waits for the steps made so far.
@@ -68,10 +66,7 @@ class Window:
         """
         waiting, self._waiting = jax.device_get(self._waiting), []
         skipped = []
-        for step, metrics in waiting:
-            spoilt = ()
-            if isinstance(metrics, Guarded):
-                metrics, spoilt = metrics
+        for step, (metrics, spoilt) in waiting:
             row = {k: float(v) for k, v in metrics._asdict().items() if v is not None}
             if row.get("skipped"):
                 skipped.append((step, self._wrong(row, spoilt)))
@@ -121,15 +116,6 @@ class Window:
         rows, self._rows = self._rows, []
         return self._kind(**{name: _mean(name, rows) for name in self._kind._fields})
 
-    def check(self, step: int, state: Any) -> None:
-        """Makes sure that a state is a good one.
-
-        Raises:
-          DivergedError: If a number in it is not finite.
-        """
-        if not _is_finite(state):
-            raise self._diverged(step, f"{_first_wrong(state)} is not finite")
-
     def _diverged(self, step, what):
         return DivergedError(
             f"{self._label}step {step}: {what}: the run has diverged."
@@ -142,18 +128,3 @@ class Window:
 def _mean(name, rows):
     measured = [row[name] for row in rows if name in row]
     return float(np.mean(measured)) if measured else None
-
-
-@jax.jit
-def _is_finite(state):
-    numbers = [
-        x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)
-    ]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in numbers]))
-
-
-def _first_wrong(state):
-    """The path of the first part of a state in which a number is not finite."""
-    real = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    wrong = [not np.isfinite(x).all() for x in real]
-    return names(state)[wrong.index(True)]

@@ -76,13 +76,14 @@ def check_nothing_is_lost(workdir: str | pathlib.Path) -> None:
       cli.UserError: If there is none, though steps were reported that come after one.
     """
     workdir = pathlib.Path(workdir)
-    if runs.checkpoint_steps(workdir) or not (workdir / "config.json").exists():
-        return
     with cli.user_errors(ValueError, OSError):
-        every = runs.read_config(workdir).get("checkpoint_every", 0)
+        if runs.checkpoint_steps(workdir):
+            return
         last = max((row["step"] for row in progress.rows(workdir)), default=0)
-    # A step's report comes before its checkpoint.
-    if last > every > 0:
+        # A step's report comes before its checkpoint, and the config before both.
+        known = last and (workdir / "config.json").exists()
+        every = runs.read_config(workdir).get("checkpoint_every", 0) if known else 0
+    if last > every:
         raise cli.UserError(
             f"{workdir} was trained to step {last}, but its checkpoints are gone: put"
             f" {runs.checkpoint_folder(workdir)} back, or give this run another"

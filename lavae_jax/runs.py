@@ -102,7 +102,7 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} can't be read: {error}.") from error
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not isinstance(config.get("data", {}), dict):
         raise ValueError(f"{path} can't be read: it holds no values by name.")
     return config
 

@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_made_is_noticed_before_the_work(
 ):
     """A file in the way ends the evaluation before the first image."""
     (tmp_path / "out").write_text("in the way")
-    with pytest.raises(cli.UserError, match="exists"):
+    with pytest.raises(cli.UserError, match="out can't be written to"):
         evaluate.evaluate(config, model, variables, out=tmp_path / "out")
     assert "images/s" not in capsys.readouterr().err
 

@@ -79,6 +79,16 @@ def test_a_step_that_spoils_is_skipped(num_devices):
     assert spoilt.tolist() == [False, True]
 
 
+def test_a_step_that_spoils_is_told():
+    """Where none is to be skipped, it is made, and its metrics stay as they are."""
+    images = jnp.arange(8.0).at[5].set(-1)
+    step = jax.jit(guard.tell_what_spoils(_step(None)))
+    state, (metrics, spoilt) = step(_start(), images)
+    assert np.isnan(state.params["b"]["w"]).all()
+    assert metrics == _Metrics(1.0)
+    assert spoilt.tolist() == [False, True]
+
+
 def test_a_loss_that_is_not_finite_is_enough():
     """Clipping may hide it from the parameters."""
 

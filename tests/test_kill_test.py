@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from experiments import cli, events, kill_checks, kill_test
-from tests.commands import ROOT
+from tests.commands import ROOT, refused
 
 # The baseline starts in half the time.
 CONFIG = "experiments/configs/baseline_dsprites.py:tiny"
@@ -30,6 +30,15 @@ def _lose_a_row(workdir):
 def _repeat_a_row(workdir):
     path = workdir / "metrics.jsonl"
     path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+
+
+def _tear_a_row(workdir):
+    path = workdir / "metrics.jsonl"
+    path.write_text(path.read_text()[:-9])
+
+
+def _lose_all_rows(workdir):
+    (workdir / "metrics.jsonl").unlink()
 
 
 def _cut_off_events(workdir):
@@ -54,6 +63,8 @@ DAMAGES = {
     _change_parameters: r"\['params'\].* of the last checkpoint is another",
     _lose_a_row: "metrics.jsonl has .* rows, not .*; other ones are none",
     _repeat_a_row: "metrics.jsonl has .* rows, not",
+    _tear_a_row: "metrics.jsonl is not whole: ",
+    _lose_all_rows: r"metrics.jsonl is not whole: \[Errno 2\] No such file",
     _cut_off_events: "is cut off or damaged",
     _lose_events: "TensorBoard has another .* of step 8, or 0 of them",
     _change_a_picture: "the picture step_0000000.*png is another",
@@ -105,3 +116,17 @@ def test_impossible_tests_are_refused(tmp_path, num_steps, message):
         (workdir / "unbroken").mkdir()
     with pytest.raises(cli.UserError, match=message):
         kill_test.kill_test(["false"], workdir, num_steps, 2, 3, 0, 0)
+
+
+def test_several_seeds_are_refused(tmp_path):
+    """Before a run is started."""
+    said = refused(
+        "--config.num_seeds=2",
+        tmp_path,
+        kill_test,
+        f"--config={ROOT}/{CONFIG}",
+        "--config.num_seeds=2",
+        f"--workdir={tmp_path}/runs",
+    )
+    assert "leave --config.num_seeds at 1, got 2" in said
+    assert not list(tmp_path.iterdir())

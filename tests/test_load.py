@@ -1,7 +1,9 @@
 """Reading by name: errors before any work, slices, interruptions, two processes."""
 
 import multiprocessing
+import os
 import pickle
+import shutil
 from concurrent import futures
 
 import numpy as np
@@ -85,6 +87,21 @@ def test_counts_are_those_of_the_examples(data_dir, monkeypatch):
         monkeypatch.setattr(load, "_AT_A_TIME", at_a_time)
         counts = load.object_counts(NAME, "train[10:50]", data_dir)
         assert counts.dtype == np.int64 and counts.tolist() == expected
+
+
+def test_damage_is_told(data_dir, tmp_path):
+    """A damaged file or description is named, with the way out."""
+    copy = shutil.copytree(data_dir, tmp_path / "data")
+    (path,) = copy.rglob("*-test.array_record*")
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(ValueError, match=r"tiny/.* is missing or damaged: .* Delete"):
+        load.object_counts(NAME, "test", copy)
+    (path,) = copy.rglob("dataset_info.json")
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(
+        ValueError, match=r"dataset_info.json of .* is damaged: .* Dele"
+    ):
+        load.images(NAME, "train", copy)
 
 
 def test_scenes_beyond_the_splits(data_dir, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import cli, window, workdirs
-from lavae_jax import runs
+from lavae_jax import checksums, runs
 from tests.mean_images import assert_same_end, last, rows, run, six_steps
 
 
@@ -35,9 +35,8 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, config):
 def test_a_diverged_state_is_never_stored(tmp_path, config):
     """The loss of step 1 is finite, the parameters after it are not."""
     config.checkpoint_every = 1
-    with pytest.raises(
-        cli.UserError, match=r"step 1: .* not finite.*no checkpoint yet"
-    ):
+    message = r"step 1: the gradient of params/mean is not finite: .*no checkpoint yet"
+    with pytest.raises(cli.UserError, match=message):
         run(config, tmp_path, learning_rate=float("inf"))
     assert not runs.checkpoint_steps(tmp_path)
 
@@ -87,7 +86,8 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, config):
 
 def test_a_step_that_spoils_is_skipped_where_wanted(tmp_path, config, capsys):
     """Otherwise it ends the run; a run that it has ended goes on in this way."""
-    with pytest.raises(cli.UserError, match=r"step 3: loss is nan|step 4: loss is nan"):
+    message = r"step 3: the gradient of params/mean is not finite: .* is of step 2"
+    with pytest.raises(cli.UserError, match=message):
         run(config, tmp_path / "run", spoilt_step=3)
     config.on_nan = "skip"
     capsys.readouterr()
@@ -112,12 +112,27 @@ def test_a_run_that_skips_every_step_ends(tmp_path, config, monkeypatch):
     assert runs.checkpoint_steps(tmp_path) == [2]
 
 
+def test_a_position_of_another_kind(tmp_path, config, capsys):
+    """Beside arrays that are right it is damage too: the checkpoint before is used."""
+    run(config, tmp_path)
+    folder = tmp_path / "checkpoints" / "6"
+    (folder / "data" / "metadata").write_text('{"index": 6}')
+    (folder / checksums.NAME).unlink()
+    assert run(config, tmp_path).step == 6
+    said = capsys.readouterr().err
+    assert "/6 can't be used: it does not hold the position in the data. The" in said
+    assert last(tmp_path)[:2] == (6, {"batches": {"next_index": 6}, "rows": []})
+
+
 def test_lost_checkpoints_are_missed(tmp_path, config):
     """A run that was trained for long does not begin anew without a word."""
     run(config, tmp_path)
     shutil.rmtree(tmp_path / "checkpoints")
-    with pytest.raises(cli.UserError, match="to step 6, but its checkpoints are gone"):
-        run(config, tmp_path)
+    for _ in ("checkpoints", "the config too"):
+        with pytest.raises(cli.UserError, match="step 6, but its checkpoints are gone"):
+            run(config, tmp_path)
+        (tmp_path / "config.json").unlink(missing_ok=True)
+    assert len(rows(tmp_path, "train")) == 6
     (tmp_path / "metrics.jsonl").unlink()
     assert run(config, tmp_path).step == 6
 

@@ -112,12 +112,12 @@ def test_the_table_and_tensorboard(tmp_path, report):
 
 
 def test_a_resumed_run_takes_back_what_came_later(tmp_path, report):
-    """Rows after the checkpoint, and one cut off by a kill, are gone; others stay."""
+    """Rows after the checkpoint, and what is no row, are gone; others stay."""
     reporter = report()
     for step in (50, 100, 150):
         reporter.train(step, _Terms(-step, 0))
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 160, "par')
+        file.write('{"step": "7"}\n[7]\n{"step": 160, "par')
     reporter = report(first_step=100)
     reporter.train(150, _Terms(-7, 0))
     assert [(row["step"], row["elbo"]) for row in _rows(tmp_path)] == [

@@ -22,9 +22,10 @@ def test_checkpoints_without_a_config(tmp_path):
     (workdir / "config.json").unlink()
     with pytest.raises(cli.UserError, match=r"holds checkpoints, but no config\.json"):
         run_config.claim(workdir, any_config())
-    (workdir / "config.json").write_text("{")
-    with pytest.raises(cli.UserError, match=r"config\.json can't be read"):
-        run_config.claim(workdir, any_config())
+    for content in ("{", "[3]", '{"data": 3}'):
+        (workdir / "config.json").write_text(content)
+        with pytest.raises(cli.UserError, match=r"config\.json can't be read"):
+            run_config.claim(workdir, any_config())
 
 
 def test_another_config_is_refused(tmp_path):

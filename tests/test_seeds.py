@@ -1,6 +1,7 @@
 """Several seeds in one program: each is the run that it would be alone."""
 
 import os
+import re
 import shutil
 import signal
 
@@ -123,10 +124,10 @@ def test_an_interruption_stores_every_seed(tmp_path, config, singles):
         _assert_same(tmp_path / "both" / f"seed_{seed}", singles / f"seed_{seed}")
 
 
-def test_a_run_killed_between_two_checkpoints(tmp_path, config, singles):
+def test_a_run_killed_between_two_checkpoints(tmp_path, config, singles, capsys):
     """One seed is a checkpoint ahead, which is given up: all go on from the same step.
 
-    Also where the other has none yet.
+    Also where the other has none yet. A warning says where the checkpoint is kept.
     """
     for last in (4, 2):
         workdir = tmp_path / f"killed_at_{last}"
@@ -134,9 +135,31 @@ def test_a_run_killed_between_two_checkpoints(tmp_path, config, singles):
         mean_images.run(config, workdir)
         shutil.rmtree(workdir / "seed_4" / "checkpoints" / str(last))
         config.num_steps = 6
+        capsys.readouterr()
         mean_images.run(config, workdir)
+        aside = workdir / "seed_3" / "given_up_checkpoints"
+        assert capsys.readouterr().err == (
+            f"warning: {workdir}/seed_3 goes back to step {last - 2}, where the other"
+            f" seeds are: its checkpoint of step {last} is kept in {aside}.\n"
+        )
+        assert [path.name for path in aside.iterdir()] == [f"{last}-0"]
         for seed in (3, 4):
             _assert_same(workdir / f"seed_{seed}", singles / f"seed_{seed}")
+
+
+def test_a_seed_that_comes_later(tmp_path, config):
+    """It does not throw the others back to the start, who have one checkpoint each.
+
+    Nor when the command is tried again.
+    """
+    config.num_steps = 2
+    mean_images.run(config, tmp_path)
+    config.num_seeds = 3
+    for _ in range(2):
+        with pytest.raises(cli.UserError, match="seed_3 has gone on to step 2 without"):
+            mean_images.run(config, tmp_path)
+    for seed in (3, 4):
+        assert mean_images.last(tmp_path / f"seed_{seed}")[0] == 2
 
 
 def test_a_seed_that_has_gone_on_alone(tmp_path, config):
@@ -151,13 +174,25 @@ def test_a_seed_that_has_gone_on_alone(tmp_path, config):
     assert mean_images.last(tmp_path / "seed_3")[0] == 6
 
 
-def test_a_seed_that_diverges(tmp_path, config):
-    """The message names it; every seed keeps its last good checkpoint."""
+def test_a_seed_that_fails(tmp_path, config):
+    """The message names one that diverges, and what is left of every seed.
+
+    The same where the system refuses one a file.
+    """
     config.num_steps = 2
     mean_images.run(config, tmp_path)
     config.num_steps = 6
     with pytest.raises(cli.UserError, match=r"seed 3: step 4: .* is of step 2"):
         mean_images.run(config, tmp_path, spoilt_step=4)
+    shutil.rmtree(tmp_path / "seed_4" / "pictures")
+    (tmp_path / "seed_4" / "pictures").touch()
+    with pytest.raises(cli.UserError) as error:
+        mean_images.run(config, tmp_path)
+    assert re.fullmatch(
+        r"the system refuses .*seed_4/pictures.*\.\nseed 3: Checkpoints are kept, the"
+        r" last good one is of step 2\. seed 4: Checkpoints are kept, .*\. Once .*",
+        str(error.value),
+    )
 
 
 def test_a_seed_that_skips_a_step():

@@ -3,7 +3,6 @@
 import json
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,42 +19,8 @@ class _Metrics(NamedTuple):
     skipped: float | None = None
 
 
-@pytest.fixture(name="window")
-def _window(tmp_path):
-    return Window(Checkpoints(tmp_path))
-
-
-def test_means_are_over_the_steps_that_have_a_metric(window):
-    """None if no step has it; and every step counts in one mean only."""
-    for step, metrics in enumerate([_Metrics(2.0), _Metrics(4.0, -3.0), _Metrics(9.0)]):
-        window.add(step, metrics)
-    assert window.mean() == _Metrics(5.0, -3.0)
-    window.add(3, _Metrics(1.0, -7.0))
-    assert window.mean() == _Metrics(1.0, -7.0, None)
-
-
-def test_means_go_on_after_an_interruption(window, tmp_path):
-    """A mean over steps on both sides of it counts each of them, once."""
-    window.add(1, _Metrics(2.0))
-    window.add(2, _Metrics(3.0, -3.0))
-    rows = json.loads(json.dumps(window.rows()))
-    resumed = Window(Checkpoints(tmp_path), (), rows)
-    for one in (window, resumed):
-        one.add(3, _Metrics(10.0))
-        assert one.mean() == _Metrics(5.0, -3.0)
-        assert one.rows() == []
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_divergence_is_an_error(window, value):
-    """It names the step, each metric that is wrong and the last good checkpoint."""
-    window.add(7, _Metrics(value, value, 1.0))
-    message = rf"step 7: loss is {value}, elbo is {value}: .* no checkpoint yet"
-    with pytest.raises(cli.UserError, match=message):
-        window.fetch()
-    window.check(8, {"a": jnp.ones(2), "step": jnp.int32(3)})
-    with pytest.raises(cli.UserError, match="step 9: b/c is not finite"):
-        window.check(9, {"a": jnp.ones(2), "b": {"c": jnp.array([1.0, value])}})
+def _plain(loss, elbo=None, tau=None):
+    return Guarded(_Metrics(loss, elbo, tau), np.array([False, False]))
 
 
 def _skipped(loss, spoilt=(False, True)):
@@ -64,6 +29,51 @@ def _skipped(loss, spoilt=(False, True)):
 
 def _made(loss):
     return Guarded(_Metrics(loss, skipped=0.0), np.array([False, False]))
+
+
+@pytest.fixture(name="window")
+def _window(tmp_path):
+    return Window(Checkpoints(tmp_path))
+
+
+def test_means_are_over_the_steps_that_have_a_metric(window):
+    """None if no step has it; and every step counts in one mean only."""
+    for step, metrics in enumerate([_plain(2.0), _plain(4.0, -3.0), _plain(9.0)]):
+        window.add(step, metrics)
+    assert window.mean() == _Metrics(5.0, -3.0)
+    window.add(3, _plain(1.0, -7.0))
+    assert window.mean() == _Metrics(1.0, -7.0, None)
+
+
+def test_means_go_on_after_an_interruption(window, tmp_path):
+    """A mean over steps on both sides of it counts each of them, once."""
+    window.add(1, _plain(2.0))
+    window.add(2, _plain(3.0, -3.0))
+    rows = json.loads(json.dumps(window.rows()))
+    resumed = Window(Checkpoints(tmp_path), (), rows)
+    for one in (window, resumed):
+        one.add(3, _plain(10.0))
+        assert one.mean() == _Metrics(5.0, -3.0)
+        assert one.rows() == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_divergence_is_an_error(window, value):
+    """It names the step, each metric that is wrong and the last good checkpoint."""
+    window.add(7, _plain(value, value, 1.0))
+    message = rf"step 7: loss is {value}, elbo is {value}: .* no checkpoint yet"
+    with pytest.raises(cli.UserError, match=message):
+        window.fetch()
+
+
+def test_a_step_that_spoils_the_state_is_an_error(tmp_path):
+    """However good its loss: the error names the first part of the state."""
+    window = Window(Checkpoints(tmp_path), ["params/a", "params/b"])
+    window.add(1, _plain(2.0))
+    window.add(2, Guarded(_Metrics(1.0), np.array([False, True])))
+    message = "step 2: the gradient of params/b is not finite: .* no checkpoint yet"
+    with pytest.raises(cli.UserError, match=message):
+        window.rows()
 
 
 def test_skipped_steps_are_counted(window):

@@ -1,5 +1,6 @@
-"""Steps that would spoil a run leave its state as it was."""
+"""Steps that spoil a run are told, and leave its state as it was where wanted."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,9 +14,9 @@ class Guarded(NamedTuple):
     """What a guarded step tells.
 
     Attributes:
-        metrics: of the step, with `skipped`: 1 for one that was, else 0.
-        spoilt: bool, one for each of `names`, whether the step would have put a number
-            into it that is not finite.
+        metrics: of the step.
+        spoilt: bool, one for each of `names`, whether the step has put a number into it
+            that is not finite, or would have.
     """
 
     metrics: Any
@@ -31,6 +32,30 @@ def names(state: Any) -> list[str]:
     ]
 
 
+# The same function every time, so that what has been compiled of it is found again.
+@functools.cache
+def tell_what_spoils(
+    train_step: Callable[[Any, Array], tuple[Any, Any]],
+) -> Callable[[Any, Array], tuple[Any, Guarded]]:
+    """Makes a train step that tells where its result is not finite.
+
+    Args:
+        train_step: from a state and images to the next state and metrics, a NamedTuple
+            of scalars.
+
+    Returns:
+        The same, with `Guarded` in place of the metrics.
+    """
+
+    def guarded(state, images):
+        after, metrics = train_step(state, images)
+        spoilt = [_is_spoilt(x) for x in jax.tree.leaves(after) if _is_real(x)]
+        return after, Guarded(metrics, jnp.stack(spoilt))
+
+    return guarded
+
+
+@functools.cache
 def skip_what_spoils(
     train_step: Callable[[Any, Array], tuple[Any, Any]],
 ) -> Callable[[Any, Array], tuple[Any, Guarded]]:
@@ -41,18 +66,15 @@ def skip_what_spoils(
     metrics are the same on every device, all of them skip the same steps.
 
     Args:
-        train_step: from a state and images to the next state and metrics, a NamedTuple
-            of scalars with a field `skipped`.
+        train_step: as for `tell_what_spoils`; its metrics have a field `skipped`.
 
     Returns:
-        The same, with `Guarded` in place of the metrics.
+        The same, with `Guarded` in place of the metrics, `skipped` 1 or 0.
     """
+    told = tell_what_spoils(train_step)
 
     def guarded(state, images):
-        after, metrics = train_step(state, images)
-        spoilt = jnp.stack(
-            [_is_spoilt(x) for x in jax.tree.leaves(after) if _is_real(x)]
-        )
+        after, (metrics, spoilt) = told(state, images)
         measured = jnp.stack([_is_spoilt(x) for x in jax.tree.leaves(metrics)])
         skip = jnp.any(spoilt) | jnp.any(measured)
         kept = jax.tree.map(lambda old, new: jnp.where(skip, old, new), state, after)
