@@ -17,6 +17,9 @@ from experiments import cli
 
 _T = TypeVar("_T")
 _MESSAGE_BYTES = 4096
+# What JAX says where no variable or service tells of other processes. All else that it
+# says is of a cluster that tells something wrong: to train alone would be a mistake.
+_NO_CLUSTER = "coordinator_address should be defined."
 
 
 def join(
@@ -44,9 +47,9 @@ def join(
         return
     try:
         jax.distributed.initialize(*named)
-    except (ValueError, RuntimeError) as error:
-        if automatic is None and isinstance(error, ValueError):
-            return  # JAX finds no cluster: this process trains alone.
+    except (ValueError, RuntimeError, OSError) as error:
+        if automatic is None and str(error) == _NO_CLUSTER:
+            return
         raise cli.UserError(
             f"the other processes can't be found: {error}\nName them by"
             " --coordinator_address=HOST:PORT, --num_processes and --process_id; with"

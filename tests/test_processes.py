@@ -1,12 +1,13 @@
 """Processes find each other, and an error of one is an error of all."""
 
 import ast
+import re
 
 import jax
 import pytest
 
 from experiments import cli, processes
-from tests.commands import run_python
+from tests.commands import printed, run_python
 from tests.joined_processes import finished
 
 _SCRIPT = """
@@ -82,6 +83,33 @@ def test_a_cluster_that_is_not_there():
     assert done.returncode == 1
     assert done.stderr.startswith("error: the other processes can't be found: ")
     assert "--coordinator_address=HOST:PORT" in done.stderr
+
+
+_CLUSTERS = """
+import jax, os
+from experiments import cli, processes
+
+def join(**variables):
+    os.environ.update(variables)
+    try:
+        processes.join()
+    except cli.UserError as error:
+        print(str(error).splitlines()[0])
+
+join()
+print(jax.distributed.is_initialized())
+job = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
+join(**job, SLURM_NTASKS="two", SLURM_PROCID="0")
+join(SLURM_NTASKS="2", SLURM_PROCID="3")
+"""
+
+
+def test_a_cluster_that_tells_something_wrong():
+    """Only where there is none does a process train alone, unless it is told to."""
+    alone, *errors = printed(_CLUSTERS).splitlines()
+    assert alone == "False"
+    for error, cause in zip(errors, ["'two'", "process_id=3"], strict=True):
+        assert re.fullmatch(f"the other processes can't be found: .*{cause}.*", error)
 
 
 def test_one_process_needs_no_others():
