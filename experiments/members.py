@@ -48,7 +48,7 @@ class Member(NamedTuple):
         """Stores a state after making sure that it is a good one."""
         rows = self.window.rows()
         self.window.check(step, state)
-        self.report.flush()
+        processes.on_first(self.report.flush)
         position = {"batches": self.batches.get_state(), "rows": rows}
         self.store.save(step, state, position)
         self.report.start_clock(step)

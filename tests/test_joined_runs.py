@@ -30,3 +30,18 @@ def test_a_signal_to_one_stops_all(tmp_path, data_dir):
     config = mean_images.six_steps(data_dir)
     config.num_steps = step + 1
     assert mean_images.run(config, tmp_path / "run", num_devices=4).step == step + 1
+
+
+def test_an_error_of_one_ends_all(tmp_path, data_dir):
+    """Each says whose it was, instead of waiting for it.
+
+    Nor do they begin with another config than it has.
+    """
+    codes, errors = _ended(tmp_path, data_dir, "full disk")
+    assert codes == [1, 1], errors
+    for error in errors:
+        assert error.startswith("process 1: its --config has other values than that of")
+    said = "the system refuses to read or write a file", "process 0"
+    for error, start in zip(errors, said, strict=True):
+        assert f"\nerror: {start}: [Errno 27] File too large" in error
+    assert not runs.checkpoint_steps(tmp_path / "run")
