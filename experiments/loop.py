@@ -68,6 +68,11 @@ def train_and_evaluate(
       window.DivergedError: If the run diverges; it is a `cli.UserError` too.
       KeyboardInterrupt: After an interruption.
     """
+    processes.check_same(
+        cli.flatten(config),
+        "its --config has other values than that of process 0: give every process the"
+        " same.",
+    )
     used = Devices(devices)
     with cli.user_errors(ValueError):
         limits.check_counts(config, len(used.devices))
@@ -194,25 +199,29 @@ def _train(run, states, done):
     begin = time.monotonic()
     with Interruptions() as interruptions:
         for step in range(done + 1, config.num_steps + 1):
-            with cli.user_errors(ValueError):
+            with interruptions.held_back(), cli.user_errors(ValueError):
                 batches = [next(member.batches) for member in run.members]
+            if step == done + 1:
+                interruptions.tell()
             states, metrics = run.train_step(step)(states, batches)
             for member, measured in zip(run.members, metrics, strict=True):
                 member.window.add(step, measured)
-            if step == done + 1:
-                _start_clocks(run, step, begin)
             end = step == config.num_steps
-            if end or step % config.log_every == 0:
-                for member in run.members:
-                    member.report.train(step, member.window.mean())
-            if end or step % config.eval_every == 0:
-                held_out = _evaluate(run, step, states)
-            if processes.is_first() and (end or step % config.picture_every == 0):
-                for member, state in _each(run, states):
-                    member.draw(run.eyes, step, state)
+            with interruptions.held_back():
+                if step == done + 1:
+                    _start_clocks(run, step, begin)
+                if end or step % config.log_every == 0:
+                    for member in run.members:
+                        member.report.train(step, member.window.mean())
+                if end or step % config.eval_every == 0:
+                    held_out = _evaluate(run, step, states)
+                if processes.is_first() and (end or step % config.picture_every == 0):
+                    for member, state in _each(run, states):
+                        member.draw(run.eyes, step, state)
             interruption = interruptions.due(step)
             # Last: a run that goes on from here has all reports of the steps before.
             if interruption or end or step % config.checkpoint_every == 0:
+                interruptions.tell()
                 for member, state in _each(run, states):
                     member.save(step, state)
             if interruption:

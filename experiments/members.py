@@ -47,7 +47,7 @@ class Member(NamedTuple):
     def save(self, step: int, state: Any) -> None:
         """Stores a state, unless a step up to it has diverged."""
         rows = self.window.rows()
-        self.report.flush()
+        processes.on_first(self.report.flush)
         position = input_pipeline.Position(self.batches.get_state(), rows)
         self.store.save(step, state, position._asdict())
         self.report.start_clock(step)

@@ -17,6 +17,11 @@ from experiments import cli
 
 _T = TypeVar("_T")
 _MESSAGE_BYTES = 4096
+# After how long JAX ends the others when one process has ended by an unforeseen error.
+_PATIENCE_SECONDS = 60
+# What JAX says where no variable or service tells of other processes. All else that it
+# says is of a cluster that tells something wrong: to train alone would be a mistake.
+_NO_CLUSTER = "coordinator_address should be defined."
 
 
 def join(
@@ -43,10 +48,10 @@ def join(
     if automatic is False and coordinator_address is None:
         return
     try:
-        jax.distributed.initialize(*named)
-    except (ValueError, RuntimeError) as error:
-        if automatic is None and isinstance(error, ValueError):
-            return  # JAX finds no cluster: this process trains alone.
+        jax.distributed.initialize(*named, shutdown_timeout_seconds=_PATIENCE_SECONDS)
+    except (ValueError, RuntimeError, OSError) as error:
+        if automatic is None and str(error) == _NO_CLUSTER:
+            return
         raise cli.UserError(
             f"the other processes can't be found: {error}\nName them by"
             " --coordinator_address=HOST:PORT, --num_processes and --process_id; with"
@@ -89,14 +94,14 @@ def together(work: Callable[[], _T]) -> _T:
       What it gives in this process.
 
     Raises:
-      cli.UserError: If it was raised in any process.
+      cli.UserError: If it, or an OSError, was raised in any process.
     """
     if jax.process_count() == 1:
         return work()
     result, problem = None, b""
     try:
         result = work()
-    except cli.UserError as error:
+    except (cli.UserError, OSError) as error:
         problem = str(error).encode()[:_MESSAGE_BYTES]
     padded = np.frombuffer(problem.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
     for index, row in enumerate(multihost_utils.process_allgather(padded)):

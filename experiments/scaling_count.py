@@ -91,7 +91,7 @@ class Counter:
     def __init__(self, config: ConfigDict):
         if is_baseline(config):
             raise cli.UserError("the baseline has no phases: take a config of LAVAE.")
-        input_pipeline.check_shape(config)
+        input_pipeline.check_fit(config)
         self._config = config.copy_and_resolve_references()
         phases = benchmark_phases.occurring(config)
         self.phase = max(phases, key=lambda phase: phase.num_steps)

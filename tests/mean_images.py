@@ -1,10 +1,18 @@
 """A run of a small model: the mean image, with noise.
 
 It stands in where none of what a test holds depends on the model.
+
+Also the program of one of two processes that make such a run together:
+
+python -m tests.mean_images ADDRESS INDEX DATA_DIR WORKDIR ENDING
 """
 
 import functools
 import json
+import os
+import resource
+import signal
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import checkpoints, loop, views
+from experiments import checkpoints, cli, loop, processes, views
 from experiments.devices import Devices
 from lavae_jax.types import Scene
 
@@ -159,3 +167,36 @@ def assert_same_end(workdir, other):
     assert (step, data_state) == (other_step, other_data_state)
     for leaf, other_leaf in zip(leaves, other_leaves, strict=True):
         np.testing.assert_array_equal(leaf, other_leaf)
+
+
+def _main(address, index, data_dir, workdir, ending):
+    """Ends by a signal to the second process, or by a disk of the first that is full.
+
+    Before the latter, the second is given another seed.
+    """
+    processes.join(None, address, 2, int(index))
+    first, config = processes.is_first(), six_steps(data_dir)
+    stop = _nothing
+    if ending == "signal":
+        config.update(
+            num_steps=10**6, log_every=100, eval_every=10, picture_every=10**6
+        )
+        config.checkpoint_every = 10**6
+        if not first:
+            stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
+    else:
+        config.seed = 3 if first else 4
+        try:
+            loop.train_and_evaluate(config, workdir)
+        except cli.UserError as error:
+            print(error, file=sys.stderr)
+        config.update(seed=3, num_steps=50, checkpoint_every=50)
+        if first:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    devices = Devices()
+    toy = experiment(devices.axis_name, on_measure=stop)
+    loop.run(toy, config, workdir, devices)
+
+
+if __name__ == "__main__":
+    cli._guarded(_main, *sys.argv[1:])

@@ -30,7 +30,18 @@ BATCH_SIZE = 8
 SHAPE = (16, 20, 3)
 
 # The paper's recipe, in the phase in which everything is trained.
-_RECIPE = recipe.Recipe("relaxed", "kl_map", False, 10.0, 100, 0, 0, 0, 1, 1)
+_RECIPE = recipe.Recipe(
+    draws="relaxed",
+    target="kl_map",
+    refine=False,
+    bump_height=10.0,
+    auxiliary_steps=100,
+    lead_steps=0,
+    proposal_steps=0,
+    settle_steps=0,
+    location_every=1,
+    appearance_updates=1,
+)
 _PHASE = recipe.Phase(True, True, propose=False, location=True)
 _SCHEDULES = schedules.Schedules(
     tau=optax.constant_schedule(0.5),

@@ -149,6 +149,8 @@ def commands(data_dir, tmp_path_factory):
         f"--config.data.data_dir={data_dir}",
         "--config.num_steps=2",
         "--config.batch_size=4",
+        "--config.log_every=1",
+        "--config.precision=bfloat16",
     )
     assert trained.returncode == 0, trained.stderr
     evaluated = _command(
@@ -166,6 +168,15 @@ def test_the_commands_say_what_there_is(commands):
     assert "-log p(x), K = 12" in text and "the baseline has no objects" in text
     for absent in ("accuracy", "location error", "ARI", "inferred"):
         assert absent not in text
+
+
+def test_training_in_bfloat16(commands, unbroken):
+    """Close to float32, but not the same; what is stored, and measured, is float32."""
+    workdir = commands[2]
+    elbo, same = (_rows(place, "train")[0]["elbo"] for place in (workdir, unbroken))
+    assert elbo == pytest.approx(same, rel=0.01) and elbo != same
+    _, variables = lavae_jax.load(workdir)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
 
 
 def test_the_report(commands, data_dir):

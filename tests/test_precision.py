@@ -125,7 +125,18 @@ def _step(dtype):
     optim = optimizer.make_optimizer(optax.identity(), rates, 1e9)
     values = (1.0, 0.01, 1.0, 0.1, 2.0)
     constants = schedules.Schedules(*map(optax.constant_schedule, values))
-    paper = recipe.Recipe("relaxed", "kl_map", False, 10.0, 10, 0, 0, 0, 1, 1)
+    paper = recipe.Recipe(
+        draws="relaxed",
+        target="kl_map",
+        refine=False,
+        bump_height=10.0,
+        auxiliary_steps=10,
+        lead_steps=0,
+        proposal_steps=0,
+        settle_steps=0,
+        location_every=1,
+        appearance_updates=1,
+    )
     model = tiny_models.tiny_model(
         SHAPE, norm="batch", appearance_net="trunk", sprite_net="conv", dtype=dtype
     )

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from experiments import cli, processes
-from tests.commands import run_python
+from tests.commands import printed
 from tests.joined_processes import finished
 
 _SCRIPT = """
@@ -71,17 +71,37 @@ def test_uneven_devices_are_refused(tmp_path):
     assert seen == [[f"{same} 0 of 2 has 2 of 3."], [f"{same} 1 of 2 has 1 of 3."]]
 
 
-def test_a_cluster_that_is_not_there():
-    """Asked to join others where nothing tells who they are, the command says how."""
-    done = run_python(
-        "-m",
-        "experiments.train",
-        "--config=experiments/configs/dsprites.py:tiny",
-        "--distributed",
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: the other processes can't be found: ")
-    assert "--coordinator_address=HOST:PORT" in done.stderr
+_CLUSTERS = """
+import jax, os
+from experiments import cli, processes
+
+def join(automatic=None, **variables):
+    os.environ.update(variables)
+    try:
+        processes.join(automatic)
+    except cli.UserError as error:
+        print(str(error).replace("\\n", " "))
+
+join()
+print(jax.distributed.is_initialized())
+join(automatic=True)
+job = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": "0"}
+join(**job, SLURM_NTASKS="two", SLURM_PROCID="0")
+join(SLURM_NTASKS="2", SLURM_PROCID="3")
+"""
+
+
+def test_clusters_that_can_not_be_joined():
+    """A process that needs others says how to name them.
+
+    Only where nothing tells of any does it train alone without being told to.
+    """
+    alone, *errors = printed(_CLUSTERS).splitlines()
+    assert alone == "False"
+    causes = ["coordinator_address should be defined", "'two'", "process_id=3"]
+    for error, cause in zip(errors, causes, strict=True):
+        assert error.startswith("the other processes can't be found: ")
+        assert cause in error and "--coordinator_address=HOST:PORT" in error
 
 
 def test_one_process_needs_no_others():

@@ -30,12 +30,10 @@ def test_a_step_takes_as_long_as_its_slower_half():
     assert several.step == pytest.approx(3.55)
 
 
+@pytest.mark.standard_promotion
 def test_the_page_has_what_the_command_prints():
-    """Every prediction on the page follows from the counts on the page."""
-    parameters, sums = re.search(
-        r"([\d,]+) parameters with gradients; (\d+) sums", PAGE
-    ).groups()
-    exchange = scaling_count.Exchange(int(parameters.replace(",", "")), int(sums))
+    """It has what the paper's step exchanges, and what follows with its own counts."""
+    exchange = scaling_count.Counter(dsprites.get_config("paper")).exchange()
     rows = re.findall(r"^\| (\d+) \| ([\d.]+) \| ([\d.]+) \|$", PAGE, re.MULTILINE)
     counts = {
         int(images): scaling_count.Count(float(gflop), float(gigabytes))

@@ -19,6 +19,7 @@ from tests.scale_runs import column
 # optax and distrax mix dtypes and ranks.
 pytestmark = pytest.mark.standard_promotion
 
+LAVAE = "experiments/configs/dsprites.py:tiny"
 BASELINE = "experiments/configs/baseline_dsprites.py:tiny"
 
 
@@ -210,10 +211,14 @@ def test_a_seed_that_skips_a_step():
 
 
 def test_seeds_of_a_config(tmp_path, data_dir):
-    """As the command trains them, and as the library loads each."""
-    config = cli.load_config(str(ROOT / BASELINE))
+    """As the command trains them, and as the library loads each.
+
+    The laptop's recipe: a step of the auxiliary VAE, and one on touching scenes.
+    """
+    config = cli.load_config(str(ROOT / LAVAE))
     config.data.data_dir = data_dir
-    config.update(num_steps=1, batch_size=4, num_seeds=2)
+    config.touching.steps = 1
+    config.update(num_steps=2, batch_size=4, num_seeds=2)
     loop.train_and_evaluate(config, tmp_path, jax.devices()[:1])
     (_, first), (model, second) = (
         lavae_jax.load(tmp_path / f"seed_{seed}") for seed in (0, 1)

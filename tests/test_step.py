@@ -25,7 +25,19 @@ from tests import tiny_models
 pytestmark = pytest.mark.standard_promotion
 
 SHAPE = (12, 18, 2)
-LAPTOP = recipe.Recipe("mode", "bumps", True, 10.0, 2, 1, 3, 4, 2, 3, joint_steps=2)
+LAPTOP = recipe.Recipe(
+    draws="mode",
+    target="bumps",
+    refine=True,
+    bump_height=10.0,
+    auxiliary_steps=2,
+    lead_steps=1,
+    proposal_steps=3,
+    settle_steps=4,
+    location_every=2,
+    appearance_updates=3,
+    joint_steps=2,
+)
 PROPOSE = recipe.Phase(True, True, propose=True, location=True)
 REFINE = recipe.Phase(False, True, propose=False, location=True)
 TOUCH = REFINE._replace(touching=True)
