@@ -6,6 +6,7 @@ import sys
 PACKAGES = (
     "absl",
     "etils",
+    "google",
     "grain",
     "importlib_resources",
     "ml_collections",

@@ -10,7 +10,7 @@ Dittadi & Winther, "LAVAE: Disentangling Location and Appearance".
 >>> scene.n.tolist()  # how many objects
 [2, 1, 0]
 >>> scene.yx[0, :2].tolist()  # where they are
-[[35, 4], [8, 17]]
+[[8, 18], [35, 4]]
 >>> scene.z_app.shape  # what they look like
 (3, 10, 32)
 >>> lavae_jax.render(model, variables, scene).shape
@@ -35,7 +35,8 @@ The paper's equations:
 
 Training:
 
-- `lavae_jax.warmup`, `lavae_jax.refinement`: what h_loc learns from.
+- `lavae_jax.warmup`, `lavae_jax.refinement`, `lavae_jax.touching`: what h_loc learns
+  from.
 - `lavae_jax.training`: schedules, optimiser and train step.
 
 What they hand to each other: `lavae_jax.types`, `lavae_jax.images`, `lavae_jax.config`,

@@ -123,6 +123,7 @@ def six_steps(data_dir):
             num_eval_images=31,
             precision="float32",
             on_nan="stop",
+            touching=dict(steps=0, learning_rate=1e-3),
         )
     )
 
