@@ -29,8 +29,8 @@ READ_ERRORS = (
     zlib.error,
 )
 """What damaged files raise, found with files damaged at random. NumPy parses headers
-with Python's own tokenizer; zipfile raises RuntimeError (of which NotImplementedError
-is one) for archives with a password or an unknown compression."""
+with Python's tokenizer; zipfile raises RuntimeError, or a subclass of it, for archives
+with a password or an unknown compression."""
 
 
 def images_in(path: pathlib.Path) -> Open:

@@ -30,7 +30,7 @@ BATCH_SIZE = 8
 SHAPE = (16, 20, 3)
 
 # The paper's recipe, in the phase in which everything is trained.
-_RECIPE = recipe.Recipe(
+RECIPE = recipe.Recipe(
     draws="relaxed",
     target="kl_map",
     refine=False,
@@ -115,7 +115,7 @@ def model(axis_name=None):
 def experiment(axis_name=None) -> build.Experiment:
     """What is trained; it measures and shows next to nothing, which is elsewhere."""
     train_step = step.make_train_step(
-        model(axis_name), _AUXILIARY, _OPTIMIZER, _SCHEDULES, _RECIPE, _PHASE
+        model(axis_name), _AUXILIARY, _OPTIMIZER, _SCHEDULES, RECIPE, _PHASE
     )
 
     def watched_step(before, images):

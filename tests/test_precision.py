@@ -22,7 +22,7 @@ from lavae_jax import baseline, blocks, networks
 from lavae_jax.training import optimizer, recipe, schedules, state, step
 from lavae_jax.types import hard_locations
 from lavae_jax.warmup import AuxiliaryVAE
-from tests import tiny_models
+from tests import scale_runs, tiny_models
 
 NUM, SHAPE, M = 6, (16, 16, 2), 3
 X = (np.random.default_rng(0).uniform(size=(NUM, *SHAPE)) < 1 / 3).astype(np.float32)
@@ -125,25 +125,13 @@ def _step(dtype):
     optim = optimizer.make_optimizer(optax.identity(), rates, 1e9)
     values = (1.0, 0.01, 1.0, 0.1, 2.0)
     constants = schedules.Schedules(*map(optax.constant_schedule, values))
-    paper = recipe.Recipe(
-        draws="relaxed",
-        target="kl_map",
-        refine=False,
-        bump_height=10.0,
-        auxiliary_steps=10,
-        lead_steps=0,
-        proposal_steps=0,
-        settle_steps=0,
-        location_every=1,
-        appearance_updates=1,
-    )
     model = tiny_models.tiny_model(
         SHAPE, norm="batch", appearance_net="trunk", sprite_net="conv", dtype=dtype
     )
     auxiliary = AuxiliaryVAE(SHAPE[2], 2, 4, dtype=dtype)
     everything = recipe.Phase(True, True, propose=False, location=True)
     train_step = step.make_train_step(
-        model, auxiliary, optim, constants, paper, everything
+        model, auxiliary, optim, constants, scale_runs.RECIPE, everything
     )
     variables = tiny_models.random_variables(model, scale=0.3)
     shapes = jax.eval_shape(auxiliary.init, KEYS[0], X, KEYS)
