@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+INTERVALS = ("eval_every", "picture_every", "checkpoint_every")
+
 
 def variant(name: str, lavae: ConfigDict) -> ConfigDict:
     """The settings called `name`.
@@ -47,7 +49,11 @@ def paper(lavae: ConfigDict) -> ConfigDict:
 def laptop(lavae: ConfigDict) -> ConfigDict:
     """For 2 CPU cores: no convolution on maps of more than 16×16 sites."""
     config = paper(lavae)
-    config.num_steps = 3_500
+    config.num_steps = 10_000
+    config.batch_size = 16  # more and smaller steps learn more per image
+    config.eval_every = 1_000
+    config.picture_every = 2_000
+    config.checkpoint_every = 500
 
     model = config.model
     model.norm = "none"
@@ -57,20 +63,21 @@ def laptop(lavae: ConfigDict) -> ConfigDict:
 
     optimizer = config.optimizer
     optimizer.name = "adam"
-    optimizer.learning_rate = 4e-3
+    optimizer.learning_rate = 2e-3
     optimizer.clip_norm = 500.0
     optimizer.decay = "cosine"
-    optimizer.rise_steps = 50
+    optimizer.rise_steps = 100
     optimizer.final_factor = 0.01
 
-    config.beta.steps = 1_000
+    config.beta.steps = 2_000
     return config
 
 
 def tiny(lavae: ConfigDict) -> ConfigDict:
     """The laptop's on a few scenes and steps: for tests, learns nothing."""
     config = laptop(lavae)
-    config.num_steps = lavae.num_steps
+    for key in ("num_steps", "batch_size", *INTERVALS):
+        config[key] = lavae[key]
     config.model.latent_channels = 2
     config.model.channels = 8
     config.beta.steps = 4
