@@ -102,8 +102,11 @@ def test_the_table(made):
     text = (out / "table1.md").read_text()
     page = (out / "report.md").read_text()
     assert text in page
-    assert f"| {NAME} | LAVAE | 2 | 41.0 ± 1.4 | – | 25.0 | 90.00% ± 0.00% |" in text
-    assert f"| {NAME} | baseline | 1 | 55.5 | – |" in text
+    assert (
+        f"| {NAME} | LAVAE | 2 | 10,000 | 41.0 ± 1.4 | – | 25.0 | 90.00% ± 0.00% |"
+        in text
+    )
+    assert f"| {NAME} | baseline | 1 | 10,000 | 55.5 | – |" in text
     assert text.count("not trained") == 6
     assert "| 5 | multi-dSprites: no figures |" in page
     assert "## multi-MNIST-10k\n\nNo figures: LAVAE is not trained." in page
