@@ -61,8 +61,8 @@ def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
         scene,
         rows=np.stack(grids, axis=1).reshape(-1, *grids[0].shape[1:]),
         slots=np.repeat(slots, 2),
-        what="location of one object changed,\nto the column (across) or the row (down)"
-        " above, in pixels",
+        what="in each row the framed object alone is moved, to the column (across) or"
+        " the row (down) above, in pixels",
         row_labels=[
             f"object {slot + 1},\n{way}" for slot in slots for way in ("across", "down")
         ],
@@ -94,8 +94,9 @@ def appearances(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
         scene,
         rows=_render(subject, editing.traverse(scene, edit, dims, VALUES), len(dims)),
         slots=[0] * len(dims),
-        what="one dimension of one object's appearance\nset to the value above (in"
-        " brackets: how much that changes the sprite)",
+        what="in each row one dimension of the appearance of the framed object is set"
+        f" to the values above: the {len(dims)} of {len(effects)} dimensions that"
+        " change its sprite most (in brackets: the mean change of its pixels)",
         row_labels=[f"dimension {d}\n({effects[d]:.3f})" for d in dims],
         column_labels=[_signed(value) for value in VALUES],
     )
@@ -128,7 +129,9 @@ def swaps(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
     rendered = [batched.render(model, variables, one) for one in scenes.values()]
     figure = plotting.grid(
         [shown.images[images], *rendered],
-        title=f"{subject.title}: objects swapped",
+        title=f"{subject.title}, images of {shown.split}: the two framed objects"
+        " exchange their locations (z_loc) or their appearances (z_app); in the last"
+        " row all objects take the locations in reverse order",
         row_labels=["input", *scenes],
         column_labels=[f"image {image}" for image in images],
         frames=[
@@ -170,8 +173,13 @@ def traversal(subject: Subject, shown: Images, n: int) -> tuple[list[np.ndarray]
     frames = np.concatenate(rows).swapaxes(0, 1)
     figure = plotting.grid(
         frames[:1],
-        title=f"{subject.title}, image {image} of {shown.split}: one object changed",
+        title=f"{subject.title}, image {image} of {shown.split}: one object goes round,"
+        f" or dimensions of its appearance go from {_signed(LOW)} to {_signed(HIGH)}",
         column_labels=["location", *(f"dimension {dim}" for dim in dims)],
+        frames=[
+            (0, column, *np.asarray(scene.yx)[0, 0], subject.model.sprite_size)
+            for column in range(1, 1 + len(dims))
+        ],
     )
     return [_redrawn(figure, frame) for frame in frames], (
         f"One object of image {image} of `{shown.split}`: its location on a circle, and"

@@ -87,7 +87,8 @@ def inference(subject: Subject, shown: Images, num: int) -> tuple[Figure, str]:
         batched.render(subject.model, subject.variables, scene),
         jax.device_get(scene),
         batched.sprites(subject.model, subject.variables, scene),
-        title=f"{subject.title}: what is inferred from images of {shown.split}",
+        title=f"{subject.title}: what is inferred from images of {shown.split}"
+        " (in brackets the true n; the sprites of the objects are enlarged)",
         row_labels=[f"image {i}\n(n = {shown.n[i]})" for i in images],
     )
     return figure, (
@@ -100,7 +101,7 @@ def samples(subject: Subject, seed: int) -> tuple[Figure, str]:
     """Figures 2, 4 and 10: samples from the prior, beside those of the baseline."""
     key = jax.random.key(seed)
     ours = lavae_jax.generate(subject.model, subject.variables, key, NUM_SAMPLES)
-    grids = {f"{subject.title}: samples of LAVAE": np.asarray(ours)}
+    grids = {f"{subject.title}: samples of LAVAE (black: n = 0)": np.asarray(ours)}
     if subject.baseline is None:
         return plotting.beside(grids), (
             "Samples from the prior of LAVAE. The baseline has not been trained on this"

@@ -10,6 +10,9 @@ from experiments import paper_models, report
 from experiments.measured_runs import NUM_SAMPLES
 from experiments.paper_models import BASELINE, LAVAE, Models
 
+NUM_IMAGES = 10_000
+"""Images of each test split of the paper."""
+
 
 class Published(NamedTuple):
     """What Table 1 of the paper says.
@@ -49,6 +52,7 @@ class Split(NamedTuple):
       name: Of the split.
       num_images: Measured.
       negative_log_p: Upper bounds with 100 importance samples, nats per image.
+      standard_error: What the choice of images adds to it, mean over seeds.
       floor: The least value possible for the family, None where it is not known.
       count_accuracy: None for the baseline.
     """
@@ -56,6 +60,7 @@ class Split(NamedTuple):
     name: str
     num_images: int
     negative_log_p: OverSeeds
+    standard_error: float
     floor: float | None
     count_accuracy: OverSeeds | None
 
@@ -91,6 +96,7 @@ def markdown(rows: Sequence[Row]) -> str:
         "data",
         "model",
         "seeds",
+        "images",
         "−log p(x) ≤",
         "paper",
         "floor",
@@ -102,24 +108,44 @@ def markdown(rows: Sequence[Row]) -> str:
     )
     lines = [head, ("---", "---", *["--:"] * (len(head) - 2)), *map(_cells, rows)]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    failures = [
-        f"- {paper_models.title(row.dataset)}, {row.family}: {' '.join(line.split())}\n"
-        for row in rows
-        for line in row.failures
-    ]
-    return "".join([text, "\n", _NOTES, *(failures or ["No failures.\n"])])
+    failures = [_item(row, line) for row in rows for line in row.failures]
+    parts = [text, "\n", _NOTES, *(failures or ["No failures.\n"])]
+    if few := [_item(row, line) for row in rows for line in _on_few_images(row)]:
+        parts += [_FEW_IMAGES, *few]
+    return "".join(parts)
 
 
 _NOTES = f"""\
-−log p(x): upper bounds with {NUM_SAMPLES} importance samples, nats per image, on \
-`test` (as many objects as in training) and `test_7` (7 objects); ± is the standard \
-deviation over seeds. Floor: the least that the family of models can reach on the \
-data. n acc.: images whose objects are counted right.
+−log p(x): upper bounds with {NUM_SAMPLES} importance samples, nats per image, on the \
+first images of `test` (as many objects as in training) and of `test_7` (7 objects); ± \
+is the standard deviation over seeds. Floor: the least that the family of models can \
+reach on the data. n acc.: images whose objects are counted right.
 
 Failures, seeds without figures or behind the paper's (all that were measured are in the
 means):
 
 """
+
+_FEW_IMAGES = f"""
+Measured on fewer than the {NUM_IMAGES:,} images of the paper's splits, with the \
+standard error that this leaves, which is not part of ±:
+
+"""
+
+
+def _item(row, line):
+    title = paper_models.title(row.dataset)
+    return f"- {title}, {row.family}: {' '.join(line.split())}\n"
+
+
+def _on_few_images(row):
+    """A line if fewer images were measured than there are in the paper's splits."""
+    few = [split for split in row.splits if split.num_images < NUM_IMAGES]
+    if few:
+        yield ", ".join(
+            f"{split.num_images:,} of `{split.name}` (± {split.standard_error:.1f})"
+            for split in few
+        )
 
 
 def _row(models):
@@ -146,7 +172,8 @@ def _split(splits: Sequence[report.SplitReport]) -> Split:
     return Split(
         first.name,
         first.num_images,
-        _over_seeds([_cost(split) for split in splits]),
+        _over_seeds([_cost(split).mean for split in splits]),
+        float(np.mean([_cost(split).standard_error for split in splits])),
         first.floor and first.floor.floor,
         counts,
     )
@@ -154,7 +181,7 @@ def _split(splits: Sequence[report.SplitReport]) -> Split:
 
 def _cost(split):
     (bound,) = (one for one in split.bounds if one.num_samples == NUM_SAMPLES)
-    return bound.negative_log_p.mean
+    return bound.negative_log_p
 
 
 def _over_seeds(values):
@@ -168,7 +195,7 @@ def _behind(reports, paper):
         return
     for one in reports:
         split = next(split for split in one.splits if split.name == "test")
-        seed, cost = one.config["seed"], _cost(split)
+        seed, cost = one.config["seed"], _cost(split).mean
         if cost > paper.negative_log_p:
             yield (
                 f"seed {seed}: −log p(x) ≤ {cost:.1f}, above the paper's"
@@ -191,15 +218,22 @@ def _cells(row: Row) -> list[str]:
             accuracy = f"≥ {row.paper.count_accuracy:.1%}"
     if not row.seeds:
         gap = "not measured" if row.failures else "not trained"
-        return [*names, "0", gap, paper, "–", "–", accuracy, "–", "–", "–"]
+        return [*names, "0", "–", gap, paper, "–", "–", accuracy, "–", "–", "–"]
     by_name = {split.name: _split_cells(split) for split in row.splits}
     cost, floor, count = by_name.get("test", ["–"] * 3)
     return [
         *names,
         str(len(row.seeds)),
+        _num_images(row.splits),
         *(cost, paper, floor, count, accuracy),
         *by_name.get("test_7", ["–"] * 3),
     ]
+
+
+def _num_images(splits):
+    """How many images of each split were measured, once if as many of all."""
+    numbers = dict.fromkeys(split.num_images for split in splits)
+    return ", ".join(f"{number:,}" for number in numbers)
 
 
 def _split_cells(split):

@@ -126,6 +126,28 @@ def reals(
     return array.astype(np.float32)
 
 
+def weights(value: ArrayLike, num_images: int) -> np.ndarray:
+    """How far to go from one thing to another, 0 to 1, one per edited image, [E]."""
+    weight = reals("weight", value, (), num_images)
+    outside = weight[(weight < 0) | (weight > 1)]
+    if outside.size:
+        raise ValueError(f"weight must lie in 0 to 1, got {outside[0]:.6g}.")
+    return weight
+
+
+def free_slots(scene: Scene, images: np.ndarray) -> np.ndarray:
+    """The first slot without an object of each edited image, [E]."""
+    max_objects = scene.active.shape[1]
+    slot = scene.n[images]
+    if (slot == max_objects).any():
+        full = images[slot == max_objects][0]
+        raise ValueError(
+            f"image {full} holds {max_objects} objects already, the most that a scene"
+            " has slots for: remove one first."
+        )
+    return slot
+
+
 def objects(name: str, slot: ArrayLike, scene: Scene, images: np.ndarray) -> np.ndarray:
     """Slots that hold an object, one per edited image, [E]."""
     slot = per_image(name, slot, (), len(images))

@@ -174,16 +174,9 @@ def add(
     ([1], [[[5, 6], [0, 0]]])
     """
     new, images = checks.open_scene(scene, only)
-    max_objects, app_dim = new.z_app.shape[1:]
-    slot = new.n[images]
-    if (slot == max_objects).any():
-        full = images[slot == max_objects][0]
-        raise ValueError(
-            f"image {full} holds {max_objects} objects already, the most that a scene"
-            " has slots for: remove one first."
-        )
+    slot, shape = checks.free_slots(new, images), new.z_app.shape[2:]
     new.yx[images, slot] = checks.places(yx, image_shape, len(images))
-    new.z_app[images, slot] = checks.reals("z_app", z_app, (app_dim,), len(images))
+    new.z_app[images, slot] = checks.reals("z_app", z_app, shape, len(images))
     new.n[images] += 1
     return checks.close_scene(new)
 
@@ -263,10 +256,7 @@ def interpolate(
     new, images = checks.open_scene(scene, only)
     slot = checks.objects("slot", slot, new, images)
     toward = checks.objects("toward", toward, new, images)
-    weight = checks.reals("weight", weight, (), len(images))[:, None]
-    outside = weight[(weight < 0) | (weight > 1)]
-    if outside.size:
-        raise ValueError(f"weight must lie in 0 to 1, got {outside[0]:.6g}.")
+    weight = checks.weights(weight, len(images))[:, None]
     field = checks.field_of(new, what)
     mixed = (1 - weight) * field[images, slot] + weight * field[images, toward]
     field[images, slot] = np.round(mixed) if what == "location" else mixed

@@ -1,5 +1,6 @@
 """Figures of one-inch panels that show images, and their texts."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ DPI = 128
 _GAP = 0.08
 _LINE = 0.17
 _LABEL = 0.95
+_LETTERS = 14  # of a title, per inch
 
 
 def panels(
@@ -35,16 +37,28 @@ def size(
     column_labels: Sequence[str] = (),
 ) -> tuple[float, float]:
     """Width and height in inches of panels and their texts."""
-    left, top = _margins(title, row_labels, column_labels)
-    width = columns + (columns - 1) * _GAP + left + _GAP
+    width, top = _width(columns, row_labels), _GAP
+    if len(column_labels):
+        top += _LINE
+    if title:
+        top += _GAP + len(_lines(title, width)) * _LINE
     return width, rows + (rows - 1) * _GAP + _GAP + top
 
 
-def _margins(title, row_labels, column_labels):
-    """Inches left of the panels and above them."""
-    left = _LABEL if len(row_labels) else _GAP
-    top = _GAP + (_LINE if len(column_labels) else 0)
-    return left, top + (_GAP + (title.count("\n") + 1) * _LINE if title else 0)
+def _width(columns, row_labels):
+    return columns + (columns - 1) * _GAP + _left(row_labels) + _GAP
+
+
+def _left(row_labels):
+    return _LABEL if len(row_labels) else _GAP
+
+
+def _lines(title, width):
+    """The lines of a title, so short that none is cut off."""
+    letters = int(width * _LETTERS)
+    return [
+        part for line in title.splitlines() for part in textwrap.wrap(line, letters)
+    ]
 
 
 def add_panels(
@@ -69,16 +83,16 @@ def add_panels(
                 f"{number} {name}s need as many labels: got {len(labels)}."
             )
     width, height = size(rows, columns, title, row_labels, column_labels)
-    left, top = _margins(title, row_labels, column_labels)
+    highest = _GAP + rows + (rows - 1) * _GAP
     panels = figure.subplots(
         rows,
         columns,
         squeeze=False,
         gridspec_kw={
-            "left": left / width,
+            "left": _left(row_labels) / width,
             "right": 1 - _GAP / width,
             "bottom": _GAP / height,
-            "top": 1 - top / height,
+            "top": highest / height,
             "wspace": _GAP,
             "hspace": _GAP,
         },
@@ -100,7 +114,12 @@ def add_panels(
         )
     if title:
         figure.suptitle(
-            title, x=_GAP / width, y=1 - _GAP / height, ha="left", va="top", fontsize=9
+            "\n".join(_lines(title, width)),
+            x=_GAP / width,
+            y=1 - _GAP / height,
+            ha="left",
+            va="top",
+            fontsize=9,
         )
     return panels
 

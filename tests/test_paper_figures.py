@@ -11,7 +11,7 @@ import lavae_jax
 from experiments import batched, paper_edits, paper_figures, paper_subject
 from lavae_jax import editing
 from lavae_jax.types import Scene
-from tests import tiny_models, tiny_subjects
+from tests import figure_texts, tiny_models, tiny_subjects
 
 pytestmark = pytest.mark.standard_promotion
 
@@ -26,6 +26,7 @@ def subject():
 
 
 def _panels(figure, columns):
+    assert figure_texts.boxes(figure)
     panels = np.array(figure.axes).reshape(-1, columns)
     return panels, [
         [
@@ -88,7 +89,8 @@ def test_locations(subject):
         y, x = yx[slot]
         assert frame.get_bbox().bounds == (x - 2.5, y - 2.5, 5, 5)
     assert [panel.get_title() for panel in panels[0][2:]] == [str(x) for x in columns]
-    assert "column (across) or the row (down)" in figure.get_suptitle()
+    title = " ".join(figure.get_suptitle().split())
+    assert title.endswith("the column (across) or the row (down) above, in pixels")
 
 
 def test_appearances(subject):
@@ -177,6 +179,7 @@ def test_samples_beside_the_baseline(subject, monkeypatch):
     baseline = model, tiny_models.random_variables(model)
     figure, caption = paper_figures.samples(subject._replace(baseline=baseline), seed=3)
     left, right = figure.subfigs
+    assert figure_texts.boxes(figure)
     assert "baseline on the right" in caption
     key = jax.random.key(3)
     for part, (one, variables) in (

@@ -49,15 +49,15 @@ def test_means_and_deviations_over_seeds():
     assert split.count_accuracy.mean == pytest.approx(np.mean(shares))
     assert row.paper == (43.9, 1.0, 0.999) and row.failures == ()
     cells = _cells([row])["multi-dSprites", "LAVAE"]
-    assert cells[:6] == [
-        *("3", f"{mean:.1f} ± {deviation:.1f}", "43.9 ± 1.0", "25.0"),
+    assert cells[:7] == [
+        *("3", "10,000", f"{mean:.1f} ± {deviation:.1f}", "43.9 ± 1.0", "25.0"),
         *("99.96% ± 0.05%", "≥ 99.9%"),
     ]
     # All seeds have the same figures on test_7.
     seven = paper_reports.like_shipped(0, 35.0, 1.0)["splits"][1]
     cost = seven["bounds"][-1]["negative_log_p"]["mean"]
     share = seven["truth"]["count_accuracy"]
-    assert cells[6:] == [f"{cost:.1f} ± 0.0", "104.5", f"{share:.2%} ± 0.00%"]
+    assert cells[7:] == [f"{cost:.1f} ± 0.0", "104.5", f"{share:.2%} ± 0.00%"]
 
 
 def test_one_seed_has_no_deviation():
@@ -65,9 +65,32 @@ def test_one_seed_has_no_deviation():
     rows = paper_table.table(
         [_models(LAVAE, paper_reports.like_shipped(0, 35.04, 0.9996))]
     )
-    assert _cells(rows)["multi-dSprites", "LAVAE"][1] == "35.0"
+    assert _cells(rows)["multi-dSprites", "LAVAE"][2] == "35.0"
     (plain,) = report.plain(rows)
     assert plain["splits"][0]["negative_log_p"] == {"mean": 35.04, "deviation": None}
+
+
+def test_fewer_images_than_the_papers_are_told():
+    """In a column, and with the error they leave, the mean of that of every seed."""
+    values = [paper_reports.like_shipped(seed, 48.0, None) for seed in (0, 1)]
+    for value, errors in zip(values, ((0.3, 1.25), (0.5, 1.75)), strict=True):
+        for split, num, error in zip(value["splits"], (1000, 500), errors, strict=True):
+            split["num_images"] = num
+            split["bounds"][-1]["negative_log_p"]["standard_error"] = error
+    rows = paper_table.table(
+        [
+            _models(LAVAE, paper_reports.like_shipped(0, 35.0, 1.0)),
+            _models(BASELINE, *values),
+        ]
+    )
+    cells = _cells(rows)
+    assert cells["multi-dSprites", LAVAE][1] == "10,000"
+    assert cells["multi-dSprites", BASELINE][1] == "1,000, 500"
+    _, found = paper_table.markdown(rows).split("Measured on fewer than the 10,000 ")
+    assert found.splitlines()[-1] == (
+        "- multi-dSprites, baseline: 1,000 of `test` (± 0.4), 500 of `test_7` (± 1.5)"
+    )
+    assert "Measured on fewer" not in paper_table.markdown(rows[:1])
 
 
 def test_the_bound_is_that_of_a_hundred_samples():
@@ -102,11 +125,11 @@ def test_what_is_not_trained_is_a_gap():
         )
     ]
     assert cells["multi-MNIST-10k", LAVAE] == [
-        *("0", "not trained", "60.4 ± 2.8", "–", "–", "≥ 99.7%", "–", "–", "–")
+        *("0", "–", "not trained", "60.4 ± 2.8", "–", "–", "≥ 99.7%", "–", "–", "–")
     ]
-    assert cells["multi-MNIST-1k", BASELINE][1:3] == ["not trained", "51.6 ± 0.6"]
-    assert cells["own", BASELINE][:6] == ["1", "50.0", "–", "25.0", "–", "–"]
-    assert cells["own", LAVAE][1:3] == ["not trained", "–"]
+    assert cells["multi-MNIST-1k", BASELINE][2:4] == ["not trained", "51.6 ± 0.6"]
+    assert cells["own", BASELINE][:7] == ["1", "10,000", "50.0", "–", "25.0", "–", "–"]
+    assert cells["own", LAVAE][2:4] == ["not trained", "–"]
     assert "No failures." in paper_table.markdown(rows)
 
 
@@ -226,7 +249,7 @@ def test_a_group_without_figures(run, tmp_path):
     assert found.source is None and found.reports == ()
     (row,) = paper_table.table([found])
     cells = _cells([row])["multi_dsprites/tiny", BASELINE]
-    assert cells[:2] == ["0", "not measured"]
+    assert cells[:3] == ["0", "–", "not measured"]
 
 
 def test_runs_are_grouped_and_compared(run, tmp_path):

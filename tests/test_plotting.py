@@ -1,11 +1,14 @@
 """Figures show the arrays they were given, in the right panels."""
 
+import itertools
+
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
 from lavae_jax import plotting
 from lavae_jax.types import Scene
+from tests import figure_texts
 
 
 def _scene(rng, counts, size, max_objects=4):
@@ -134,6 +137,24 @@ def test_grids_beside_each_other():
         assert all(_shown(panel) is None for panel in part.axes[len(images) :])
     with pytest.raises(ValueError, match="at least one image"):
         plotting.beside({"ours": ours, "theirs": theirs[:0]})
+
+
+@pytest.mark.parametrize("columns", [1, 4, 11])
+def test_texts_are_whole_and_apart(columns):
+    """No text is cut off or lies over another or a panel, however long the title."""
+    title = "A figure that has much to say of what it shows, and where it is from, " * 3
+    figure = plotting.grid(
+        np.zeros((2, columns, 8, 8, 1)),
+        title=title,
+        row_labels=["reconstruction", "dimension 20\n(0.063)"],
+        column_labels=["reconstruction"] * columns,
+    )
+    assert " ".join(figure.get_suptitle().split()) == title.strip()
+    boxes = figure_texts.boxes(figure)
+    assert len(boxes) == 3 + columns
+    boxes += [panel.get_window_extent() for panel in figure.axes]
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.padded(-1).overlaps(other.padded(-1))
 
 
 def test_pixels_are_squares_of_one_size(tmp_path):
