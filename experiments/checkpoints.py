@@ -24,9 +24,9 @@ class Checkpoints:
 
     Arrays are stored as they are on the host, so that a run can go on, and a model be
     evaluated, on another number and kind of devices and processes. A checkpoint appears
-    under its name once it is complete, and then gets checksums of its files: what a
-    disk or a copy does to it is noticed when it is read. Of several processes the first
-    alone reads and writes them, but all must call the methods.
+    under its name once it is complete. Then the disk is to hold it, and checksums of
+    its files: what a disk or a copy does to it is noticed when it is read. Of several
+    processes the first alone reads and writes them, but all must call the methods.
 
     Args:
       workdir: The run's folder; made when it does not exist.
@@ -63,12 +63,13 @@ class Checkpoints:
         def write():
             if step == self._manager.latest_step():
                 return
+            kept = self.kept()
             try:
                 self._write(step, jax.tree.map(_to_host, state), data_state)
             except (OSError, ValueError) as error:
                 raise cli.UserError(
                     f"the checkpoint of step {step} can't be written: {error}.\n"
-                    f"{self.kept()} Once {self._folder} can be written to, the same"
+                    f"{kept} Once {self._folder} can be written to, the same"
                     " command goes on from there."
                 ) from error
 
