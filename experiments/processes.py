@@ -4,6 +4,7 @@ All run the same program, each on its own devices and its own part of every batc
 is to happen once, such as writing a file, happens in the first of them.
 """
 
+import collections
 import pickle
 import re
 from collections.abc import Callable
@@ -57,7 +58,8 @@ def join(
             " --coordinator_address=HOST:PORT, --num_processes and --process_id; with"
             " --nodistributed this process trains alone."
         ) from error
-    if jax.local_device_count() * jax.process_count() != jax.device_count():
+    shares = collections.Counter(device.process_index for device in jax.devices())
+    if len(set(shares.values())) > 1:
         raise cli.UserError(
             "every process must have the same number of devices: process"
             f" {jax.process_index()} of {jax.process_count()} has"
@@ -102,7 +104,7 @@ def together(work: Callable[[], _T]) -> _T:
     try:
         result = work()
     except (cli.UserError, OSError) as error:
-        problem = str(error).encode()[:_MESSAGE_BYTES]
+        problem = (str(error) or repr(error)).encode()[:_MESSAGE_BYTES]
     padded = np.frombuffer(problem.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
     for index, row in enumerate(multihost_utils.process_allgather(padded)):
         message = row.tobytes().rstrip(b"\0").decode(errors="replace")
