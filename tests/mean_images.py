@@ -170,17 +170,30 @@ def assert_same_end(workdir, other):
         np.testing.assert_array_equal(leaf, other_leaf)
 
 
+def assert_close_end(workdir, other):
+    """The same step and place in the data, and the same state up to rounding."""
+    (step, place, leaves), (same_step, same_place, same) = map(last, (workdir, other))
+    assert (step, place["batches"]) == (same_step, same_place["batches"])
+    for leaf, same_leaf in zip(leaves, same, strict=True):
+        np.testing.assert_allclose(leaf, same_leaf, rtol=1e-5, atol=1e-6)
+
+
 def _main(address, index, data_dir, workdir, ending):
     """Ends by a signal to the second process, or by a disk of the first that is full.
 
-    Before the latter, the second is given another seed.
+    Two models are trained until the former. Before the latter, the second process is
+    given another seed.
     """
     processes.join(None, address, 2, int(index))
     first, config = processes.is_first(), six_steps(data_dir)
     stop = _nothing
     if ending == "signal":
         config.update(
-            num_steps=10**6, log_every=100, eval_every=10, picture_every=10**6
+            num_seeds=2,
+            num_steps=10**6,
+            log_every=100,
+            eval_every=10,
+            picture_every=10**6,
         )
         config.checkpoint_every = 10**6
         if not first:

@@ -56,11 +56,7 @@ def _assert_same(workdir, other):
         )
         for row, same in pairs:
             assert row == pytest.approx(same, rel=1e-3)  # sums of 150,000 squares
-    step, data_state, leaves = mean_images.last(workdir)
-    other_step, other_data_state, others = mean_images.last(other)
-    assert (step, data_state) == (other_step, other_data_state)
-    for leaf, same in zip(leaves, others, strict=True):
-        np.testing.assert_allclose(leaf, same, rtol=1e-5, atol=1e-6)
+    mean_images.assert_close_end(workdir, other)
     assert run_config.read_config(workdir) == run_config.read_config(other)
     pictures = [{p.name for p in (d / "pictures").iterdir()} for d in (workdir, other)]
     assert pictures[0] >= pictures[1]
