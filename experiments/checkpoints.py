@@ -110,22 +110,34 @@ class Checkpoints:
         state = jax.tree.unflatten(jax.tree.structure(template), leaves)
         return Restored(step, jax.tree.map(_from_host, template, state), data_state)
 
+    def check_before(self, step: int) -> None:
+        """Makes sure that the checkpoint before the latest is of this step.
+
+        Args:
+          step: 0 where there is to be none.
+
+        Raises:
+          cli.UserError: If it is not.
+        """
+
+        def check():
+            *_, before, latest = (0, *sorted(self._manager.all_steps()))
+            if before != step:
+                raise gone_on_alone(self._workdir, latest, step)
+
+        processes.on_first(check)
+
     def go_back(self, step: int) -> None:
         """Gives up the latest checkpoint, with a warning.
 
         It is moved to `given_up_checkpoints`.
 
         Args:
-          step: That of the one before it, 0 where there is none.
-
-        Raises:
-          cli.UserError: If that is of another step; nothing has been moved then.
+          step: That of the one before it, see `check_before`.
         """
 
         def give_up():
-            *_, before, latest = (0, *sorted(self._manager.all_steps()))
-            if before != step:
-                raise gone_on_alone(self._workdir, latest, step)
+            latest = max(self._manager.all_steps())
             with cli.user_errors(OSError):
                 aside = self._set_aside([latest], "given_up_checkpoints")
             cli.warn(
