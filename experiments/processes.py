@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments import cli
+from experiments import cli, watch
 
 _T = TypeVar("_T")
 _MESSAGE_BYTES = 4096
@@ -66,6 +66,9 @@ def join(
             f" {jax.local_device_count()} of {jax.device_count()}."
         )
     _meet()
+    if jax.process_count() > 1:
+        host = coordinator_address and coordinator_address.rpartition(":")[0]
+        watch.start(host, from_first)
 
 
 def _meet():
