@@ -18,7 +18,8 @@ from experiments import cli, watch
 
 _T = TypeVar("_T")
 _MESSAGE_BYTES = 4096
-# After how long JAX ends the others when one process has ended by an unforeseen error.
+# After how long JAX ends the others when one process has ended by an unforeseen error,
+# where they are not connected for `watch` to do so.
 _PATIENCE_SECONDS = 60
 # What JAX says where no variable or service tells of other processes. All else that it
 # says is of a cluster that tells something wrong: to train alone would be a mistake.

@@ -75,7 +75,7 @@ def check_workdirs(singles: Sequence[Single], workdir: str | pathlib.Path) -> No
     with cli.user_errors(OSError):
         is_of_one = (workdir / "config.json").exists()
         others = sorted(path.parent.name for path in workdir.glob("seed_*/config.json"))
-    if len(singles) > 1 and is_of_one:
+    if len(singles) > 1 and is_of_one and not others:
         raise cli.UserError(
             f"{workdir} holds the run of one seed: leave --config.num_seeds at 1 to go"
             " on with it, or give several another --workdir."
