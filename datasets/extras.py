@@ -3,29 +3,36 @@
 import importlib.util
 import sys
 
-PACKAGES = (
-    "absl",
-    "etils",
-    "google",
-    "grain",
-    "importlib_resources",
-    "ml_collections",
-    "PIL",
-    "requests",
-    "rich",
-    "tensorboardX",
-    "tensorflow_datasets",
-    "tqdm",
-)
+PACKAGES = {
+    "absl": "absl-py",
+    "etils": "etils",
+    "google.protobuf": "protobuf",
+    "grain": "grain",
+    "importlib_resources": "importlib_resources",
+    "ml_collections": "ml_collections",
+    "PIL": "Pillow",
+    "requests": "requests",
+    "rich": "rich",
+    "tensorboardX": "tensorboardX",
+    "tensorflow_datasets": "tensorflow-datasets",
+    "tqdm": "tqdm",
+}
 """The packages of the extra `train` in setup.cfg, by the names they are imported by."""
 
 
 def check() -> None:
     """Ends the program with a sentence if any of them is not installed."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [package for name, package in PACKAGES.items() if not _is_there(name)]
     if missing:
         sys.exit(
             f"error: {', '.join(missing)} can't be imported: training, evaluation and"
             " data sets need more packages than the library. Install them in the"
             " repository's root: pip install -e '.[train]'."
         )
+
+
+def _is_there(name):
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # what it is a part of is missing
+        return False

@@ -58,6 +58,9 @@ def members(path: pathlib.Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        reason = ValueError("it is no whole ZIP archive, as .npz files are")
+        raise unreadable(path.name, reason) from error
     except READ_ERRORS as error:
         raise unreadable(path.name, error) from error
     return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]

@@ -24,9 +24,9 @@ class Checkpoints:
 
     Arrays are stored as they are on the host, so that a run can go on, and a model be
     evaluated, on another number and kind of devices and processes. A checkpoint appears
-    under its name once it is complete, and then gets checksums of its files: what a
-    disk or a copy does to it is noticed when it is read. Of several processes the first
-    alone reads and writes them, but all must call the methods.
+    under its name once it is complete. Then the disk is to hold it, and checksums of
+    its files: what a disk or a copy does to it is noticed when it is read. Of several
+    processes the first alone reads and writes them, but all must call the methods.
 
     Args:
       workdir: The run's folder; made when it does not exist.
@@ -63,12 +63,13 @@ class Checkpoints:
         def write():
             if step == self._manager.latest_step():
                 return
+            kept = self.kept()
             try:
                 self._write(step, jax.tree.map(_to_host, state), data_state)
             except (OSError, ValueError) as error:
                 raise cli.UserError(
                     f"the checkpoint of step {step} can't be written: {error}.\n"
-                    f"{self.kept()} Once {self._folder} can be written to, the same"
+                    f"{kept} Once {self._folder} can be written to, the same"
                     " command goes on from there."
                 ) from error
 
@@ -109,22 +110,34 @@ class Checkpoints:
         state = jax.tree.unflatten(jax.tree.structure(template), leaves)
         return Restored(step, jax.tree.map(_from_host, template, state), data_state)
 
+    def check_before(self, step: int) -> None:
+        """Makes sure that the checkpoint before the latest is of this step.
+
+        Args:
+          step: 0 where there is to be none.
+
+        Raises:
+          cli.UserError: If it is not.
+        """
+
+        def check():
+            *_, before, latest = (0, *sorted(self._manager.all_steps()))
+            if before != step:
+                raise gone_on_alone(self._workdir, latest, step)
+
+        processes.on_first(check)
+
     def go_back(self, step: int) -> None:
         """Gives up the latest checkpoint, with a warning.
 
         It is moved to `given_up_checkpoints`.
 
         Args:
-          step: That of the one before it, 0 where there is none.
-
-        Raises:
-          cli.UserError: If that is of another step; nothing has been moved then.
+          step: That of the one before it, see `check_before`.
         """
 
         def give_up():
-            *_, before, latest = (0, *sorted(self._manager.all_steps()))
-            if before != step:
-                raise gone_on_alone(self._workdir, latest, step)
+            latest = max(self._manager.all_steps())
             with cli.user_errors(OSError):
                 aside = self._set_aside([latest], "given_up_checkpoints")
             cli.warn(

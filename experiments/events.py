@@ -20,7 +20,7 @@ class Events:
 
     TensorBoard shows nothing of what earlier starts have written of later steps. What a
     kill has cut off in their files is removed. Nothing is written in a thread: a disk
-    that is full is an error here, and what was `flush`ed is on it.
+    that is full is an error here, and a kill does not touch what was `flush`ed.
 
     Args:
       folder: Where the files are; made when it does not exist.
@@ -28,15 +28,20 @@ class Events:
 
     Raises:
       OSError: If the file system refuses; as do the methods.
+
+    Attributes:
+      path: The file.
     """
 
     def __init__(self, folder: pathlib.Path, first_step: int):
         folder.mkdir(parents=True, exist_ok=True)
-        for path in files(folder):
+        earlier = files(folder)
+        for path in earlier:
             _cut_off(path)
         # Files are read in the order of their names, which begin with the second.
         suffix = f".{time.time_ns()}"
         self._writer = EventsWriter(str(folder / "events"), suffix)
+        (self.path,) = set(files(folder)) - set(earlier)
         self._closed = False
         self._write(first_step + 1, session_log=SessionLog(status=SessionLog.START))
 
@@ -55,7 +60,7 @@ class Events:
         self._write(step, summary=Summary(value=[{"tag": tag, "image": image}]))
 
     def flush(self) -> None:
-        """Makes sure that what was written is on the disk."""
+        """Hands what was written to the system."""
         self._writer.flush()
 
     def close(self) -> None:

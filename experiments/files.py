@@ -1,9 +1,11 @@
-"""Files that a kill or a full disk does not leave half written."""
+"""Files that a kill, a cut of power or a full disk does not leave half written."""
 
+import errno
 import itertools
 import os
 import pathlib
 import tempfile
+from concurrent import futures
 
 from lavae_jax import checksums
 
@@ -16,7 +18,26 @@ def write(path: pathlib.Path, text: str) -> None:
     """
     unfinished = path.with_name(f".{path.name.removeprefix('.')}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
+    sync(unfinished)
     unfinished.replace(path)
+    sync(path.parent)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Waits until the disk holds a file's content, or the names in a folder.
+
+    Raises:
+      OSError: If the disk refuses what the system has taken for it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems have nothing to wait for in a folder.
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def make_sure_of_room(folder: pathlib.Path, num_bytes: int) -> None:
@@ -48,9 +69,14 @@ def set_aside(path: pathlib.Path, folder: pathlib.Path) -> None:
 def add_checksums(folder: pathlib.Path) -> None:
     """Keeps the checksums of a folder's files in it, unless they are there already.
 
+    Then the disk holds all of the folder.
+
     Raises:
       OSError: If the file system refuses.
     """
     path = folder / checksums.NAME
     if not path.exists():
+        with futures.ThreadPoolExecutor() as pool:
+            # At once, which a disk does in little more than the time of one.
+            list(pool.map(sync, [*folder.rglob("*"), folder.parent]))
         write(path, checksums.to_text(checksums.of_folder(folder)))

@@ -102,8 +102,7 @@ def run(
       The last step, and what was measured there.
     """
     singles = seeds.singles(config, workdir)
-    if len(singles) > 1:
-        processes.on_first(lambda: seeds.check_begun_together(singles))
+    processes.on_first(lambda: seeds.check_workdirs(singles, workdir))
     with contextlib.ExitStack() as stack:
         stores = [stack.enter_context(opened(single)) for single in singles]
         try:

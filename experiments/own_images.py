@@ -17,6 +17,7 @@ from experiments import array_files
 # Ten times the images of a test split of this size, in colour.
 MAX_BYTES = 2**31
 
+_MOST_OBJECTS = np.iinfo(np.int32).max
 _GREY_MODES = ("1", "L", "LA")
 _PNG_MODES = (*_GREY_MODES, "P", "RGB", "RGBA")
 
@@ -141,6 +142,8 @@ def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
     counts = array_files.load(name, open_stream)
     if (counts < 0).any():
         raise ValueError(f"{name} holds {counts.min()}: no count is below 0.")
+    if (counts > _MOST_OBJECTS).any():
+        raise ValueError(f"{name} holds {counts.max()}: no image has so many objects.")
     return counts.astype(np.int32)
 
 

@@ -4,6 +4,7 @@ All run the same program, each on its own devices and its own part of every batc
 is to happen once, such as writing a file, happens in the first of them.
 """
 
+import collections
 import pickle
 import re
 from collections.abc import Callable
@@ -13,11 +14,12 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments import cli
+from experiments import cli, watch
 
 _T = TypeVar("_T")
 _MESSAGE_BYTES = 4096
-# After how long JAX ends the others when one process has ended by an unforeseen error.
+# After how long JAX ends the others when one process has ended by an unforeseen error,
+# where they are not connected for `watch` to do so.
 _PATIENCE_SECONDS = 60
 # What JAX says where no variable or service tells of other processes. All else that it
 # says is of a cluster that tells something wrong: to train alone would be a mistake.
@@ -57,13 +59,17 @@ def join(
             " --coordinator_address=HOST:PORT, --num_processes and --process_id; with"
             " --nodistributed this process trains alone."
         ) from error
-    if jax.local_device_count() * jax.process_count() != jax.device_count():
+    shares = collections.Counter(device.process_index for device in jax.devices())
+    if len(set(shares.values())) > 1:
         raise cli.UserError(
             "every process must have the same number of devices: process"
             f" {jax.process_index()} of {jax.process_count()} has"
             f" {jax.local_device_count()} of {jax.device_count()}."
         )
     _meet()
+    if jax.process_count() > 1:
+        host = coordinator_address and coordinator_address.rpartition(":")[0]
+        watch.start(host, from_first)
 
 
 def _meet():
@@ -102,7 +108,7 @@ def together(work: Callable[[], _T]) -> _T:
     try:
         result = work()
     except (cli.UserError, OSError) as error:
-        problem = str(error).encode()[:_MESSAGE_BYTES]
+        problem = (str(error) or repr(error)).encode()[:_MESSAGE_BYTES]
     padded = np.frombuffer(problem.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
     for index, row in enumerate(multihost_utils.process_allgather(padded)):
         message = row.tobytes().rstrip(b"\0").decode(errors="replace")

@@ -134,6 +134,9 @@ class Progress:
     def flush(self) -> None:
         """Makes sure that what was reported is on the disk."""
         self._events.flush()
+        for path in (self._table, self._events.path):
+            if path.exists():
+                files.sync(path)
 
     def close(self) -> None:
         """Writes what is still in memory."""

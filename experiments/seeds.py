@@ -59,15 +59,39 @@ def singles(config: ConfigDict, workdir: str | pathlib.Path) -> list[Single]:
     return found
 
 
-def check_begun_together(singles: Sequence[Single]) -> None:
-    """Refuses to begin a seed where others have gone on: they would have to go back.
+def check_workdirs(singles: Sequence[Single], workdir: str | pathlib.Path) -> None:
+    """Refuses to begin a run anew where it is meant to go on.
 
     Args:
       singles: The runs of all seeds; nothing in their folders is changed.
+      workdir: What they were made from, see `singles`.
 
     Raises:
-      cli.UserError: If one has checkpoints, and another has never been begun.
+      cli.UserError: If the workdir is that of one run, and several are asked for, or
+        the other way round; or if a seed has checkpoints, and another has never been
+        begun: the first would have to go back.
     """
+    workdir = pathlib.Path(workdir)
+    with cli.user_errors(OSError):
+        is_of_one = (workdir / "config.json").exists()
+        others = sorted(path.parent.name for path in workdir.glob("seed_*/config.json"))
+    if len(singles) > 1 and is_of_one and not others:
+        raise cli.UserError(
+            f"{workdir} holds the run of one seed: leave --config.num_seeds at 1 to go"
+            " on with it, or give several another --workdir."
+        )
+    if len(singles) == 1 and others and not is_of_one:
+        raise cli.UserError(
+            f"{workdir} holds the runs of several seeds, {', '.join(others)}: go on"
+            " with all by --config.num_seeds, with one in its folder, or give this run"
+            " another --workdir."
+        )
+    if len(singles) > 1:
+        _check_begun_together(singles)
+
+
+def _check_begun_together(singles):
+    """Refuses to begin a seed where others have checkpoints."""
     with cli.user_errors(OSError):
         steps = [max(runs.checkpoint_steps(one.workdir), default=0) for one in singles]
         begun = [(one.workdir / "config.json").exists() for one in singles]
@@ -163,8 +187,11 @@ def restore(stores: Sequence[Checkpoints], template: Any) -> list[Restored | Non
     """
     found = [store.restore(template) for store in stores]
     steps = [one.step if one else 0 for one in found]
-    for index, step in enumerate(steps):
-        if step > min(steps):
-            stores[index].go_back(min(steps))
-            found[index] = stores[index].restore(template)
+    ahead = [index for index, step in enumerate(steps) if step > min(steps)]
+    # All of them first: where one has gone on alone, none is to go back.
+    for index in ahead:
+        stores[index].check_before(min(steps))
+    for index in ahead:
+        stores[index].go_back(min(steps))
+        found[index] = stores[index].restore(template)
     return found

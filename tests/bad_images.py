@@ -75,13 +75,17 @@ IMAGES = {
     ),
     "a grey picture": ("a.png", _png(Image.new("L", (64, 64), 77)), "the value 77"),
     "a truncated array": ("own.npy", _npy(_BLACK)[:-9], "cannot be read"),
-    "a truncated archive": ("own.npz", _npz(images=_npy(_BLACK))[:-9], "cannot be"),
+    "a truncated archive": (
+        "own.npz",
+        _npz(images=_npy(_BLACK))[:-9],
+        "(it is no whole ZIP archive, as .npz files are): ",
+    ),
     "a truncated picture": (
         "a.png",
         _png(Image.new("RGB", (64, 64)))[:-30],
         "cannot be read",
     ),
-    "something else": ("own.npz", b"plain words", "cannot be read"),
+    "something else": ("own.npz", b"plain words", "(it is no whole ZIP archive, as"),
     "an unknown format": ("own.jpg", b"", "neither .npy, .npz, .png nor a folder"),
     "an archive of several arrays": (
         "own.npz",

@@ -1,4 +1,4 @@
-"""Python in two processes of one machine that JAX joins."""
+"""Python in several processes of one machine that JAX joins."""
 
 import contextlib
 import os
@@ -18,12 +18,13 @@ def free_address():
 
 
 @contextlib.contextmanager
-def started(arguments_of, folder, **environment):
-    """Starts two processes of two devices each; what runs on at the end is killed.
+def started(arguments_of, folder, num=2, **environment):
+    """Starts processes of two devices each; what runs on at the end is killed.
 
     Args:
       arguments_of: From an address and a process's index to its arguments.
       folder: Gets what the processes print, as `INDEX.out` and `INDEX.err`.
+      num: How many.
       **environment: For each, besides what this process has.
 
     Yields:
@@ -34,7 +35,7 @@ def started(arguments_of, folder, **environment):
     address, processes = free_address(), []
     with contextlib.ExitStack() as files:
         try:
-            for index in range(2):
+            for index in range(num):
                 out, err = (
                     files.enter_context((folder / f"{index}.{name}").open("w"))
                     for name in ("out", "err")

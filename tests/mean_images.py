@@ -170,21 +170,38 @@ def assert_same_end(workdir, other):
         np.testing.assert_array_equal(leaf, other_leaf)
 
 
+def assert_close_end(workdir, other):
+    """The same step and place in the data, and the same state up to rounding."""
+    (step, place, leaves), (same_step, same_place, same) = map(last, (workdir, other))
+    assert (step, place["batches"]) == (same_step, same_place["batches"])
+    for leaf, same_leaf in zip(leaves, same, strict=True):
+        np.testing.assert_allclose(leaf, same_leaf, rtol=1e-5, atol=1e-6)
+
+
 def _main(address, index, data_dir, workdir, ending):
     """Ends by a signal to the second process, or by a disk of the first that is full.
 
-    Before the latter, the second is given another seed.
+    Two models are trained until a SIGTERM, and one until a SIGKILL. Before the disk is
+    full, the second process is given another seed.
     """
     processes.join(None, address, 2, int(index))
     first, config = processes.is_first(), six_steps(data_dir)
     stop = _nothing
     if ending == "signal":
         config.update(
-            num_steps=10**6, log_every=100, eval_every=10, picture_every=10**6
+            num_seeds=2,
+            num_steps=10**6,
+            log_every=100,
+            eval_every=10,
+            picture_every=10**6,
         )
         config.checkpoint_every = 10**6
         if not first:
             stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
+    elif ending == "kill":
+        config.update(num_steps=10**6, eval_every=3)
+        if not first:
+            stop = functools.partial(os.kill, os.getpid(), signal.SIGKILL)
     else:
         config.seed = 3 if first else 4
         try:

@@ -228,6 +228,26 @@ def _file_for_checkpoints(run):
     (run / "checkpoints").touch()
 
 
+def _link_below_a_file(run):
+    run.symlink_to(ROOT / "setup.cfg" / "run")
+
+
+@pytest.mark.skipif(not MEMORY.exists(), reason="needs Linux's files of processes")
+def test_a_workdir_that_cannot_be_written_to(tmp_path, data_dir):
+    """Not even root may add a file to the folder of a process."""
+    (tmp_path / "run").symlink_to(MEMORY.parent)
+    said = refused(
+        "--workdir: without the right to write",
+        tmp_path,
+        train,
+        f"--config={CONFIG}",
+        f"--config.data.data_dir={data_dir}",
+        f"--workdir={tmp_path}/run",
+        "--nodistributed",
+    )
+    assert said.startswith(f"the --workdir {tmp_path}/run can't be written to: [Errno")
+
+
 def test_workdirs(trained, tmp_path, data_dir):
     """One that can't be a folder, of another run, or in use."""
     flags = (
@@ -239,6 +259,11 @@ def test_workdirs(trained, tmp_path, data_dir):
     for number, (given, make, message) in enumerate(
         [
             ("a file", lambda run: run.touch(), "File exists|Not a directory"),
+            (
+                "below a file",
+                _link_below_a_file,
+                r"can't be written to: \[Errno \d+\] ",
+            ),
             ("a file in it", _file_for_checkpoints, "File exists|Not a directory"),
             (
                 "another run's",

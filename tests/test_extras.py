@@ -23,13 +23,14 @@ def test_missing_extras(command):
     """Every command names what is missing and how to install it."""
     script = (
         "import runpy, sys\n"
-        "sys.modules['grain'] = sys.modules['rich'] = None\n"
+        "for name in ('grain', 'rich', 'google.protobuf'):\n"
+        "    sys.modules[name] = None\n"
         f"runpy.run_module('{command}', run_name='__main__')\n"
     )
     done = run_python("-c", script)
     print(f"\n{command} without its extra\n  {done.stderr.strip()}")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: grain, rich can't be imported: ")
+    assert done.stderr.startswith("error: protobuf, grain, rich can't be imported: ")
     assert "pip install -e '.[train]'" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -41,12 +42,18 @@ def test_extras_are_those_that_are_installed():
     wanted = re.findall(
         r"^[\w-]+", setup["options.extras_require"]["train"], re.MULTILINE
     )
-    givers = importlib.metadata.packages_distributions()
-    names = {giver.lower() for name in extras.PACKAGES for giver in givers[name]}
-    assert {name.lower() for name in wanted} <= {
-        variant for name in names for variant in (name, name.replace("_", "-"))
-    }
-    assert len(wanted) == len(extras.PACKAGES)
+    assert sorted(wanted) == sorted(extras.PACKAGES.values())
+    for name, package in extras.PACKAGES.items():
+        *_, last = name.split(".")
+        files = map(str, importlib.metadata.files(package))
+        assert any(f"{last}/" in file for file in files)
+
+
+def test_a_part_of_what_is_missing(monkeypatch):
+    """Where nothing by the name of `google` is installed, protobuf is missing too."""
+    monkeypatch.setattr(extras, "PACKAGES", {"nowhere_at_all.protobuf": "protobuf"})
+    with pytest.raises(SystemExit, match="error: protobuf can't be imported"):
+        extras.check()
 
 
 def test_every_command_is_there():

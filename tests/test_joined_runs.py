@@ -1,6 +1,7 @@
 """How a run of several processes ends, when one of them has to."""
 
 import re
+import signal
 
 from lavae_jax import runs
 from tests import mean_images
@@ -20,16 +21,38 @@ def _ended(folder, data_dir, ending):
 
 
 def test_a_signal_to_one_stops_all(tmp_path, data_dir):
-    """After the same step, which is stored; the run goes on from it."""
+    """After the same step, which is stored; the run goes on from it.
+
+    Several models that they train at once are those of single runs of one process.
+    """
     codes, errors = _ended(tmp_path, data_dir, "signal")
     assert codes == [130, 130], errors
     stopped = [re.search(r"stopped after step (\d+)", error)[1] for error in errors]
     assert stopped[0] == stopped[1]
     step = int(stopped[0])
-    assert runs.checkpoint_steps(tmp_path / "run") == [step]
     config = mean_images.six_steps(data_dir)
-    config.num_steps = step + 1
+    never = 10**6
+    config.update(eval_every=never, picture_every=never, checkpoint_every=never)
+    config.num_steps = step
+    for seed in (3, 4):
+        workdir, alone = tmp_path / "run" / f"seed_{seed}", tmp_path / f"alone_{seed}"
+        assert runs.checkpoint_steps(workdir) == [step]
+        config.seed = seed
+        mean_images.run(config, alone, num_devices=4)
+        mean_images.assert_close_end(workdir, alone)
+    config.update(seed=3, num_seeds=2, num_steps=step + 1)
     assert mean_images.run(config, tmp_path / "run", num_devices=4).step == step + 1
+
+
+def test_when_one_is_killed_all_end(tmp_path, data_dir):
+    """At once, and say whose end it was; the run goes on from its last checkpoint."""
+    codes, errors = _ended(tmp_path, data_dir, "kill")
+    assert codes == [1, -signal.SIGKILL], errors
+    assert errors[0].count("error: process 1 is gone: it was killed, has failed,") == 1
+    assert runs.checkpoint_steps(tmp_path / "run") == [2]
+    config = mean_images.six_steps(data_dir)
+    config.num_steps = 3
+    assert mean_images.run(config, tmp_path / "run", num_devices=4).step == 3
 
 
 def test_an_error_of_one_ends_all(tmp_path, data_dir):

@@ -10,6 +10,7 @@ import pytest
 
 from experiments import cli, window, workdirs
 from lavae_jax import checksums, runs
+from tests.commands import without_access
 from tests.mean_images import assert_same_end, last, rows, run, six_steps
 
 
@@ -82,6 +83,23 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, config):
     assert_same_end(workdir, tmp_path / "unbroken")
     for part in ("train", "held_out"):
         assert rows(workdir, part) == rows(tmp_path / "unbroken", part)
+
+
+def test_a_workdir_that_becomes_unwritable(tmp_path, config):
+    """Once the right to write is back, the run goes on from its last checkpoint."""
+    workdir = tmp_path / "run"
+    config.num_steps = 2
+    run(config, workdir)
+    config.num_steps = 6
+    message = r"refuses .*Permission denied.*\n.*the last good one is of step 2\. Once"
+    with contextlib.ExitStack() as stack, pytest.raises(cli.UserError, match=message):
+        run(
+            config,
+            workdir,
+            on_measure=lambda: stack.enter_context(without_access(workdir)),
+        )
+    assert runs.checkpoint_steps(workdir) == [2]
+    assert run(config, workdir).step == 6
 
 
 def test_a_step_that_spoils_is_skipped_where_wanted(tmp_path, config, capsys):

@@ -91,6 +91,10 @@ _BAD = {
         r"n is int64\[39\], but 40 whole numbers",
     ),
     "negative counts": (lambda p: _write(p, n=np.full(40, -1)), "n holds -1"),
+    "counts beyond reason": (
+        lambda p: _write(p, n=np.full(40, 2**32 + 1)),
+        "n holds 4294967297: no image has so many objects",
+    ),
     "counts beyond the slots": (
         lambda p: _write(p, n=np.arange(40) % 13),
         r"15.0% of the images have more objects .* = 10, up to 12, .*max_objects=12\.",

@@ -7,19 +7,20 @@ import pytest
 
 from experiments import cli, processes
 from tests.commands import printed
-from tests.joined_processes import finished
+from tests.joined_processes import started
 
 _SCRIPT = """
-import os, pathlib, sys
+import os, pathlib, sys, time
 
-address, index, devices, path = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
+address, num, index, devices, path = sys.argv[1:]
+index = int(index)
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
 
 from experiments import cli, processes
 
 seen = []
 try:
-    processes.join(None, address, 2, index)
+    processes.join(None, address, int(num), index)
     seen.append(processes.together(lambda: index))
     seen.append(processes.on_first(lambda: "written"))
     seen.append(processes.from_first(lambda: {"step": 7, "by": index}))
@@ -34,41 +35,63 @@ try:
             raise cli.UserError("no ∅ data here")
         return "data"
 
+    def fail():
+        if index == 1:
+            raise OSError
+        return "data"
+
+    try:
+        processes.together(fail)
+    except cli.UserError as error:
+        seen.append(str(error))
     processes.together(work)
 except cli.UserError as error:
     seen.append(str(error))
 pathlib.Path(path).write_text(repr(seen))
+if num == "2":
+    processes.together(lambda: None)
+    1 / index
+    time.sleep(100)
 """
 
 
-def _run(folder, devices=(2, 2)):
-    """What each of two processes has seen; Gloo writes between what they print."""
-    paths = [folder / f"{index}.seen" for index in range(2)]
+def _run(folder, devices, codes):
+    """What each of the processes has seen; Gloo writes between what they print."""
+    num = len(devices)
+    paths = [folder / f"{index}.seen" for index in range(num)]
 
     def arguments(address, index):
-        return ["-c", _SCRIPT, address, index, devices[index], paths[index]]
+        return ["-c", _SCRIPT, address, num, index, devices[index], paths[index]]
 
-    finished(arguments, folder)
+    with started(arguments, folder, num) as together:
+        assert [process.wait(timeout=600) for process in together] == codes
     return [ast.literal_eval(path.read_text()) for path in paths]
 
 
 def test_two_processes_act_as_one(tmp_path):
     """Work of each, of the first alone, its result in both, and an error of one.
 
-    What differs between them, such as the images they see, is such an error.
+    What differs between them, such as the images they see, is such an error. One that
+    nobody foresaw ends both too: the other does not wait.
     """
-    first, second = _run(tmp_path)
+    first, second = _run(tmp_path, (2, 2), codes=[1, 1])
     shared = [{"step": 7, "by": 0}, "process 1: other images"]
-    shared.append("process 1: no ∅ data here")
+    shared += ["process 1: OSError()", "process 1: no ∅ data here"]
     assert first == [0, "written", *shared]
     assert second == [1, None, *shared]
+    failed, ended = ((tmp_path / f"{index}.err").read_text() for index in range(2))
+    assert failed.endswith("ZeroDivisionError: division by zero\n")
+    assert ended.startswith("error: process 0 is gone: it was killed, has failed, or")
 
 
 def test_uneven_devices_are_refused(tmp_path):
-    """Every process takes the same share of the batch."""
-    seen = _run(tmp_path, devices=(2, 1))
+    """Every process takes the same share of the batch.
+
+    Also in one that has as many as there are on average.
+    """
+    seen = _run(tmp_path, (1, 2, 3), codes=[0, 0, 0])
     same = "every process must have the same number of devices: process"
-    assert seen == [[f"{same} 0 of 2 has 2 of 3."], [f"{same} 1 of 2 has 1 of 3."]]
+    assert seen == [[f"{same} {k} of 3 has {k + 1} of 6."] for k in range(3)]
 
 
 _CLUSTERS = """

@@ -56,11 +56,7 @@ def _assert_same(workdir, other):
         )
         for row, same in pairs:
             assert row == pytest.approx(same, rel=1e-3)  # sums of 150,000 squares
-    step, data_state, leaves = mean_images.last(workdir)
-    other_step, other_data_state, others = mean_images.last(other)
-    assert (step, data_state) == (other_step, other_data_state)
-    for leaf, same in zip(leaves, others, strict=True):
-        np.testing.assert_allclose(leaf, same, rtol=1e-5, atol=1e-6)
+    mean_images.assert_close_end(workdir, other)
     assert run_config.read_config(workdir) == run_config.read_config(other)
     pictures = [{p.name for p in (d / "pictures").iterdir()} for d in (workdir, other)]
     assert pictures[0] >= pictures[1]
@@ -163,16 +159,36 @@ def test_a_seed_that_comes_later(tmp_path, config):
         assert mean_images.last(tmp_path / f"seed_{seed}")[0] == 2
 
 
+def test_one_seed_and_several_are_not_mixed_up(tmp_path, config):
+    """Neither begins anew where the other is meant to go on."""
+    for seed in (3, 4):
+        run_config.claim(tmp_path / f"seed_{seed}", config)
+    config.num_seeds = 1
+    with pytest.raises(cli.UserError, match="of several seeds, seed_3, seed_4: go on"):
+        mean_images.run(config, tmp_path)
+    assert not (tmp_path / "config.json").exists()
+    config.num_seeds = 2
+    with pytest.raises(cli.UserError, match="seed_3 holds the run of one seed: leave"):
+        mean_images.run(config, tmp_path / "seed_3")
+
+
 def test_a_seed_that_has_gone_on_alone(tmp_path, config):
-    """It is not thrown back: the message says how to train the others."""
+    """It is not thrown back: the message says how to train the others.
+
+    Nor is another that could go back, if there is one without any checkpoint.
+    """
     config.num_steps = 2
     mean_images.run(config, tmp_path)
-    config.update(num_seeds=1, num_steps=6)
-    mean_images.run(config, tmp_path / "seed_3")
-    config.num_seeds = 2
-    with pytest.raises(cli.UserError, match="seed_3 has gone on to step 6 without"):
-        mean_images.run(config, tmp_path)
-    assert mean_images.last(tmp_path / "seed_3")[0] == 6
+    config.update(seed=4, num_seeds=1, num_steps=6)
+    mean_images.run(config, tmp_path / "seed_4")
+    config.seed = 5
+    run_config.claim(tmp_path / "seed_5", config)
+    config.seed = 3
+    for config.num_seeds in (2, 3):
+        with pytest.raises(cli.UserError, match="seed_4 has gone on to step 6 without"):
+            mean_images.run(config, tmp_path)
+    for seed, last in ((3, 2), (4, 6)):
+        assert mean_images.last(tmp_path / f"seed_{seed}")[0] == last
 
 
 def test_a_seed_that_fails(tmp_path, config):

@@ -1,6 +1,5 @@
 """A workdir has one run at a time, whatever became of the one before."""
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -9,7 +8,7 @@ import signal
 import pytest
 
 from experiments import cli, run_config, workdirs
-from tests.commands import run_python
+from tests.commands import run_python, without_access
 from tests.tiny_runs import any_config
 
 KILLED = """
@@ -55,21 +54,6 @@ def test_file_systems_without_locks(tmp_path, monkeypatch, capsys):
     assert said.endswith(f"make sure that no other run uses {tmp_path}.\n")
 
 
-@contextlib.contextmanager
-def _unreadable(folder):
-    """A folder that this process has no right to look into, also as root."""
-    superuser = os.geteuid() == 0
-    folder.chmod(0)
-    try:
-        if superuser:
-            os.seteuid(65534)
-        yield
-    finally:
-        if superuser:
-            os.seteuid(0)
-        folder.chmod(0o700)
-
-
 def test_a_folder_that_cannot_be_read(tmp_path):
     """Is told as such, and not taken for an empty one."""
     workdir = tmp_path / "run"
@@ -78,7 +62,10 @@ def test_a_folder_that_cannot_be_read(tmp_path):
         workdirs.check_nothing_is_lost,
         lambda workdir: run_config.claim(workdir, any_config()),
     ):
-        with _unreadable(workdir), pytest.raises(cli.UserError, match="Permission den"):
+        with (
+            without_access(workdir),
+            pytest.raises(cli.UserError, match="Permission den"),
+        ):
             check(workdir)
     assert [path.name for path in workdir.iterdir()] == ["checkpoints"]
 
