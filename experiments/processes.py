@@ -14,12 +14,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments import cli, watch
+from experiments import cli
 
 _T = TypeVar("_T")
 _MESSAGE_BYTES = 4096
-# After how long JAX ends the others when one process has ended by an unforeseen error,
-# where they are not connected for `watch` to do so.
+# After how long JAX ends the others when one process has ended by an unforeseen error.
 _PATIENCE_SECONDS = 60
 # What JAX says where no variable or service tells of other processes. All else that it
 # says is of a cluster that tells something wrong: to train alone would be a mistake.
@@ -67,9 +66,6 @@ def join(
             f" {jax.local_device_count()} of {jax.device_count()}."
         )
     _meet()
-    if jax.process_count() > 1:
-        host = coordinator_address and coordinator_address.rpartition(":")[0]
-        watch.start(host, from_first)
 
 
 def _meet():

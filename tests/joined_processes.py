@@ -57,10 +57,10 @@ def started(arguments_of, folder, num=2, **environment):
                 process.wait()
 
 
-def finished(arguments_of, folder):
-    """Waits until both have ended well; see `started`. What they print, by index."""
-    with started(arguments_of, folder) as both:
-        codes = [process.wait(timeout=600) for process in both]
-    errors = [(folder / f"{index}.err").read_text() for index in range(2)]
-    assert codes == [0, 0], errors
-    return [(folder / f"{index}.out").read_text() for index in range(2)]
+def finished(arguments_of, folder, num=2):
+    """Waits until all have ended well; see `started`. What they print, by index."""
+    with started(arguments_of, folder, num) as all_of_them:
+        codes = [process.wait(timeout=600) for process in all_of_them]
+    errors = [(folder / f"{index}.err").read_text() for index in range(num)]
+    assert not any(codes), errors
+    return [(folder / f"{index}.out").read_text() for index in range(num)]

@@ -181,8 +181,8 @@ def assert_close_end(workdir, other):
 def _main(address, index, data_dir, workdir, ending):
     """Ends by a signal to the second process, or by a disk of the first that is full.
 
-    Two models are trained until a SIGTERM, and one until a SIGKILL. Before the disk is
-    full, the second process is given another seed.
+    Two models are trained until the former. Before the latter, the second process is
+    given another seed.
     """
     processes.join(None, address, 2, int(index))
     first, config = processes.is_first(), six_steps(data_dir)
@@ -198,10 +198,6 @@ def _main(address, index, data_dir, workdir, ending):
         config.checkpoint_every = 10**6
         if not first:
             stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
-    elif ending == "kill":
-        config.update(num_steps=10**6, eval_every=3)
-        if not first:
-            stop = functools.partial(os.kill, os.getpid(), signal.SIGKILL)
     else:
         config.seed = 3 if first else 4
         try:

@@ -1,7 +1,6 @@
 """How a run of several processes ends, when one of them has to."""
 
 import re
-import signal
 
 from lavae_jax import runs
 from tests import mean_images
@@ -42,17 +41,6 @@ def test_a_signal_to_one_stops_all(tmp_path, data_dir):
         mean_images.assert_close_end(workdir, alone)
     config.update(seed=3, num_seeds=2, num_steps=step + 1)
     assert mean_images.run(config, tmp_path / "run", num_devices=4).step == step + 1
-
-
-def test_when_one_is_killed_all_end(tmp_path, data_dir):
-    """At once, and say whose end it was; the run goes on from its last checkpoint."""
-    codes, errors = _ended(tmp_path, data_dir, "kill")
-    assert codes == [1, -signal.SIGKILL], errors
-    assert errors[0].count("error: process 1 is gone: it was killed, has failed,") == 1
-    assert runs.checkpoint_steps(tmp_path / "run") == [2]
-    config = mean_images.six_steps(data_dir)
-    config.num_steps = 3
-    assert mean_images.run(config, tmp_path / "run", num_devices=4).step == 3
 
 
 def test_an_error_of_one_ends_all(tmp_path, data_dir):
