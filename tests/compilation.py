@@ -1,7 +1,27 @@
-"""How XLA compiles what the tests run."""
+"""How XLA compiles what the tests run, each program once for all processes."""
+
+import os
+import tempfile
 
 FAST = (
     # Most of a test's time is compilation: these divide it by six.
     "--xla_backend_optimization_level=0",
     "--xla_cpu_use_fusion_emitters=false",
+    # One module of LLVM's per program, not many small ones: a seventh less.
+    "--xla_cpu_parallel_codegen_split_count=1",
 )
+_FOLDER = "JAX_COMPILATION_CACHE_DIR"
+
+PROGRAMS = (
+    None
+    if _FOLDER in os.environ
+    else tempfile.TemporaryDirectory("_programs", ignore_cleanup_errors=True)
+)
+"""The new folder of what is compiled; None where one is given, as to workers."""
+
+SHARED = (
+    {_FOLDER: PROGRAMS.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    if PROGRAMS
+    else {}
+)
+"""What tells JAX of it."""

@@ -4,7 +4,7 @@ import os
 
 from tests import compilation
 
-# XLA reads these once, when the first test imports JAX.
+# JAX and XLA read these once, when the first test imports JAX.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
     [
@@ -13,6 +13,7 @@ os.environ["XLA_FLAGS"] = " ".join(
         *compilation.FAST,
     ]
 ).strip()
+os.environ.update(compilation.SHARED)
 # Figures are drawn without a display.
 os.environ["MPLBACKEND"] = "Agg"
 
@@ -21,6 +22,12 @@ import pytest
 
 from datasets import load
 from experiments.configs import dsprites
+
+
+def pytest_unconfigure():
+    """Removes what has been compiled."""
+    if compilation.PROGRAMS is not None:
+        compilation.PROGRAMS.cleanup()
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,11 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import floors, load
-from experiments import build, cli, loop, measure, report
+from experiments import build, cli, loop, measure, report, train
 from experiments.configs import base, baseline_dsprites
 from experiments.devices import Devices
 from lavae_jax import runs
+from tests.commands import run_here
 from tests.joined_processes import finished
 
 pytestmark = pytest.mark.standard_promotion
@@ -260,9 +261,11 @@ def test_impossible_values_are_refused(field, value, message):
 
 def test_what_is_lavaes_is_unknown():
     """LAVAE's settings are none of the baseline's: the command lists what there is."""
-    refused = _command("train", f"--config={CONFIG}", "--config.warmup.refine=true")
-    assert refused.returncode == 1 and "Traceback" not in refused.stderr
-    assert refused.stderr.startswith(
+    status, said = run_here(
+        train, f"--config={ROOT / CONFIG}", "--config.warmup.refine=true"
+    )
+    assert status == 1 and "Traceback" not in said
+    assert said.startswith(
         "error: --config.warmup.refine: there is no such value in this config."
     )
-    assert "beta.steps = 4" in refused.stderr
+    assert "beta.steps = 4" in said

@@ -3,9 +3,6 @@
 import functools
 import io
 import json
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -28,11 +25,11 @@ from lavae_jax import slots
 from lavae_jax.objectives import reconstruct
 from lavae_jax.types import hard_locations
 from tests import tiny_models
+from tests.commands import ROOT, run_here, run_python
 
 # optax and distrax mix dtypes and ranks.
 pytestmark = pytest.mark.standard_promotion
 
-ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = "experiments/configs/dsprites.py:tiny"
 REPEATS = 2
 
@@ -136,7 +133,7 @@ def test_the_command(tmp_path):
     """From flags to a file, here for the one step that only the auxiliary VAE makes."""
     path = tmp_path / "new" / "benchmark.json"
     arguments = ("--config.num_steps=1", "--repeats=1", "--compare", f"--json={path}")
-    done = _run(f"--config={CONFIG}", *arguments)
+    done = run_python("-m", "experiments.benchmark", f"--config={CONFIG}", *arguments)
     assert done.returncode == 0, done.stderr
     written = json.loads(path.read_text())
     assert set(written) == set(benchmark_report.Benchmark._fields)
@@ -169,25 +166,16 @@ def test_impossible_values_are_refused_at_the_start(name, value, message):
         benchmark.benchmark(config)
 
 
-def test_other_impossible_requests_are_refused_at_the_start():
+def test_other_impossible_requests_are_refused_at_the_start(capsys):
     """No run at all, the baseline, which has no such parts, and a folder as file."""
     with pytest.raises(cli.UserError, match="--repeats must be at least 1: got 0"):
         benchmark.benchmark(dsprites.get_config("tiny"), repeats=0)
     with pytest.raises(cli.UserError, match="take a config of LAVAE"):
         benchmark.benchmark(baseline_dsprites.get_config("tiny"))
-    done = _run(f"--config={CONFIG}", "--json=.")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: --json: . is a folder: name a file.\n"
-
-
-def _run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.benchmark", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = (f"--config={ROOT / CONFIG}", "--json=.")
+    said = "error: --json: . is a folder: name a file.\n"
+    assert run_here(benchmark, *arguments) == (1, said)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ["multi_dsprites", "multi_mnist/10k"])

@@ -17,7 +17,7 @@ import lavae_jax
 from experiments import build, checkpoints, cli, evaluate, measure, report, run_config
 from lavae_jax import metrics, plotting
 from tests import tiny_models
-from tests.commands import run_python
+from tests.commands import run_here, run_python
 
 pytestmark = pytest.mark.standard_promotion
 
@@ -254,7 +254,7 @@ def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path):
 def test_command_refuses_without_a_traceback(workdir, arguments, message):
     """One message that begins with error, and a status that is not 0."""
     filled_in = [argument.format(workdir=workdir) for argument in arguments]
-    done = run_python("-m", "experiments.evaluate", *filled_in)
-    assert done.returncode != 0
-    assert "error: " in done.stderr and message in done.stderr
-    assert "Traceback" not in done.stderr
+    status, said = run_here(evaluate, *filled_in)
+    assert status != 0
+    assert said.startswith("error: ") and message in said
+    assert "Traceback" not in said

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from experiments import cli, events, kill_checks, kill_test
+from tests import compilation
 from tests.commands import ROOT, refused
 
 # The baseline starts in half the time.
@@ -78,9 +79,8 @@ def test_the_end_is_that_of_an_unbroken_run(tmp_path, data_dir, monkeypatch, cap
     Nor could the verdict be another: each difference that is made is found.
     """
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    # One device; a start is to take seconds.
+    monkeypatch.setenv("XLA_FLAGS", " ".join(compilation.FAST))
     command = [
         *(sys.executable, "-m", "experiments.train", f"--config={CONFIG}"),
         f"--config.data.data_dir={data_dir}",

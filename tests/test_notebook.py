@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests import compilation
 from tests.commands import ROOT
 
 PATH = ROOT / "experiments" / "lavae_colab.ipynb"
@@ -79,7 +80,7 @@ def test_it_runs_from_top_to_bottom(notebook, tmp_path):
             "TFDS_DATA_DIR": str(tmp_path / "data"),
             "TMPDIR": str(tmp_path),
             # One device, as most users have.
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+            "XLA_FLAGS": " ".join(compilation.FAST),
         }
     )
     outputs = [output for cell in _code(notebook) for output in cell.outputs]

@@ -171,8 +171,8 @@ def test_nothing_trained_leaves_a_table_of_gaps(tmp_path):
 
 def test_flags_that_exclude_each_other(tmp_path):
     """One clear line, and status 1."""
-    done = commands.run_python(
-        *("-m", "experiments.paper", f"--out={tmp_path}", "--workdir=a", "--weights=b")
+    status, said = commands.run_here(
+        paper, f"--out={tmp_path}", "--workdir=a", "--weights=b"
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: --workdir and --weights exclude each other")
+    assert status == 1
+    assert said.startswith("error: --workdir and --weights exclude each other")

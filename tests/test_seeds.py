@@ -234,7 +234,7 @@ def test_seeds_of_a_config(tmp_path, data_dir):
     config = cli.load_config(str(ROOT / LAVAE))
     config.data.data_dir = data_dir
     config.touching.steps = 1
-    config.update(num_steps=2, batch_size=4, num_seeds=2)
+    config.update(num_steps=2, num_seeds=2)
     loop.train_and_evaluate(config, tmp_path, jax.devices()[:1])
     (_, first), (model, second) = (
         lavae_jax.load(tmp_path / f"seed_{seed}") for seed in (0, 1)

@@ -35,7 +35,7 @@ LAPTOP = recipe.Recipe(
     proposal_steps=3,
     settle_steps=4,
     location_every=2,
-    appearance_updates=3,
+    appearance_updates=2,
     joint_steps=2,
 )
 PROPOSE = recipe.Phase(True, True, propose=True, location=True)
