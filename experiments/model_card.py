@@ -75,7 +75,10 @@ _LAVAE_LIMITS = """\
 - p(n) is that of the training scenes: `generate` takes another one as `prior_n`."""
 
 _BASELINE_LIMITS = """\
-- It has no objects: there is nothing to count, to locate or to edit."""
+- It has no objects: there is nothing to count, to locate or to edit.
+- A run of the `laptop` variant ends long before it has converged, so its bounds are not
+  what such a model can reach: `python -m experiments.paper` puts those of the paper's
+  baseline beside them."""
 
 
 class _Row(NamedTuple):
