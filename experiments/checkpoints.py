@@ -1,6 +1,7 @@
 """The checkpoints of a run, from which it goes on exactly."""
 
 import pathlib
+import shutil
 from typing import Any, NamedTuple
 
 import jax
@@ -67,6 +68,9 @@ class Checkpoints:
             try:
                 self._write(step, jax.tree.map(_to_host, state), data_state)
             except (OSError, ValueError) as error:
+                # What the disk may not hold is not to be gone on from.
+                shutil.rmtree(self._folder / str(step), ignore_errors=True)
+                self._manager.reload()
                 raise cli.UserError(
                     f"the checkpoint of step {step} can't be written: {error}.\n"
                     f"{kept} Once {self._folder} can be written to, the same"
@@ -226,6 +230,7 @@ def _manager(folder, max_to_keep):
     """Orbax's manager, for use by the first process alone."""
     with cli.user_errors(OSError):
         folder.mkdir(parents=True, exist_ok=True)
+        files.sync(folder.parent)
         return ocp.CheckpointManager(
             folder,
             options=ocp.CheckpointManagerOptions(

@@ -111,7 +111,8 @@ def samples(subject: Subject, seed: int) -> tuple[Figure, str]:
     grids[f"{subject.title}: samples of the baseline"] = np.asarray(theirs)
     return plotting.beside(grids), (
         "Samples from the prior (pixel means): LAVAE, with n from the learned p(n), on"
-        " the left; the baseline on the right."
+        " the left; the baseline on the right, whose samples are mostly black unless it"
+        " has been trained for long."
     )
 
 

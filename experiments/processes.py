@@ -59,7 +59,7 @@ def join(
             " --nodistributed this process trains alone."
         ) from error
     shares = collections.Counter(device.process_index for device in jax.devices())
-    if len(set(shares.values())) > 1:
+    if len(shares) < jax.process_count() or len(set(shares.values())) > 1:
         raise cli.UserError(
             "every process must have the same number of devices: process"
             f" {jax.process_index()} of {jax.process_count()} has"

@@ -117,6 +117,8 @@ class Progress:
         """
         path = self._workdir / "pictures" / f"step_{step:08d}.png"
         plotting.save(figure, path)
+        files.sync(path)
+        files.sync(path.parent)
         with Image.open(path) as image:
             size = image.size
         self._events.picture(step, "reconstructions", path.read_bytes(), size)
@@ -137,6 +139,7 @@ class Progress:
         for path in (self._table, self._events.path):
             if path.exists():
                 files.sync(path)
+                files.sync(path.parent)
 
     def close(self) -> None:
         """Writes what is still in memory."""

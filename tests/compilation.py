@@ -20,7 +20,12 @@ PROGRAMS = (
 """The new folder of what is compiled; None where one is given, as to workers."""
 
 SHARED = (
-    {_FOLDER: PROGRAMS.name, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    {
+        _FOLDER: PROGRAMS.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        # As in pyproject.toml, for commands that are tested.
+        "PYTHONWARNINGS": "ignore:Error reading persistent compilation cache entry",
+    }
     if PROGRAMS
     else {}
 )

@@ -8,6 +8,7 @@ def boxes(figure):
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     texts = [text for part in (figure, *figure.subfigs) for text in part.texts]
+    # Matplotlib has no public way to the title of a figure.
     texts += [part._suptitle for part in (figure, *figure.subfigs)]
     for panel in figure.axes:
         texts += [panel.title, *panel.texts]

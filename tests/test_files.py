@@ -7,10 +7,12 @@ import stat
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments import checkpoints, cli, files, progress
 from experiments import events as event_files
+from lavae_jax import plotting, runs
 
 
 class _Terms(NamedTuple):
@@ -36,7 +38,8 @@ def test_a_checkpoint_is_on_the_disk(tmp_path, synced):
     store.save(1, {"weights": jnp.ones(3)}, {"next_index": 1})
     store.close()
     folder = tmp_path / "checkpoints"
-    inodes = {path: path.stat().st_ino for path in (folder, *folder.rglob("*"))}
+    paths = (tmp_path, folder, *folder.rglob("*"))
+    inodes = {path: path.stat().st_ino for path in paths}
     assert folder / "1" / "SHA256SUMS" in inodes
     assert not [path for path, inode in inodes.items() if inode not in synced]
 
@@ -45,9 +48,12 @@ def test_reports_are_on_the_disk(tmp_path, synced):
     """Those before a checkpoint, which goes on from there."""
     report = progress.Progress(tmp_path, 10, 1)
     report.train(5, _Terms(-1.0))
+    picture = report.picture(5, plotting.samples_grid(np.zeros((1, 4, 4, 1))))
     report.flush()
     (events,) = event_files.files(tmp_path / "tensorboard")
-    assert {progress.table(tmp_path).stat().st_ino, events.stat().st_ino} <= synced
+    paths = (progress.table(tmp_path), events, picture)
+    for path in (*paths, *(path.parent for path in paths)):
+        assert path.stat().st_ino in synced
     report.close()
 
 
@@ -69,6 +75,7 @@ def test_a_disk_that_fails(tmp_path, monkeypatch):
     message = r"of step 2 can't be written: \[Errno 5\] .*\n.* good one is of step 1\. "
     with pytest.raises(cli.UserError, match=message):
         store.save(2, {"weights": jnp.ones(3)}, {"next_index": 2})
+    assert runs.checkpoint_steps(tmp_path) == [1]
     store.close()
 
 

@@ -2,8 +2,6 @@
 
 from ml_collections import ConfigDict
 
-INTERVALS = ("eval_every", "picture_every", "checkpoint_every")
-
 
 def variant(name: str, lavae: ConfigDict) -> ConfigDict:
     """The settings called `name`.
@@ -76,7 +74,8 @@ def laptop(lavae: ConfigDict) -> ConfigDict:
 def tiny(lavae: ConfigDict) -> ConfigDict:
     """The laptop's on a few scenes and steps: for tests, learns nothing."""
     config = laptop(lavae)
-    for key in ("num_steps", "batch_size", *INTERVALS):
+    runs = ("num_steps", "batch_size", "eval_every", "picture_every")
+    for key in (*runs, "checkpoint_every"):
         config[key] = lavae[key]
     config.model.latent_channels = 2
     config.model.channels = 8
