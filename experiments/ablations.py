@@ -284,7 +284,8 @@ def _define_flags():
         NUM_STEPS,
         f"Steps of each run. The whole list is {num_runs} runs, by default"
         f" {num_runs * NUM_STEPS:,} steps; those at every pixel take several times as"
-        " long as others.",
+        " long as others. In 500 steps the bumps narrow faster than h_loc can follow:"
+        " the recipe itself ends with no object counted then.",
     )
     flags.DEFINE_list("only", [], "Names of settings to run; all by default.")
     flags.DEFINE_boolean("list", False, "Print the runs with their commands, no more.")
