@@ -95,6 +95,18 @@ SETTINGS = (
         {"warmup.target": "kl_map"},
     ),
     Setting(
+        "bumps-kept",
+        TARGET,
+        "And if the regression on bumps does not fade out?",
+        {"warmup.location_weight_final": 0.1},
+    ),
+    Setting(
+        "kl-map-kept",
+        TARGET,
+        "And if the regression on the KL map does not fade out?",
+        {"warmup.target": "kl_map", "warmup.location_weight_final": 0.1},
+    ),
+    Setting(
         "no-proposals",
         TARGET,
         "What if objects are at the modes of h_loc from the start instead of the"
