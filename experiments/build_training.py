@@ -81,6 +81,7 @@ def build_recipe(config: ConfigDict) -> recipes.Recipe:
         appearance_updates=w.appearance_updates,
         joint_steps=joint_steps(config) if config.touching.steps else None,
         object_size=object_size(config),
+        orphans=w.orphans,
     )
 
 

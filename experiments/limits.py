@@ -53,6 +53,7 @@ AT_LEAST = {
     "warmup.appearance_updates": 1,
     "warmup.object_size": 1,
     "touching.steps": 0,
+    "warmup.orphans": 1,
 }
 """The least values of counts and weights."""
 

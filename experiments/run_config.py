@@ -34,7 +34,10 @@ ADDED = {
     "on_nan": "stop",
     "precision": "float32",
 }
-ADDED_TO_LAVAE = {"touching": {"steps": 0, "learning_rate": 1e-3}}
+ADDED_TO_LAVAE = {
+    "touching": {"steps": 0, "learning_rate": 1e-3},
+    "warmup": {"orphans": 3},
+}
 
 
 def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
@@ -138,7 +141,9 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
 def from_json(config: dict[str, Any]) -> ConfigDict:
     """The config of a run from what its file holds: tuples where JSON has lists."""
     of_model = {} if is_baseline(config) else ADDED_TO_LAVAE
-    return ConfigDict(_tuples(ADDED | of_model | config))
+    result = ConfigDict(ADDED | of_model)
+    result.update(_tuples(config))
+    return result
 
 
 def _tuples(value):

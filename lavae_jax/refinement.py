@@ -46,7 +46,7 @@ REACH = 2
 are still that far off when refinement begins."""
 
 ORPHANS = 3
-"""As many lit pixels in reach of no other object make an object."""
+"""As many lit pixels in reach of no other object make an object, by default."""
 
 CROWD_WINDOW, CENTRE_WINDOW = 11, 15
 """Pixels, see `densest_site`. As `REACH` these are for objects of 19 pixels, and scaled
@@ -57,8 +57,9 @@ def _reach(object_size: int) -> int:
     return max(round(scaled(REACH, object_size)), 1)
 
 
-def _orphans(object_size: int) -> int:
-    return max(round(ORPHANS * scaled(1, object_size) ** 2), ORPHANS)
+def _enough(orphans: int, object_size: int) -> int:
+    """So many orphaned pixels make an object of this size."""
+    return max(round(orphans * scaled(1, object_size) ** 2), orphans)
 
 
 class Target(NamedTuple):
@@ -178,15 +179,15 @@ def densest_site(mass: Array, object_size: int = OBJECT_SIZE) -> Array:
     return row * width + jnp.clip(centre[:, 1], 0, width - 1)
 
 
-def _birth(model, x, canvas, cover, epsilon, object_size):
+def _birth(model, x, canvas, cover, epsilon, object_size, orphans):
     """A site for one more object per image, and whether it is worth it."""
     num_images = x.shape[0]
     height, width, _ = model.image_shape
-    orphans = x.max(axis=-1) * (cover[..., 0] == 0)
-    orphaned = orphans.sum(axis=(1, 2)) >= _orphans(object_size)
+    lonely = x.max(axis=-1) * (cover[..., 0] == 0)
+    orphaned = lonely.sum(axis=(1, 2)) >= _enough(orphans, object_size)
     cost = -likelihood.log_likelihood(x, canvas, epsilon).sum(axis=-1)
     unexplained = jnp.where(cost > UNEXPLAINED, cost, 0)
-    mass = jnp.where(orphaned[:, None, None], orphans, unexplained)
+    mass = jnp.where(orphaned[:, None, None], lonely, unexplained)
     site = densest_site(mass, object_size)
     # Of NumPy, so that XLA sees that the small buffer holds all of it.
     active = (np.arange(model.max_objects) == 0)[None, :].repeat(num_images, axis=0)
@@ -205,6 +206,7 @@ def refine(
     result: Reconstruction,
     epsilon: Array | float,
     object_size: int = OBJECT_SIZE,
+    orphans: int = ORPHANS,
 ) -> Target:
     """Where the model would rather have its objects; no gradient flows through.
 
@@ -214,14 +216,16 @@ def refine(
         result: a reconstruction at hard sites.
         epsilon: ε of the likelihood.
         object_size: side of the largest objects, px.
+        orphans: lit pixels in reach of no other object that make one of up to 19 px.
     """
     result = jax.tree.map(lax.stop_gradient, result)
     width = x.shape[2]
     active = result.locations.active
     cover = coverage(model, result.locations, object_size)
     centres, gains, own = merits(model, x, result, cover, epsilon)
-    centres, worth = centres + OFFSET, (gains > 0) | (own >= _orphans(object_size))
-    site, added = _birth(model, x, result.canvas, cover, epsilon, object_size)
+    worth = (gains > 0) | (own >= _enough(orphans, object_size))
+    centres = centres + OFFSET
+    site, added = _birth(model, x, result.canvas, cover, epsilon, object_size, orphans)
     birth = jnp.stack([site // width, site % width], axis=-1).astype(x.dtype)
     nearest = jnp.round(centres).astype(jnp.int32)
     moved = (nearest[..., 0] * width + nearest[..., 1]) != result.locations.site

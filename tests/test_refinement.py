@@ -167,6 +167,21 @@ def test_an_object_of_an_unknown_kind_is_added(bound):
     np.testing.assert_allclose(target.centres[0, M], (10, 14))
 
 
+def test_a_single_pixel_may_make_an_object(bound):
+    """Where so few suffice: it is added, and stays, though its sprite is none of it."""
+    x = _image()
+    x[0, 10, 14] = 1
+    there = ((10, 14), _square(1))
+    for orphans, expected in ((1, True), (2, False)):
+        added, kept = (
+            refinement.refine(bound, x, _reconstruction(objects), EPSILON, 19, orphans)
+            for objects in ([], [there])
+        )
+        assert bool(added.added[0, M]) == expected
+        assert bool(kept.valid[0, 0]) == expected
+    np.testing.assert_allclose(kept.centres[0, 0] - refinement.OFFSET, (10, 14))
+
+
 def test_a_few_pixels_are_nothing_beside_large_objects(bound):
     """What makes an object grows with the area of objects, its reach with the side."""
     result = _reconstruction([])

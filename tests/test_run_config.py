@@ -102,10 +102,11 @@ def test_touching_scenes_may_be_added(tmp_path, capsys):
     """To a run trained without, also by a version that knew none: no step changes."""
     older, longer = (dsprites.get_config("laptop") for _ in range(2))
     older.num_steps -= older.touching.steps
-    del older.touching
+    del older.touching, older.warmup.orphans
     run_config.claim(tmp_path, older)
     _save(tmp_path)
-    assert run_config.read_config(tmp_path).touching.steps == 0
+    there = run_config.read_config(tmp_path)
+    assert (there.touching.steps, there.warmup.orphans) == (0, 3)
     run_config.claim(tmp_path, longer)
     assert not capsys.readouterr().out
     assert run_config.read_config(tmp_path) == longer

@@ -198,6 +198,20 @@ def test_touching_scenes_teach_h_loc_alone():
     )
 
 
+def test_touching_scenes_have_their_own_least_object():
+    """A single pixel is one where the recipe says so, and is not by default."""
+    params = jax.tree.map(jnp.copy, _start().params)
+    sees_nothing = jax.tree.map(jnp.zeros_like, params["lavae"]["location_net"])
+    params["lavae"]["location_net"] = sees_nothing
+    step = jnp.array(LAPTOP.joint_steps)
+    state = _start()._replace(step=step, params=params)
+    images = np.zeros((8, *SHAPE), np.uint8)
+    images[:, 5, 7] = 255
+    single = LAPTOP._replace(orphans=1)
+    (_, few), (_, many) = (_step(r, TOUCH, 1)(state, images) for r in (LAPTOP, single))
+    assert (few.added, many.added) == (0, 1)
+
+
 def test_touching_scenes_begin_with_fresh_moments():
     """The optimiser's, of h_loc alone, in the first of these steps alone."""
     adam = _optimizer()._replace(transform=optax.scale_by_adam())

@@ -14,8 +14,8 @@ What the model assumes of them:
 - Pixels are lit or not: 0 and 1, or 0 and 255, in each channel on its own, because the
   likelihood is Bernoulli. `data.threshold` (1 to 255) makes grey levels so: a value is
   lit from there on. Lit pixels that no object explains cost −log ε nats each: for noisy
-  images raise `model.epsilon` to about the share of wrong pixels. `laptop` takes three
-  lit pixels that no object reaches for one, so remove specks.
+  images raise `model.epsilon` to about the share of wrong pixels. `laptop` takes
+  `warmup.orphans` = 3 lit pixels that no object reaches for one, so remove specks.
 - Objects are lit on a black background, several per image and small beside it, at most
   `model.max_objects`. They may come in any colour that channels of 0 and 1 make.
 - Any object fits a square of `model.sprite_size` pixels and looks alike wherever it is.

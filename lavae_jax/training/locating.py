@@ -86,7 +86,9 @@ def location_target(
     if setup.phase.propose or not recipe.refine:
         centres, valid = _peaks(setup, kl_map)
     else:
-        refined = refinement.refine(model, x, result, epsilon, recipe.object_size)
+        refined = refinement.refine(
+            model, x, result, epsilon, recipe.object_size, recipe.orphans
+        )
         centres, valid = refined.centres, refined.valid
     sigma = setup.schedules.bump_sigma(step)
     target = warmup.bumps(centres, valid, recipe.bump_height, sigma, x.shape[1:3])

@@ -2,6 +2,7 @@
 
 from typing import Literal, NamedTuple
 
+from lavae_jax.refinement import ORPHANS
 from lavae_jax.warmup import OBJECT_SIZE
 
 Draws = Literal["relaxed", "straight_through", "mode"]
@@ -34,6 +35,7 @@ class Recipe(NamedTuple):
             touch (`touching`); None for never, as in the paper.
         object_size: side of the largest objects, px: scales the lengths of the warm-up
             and the refinement.
+        orphans: lit pixels in reach of no object that make one, see `refinement`.
     """
 
     draws: Draws
@@ -48,6 +50,7 @@ class Recipe(NamedTuple):
     appearance_updates: int
     joint_steps: int | None = None
     object_size: int = OBJECT_SIZE
+    orphans: int = ORPHANS
 
 
 class Phase(NamedTuple):
@@ -80,19 +83,19 @@ def phase_at(recipe: Recipe, step: int) -> Phase:
     ...     target="bumps",
     ...     refine=True,
     ...     bump_height=10.0,
-    ...     auxiliary_steps=200,
-    ...     lead_steps=200,
-    ...     proposal_steps=400,
-    ...     settle_steps=1_000,
+    ...     auxiliary_steps=800,
+    ...     lead_steps=800,
+    ...     proposal_steps=1_600,
+    ...     settle_steps=3_000,
     ...     location_every=2,
     ...     appearance_updates=8,
-    ...     joint_steps=5_000,
+    ...     joint_steps=16_000,
     ... )
     >>> recipe.phase_at(laptop, 1)
     Phase(auxiliary=True, lavae=False, propose=True, location=True, touching=False)
-    >>> recipe.phase_at(laptop, 1_001)
+    >>> recipe.phase_at(laptop, 3_001)
     Phase(auxiliary=False, lavae=True, propose=False, location=False, touching=False)
-    >>> recipe.phase_at(laptop, 5_001)
+    >>> recipe.phase_at(laptop, 16_001)
     Phase(auxiliary=False, lavae=True, propose=False, location=True, touching=True)
     """
     if recipe.joint_steps is not None and step > recipe.joint_steps:

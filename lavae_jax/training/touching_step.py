@@ -42,7 +42,10 @@ def _seen(
     locations = locating.locations(setup, step, h_loc, n, key_loc, None)
     epsilon = setup.schedules.epsilon(step)
     result = reconstruct(model, x, locations, n, key_app, epsilon)
-    target = refinement.refine(model, x, result, epsilon, setup.recipe.object_size)
+    recipe = setup.recipe
+    target = refinement.refine(
+        model, x, result, epsilon, recipe.object_size, recipe.orphans
+    )
     return result, target
 
 
