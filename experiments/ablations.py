@@ -41,7 +41,7 @@ from lavae_jax.config import is_baseline
 
 CONFIG = "experiments/configs/dsprites.py:laptop"
 WORKDIR = "runs/ablations"
-NUM_STEPS = 800
+NUM_STEPS = 3_200
 _OUT = pathlib.Path(__file__).parent
 
 
@@ -51,6 +51,8 @@ class Run(NamedTuple):
     Attributes:
       setting: What it is trained with.
       config: Its config.
+      changes: What it changes in that of its setting's base.
+      num_steps: The length of all runs; a setting may take more steps of fewer images.
       folder: Its workdir, in the folder of all runs of a config and length.
       file: The config it is made of, FILE[:VARIANT].
       shared: What all runs change in that.
@@ -59,6 +61,8 @@ class Run(NamedTuple):
 
     setting: Setting
     config: ConfigDict
+    changes: dict[str, ablations_settings.Value]
+    num_steps: int
     folder: pathlib.Path
     file: str
     shared: dict[str, Any]
@@ -116,6 +120,8 @@ def _run(setting, seed, short, file, workdir, study):
     return Run(
         setting=setting,
         config=config,
+        changes=ablations_settings.changes(short, setting),
+        num_steps=short.num_steps,
         folder=workdir / place,
         file=file,
         shared=shared,
@@ -205,14 +211,13 @@ def _result(run, devices):
     measured = None
     if diverged_at is None:
         measured = ablations_results.measure_run(run.config, run.folder)
-    num_steps = run.config.num_steps
     return ablations_results.Result(
         study=run.folder.parent.name,
         config=run.file,
-        num_steps=num_steps,
+        num_steps=run.num_steps,
         shared=run.shared,
         name=run.setting.name,
-        changes=ablations_settings.changes(run.setting, num_steps),
+        changes=run.changes,
         seed=run.config.seed,
         command=run.command,
         parameters=ablations_results.num_parameters(run.config),
@@ -272,7 +277,8 @@ def main() -> None:
         return
     for run in runs:
         print(f"{run.setting.name}: {run.setting.question}\n  {run.command}")
-    print(f"{len(runs)} runs, {len(runs) * values.num_steps:,} steps")
+    num_steps = sum(run.config.num_steps for run in runs)
+    print(f"{len(runs)} runs, {num_steps:,} steps")
 
 
 def _define_flags():
@@ -282,10 +288,8 @@ def _define_flags():
     flags.DEFINE_integer(
         "num_steps",
         NUM_STEPS,
-        f"Steps of each run. The whole list is {num_runs} runs, by default"
-        f" {num_runs * NUM_STEPS:,} steps; those at every pixel take several times as"
-        " long as others. In 500 steps the bumps narrow faster than h_loc can follow:"
-        " the recipe itself ends with no object counted then.",
+        f"Steps of each run. The whole list is {num_runs} runs; those at every pixel"
+        " take several times as long as others.",
     )
     flags.DEFINE_list("only", [], "Names of settings to run; all by default.")
     flags.DEFINE_boolean("list", False, "Print the runs with their commands, no more.")

@@ -1,6 +1,6 @@
 """The ablations of the `laptop` variants, with the paper's values among them."""
 
-from experiments.ablations_settings import Group, OfRun, Setting
+from experiments.ablations_settings import Group, OfRun, Setting, Times
 
 BASE = Setting("base", None, "How much do seeds alone change?", {}, (0, 1, 2))
 """The recipe as it is."""
@@ -30,6 +30,15 @@ TARGET = Group(
     "target",
     "Target of the warm-up and draws from the proposal, without refinement",
     UNREFINED,
+)
+_IN_STEPS = (
+    *("num_steps", "log_every", "eval_every", "picture_every", "checkpoint_every"),
+    *("warmup.auxiliary_steps", "warmup.lead_steps", "warmup.proposal_steps"),
+    *("warmup.settle_steps", "warmup.hold_steps", "warmup.fade_steps"),
+    *("warmup.tau_steps", "optimizer.location_decay_steps", "optimizer.rise_steps"),
+)
+_RATES = tuple(
+    f"optimizer.{part}learning_rate" for part in ("", "location_", "auxiliary_")
 )
 ONE_UPDATE = Setting(
     "one-update",
@@ -86,6 +95,12 @@ SETTINGS = (
         WARMUP,
         "What if the regression of h_loc has the paper's weight?",
         {"warmup.location_weight": 1.0, "warmup.location_weight_final": 1.0},
+    ),
+    Setting(
+        "orphans-1",
+        WARMUP,
+        "What if every lit pixel that no object reaches makes one, as for multi-MNIST?",
+        {"warmup.orphans": 1},
     ),
     Setting(
         "kl-map",
@@ -214,10 +229,10 @@ SETTINGS = (
         {"optimizer.location_learning_rate": 5e-4},
     ),
     Setting(
-        "auxiliary-rate-1e-3",
+        "auxiliary-rate-4e-3",
         OPTIMISER,
-        "What if the auxiliary VAE has the paper variant's learning rate?",
-        {"optimizer.auxiliary_learning_rate": 1e-3},
+        "Does the auxiliary VAE stand a higher learning rate?",
+        {"optimizer.auxiliary_learning_rate": 4e-3},
     ),
     Setting(
         "constant-rates",
@@ -232,16 +247,27 @@ SETTINGS = (
         {"optimizer.clip_norm": 1e9},
     ),
     Setting(
-        "batch-32",
+        "half-batch",
         OPTIMISER,
         "Does half the batch do, in the same number of steps?",
-        {"batch_size": 32},
+        {"batch_size": Times(1 / 2)},
     ),
     Setting(
-        "batch-128",
+        "batch-64",
         OPTIMISER,
-        "What does twice the batch bring, in the same number of steps?",
-        {"batch_size": 128},
+        "What does the paper's batch bring, in the same number of steps?",
+        {"batch_size": 64},
+    ),
+    Setting(
+        "quarter-batch-as-many-images",
+        OPTIMISER,
+        "What do four times the steps bring, of a fourth of the images each, at half"
+        " the learning rates?",
+        {
+            "batch_size": Times(1 / 4),
+            **dict.fromkeys(_IN_STEPS, Times(4)),
+            **dict.fromkeys(_RATES, Times(1 / 2)),
+        },
     ),
     Setting(
         "epsilon-1e-6",

@@ -15,6 +15,12 @@ class OfRun(NamedTuple):
     share: float
 
 
+class Times(NamedTuple):
+    """A multiple of what the base has; steps and images are rounded."""
+
+    factor: float
+
+
 Value = bool | int | float | str
 
 
@@ -33,7 +39,7 @@ class Setting(NamedTuple):
     name: str
     group: "Group | None"
     question: str
-    changes: Mapping[str, Value | OfRun]
+    changes: Mapping[str, Value | OfRun | Times]
     seeds: tuple[int, ...] = (0,)
 
 
@@ -51,12 +57,31 @@ class Group(NamedTuple):
     base: Setting
 
 
-def changes(setting: Setting, num_steps: int) -> dict[str, Value]:
-    """What a setting changes against the base of its group, in runs of a length."""
-    return {
-        name: round(value.share * num_steps) if isinstance(value, OfRun) else value
-        for name, value in setting.changes.items()
-    }
+def changes(config: ConfigDict, setting: Setting) -> dict[str, Value]:
+    """What a setting changes against the base of its group.
+
+    Args:
+      config: The recipe as it is, see `shortened`.
+      setting: What to train with.
+    """
+    base = cli.flatten(_base(config, setting))
+
+    def resolved(name, value):
+        match value:
+            case OfRun(share):
+                return round(share * config.num_steps)
+            case Times(factor):
+                return type(base[name])(round(factor * base[name], 9))
+        return value
+
+    return {name: resolved(name, value) for name, value in setting.changes.items()}
+
+
+def _base(config, setting):
+    """The config that a setting changes."""
+    if setting.group is None:
+        return config.copy_and_resolve_references()
+    return changed(config, setting.group.base, 0)
 
 
 def changed(config: ConfigDict, setting: Setting, seed: int) -> ConfigDict:
@@ -67,10 +92,8 @@ def changed(config: ConfigDict, setting: Setting, seed: int) -> ConfigDict:
       setting: What to train with.
       seed: One of its seeds.
     """
-    result = config.copy_and_resolve_references()
-    if setting.group is not None:
-        result = changed(result, setting.group.base, 0)
-    result.update_from_flattened_dict(changes(setting, config.num_steps))
+    result = _base(config, setting)
+    result.update_from_flattened_dict(changes(config, setting))
     result.seed = config.seed + seed
     return result
 

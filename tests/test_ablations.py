@@ -51,7 +51,7 @@ def workdir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(tiny, workdir):
     """A run whose auxiliary VAE survives no step, and another after it."""
-    names = ("auxiliary-rate-1e-3", "epsilon-1e-3")
+    names = ("auxiliary-rate-4e-3", "epsilon-1e-3")
     bad, good = ablations.plan(tiny, TINY, NUM_STEPS, names, workdir)
     config = copy.deepcopy(bad.config)
     config.optimizer.update(auxiliary_learning_rate=1e30, decay="constant")

@@ -26,7 +26,7 @@ LAPTOP = "experiments/configs/dsprites.py:laptop"
 # What says how long a run and its phases are, not how it is trained; and what belongs
 # to a choice that the list has: to cosine decay, to training h_loc in some steps.
 LENGTHS = {
-    *("num_steps", "eval_every", "picture_every", "checkpoint_every"),
+    *("num_steps", "log_every", "picture_every", "checkpoint_every"),
     *("warmup.hold_steps", "warmup.fade_steps", "warmup.epsilon_steps"),
     *("warmup.settle_steps", "optimizer.rise_steps", "optimizer.final_factor"),
 }
@@ -82,7 +82,7 @@ def test_runs_change_what_they_say(laptop_runs):
         there = first[group.base.name if group else "base"].config
         old, new = map(cli.flatten, (there, run.config))
         different = {name: new[name] for name in new if new[name] != old[name]}
-        assert different == ablations_settings.changes(run.setting, 800)
+        assert different == run.changes
         assert bool(different) == (group is not None), run.setting.name
 
 
@@ -107,23 +107,23 @@ def test_every_change_of_the_laptop_variant_is_in_the_list():
 def test_short_runs_show_the_whole_recipe():
     """Warm-up as it is; then every phase, and schedules that end with the run."""
     whole = base.laptop()
-    short = ablations_settings.shortened(whole, 800)
+    short = ablations_settings.shortened(whole, 3_200)
     for name in ("auxiliary_steps", "lead_steps", "proposal_steps"):
         assert short.warmup[name] == whole.warmup[name]
     recipe = build.build_recipe(short)
-    phases = [recipes.phase_at(recipe, step) for step in range(1, 801)]
-    assert [phase.propose for phase in phases] == [True] * 400 + [False] * 400
-    # (1000 - 400) of 4600 steps after the warm-up are 52 of 400.
-    assert all(phase.location for phase in phases[:452])
-    assert [phase.location for phase in phases[452:456]] == [False, True, False, True]
+    phases = [recipes.phase_at(recipe, step) for step in range(1, 3_201)]
+    assert [phase.propose for phase in phases] == [True] * 1600 + [False] * 1600
+    # (3000 - 1600) of 14400 steps after the warm-up are 156 of 1600.
+    assert all(phase.location for phase in phases[:1756])
+    assert [phase.location for phase in phases[1756:1760]] == [False, True] * 2
     schedules = build.build_schedules(short)
-    assert float(schedules.bump_sigma(452)) == 3.0
-    # (3000 - 400) of 4600 are 226 of 400.
-    assert float(schedules.bump_sigma(625)) > 1.0 == float(schedules.bump_sigma(626))
-    assert float(schedules.epsilon(800)) == pytest.approx(1e-6)
+    assert float(schedules.bump_sigma(1756)) == 3.0
+    # (9000 - 1600) of 14400 are 822 of 1600.
+    assert float(schedules.bump_sigma(2421)) > 1.0 == float(schedules.bump_sigma(2422))
+    assert float(schedules.epsilon(3200)) == pytest.approx(1e-6)
     rates = build.build_optimizer(short).learning_rates
-    assert float(rates.rest(800)) == pytest.approx(4e-5)
-    assert float(rates.location(800)) == pytest.approx(4e-5)
+    assert float(rates.rest(3200)) == pytest.approx(2e-5)
+    assert float(rates.location(3200)) == pytest.approx(2e-5)
 
 
 def test_the_whole_length_changes_no_phase():
@@ -139,7 +139,7 @@ def test_the_command_lists_the_runs(laptop_runs):
     assert (done.returncode, done.stderr) == (0, "")
     for run in laptop_runs:
         assert f"\n  {run.command}\n" in done.stdout
-    assert done.stdout.endswith("51 runs, 40,800 steps\n")
+    assert done.stdout.endswith("53 runs, 179,200 steps\n")
 
 
 def test_operations_of_whole_images():

@@ -122,7 +122,7 @@ def test_only_after_the_warm_up():
     config = dsprites.get_config("laptop")
     collapsed = collapse.Seen(0.25, 0.75, 0.0, 0.0, 0.0)
     warnings = build.build(config).warnings
-    assert build.warmup_steps(config) == 3_000
-    assert not warnings(3_000, collapsed)
-    assert len(warnings(3_001, collapsed)) == 1
+    assert build.warmup_steps(config) == 9_000
+    assert not warnings(9_000, collapsed)
+    assert len(warnings(9_001, collapsed)) == 1
     assert build.warmup_steps(dsprites.get_config("paper")) == 60_000

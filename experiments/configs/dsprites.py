@@ -14,7 +14,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     config = base.variant(variant)
     if variant == "laptop":
         # Objects of the same colour touch here; digits keep their margins.
-        config.touching.steps = 400
+        config.touching.steps = 1_600
         config.num_steps += config.touching.steps
     if variant == "tiny":
         config.data.name = "multi_dsprites/tiny"

@@ -11,4 +11,7 @@ from experiments.configs import base
 
 def get_config(variant: str = "paper") -> ConfigDict:
     """The config of a variant."""
-    return base.mnist(variant, "10k")
+    config = base.mnist(variant, "10k")
+    if variant == "laptop":
+        config.num_steps = 20_000  # ten times the shapes of multi-MNIST-1k
+    return config
