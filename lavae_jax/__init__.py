@@ -10,7 +10,7 @@ Dittadi & Winther, "LAVAE: Disentangling Location and Appearance".
 >>> scene.n.tolist()  # how many objects
 [2, 1, 0]
 >>> scene.yx[0, :2].tolist()  # where they are
-[[8, 18], [35, 4]]
+[[8, 17], [36, 4]]
 >>> scene.z_app.shape  # what they look like
 (3, 10, 32)
 >>> lavae_jax.render(model, variables, scene).shape

@@ -46,7 +46,7 @@ def infer(
     >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
     >>> scene = lavae_jax.infer(model, variables, images)
     >>> scene.n.tolist(), scene.yx[0, :2].tolist()
-    ([2, 1, 0], [[8, 18], [35, 4]])
+    ([2, 1, 0], [[8, 17], [36, 4]])
     """
     if not isinstance(model, LAVAE):
         raise TypeError(
