@@ -185,7 +185,7 @@ def test_folders_of_other_runs_are_refused(made, tiny, workdir):
     ("get_config", "arguments", "message"),
     [
         (dsprites.get_config, dict(only=["base", "bias"]), "no setting bias. There"),
-        (dsprites.get_config, dict(num_steps=400), "above warmup.proposal_steps = 400"),
+        (dsprites.get_config, dict(num_steps=400), "warmup.proposal_steps = 1600, "),
         (baseline_dsprites.get_config, {}, "the baseline has no such settings"),
     ],
 )
