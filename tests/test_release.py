@@ -246,7 +246,7 @@ def test_runs_that_do_not_belong_together(run, tmp_path):
         (
             "rate",
             rate,
-            r"rate \(here\) .*\n  optimizer.learning_rate: 0.004 there, 0.5",
+            r"rate \(here\) .*\n  optimizer.learning_rate: 0.002 there, 0.5",
         ),
         ("images", images, r"images \(here\) .*\n  images: \(6, 6\) there, \(6, 256\)"),
         ("same", lambda *_: None, "needs a seed of its own, got the seeds 0, 0"),
