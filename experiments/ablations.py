@@ -3,8 +3,8 @@
 python -m experiments.ablations
 
 The settings are in `ablations_list.py`, each with the question that it answers; --list
-prints them with their commands, --only=NAME,NAME2 picks some. Without --config, they
-are changes of the laptop variant of multi-dSprites.
+prints them with their commands, --only=NAME,NAME2 picks some. By default they change
+the laptop variant of multi-dSprites.
 
 A run that has ended is not repeated, one that was interrupted goes on, and one that
 diverges is a result. After every run ABLATIONS.md, results/ablations.json and the
@@ -277,8 +277,7 @@ def main() -> None:
         return
     for run in runs:
         print(f"{run.setting.name}: {run.setting.question}\n  {run.command}")
-    num_steps = sum(run.config.num_steps for run in runs)
-    print(f"{len(runs)} runs, {num_steps:,} steps")
+    print(f"{len(runs)} runs, {sum(run.config.num_steps for run in runs):,} steps")
 
 
 def _define_flags():

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments import ablations_curves, report
-from experiments.ablations_list import BASE, SETTINGS
+from experiments.ablations_groups import BASE
+from experiments.ablations_list import SETTINGS
 from experiments.ablations_results import Measured, Result, Results
 from experiments.ablations_settings import Group, Setting
 from lavae_jax import plotting

@@ -52,8 +52,8 @@ AT_LEAST = {
     "warmup.location_every": 1,
     "warmup.appearance_updates": 1,
     "warmup.object_size": 1,
-    "touching.steps": 0,
     "warmup.orphans": 1,
+    "touching.steps": 0,
 }
 """The least values of counts and weights."""
 
