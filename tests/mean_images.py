@@ -124,6 +124,7 @@ def six_steps(data_dir):
             precision="float32",
             on_nan="stop",
             touching=dict(steps=0, learning_rate=1e-3),
+            warmup=dict(orphans=3),
         )
     )
 
