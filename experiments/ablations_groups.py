@@ -38,6 +38,14 @@ ONE_UPDATE = Setting(
     {"warmup.appearance_updates": 1},
     (0, 1),
 )
+IMPORTANCE = Setting(
+    "importance",
+    UPDATES,
+    "What if the last fourth trains h_app and f_sprite alone, on the"
+    " importance-weighted bound?",
+    {"importance.steps": OfRun(1 / 4)},
+)
+BOUND = Group("bound", "Objective of the last steps", IMPORTANCE)
 APPEARANCE = Group(
     "appearance", "h_app at every site, with one update per step", ONE_UPDATE
 )

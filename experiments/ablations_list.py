@@ -3,8 +3,10 @@
 from experiments.ablations_groups import (
     APPEARANCE,
     BASE,
+    BOUND,
     DRAWS,
     EPSILON,
+    IMPORTANCE,
     NETWORKS,
     ONE_UPDATE,
     OPTIMISER,
@@ -261,6 +263,19 @@ SETTINGS = (
         UPDATES,
         "What if the last eighth teaches h_loc alone, with objects that touch?",
         {"touching.steps": OfRun(1 / 8)},
+    ),
+    IMPORTANCE,
+    Setting(
+        "importance-alone",
+        BOUND,
+        "What if nothing but the importance-weighted bound counts?",
+        {"importance.elbo_share": 0.0},
+    ),
+    Setting(
+        "importance-none",
+        BOUND,
+        "What if the ELBO alone counts, as before, with as many draws?",
+        {"importance.elbo_share": 1.0},
     ),
     Setting(
         "trunk",

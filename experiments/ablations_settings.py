@@ -103,8 +103,8 @@ def shortened(config: ConfigDict, num_steps: int) -> ConfigDict:
 
     The warm-up keeps its length up to `warmup.proposal_steps`: so long the auxiliary
     VAE takes to find objects. What comes later keeps its place in the rest of the run,
-    so that a short run ends with narrow bumps and low rates too. Steps on touching
-    scenes, which come after all of this, are left out.
+    so that a short run ends with narrow bumps and low rates too. The steps of single
+    parts, which come after all of this, are left out.
 
     Args:
       config: A whole run's.
@@ -140,6 +140,7 @@ def shortened(config: ConfigDict, num_steps: int) -> ConfigDict:
             "eval_every": max(1, num_steps // 8),
             "picture_every": num_steps,
             "touching.steps": 0,
+            "importance.steps": 0,
             "checkpoint_every": max(1, num_steps // 8),
             "warmup.auxiliary_steps": moved(warmup.auxiliary_steps),
             "warmup.settle_steps": moved(warmup.settle_steps),

@@ -16,6 +16,7 @@ from lavae_jax.latents import counts
 from lavae_jax.latents.locations import draw_locations
 from lavae_jax.objectives import Reconstruction, reconstruct
 from lavae_jax.training import optimizer as optimizers
+from lavae_jax.training.importance_step import sampled_log_weights
 from lavae_jax.training.recipe import Phase
 from lavae_jax.training.state import TrainState
 from lavae_jax.types import Array, Locations, hard_locations
@@ -113,7 +114,8 @@ def make_parts(config: ConfigDict, model: LAVAE) -> list[Part]:
         return phase.lavae and not phase.propose
 
     def updates(phase):
-        return (phase.lavae and not phase.touching) * warm.appearance_updates
+        alone = phase.touching or phase.importance
+        return (phase.lavae and not alone) * warm.appearance_updates
 
     def touched(phase):
         return phase.touching
@@ -140,6 +142,7 @@ def make_parts(config: ConfigDict, model: LAVAE) -> list[Part]:
         ),
         Part("objects, forward", parts.objects_forward, touched),
         Part("touching scenes", parts.touching, touched),
+        Part("weighted bound", parts.bound, lambda phase: phase.importance),
         Part("auxiliary VAE", parts.auxiliary_vae, lambda phase: phase.auxiliary),
         Part(
             "KL map and peaks",
@@ -152,7 +155,11 @@ def make_parts(config: ConfigDict, model: LAVAE) -> list[Part]:
             optimiser("auxiliary"),
             lambda phase: phase.auxiliary,
         ),
-        Part("optimiser, the rest", optimiser("rest"), updates),
+        Part(
+            "optimiser, the rest",
+            optimiser("rest"),
+            lambda phase: updates(phase) or phase.importance,
+        ),
     ]
 
 
@@ -269,6 +276,18 @@ class _Parts:
         centres = jnp.stack([data.at.site // width, data.at.site % width], axis=-1)
         scenes = touching.Placed(data.x, centres.astype(data.x.dtype), data.at.active)
         return touching.make_touch(scenes, scenes, data.keys)
+
+    def bound(self, state, data):
+        def log_weights(rest):
+            return self._apply(
+                state,
+                lambda m: sampled_log_weights(
+                    m, data.x, data.at, data.keys, self._config.importance.num_samples
+                ),
+                **rest,
+            )
+
+        return _with_gradient(log_weights, optimizers.split(state.params).rest)
 
     def auxiliary_vae(self, state, data):
         def terms(params):

@@ -25,6 +25,8 @@ class Occurrence(NamedTuple):
         """What is trained."""
         if self.phase.touching:
             return "location net on touching scenes"
+        if self.phase.importance:
+            return "objects on the importance-weighted bound"
         trained = ["auxiliary VAE"] * self.phase.auxiliary
         if self.phase.lavae:
             trained += ["location net"] * self.phase.location

@@ -34,7 +34,7 @@ from lavae_jax.training.keys import image_keys
 from lavae_jax.warmup import AuxiliaryVAE, cell_for
 
 _SHOWN = (
-    *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "objects", "tau"),
+    *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "bound", "objects", "tau"),
     "skipped",
 )
 

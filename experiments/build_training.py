@@ -61,8 +61,13 @@ def warmup_steps(config: ConfigDict) -> int:
 
 
 def joint_steps(config: ConfigDict) -> int:
-    """The steps before those in which h_loc alone is trained, on touching scenes."""
-    return config.num_steps - config.touching.steps
+    """The steps in which all of LAVAE is trained, before those of its parts alone."""
+    return importance_after(config) - config.touching.steps
+
+
+def importance_after(config: ConfigDict) -> int:
+    """The steps before those on the importance-weighted bound."""
+    return config.num_steps - config.importance.steps
 
 
 def build_recipe(config: ConfigDict) -> recipes.Recipe:
@@ -80,6 +85,9 @@ def build_recipe(config: ConfigDict) -> recipes.Recipe:
         location_every=w.location_every,
         appearance_updates=w.appearance_updates,
         joint_steps=joint_steps(config) if config.touching.steps else None,
+        importance_after=importance_after(config) if config.importance.steps else None,
+        importance_samples=config.importance.num_samples,
+        importance_elbo=config.importance.elbo_share,
         object_size=object_size(config),
         orphans=w.orphans,
     )
@@ -88,7 +96,7 @@ def build_recipe(config: ConfigDict) -> recipes.Recipe:
 def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
     """One optimiser per part, with its own learning rate."""
     c = config.optimizer
-    rest = functools.partial(learning_rate, c)
+    rate_of = functools.partial(learning_rate, c)
     lead, joint = config.warmup.lead_steps, joint_steps(config)
     location = schedules.exponential(
         c.location_learning_rate,
@@ -96,14 +104,18 @@ def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
         c.location_decay_steps,
     )
     if c.decay == "cosine":
-        location = rest(c.location_learning_rate, lead, joint - lead)
+        location = rate_of(c.location_learning_rate, lead, joint - lead)
+    rest = rate_of(c.learning_rate, lead, joint - lead)
     if config.touching.steps:
-        touching = rest(config.touching.learning_rate, 0, config.touching.steps)
-        location = optax.join_schedules([location, touching], [joint])
+        alone = rate_of(config.touching.learning_rate, 0, config.touching.steps)
+        location = optax.join_schedules([location, alone], [joint])
+    if config.importance.steps:
+        alone = rate_of(config.importance.learning_rate, 0, config.importance.steps)
+        rest = optax.join_schedules([rest, alone], [importance_after(config)])
     rates = optimizers.Parts(
         location=location,
-        rest=rest(c.learning_rate, lead, joint - lead),
-        auxiliary=rest(c.auxiliary_learning_rate, 0, config.warmup.auxiliary_steps),
+        rest=rest,
+        auxiliary=rate_of(c.auxiliary_learning_rate, 0, config.warmup.auxiliary_steps),
     )
     return optimizers.make_optimizer(transform(c), rates, c.clip_norm)
 

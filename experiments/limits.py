@@ -54,6 +54,8 @@ AT_LEAST = {
     "warmup.object_size": 1,
     "warmup.orphans": 1,
     "touching.steps": 0,
+    "importance.steps": 0,
+    "importance.num_samples": 1,
 }
 """The least values of counts and weights."""
 
@@ -70,6 +72,7 @@ POSITIVE = (
     "optimizer.clip_norm",
     "optimizer.final_factor",
     "touching.learning_rate",
+    "importance.learning_rate",
     "warmup.tau_init",
     "warmup.tau_final",
     "warmup.bump_height",
@@ -87,7 +90,12 @@ BETWEEN = {
 MAX_SEED = 2**32 - 1
 """The largest seed that the shuffling of the data takes."""
 
-PROBABILITIES = ("warmup.force_one_init", "warmup.force_one_final")
+PROBABILITIES = (
+    "warmup.force_one_init",
+    "warmup.force_one_final",
+    "importance.elbo_share",
+)
+"""Numbers from 0 to 1."""
 
 ODD = ("model.sprite_size", "model.glimpse_size")
 """Sides of windows that have a pixel in the middle."""
@@ -244,9 +252,10 @@ def _check_together(config: ConfigDict) -> None:
             "touching.steps are for h_loc that is taught by refinement: set it to 0, or"
             f" warmup.refine=True; got {config.touching.steps}."
         )
-    if config.touching.steps >= config.num_steps:
+    touching, importance = config.touching.steps, config.importance.steps
+    if touching + importance >= config.num_steps:
         raise ValueError(
-            "touching.steps are the last ones of a run and must be less than num_steps:"
-            f" got {config.touching.steps} of {config.num_steps}. Lower touching.steps,"
-            " to 0 for none."
+            "touching.steps and importance.steps are the last ones of a run and must be"
+            f" less than num_steps: got {touching} and {importance} of"
+            f" {config.num_steps}. Lower them, to 0 for none."
         )

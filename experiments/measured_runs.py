@@ -114,7 +114,7 @@ def _but_for_the_seed(measured):
     """All that runs must share to be compared."""
     shared = run_config.from_json({**measured.run.config, "seed": 0})
     shared.steps = measured.run.step
-    shared.joint_steps = shared.steps - shared.get("touching", {}).get("steps", 0)
+    shared.update(run_config.ends(measured.run.config, shared.steps)._asdict())
     shared.data_version = measured.report.data_version
     shared.images = tuple(split.num_images for split in measured.report.splits)
     return shared

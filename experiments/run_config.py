@@ -2,7 +2,8 @@
 
 import json
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -27,6 +28,10 @@ FREE = (
     "data.path",
     "touching.steps",
     "touching.learning_rate",
+    "importance.steps",
+    "importance.num_samples",
+    "importance.elbo_share",
+    "importance.learning_rate",
 )
 # What a config means that an older version wrote, in which these names were unknown.
 ADDED = {
@@ -36,6 +41,12 @@ ADDED = {
 }
 ADDED_TO_LAVAE = {
     "touching": {"steps": 0, "learning_rate": 1e-3},
+    "importance": {
+        "steps": 0,
+        "num_samples": 8,
+        "elbo_share": 0.1,
+        "learning_rate": 1e-3,
+    },
     "warmup": {"orphans": 3},
 }
 
@@ -80,19 +91,44 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         files.write(path, config.to_json(indent=2) + "\n")
 
 
-def _joint_steps(config):
-    """The steps before those on touching scenes; the baseline's are all."""
-    return config.get("num_steps", 0) - config.get("touching", {}).get("steps", 0)
+class Ends(NamedTuple):
+    """Up to which step a run is of each kind; the baseline's are all of one kind.
+
+    Attributes:
+      joint_steps: The steps that train all of the model; those on touching scenes
+        follow.
+      importance_after: The steps before those on the importance-weighted bound.
+    """
+
+    joint_steps: int
+    importance_after: int
+
+
+def ends(config: Mapping[str, Any], num_steps: int) -> Ends:
+    """Where the kinds of steps end in a run of a config that has `num_steps`."""
+    last = num_steps - config.get("importance", {}).get("steps", 0)
+    return Ends(last - config.get("touching", {}).get("steps", 0), last)
 
 
 def _other_steps(done, there, here):
-    """A line on steps that were made on touching scenes, or were not and would be."""
-    old, new = (min(done, _joint_steps(config)) for config in (there, here))
-    if old != new:
-        yield (
-            f"  num_steps - touching.steps: {_joint_steps(there)} there,"
-            f" {_joint_steps(here)} here, of {done} steps made"
-        )
+    """Lines on steps that were of another kind, or in another way, than they would."""
+    old, new = (ends(config, config.get("num_steps", 0)) for config in (there, here))
+    names = Ends(
+        "num_steps - importance.steps - touching.steps",
+        "num_steps - importance.steps",
+    )
+    for name, before, after in zip(names, old, new, strict=True):
+        if min(done, before) != min(done, after):
+            yield f"  {name}: {before} there, {after} here, of {done} steps made"
+    for name, begin in (
+        ("touching.learning_rate", old.joint_steps),
+        ("importance.learning_rate", old.importance_after),
+        ("importance.num_samples", old.importance_after),
+        ("importance.elbo_share", old.importance_after),
+    ):
+        before, after = (cli.flatten(config).get(name) for config in (there, here))
+        if done > begin and before != after:
+            yield f"  {name}: {before} there, {after} here, from step {begin} on"
 
 
 def _other_images(there, here):
@@ -104,7 +140,9 @@ def _other_images(there, here):
 
 def _tell_new_length(workdir, done, there, here):
     """Says what another length does to the learning rates of a run."""
-    before, after = map(_joint_steps, (there, here))
+    before, after = (
+        ends(config, config.num_steps).joint_steps for config in (there, here)
+    )
     cosine = here.get("optimizer", {}).get("decay") == "cosine"
     if done < after != before and cosine:
         print(

@@ -16,7 +16,13 @@ from lavae_jax.latents.locations import (
     log_p_locations,
 )
 from lavae_jax.model import LAVAE
-from lavae_jax.types import Array, Locations, Variables, hard_locations
+from lavae_jax.types import (
+    Appearance,
+    Array,
+    Locations,
+    Variables,
+    hard_locations,
+)
 
 
 class ElboTerms(NamedTuple):
@@ -145,6 +151,53 @@ def elbo(model: LAVAE, variables: Variables, x: Array, keys: Array) -> ElboTerms
     return reconstruct(bound, x, locations, n, key_app).terms
 
 
+def appearance_log_weights(
+    model: LAVAE,
+    x: Array,
+    appearance: Appearance,
+    locations: Locations,
+    keys: Array,
+    epsilon: Array | float | None = None,
+) -> tuple[Array, Array]:
+    """The part of a log importance weight that depends on a draw of the appearances.
+
+    Args:
+        model: bound to its variables.
+        x: binary images, [B, H, W, C].
+        appearance: parameters of q(z_app | z_loc, x) at `locations`.
+        locations: a draw from q(z_loc | x).
+        keys: [B], one per image.
+        epsilon: ε of the likelihood, by default the model's.
+
+    Returns:
+        log p(x | z) and log p(z_app) − log q(z_app | z_loc, x), nats, each [B].
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import lavae_jax
+    >>> from lavae_jax import objectives
+    >>> from lavae_jax.types import Appearance, hard_locations
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> bound, shape = model.bind(variables), (2, model.max_objects, model.app_dim)
+    >>> nothing = jnp.zeros(shape[:2], bool)
+    >>> log_px, log_ratio = objectives.appearance_log_weights(
+    ...     bound,
+    ...     jnp.zeros((2, *model.image_shape)),
+    ...     Appearance(jnp.zeros(shape), jnp.zeros(shape)),
+    ...     hard_locations(jnp.zeros(shape[:2], int), nothing),
+    ...     jax.random.split(jax.random.key(0), 2),
+    ... )
+    >>> log_px.round(2).tolist(), log_ratio.tolist()  # no object in an empty image
+    ([-0.01, -0.01], [0.0, 0.0])
+    """
+    z_app = appearances.draw(appearance, keys)
+    canvas = model.canvas(model.sprites(z_app, locations.active), locations)
+    log_p = appearances.prior(model.app_dim).log_prob(z_app)
+    log_ratio = log_p - appearances.posterior(appearance).log_prob(z_app)
+    log_ratio = jnp.where(locations.active, log_ratio, 0).sum(axis=-1)
+    return model.log_likelihood(x, canvas, epsilon), log_ratio
+
+
 def log_weights(
     model: LAVAE, variables: Variables, x: Array, keys: Array, num_samples: int
 ) -> Array:
@@ -181,7 +234,6 @@ def log_weights(
     features = bound.appearance_features(x)
     n = bound.count(h_loc)
     prior = log_p_locations(n, model.num_sites, model.max_objects) + bound.log_p_n(n)
-    p_app = appearances.prior(model.app_dim)
 
     def one_sample(index):
         # Bound again: a module must not be used across JAX's transformations.
@@ -196,18 +248,10 @@ def log_weights(
             keys=key_loc,
             exclusion_radius=model.exclusion_radius,
         )
-        appearance = bound.appearance(features, locations)
-        z_app = appearances.draw(appearance, key_app)
-        log_ratio = p_app.log_prob(z_app) - appearances.posterior(appearance).log_prob(
-            z_app
+        log_px, log_ratio = appearance_log_weights(
+            bound, x, bound.appearance(features, locations), locations, key_app
         )
-        canvas = bound.canvas(bound.sprites(z_app, locations.active), locations)
-        return (
-            bound.log_likelihood(x, canvas)
-            + jnp.where(locations.active, log_ratio, 0).sum(axis=-1)
-            + prior
-            - locations.log_q.sum(axis=-1)
-        )
+        return log_px + log_ratio + prior - locations.log_q.sum(axis=-1)
 
     return lax.map(one_sample, jnp.arange(num_samples))
 

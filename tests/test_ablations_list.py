@@ -139,7 +139,7 @@ def test_the_command_lists_the_runs(laptop_runs):
     assert (done.returncode, done.stderr) == (0, "")
     for run in laptop_runs:
         assert f"\n  {run.command}\n" in done.stdout
-    assert done.stdout.endswith("53 runs, 179,200 steps\n")
+    assert done.stdout.endswith("56 runs, 188,800 steps\n")
 
 
 def test_operations_of_whole_images():

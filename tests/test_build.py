@@ -81,8 +81,12 @@ def test_unknown_variants_are_refused():
         ("warmup.tau_final", 0.0, "warmup.tau_final must be positive: got 0.0"),
         ("warmup.force_one_init", 1.5, "force_one_init must be a probability: got 1.5"),
         ("warmup.lead_steps", -1, "warmup.lead_steps must be at least 0: got -1"),
-        ("touching.steps", 17_600, "less than num_steps: got 17600 of 17600"),
+        ("touching.steps", 30_000, "less than num_steps: got 30000 and 6000 of"),
+        ("importance.steps", 30_000, "less than num_steps: got 1600 and 30000 of"),
         ("touching.steps", -1, "touching.steps must be at least 0: got -1"),
+        ("importance.num_samples", 0, "num_samples must be at least 1: got 0"),
+        ("importance.elbo_share", 1.1, "elbo_share must be a probability: got 1.1"),
+        ("importance.learning_rate", 0.0, "learning_rate must be positive: got 0.0"),
         ("warmup.refine", False, "without warmup.refine .* got 0.1 and 800"),
     ],
 )
@@ -117,12 +121,13 @@ def test_every_object_has_a_site_left(radius):
         limits.check(config)
 
 
-def test_schedules_of_touching_scenes():
-    """The run before them is as without them; then h_loc's rate rises once more."""
-    whole = dsprites.get_config("laptop")
-    joint = dsprites.get_config("laptop")
-    joint.num_steps -= joint.touching.steps
-    joint.touching.steps = 0
+def test_schedules_of_single_parts():
+    """The run before their steps is as without them; then one rate rises once more."""
+    whole, joint = (dsprites.get_config("laptop") for _ in range(2))
+    whole.importance.update(steps=900, learning_rate=5e-4)
+    whole.num_steps = 16_000 + 1_600 + 900
+    joint.num_steps = 16_000
+    joint.touching.steps = joint.importance.steps = 0
     new, old = (
         build.build_optimizer(config).learning_rates for config in (whole, joint)
     )
@@ -136,3 +141,9 @@ def test_schedules_of_touching_scenes():
         assert float(epsilon) == float(before)
     rates = [float(new.location(16_000 + step)) for step in (0, 100, 200, 900, 1_600)]
     np.testing.assert_allclose(rates, [0, 5e-4, 1e-3, 5.05e-4, 1e-5], rtol=1e-4)
+    rates = [float(new.rest(17_600 + step)) for step in (0, 100, 200, 550, 900)]
+    np.testing.assert_allclose(rates, [0, 2.5e-4, 5e-4, 2.525e-4, 5e-6], rtol=1e-4)
+    recipe = build.build_recipe(whole)
+    assert (recipe.joint_steps, recipe.importance_after) == (16_000, 17_600)
+    recipe = build.build_recipe(joint)
+    assert (recipe.joint_steps, recipe.importance_after) == (None, None)

@@ -46,12 +46,12 @@ PHASES = dict(
 
 @pytest.fixture(scope="module")
 def config(data_dir):
-    """Four steps, the last on touching scenes; a checkpoint after every other one."""
+    """Four steps, the last two of single parts; a checkpoint after every other one."""
     config = cli.load_config(str(ROOT / CONFIG))
     config.data.data_dir = data_dir
     config.warmup.update(PHASES)
     config.update(LENGTHS)
-    config.touching.steps = 1
+    config.touching.steps = config.importance.steps = 1
     return config
 
 
@@ -139,6 +139,7 @@ def test_the_command(tmp_path, data_dir):
         *(f"--config.{name}={value}" for name, value in LENGTHS.items()),
         *(f"--config.warmup.{name}={value}" for name, value in PHASES.items()),
         "--config.touching.steps=1",
+        "--config.importance.steps=1",
     )
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()

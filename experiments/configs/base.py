@@ -90,13 +90,21 @@ def paper() -> ConfigDict:
     touching = config.touching = ConfigDict()
     touching.steps = 0
     touching.learning_rate = 1e-3
+
+    # The very last, in which h_app and f_sprite alone learn from several draws of z_app,
+    # by the bound that these give and, in part, by their ELBO.
+    importance = config.importance = ConfigDict()
+    importance.steps = 0
+    importance.num_samples = 8
+    importance.elbo_share = 0.1
+    importance.learning_rate = 1e-3
     return config
 
 
 def laptop() -> ConfigDict:
     """For 2 CPU cores: light networks, and a warm-up that goes on with refinement."""
     config = paper()
-    config.num_steps = 16_000
+    config.num_steps = 22_000
     config.batch_size = 16  # more and smaller steps learn more per image
     config.log_every = 200
     config.eval_every = 2_000
@@ -140,7 +148,9 @@ def laptop() -> ConfigDict:
     warmup.hold_steps = 3_000
     warmup.fade_steps = 6_000
     warmup.bump_sigma_final = 1.0
-    warmup.epsilon_steps = 0  # num_steps
+    warmup.epsilon_steps = 0  # all that train the whole model
+
+    config.importance.steps = 6_000
     return config
 
 
@@ -154,6 +164,7 @@ def tiny() -> ConfigDict:
     config.picture_every = 4
     config.checkpoint_every = 4
     config.num_eval_images = 16
+    config.importance.steps = 0
     config.data.num_valid = 64
     config.model.channels = 8
     config.model.location_hidden = 8

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from lavae_jax.objectives import Reconstruction
+from lavae_jax.objectives import ElboTerms
 from lavae_jax.refinement import Target
 from lavae_jax.types import Array
 
@@ -21,6 +21,7 @@ class TrainMetrics(NamedTuple):
     kl_app: Array | None = None
     kl_loc: Array | None = None
     kl_n: Array | None = None
+    bound: Array | None = None  # importance-weighted, at given locations
     location_loss: Array | None = None
     auxiliary_loss: Array | None = None
     objects: Array | None = None  # per image
@@ -33,12 +34,12 @@ class TrainMetrics(NamedTuple):
     skipped: Array | None = None  # share of the steps, see `guard`
 
 
-def of_reconstruction(metrics: TrainMetrics, result: Reconstruction) -> TrainMetrics:
-    """Adds the ELBO's terms and the number of objects."""
+def of_terms(metrics: TrainMetrics, terms: ElboTerms, active: Array) -> TrainMetrics:
+    """Adds the ELBO's terms, each [B], and the number of objects, active [B, M]."""
     return metrics._replace(
-        elbo=result.terms.elbo.mean(),
-        objects=_per_image(result.locations.active),
-        **{name: term.mean() for name, term in result.terms._asdict().items()},
+        elbo=terms.elbo.mean(),
+        objects=_per_image(active),
+        **{name: term.mean() for name, term in terms._asdict().items()},
     )
 
 

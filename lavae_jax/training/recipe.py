@@ -33,6 +33,10 @@ class Recipe(NamedTuple):
             fraction of the step, most of which is h_loc's convolutions.
         joint_steps: steps after which h_loc alone is trained, on scenes whose objects
             touch (`touching`); None for never, as in the paper.
+        importance_after: steps after which h_app and f_sprite alone are trained, on
+            the importance-weighted bound; None for never, as in the paper.
+        importance_samples: its K.
+        importance_elbo: the share of the ELBO in the objective of these steps.
         object_size: side of the largest objects, px: scales the lengths of the warm-up
             and the refinement.
         orphans: lit pixels in reach of no object that make one, see `refinement`.
@@ -49,6 +53,9 @@ class Recipe(NamedTuple):
     location_every: int
     appearance_updates: int
     joint_steps: int | None = None
+    importance_after: int | None = None
+    importance_samples: int = 1
+    importance_elbo: float = 0.0
     object_size: int = OBJECT_SIZE
     orphans: int = ORPHANS
 
@@ -65,6 +72,8 @@ class Phase(NamedTuple):
         propose: whether objects are put at the KL map's peaks.
         location: whether h_loc is trained.
         touching: whether it is trained on scenes whose objects touch, and nothing else.
+        importance: whether the rest is trained on the importance-weighted bound, and
+            nothing else.
     """
 
     auxiliary: bool
@@ -72,6 +81,7 @@ class Phase(NamedTuple):
     propose: bool
     location: bool
     touching: bool = False
+    importance: bool = False
 
 
 def phase_at(recipe: Recipe, step: int) -> Phase:
@@ -90,14 +100,22 @@ def phase_at(recipe: Recipe, step: int) -> Phase:
     ...     location_every=2,
     ...     appearance_updates=8,
     ...     joint_steps=16_000,
+    ...     importance_after=17_600,
     ... )
-    >>> recipe.phase_at(laptop, 1)
-    Phase(auxiliary=True, lavae=False, propose=True, location=True, touching=False)
-    >>> recipe.phase_at(laptop, 3_001)
-    Phase(auxiliary=False, lavae=True, propose=False, location=False, touching=False)
-    >>> recipe.phase_at(laptop, 16_001)
-    Phase(auxiliary=False, lavae=True, propose=False, location=True, touching=True)
+    >>> def names(step):
+    ...     phase = recipe.phase_at(laptop, step)
+    ...     return [name for name, on in phase._asdict().items() if on]
+    >>> names(1)
+    ['auxiliary', 'propose', 'location']
+    >>> names(3_001)
+    ['lavae']
+    >>> names(16_001)
+    ['lavae', 'location', 'touching']
+    >>> names(17_601)
+    ['lavae', 'importance']
     """
+    if recipe.importance_after is not None and step > recipe.importance_after:
+        return Phase(False, True, propose=False, location=False, importance=True)
     if recipe.joint_steps is not None and step > recipe.joint_steps:
         return Phase(False, True, propose=False, location=True, touching=True)
     return Phase(

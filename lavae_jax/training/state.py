@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lavae_jax.model import LAVAE
-from lavae_jax.training.optimizer import Optimizer, Parts
+from lavae_jax.training.optimizer import Optimizer, Parts, split
 from lavae_jax.types import Array, Variables
 from lavae_jax.warmup import AuxiliaryVAE
 
@@ -63,3 +63,26 @@ def init_state(
         opt_state=optimizer.init(params),
         key=key_run,
     )
+
+
+def restarted(
+    state: TrainState, optimizer: Optimizer, part: str, after: int
+) -> TrainState:
+    """The state with which a part of the model begins to learn something else.
+
+    Adam's moments are those of gradients that had become small: with them the first
+    steps of another kind would be many times too long.
+
+    Args:
+        state: before a step.
+        optimizer: that of the run.
+        part: whose moments begin anew, a field of `Parts`.
+        after: the steps after which they do; at all others, nothing changes.
+    """
+    first = state.step == after
+    opt_state = jax.tree.map(
+        lambda fresh, old: jnp.where(first, fresh, old),
+        optimizer.transform.init(getattr(split(state.params), part)),
+        getattr(state.opt_state, part),
+    )
+    return state._replace(opt_state=state.opt_state._replace(**{part: opt_state}))

@@ -12,19 +12,20 @@ from lavae_jax.images import to_float
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import reconstruct
 from lavae_jax.training import locating
+from lavae_jax.training.importance_step import importance_step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.locating import Setup
 from lavae_jax.training.metrics import (
     TrainMetrics,
-    of_reconstruction,
     of_target,
+    of_terms,
     per_object,
 )
 from lavae_jax.training.optimizer import Optimizer, Parts, split
 from lavae_jax.training.recipe import Phase, Recipe
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.state import TrainState
-from lavae_jax.training.touching_step import restarted, touching_step
+from lavae_jax.training.touching_step import touching_step
 from lavae_jax.types import Array, Variables
 
 
@@ -115,7 +116,7 @@ def _lavae_step(setup: Setup, state: TrainState, x, keys, kl_map):
     )
     result, error, target, batch_stats = aux
     grads = split({"lavae": grad, "auxiliary": None})
-    metrics = of_reconstruction(TrainMetrics(loss), result)
+    metrics = of_terms(TrainMetrics(loss), result.terms, result.locations.active)
     metrics = metrics._replace(epsilon=_now(setup.schedules.epsilon, state))
     if setup.recipe.draws != "mode":
         metrics = metrics._replace(tau=_now(setup.schedules.tau, state))
@@ -201,9 +202,9 @@ def make_train_step(
     def train_step(state, images):
         x = to_float(images)
         keys = _update_keys(state, 0, setup, x)
-        if phase.touching:
-            state = restarted(setup, state)
-            grads, batch_stats, metrics = touching_step(setup, state, x, keys)
+        last = touching_step if phase.touching else importance_step
+        if phase.touching or phase.importance:
+            state, grads, batch_stats, metrics = last(setup, state, x, keys)
             state = _updated(setup, state, grads, batch_stats)
             return _next(setup, state, metrics)
         loss, grad, kl_map = _auxiliary_step(setup, state.params["auxiliary"], x, keys)

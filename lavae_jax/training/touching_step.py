@@ -1,4 +1,4 @@
-"""The steps at the end of a run that teach h_loc to tell touching objects apart."""
+"""Steps late in a run that teach h_loc to tell touching objects apart."""
 
 import flax.linen as nn
 import jax
@@ -9,26 +9,10 @@ from lavae_jax import refinement, touching, warmup
 from lavae_jax.objectives import Reconstruction, reconstruct
 from lavae_jax.training import locating
 from lavae_jax.training.locating import Setup
-from lavae_jax.training.metrics import TrainMetrics, of_reconstruction, of_target
+from lavae_jax.training.metrics import TrainMetrics, of_target, of_terms
 from lavae_jax.training.optimizer import Parts, split
-from lavae_jax.training.state import TrainState
+from lavae_jax.training.state import TrainState, restarted
 from lavae_jax.types import Array, Variables
-
-
-def restarted(setup: Setup, state: TrainState) -> TrainState:
-    """The state with which the first of these steps begins; others are left alone.
-
-    Adam's moments are those of gradients that had become small: with them the first
-    steps on touching scenes would be many times too long.
-    """
-    location = split(state.params).location
-    first = state.step == setup.recipe.joint_steps
-    opt_state = jax.tree.map(
-        lambda fresh, old: jnp.where(first, fresh, old),
-        setup.optimizer.transform.init(location),
-        state.opt_state.location,
-    )
-    return state._replace(opt_state=state.opt_state._replace(location=opt_state))
 
 
 def _seen(
@@ -75,18 +59,20 @@ def _location_loss(
 
 def touching_step(
     setup: Setup, state: TrainState, x: Array, keys: Array
-) -> tuple[Parts, Variables, TrainMetrics]:
+) -> tuple[TrainState, Parts, Variables, TrainMetrics]:
     """What a step on touching scenes changes: h_loc and nothing else.
 
     Args:
         setup: of the train step.
-        state: from `restarted`.
+        state: with which the step begins.
         x: binary images of this device, [B, H, W, C].
         keys: [B], one per image.
 
     Returns:
-        Gradients by part, batch statistics and metrics.
+        The state, with fresh moments in the first of these steps, gradients by part,
+        batch statistics and metrics.
     """
+    state = restarted(state, setup.optimizer, "location", setup.recipe.joint_steps)
     keys_seen, keys_touch = jax.vmap(jax.random.split)(keys).T
     result, target = _seen(setup, state, x, keys_seen)
     scenes = touching.Placed(x, target.centres, target.valid)
@@ -97,10 +83,11 @@ def touching_step(
     (loss, (error, batch_stats)), grad = jax.value_and_grad(
         _location_loss, has_aux=True
     )(split(state.params).location, setup, state, scenes)
-    metrics = of_target(of_reconstruction(TrainMetrics(loss), result), target)
+    metrics = of_terms(TrainMetrics(loss), result.terms, result.locations.active)
+    metrics = of_target(metrics, target)
     metrics = metrics._replace(
         location_loss=error,
         touching=added.astype(jnp.float32).mean(),
         epsilon=jnp.asarray(setup.schedules.epsilon(state.step), jnp.float32),
     )
-    return Parts(grad, None, None), batch_stats, metrics
+    return state, Parts(grad, None, None), batch_stats, metrics
