@@ -187,8 +187,8 @@ def appearance_log_weights(
     ...     hard_locations(jnp.zeros(shape[:2], int), nothing),
     ...     jax.random.split(jax.random.key(0), 2),
     ... )
-    >>> log_px.round(2).tolist(), log_ratio.tolist()  # no object in an empty image
-    ([-0.01, -0.01], [0.0, 0.0])
+    >>> [f"{value:.2f}" for value in log_px], log_ratio.tolist()  # an empty image
+    (['-0.01', '-0.01'], [0.0, 0.0])
     """
     z_app = appearances.draw(appearance, keys)
     canvas = model.canvas(model.sprites(z_app, locations.active), locations)

@@ -75,7 +75,7 @@ def checkpoint_steps(workdir: str | pathlib.Path) -> list[int]:
 
     >>> from lavae_jax import runs
     >>> runs.checkpoint_steps("runs/dsprites")  # made by experiments.train
-    [17600]
+    [23600]
     """
     folder = checkpoint_folder(workdir)
     return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
@@ -175,7 +175,7 @@ def read(
     >>> from lavae_jax import runs
     >>> run = runs.read("runs/dsprites")  # made by experiments.train
     >>> run.step, sorted(run.variables)
-    (17600, ['batch_stats', 'params'])
+    (23600, ['batch_stats', 'params'])
     """
     config = read_config(workdir)
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import checkpoints, cli, loop, processes, views
+from experiments import checkpoints, cli, loop, processes, run_config, views
 from experiments.devices import Devices
 from lavae_jax.types import Scene
 
@@ -123,8 +123,7 @@ def six_steps(data_dir):
             num_eval_images=31,
             precision="float32",
             on_nan="stop",
-            touching=dict(steps=0, learning_rate=1e-3),
-            warmup=dict(orphans=3),
+            **run_config.ADDED_TO_LAVAE,
         )
     )
 
