@@ -101,8 +101,7 @@ class LAVAE(nn.Module):
         capacity = self._capacity(features.shape[0])
         h_app = self.appearance_net.read(features, locations, capacity)
         h_app = jnp.where(locations.active[..., None], h_app, 0)
-        mu, logvar = jnp.split(h_app, 2, axis=-1)
-        return Appearance(mu, appearances.bounded(logvar))
+        return appearances.from_outputs(h_app)
 
     # Generative model, Eq. 1.
 

@@ -63,6 +63,44 @@ def test_gradient_of_the_kl(parameters):
     np.testing.assert_allclose(gradient.logvar, expected, atol=1e-6)
 
 
+@pytest.mark.standard_promotion
+def test_outputs_of_usual_objects_are_parameters():
+    """Means up to ±5 are kept exactly, log-variances within 2.5%."""
+    rng = np.random.default_rng(0)
+    mu = rng.uniform(-5, 5, (B, M, L)).astype(np.float32)
+    logvar = rng.uniform(-2, 0.1, (B, M, L)).astype(np.float32)
+    found = appearance.from_outputs(np.concatenate([mu, logvar], axis=-1))
+    np.testing.assert_array_equal(found.mu, mu)
+    np.testing.assert_allclose(found.logvar, logvar, rtol=0.025)
+
+
+@pytest.mark.standard_promotion
+def test_outputs_far_off_are_bent():
+    """Means grow like logarithms, with slopes; log-variances stay within limits."""
+    h_app = np.random.default_rng(0).normal(size=(B, M, 2 * L)).astype(np.float32)
+    h_app = np.sign(h_app) * 100 ** np.abs(h_app)  # up to thousands, either way
+    found = appearance.from_outputs(h_app)
+    mu, logvar = np.split(np.float64(h_app), 2, axis=-1)
+    far = np.sign(mu) * (5 + np.log(np.maximum(np.abs(mu) - 4, 1)))
+    expected = np.where(np.abs(mu) < 5, mu, far)
+    np.testing.assert_allclose(found.mu, expected, rtol=1e-5)
+    limit = np.where(logvar < 0, 8, 1)
+    np.testing.assert_allclose(found.logvar, limit * np.tanh(logvar / limit), rtol=1e-5)
+    gradient = jax.grad(lambda h: appearance.from_outputs(h).mu.sum())(h_app)
+    slope = np.where(np.abs(mu) < 5, 1, 1 / np.maximum(np.abs(mu) - 4, 1))
+    np.testing.assert_allclose(gradient[..., :L], slope, rtol=1e-4)
+    assert np.abs(mu).max() > 500 and not gradient[..., L:].any()
+
+
+@pytest.mark.standard_promotion
+def test_nothing_is_at_the_prior():
+    """Slots without an object: outputs of 0 are N(0, 1), and pass gradients on."""
+    zeros = np.zeros((1, 1, 2 * L), np.float32)
+    assert appearance.kl(appearance.from_outputs(zeros)) == 0
+    gradient = jax.grad(lambda h: sum(a.sum() for a in appearance.from_outputs(h)))
+    np.testing.assert_array_equal(gradient(zeros), 1)
+
+
 def test_draws_have_the_mean_and_variance():
     """Within four standard errors over 4,000 images."""
     num = 4_000

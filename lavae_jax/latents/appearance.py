@@ -8,20 +8,47 @@ from lavae_jax.types import Appearance, Array
 
 LOGVAR_LIMIT = 8.0
 """log σ² stays within ± this: standard deviations from 0.02 to 55."""
+OBJECT_LOGVAR_LIMIT = 1.0
+"""log σ² of an object stays below this: no posterior is much wider than the prior."""
+MEAN_LIMIT = 5.0
+"""From ± this on means grow like a logarithm; those of training scenes are within."""
 
 
-def bounded(logvar: Array) -> Array:
-    """Bends log σ² smoothly into its limits.
+def bounded(logvar: Array, upper: float = LOGVAR_LIMIT) -> Array:
+    """Bends log σ² smoothly into its limits, -LOGVAR_LIMIT and `upper`.
 
     One outlier among the objects of a batch would otherwise overflow exp(log σ²) and
     end the training.
 
     >>> import jax.numpy as jnp
     >>> from lavae_jax.latents import appearance
-    >>> print(appearance.bounded(jnp.array([-1000.0, 0.0, 0.1])).round(3))
-    [-8.   0.   0.1]
+    >>> print(appearance.bounded(jnp.array([-1000.0, 0.0, 0.1, 1000.0])).round(3))
+    [-8.   0.   0.1  8. ]
     """
-    return LOGVAR_LIMIT * jnp.tanh(logvar / LOGVAR_LIMIT)
+    limit = jnp.where(logvar < 0, LOGVAR_LIMIT, upper)
+    return limit * jnp.tanh(logvar / limit)
+
+
+def from_outputs(h_app: Array) -> Appearance:
+    """The parameters of Eq. 9, from the outputs of h_app.
+
+    Where objects are closer than any in training, outputs can be far off: means of
+    hundreds have been seen. They are bent so that such an object costs hundreds of
+    nats, not hundreds of thousands; other objects' outputs are left as they are.
+
+    Args:
+        h_app: [B, M, 2L] means, then log-variances, without limits.
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.latents import appearance
+    >>> q = appearance.from_outputs(jnp.array([[[-0.5, 700.0, -1e3, 1e3]]]))
+    >>> print(q.mu.round(2), q.logvar.round(2))  # of two dimensions
+    [[[-0.5  11.55]]] [[[-8.  1.]]]
+    """
+    mu, logvar = jnp.split(h_app, 2, axis=-1)
+    excess = jnp.maximum(jnp.abs(mu) - MEAN_LIMIT, 0)
+    mu = jnp.clip(mu, -MEAN_LIMIT, MEAN_LIMIT) + jnp.sign(mu) * jnp.log1p(excess)
+    return Appearance(mu, bounded(logvar, upper=OBJECT_LOGVAR_LIMIT))
 
 
 def posterior(appearance: Appearance) -> distrax.MultivariateNormalDiag:
