@@ -41,8 +41,7 @@ ONE_UPDATE = Setting(
 IMPORTANCE = Setting(
     "importance",
     UPDATES,
-    "What if the last fourth trains h_app and f_sprite alone, on the"
-    " importance-weighted bound?",
+    "What if the last fourth trains all but h_loc, on an importance-weighted bound?",
     {"importance.steps": OfRun(1 / 4)},
 )
 BOUND = Group("bound", "Objective of the last steps", IMPORTANCE)

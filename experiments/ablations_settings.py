@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from experiments import cli
-from experiments.build_training import joint_steps
+from experiments.run_config import ends
 
 
 class OfRun(NamedTuple):
@@ -116,7 +116,7 @@ def shortened(config: ConfigDict, num_steps: int) -> ConfigDict:
     warmup, start, end = (
         config.warmup,
         config.warmup.proposal_steps,
-        joint_steps(config),
+        ends(config).joint_steps,
     )
     if not start < min(num_steps, end):
         raise cli.UserError(

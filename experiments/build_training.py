@@ -7,6 +7,7 @@ import optax
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
+from experiments import run_config
 from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules
@@ -26,11 +27,11 @@ def train_dtype(config: ConfigDict) -> DTypeLike:
 
 def build_schedules(config: ConfigDict) -> schedules.Schedules:
     """Everything that changes during training."""
-    c, warmup = config.model, config.warmup
+    c, warmup, joint = config.model, config.warmup, run_config.ends(config).joint_steps
     return schedules.Schedules(
         tau=schedules.exponential(warmup.tau_init, warmup.tau_final, warmup.tau_steps),
         epsilon=schedules.exponential(
-            c.epsilon_init, c.epsilon, warmup.epsilon_steps or joint_steps(config)
+            c.epsilon_init, c.epsilon, warmup.epsilon_steps or joint
         ),
         force_one_prob=schedules.hold_then_linear(
             warmup.force_one_init,
@@ -60,19 +61,9 @@ def warmup_steps(config: ConfigDict) -> int:
     return max(*ends, w.proposal_steps)
 
 
-def joint_steps(config: ConfigDict) -> int:
-    """The steps in which all of LAVAE is trained, before those of its parts alone."""
-    return importance_after(config) - config.touching.steps
-
-
-def importance_after(config: ConfigDict) -> int:
-    """The steps before those on the importance-weighted bound."""
-    return config.num_steps - config.importance.steps
-
-
 def build_recipe(config: ConfigDict) -> recipes.Recipe:
     """The rest of how LAVAE is trained."""
-    w = config.warmup
+    w, ends = config.warmup, run_config.ends(config)
     return recipes.Recipe(
         draws=w.draws,
         target=w.target,
@@ -84,8 +75,8 @@ def build_recipe(config: ConfigDict) -> recipes.Recipe:
         settle_steps=w.settle_steps,
         location_every=w.location_every,
         appearance_updates=w.appearance_updates,
-        joint_steps=joint_steps(config) if config.touching.steps else None,
-        importance_after=importance_after(config) if config.importance.steps else None,
+        joint_steps=ends.joint_steps if config.touching.steps else None,
+        importance_after=ends.importance_after if config.importance.steps else None,
         importance_samples=config.importance.num_samples,
         importance_elbo=config.importance.elbo_share,
         object_size=object_size(config),
@@ -97,7 +88,7 @@ def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
     """One optimiser per part, with its own learning rate."""
     c = config.optimizer
     rate_of = functools.partial(learning_rate, c)
-    lead, joint = config.warmup.lead_steps, joint_steps(config)
+    lead, (joint, last, _) = config.warmup.lead_steps, run_config.ends(config)
     location = schedules.exponential(
         c.location_learning_rate,
         c.location_learning_rate * c.location_final_factor,
@@ -111,7 +102,7 @@ def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
         location = optax.join_schedules([location, alone], [joint])
     if config.importance.steps:
         alone = rate_of(config.importance.learning_rate, 0, config.importance.steps)
-        rest = optax.join_schedules([rest, alone], [importance_after(config)])
+        rest = optax.join_schedules([rest, alone], [last])
     rates = optimizers.Parts(
         location=location,
         rest=rest,

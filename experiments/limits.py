@@ -90,7 +90,7 @@ BETWEEN = {
 MAX_SEED = 2**32 - 1
 """The largest seed that the shuffling of the data takes."""
 
-PROBABILITIES = (
+SHARES = (
     "warmup.force_one_init",
     "warmup.force_one_final",
     "importance.elbo_share",
@@ -153,9 +153,9 @@ def check(config: ConfigDict) -> None:
         low, high = BETWEEN[name]
         if not low < value < high:
             raise ValueError(f"{name} must be in ({low}, {high}): got {value}.")
-    for name, value in _values(config, PROBABILITIES):
+    for name, value in _values(config, SHARES):
         if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be a probability: got {value}.")
+            raise ValueError(f"{name} must be from 0 to 1: got {value}.")
     for name, value in _values(config, ODD):
         if value < 1 or value % 2 == 0:
             raise ValueError(f"{name} must be odd: got {value}.")
@@ -253,9 +253,13 @@ def _check_together(config: ConfigDict) -> None:
             f" warmup.refine=True; got {config.touching.steps}."
         )
     touching, importance = config.touching.steps, config.importance.steps
-    if touching + importance >= config.num_steps:
+    joint = config.num_steps - touching - importance
+    proposed = max(warmup.lead_steps, warmup.proposal_steps)
+    if touching + importance and joint <= proposed:
         raise ValueError(
-            "touching.steps and importance.steps are the last ones of a run and must be"
-            f" less than num_steps: got {touching} and {importance} of"
-            f" {config.num_steps}. Lower them, to 0 for none."
+            "touching.steps and importance.steps are the last ones of a run: got"
+            f" {touching} and {importance} of num_steps = {config.num_steps}, which"
+            f" leave {joint} steps to all that comes before, but more than {proposed}"
+            " are needed (warmup.lead_steps, warmup.proposal_steps). Lower them, to 0"
+            " for none."
         )

@@ -97,38 +97,59 @@ class Ends(NamedTuple):
     Attributes:
       joint_steps: The steps that train all of the model; those on touching scenes
         follow.
-      importance_after: The steps before those on the importance-weighted bound.
+      importance_after: The steps before those on an importance-weighted bound.
+      num_steps: All of them.
     """
 
     joint_steps: int
     importance_after: int
+    num_steps: int
 
 
-def ends(config: Mapping[str, Any], num_steps: int) -> Ends:
-    """Where the kinds of steps end in a run of a config that has `num_steps`."""
+def ends(config: Mapping[str, Any]) -> Ends:
+    """Where the kinds of steps end in a run of a config."""
+    num_steps = config.get("num_steps", 0)
     last = num_steps - config.get("importance", {}).get("steps", 0)
-    return Ends(last - config.get("touching", {}).get("steps", 0), last)
+    return Ends(last - config.get("touching", {}).get("steps", 0), last, num_steps)
+
+
+def begun(config: ConfigDict, done: int) -> dict[str, tuple[int, Any]]:
+    """The settings of single parts' steps that went into the first `done` steps.
+
+    Returns:
+      For each the step after which it counts, and its value.
+    """
+    joint, weighted, _ = ends(config)
+    values = cli.flatten(config)
+    names = {
+        "touching.learning_rate": (joint, min(done, weighted)),
+        "importance.learning_rate": (weighted, done),
+        "importance.num_samples": (weighted, done),
+        "importance.elbo_share": (weighted, done),
+    }
+    return {
+        name: (begin, values[name])
+        for name, (begin, end) in names.items()
+        if begin < end
+    }
 
 
 def _other_steps(done, there, here):
     """Lines on steps that were of another kind, or in another way, than they would."""
-    old, new = (ends(config, config.get("num_steps", 0)) for config in (there, here))
-    names = Ends(
+    names = (
         "num_steps - importance.steps - touching.steps",
         "num_steps - importance.steps",
     )
-    for name, before, after in zip(names, old, new, strict=True):
+    for name, before, after in zip(names, ends(there), ends(here), strict=False):
         if min(done, before) != min(done, after):
             yield f"  {name}: {before} there, {after} here, of {done} steps made"
-    for name, begin in (
-        ("touching.learning_rate", old.joint_steps),
-        ("importance.learning_rate", old.importance_after),
-        ("importance.num_samples", old.importance_after),
-        ("importance.elbo_share", old.importance_after),
-    ):
-        before, after = (cli.flatten(config).get(name) for config in (there, here))
-        if done > begin and before != after:
-            yield f"  {name}: {before} there, {after} here, from step {begin} on"
+    values = cli.flatten(here)
+    for name, (begin, before) in begun(there, done).items():
+        if before != values.get(name):
+            yield (
+                f"  {name}: {before} there, {values.get(name)} here, from step {begin}"
+                " on"
+            )
 
 
 def _other_images(there, here):
@@ -140,17 +161,18 @@ def _other_images(there, here):
 
 def _tell_new_length(workdir, done, there, here):
     """Says what another length does to the learning rates of a run."""
-    before, after = (
-        ends(config, config.num_steps).joint_steps for config in (there, here)
-    )
-    cosine = here.get("optimizer", {}).get("decay") == "cosine"
-    if done < after != before and cosine:
-        print(
-            f"The learning rates of {workdir} were to fall until step {before}, and now"
-            f" do until step {after}: from step {done} on, they jump to those of such a"
-            " run (optimizer.decay=cosine). For one from its start, take another"
-            " --workdir."
-        )
+    if here.get("optimizer", {}).get("decay") != "cosine":
+        return
+    new = ends(here)
+    for begin, before, after in zip((0, *new), ends(there), new, strict=False):
+        if begin < done < after != before:
+            print(
+                f"The learning rates of {workdir} were to fall until step {before}, and"
+                f" now do until step {after}: from step {done} on, they jump to those"
+                " of such a run (optimizer.decay=cosine). For one from its start, take"
+                " another --workdir."
+            )
+            return
 
 
 def differences(there: ConfigDict, here: ConfigDict) -> list[str]:

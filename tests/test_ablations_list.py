@@ -11,7 +11,6 @@ from experiments import (
     ablations_results,
     ablations_settings,
     build,
-    build_training,
     cli,
     run_config,
 )
@@ -131,7 +130,7 @@ def test_short_runs_show_the_whole_recipe():
 def test_the_whole_length_changes_no_phase():
     """Only what is reported differs from the recipe on its own number of steps."""
     whole = base.laptop()
-    joint = build_training.joint_steps(whole)
+    joint = run_config.ends(whole).joint_steps
     assert joint < whole.num_steps
     short = ablations_settings.shortened(whole, joint)
     assert run_config.differences(whole, short) == []

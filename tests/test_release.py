@@ -242,7 +242,20 @@ def test_runs_that_do_not_belong_together(run, tmp_path):
         config["seed"] = measured["config"]["seed"] = 6
         measured["splits"][1]["num_images"] = 256
 
+    def weighted(config, measured):
+        for values in (config, measured["config"]):
+            values["seed"] = 7
+            values["importance"] = dict(
+                steps=1, num_samples=5, elbo_share=0.2, learning_rate=1e-3
+            )
+
     for name, edit, message in (
+        (
+            "weighted",
+            weighted,
+            r"weighted \(here\) .*\n  importance elbo_share: absent there, 0.2 here\n"
+            r"  importance learning_rate: .*\n  importance num_samples: absent",
+        ),
         (
             "rate",
             rate,

@@ -172,6 +172,27 @@ def test_settings_of_single_parts(tmp_path, name, begin):
         run_config.claim(tmp_path, here)
 
 
+@pytest.mark.parametrize(
+    ("done", "here", "said"),
+    [
+        (5, (14, 3, 6), None),  # The steps on touching scenes have not begun.
+        (6, (14, 3, 6), "until step 7, and now do until step 8: from step 6 on"),
+        (7, (12, 2, 5), None),
+        (8, (12, 2, 5), "until step 10, and now do until step 12: from step 8 on"),
+    ],
+)
+def test_a_new_length_of_single_parts(tmp_path, capsys, done, here, said):
+    """Their rates fall along cosines of their own: it is said where these change."""
+    configs = [dsprites.get_config("tiny") for _ in range(2)]
+    for config, values in zip(configs, ((10, 2, 3), here), strict=True):
+        config.num_steps, config.touching.steps, config.importance.steps = values
+    run_config.claim(tmp_path, configs[0])
+    _save(tmp_path, step=done)
+    run_config.claim(tmp_path, configs[1])
+    found = capsys.readouterr().out
+    assert not found if said is None else said in found
+
+
 def test_the_baseline_knows_no_steps_of_single_parts(tmp_path):
     """Its config is read as it was written."""
     config = baseline_dsprites.get_config("tiny")

@@ -229,11 +229,12 @@ def test_a_seed_that_skips_a_step():
 def test_seeds_of_a_config(tmp_path, data_dir):
     """As the command trains them, and as the library loads each.
 
-    The laptop's recipe: a step of the auxiliary VAE, one on touching scenes, and one on
+    The laptop's recipe: a step of the whole model, one on touching scenes, and one on
     the importance-weighted bound.
     """
     config = cli.load_config(str(ROOT / LAVAE))
     config.data.data_dir = data_dir
+    config.warmup.lead_steps = config.warmup.proposal_steps = 0
     config.touching.steps = config.importance.steps = 1
     config.update(num_steps=3, num_seeds=2)
     loop.train_and_evaluate(config, tmp_path, jax.devices()[:1])

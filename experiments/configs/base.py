@@ -91,8 +91,8 @@ def paper() -> ConfigDict:
     touching.steps = 0
     touching.learning_rate = 1e-3
 
-    # The very last, in which h_app and f_sprite alone learn from several draws of
-    # z_app: by the bound that these give, and in part by their ELBO.
+    # The very last, in which all but h_loc learns from several draws of z_app: by the
+    # bound that these give, and in part by their ELBO.
     importance = config.importance = ConfigDict()
     importance.steps = 0
     importance.num_samples = 8

@@ -58,7 +58,7 @@ def _loss(rest: Variables, setup: Setup, state: TrainState, x: Array, keys: Arra
     }
     model = setup.model.bind(variables)
     key_loc, key_app = jax.vmap(jax.random.split)(keys).T
-    h_loc = jax.lax.stop_gradient(model.location_logits(x))
+    h_loc = model.location_logits(x)
     n = model.count(h_loc)
     locations = locating.locations(setup, state.step, h_loc, n, key_loc, None)
     log_px, log_ratio = sampled_log_weights(
@@ -70,8 +70,8 @@ def _loss(rest: Variables, setup: Setup, state: TrainState, x: Array, keys: Arra
         kl_loc=kl_locations(locations, model.num_sites),
         kl_n=-model.log_p_n(n),
     )
-    gained = jax.nn.logsumexp(log_px + log_ratio, axis=1) - math.log(log_px.shape[1])
-    bound = (gained - terms.kl_loc - terms.kl_n).mean()
+    log_w = jax.nn.logsumexp(log_px + log_ratio, axis=1) - math.log(log_px.shape[1])
+    bound = (log_w - terms.kl_loc - terms.kl_n).mean()
     share = recipe.importance_elbo
     loss = -(share * terms.elbo.mean() + (1 - share) * bound)
     metrics = of_terms(TrainMetrics(loss, bound=bound), terms, locations.active)
@@ -81,13 +81,14 @@ def _loss(rest: Variables, setup: Setup, state: TrainState, x: Array, keys: Arra
 def importance_step(
     setup: Setup, state: TrainState, x: Array, keys: Array
 ) -> tuple[TrainState, Parts, Variables, TrainMetrics]:
-    """A step of h_app, f_sprite and p(n) on the importance-weighted bound.
+    """A step of h_app, f_sprite and p(n) on an importance-weighted bound.
 
-    The objective is what Table 1 reports, log 1/K Σ_k w_k (Burda et al., "Importance
-    Weighted Autoencoders", 2016), at the locations where the model sees the objects,
-    averaged with the ELBO of the same draws (Rainforth et al., "Tighter Variational
-    Bounds are Not Necessarily Better", 2018): on its own it would teach q(z_app) to
-    draw K times at random and be right once. Batch normalisation goes by its running
+    The objective is close to what Table 1 reports, log 1/K Σ_k w_k (Burda et al.,
+    "Importance Weighted Autoencoders", 2016), but for draws of z_app alone, at the
+    locations where the model sees the objects. It is averaged with the ELBO of the same
+    draws (Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better",
+    2018): on its own it teaches q(z_app) to draw so widely that single draws are poor.
+    Batch normalisation goes by its running
     statistics, as it does when the bound is measured.
 
     Args:

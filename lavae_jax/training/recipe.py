@@ -33,8 +33,8 @@ class Recipe(NamedTuple):
             fraction of the step, most of which is h_loc's convolutions.
         joint_steps: steps after which h_loc alone is trained, on scenes whose objects
             touch (`touching`); None for never, as in the paper.
-        importance_after: steps after which h_app and f_sprite alone are trained, on
-            the importance-weighted bound; None for never, as in the paper.
+        importance_after: steps after which all but h_loc is trained, on an
+            importance-weighted bound; None for never, as in the paper.
         importance_samples: its K.
         importance_elbo: the share of the ELBO in the objective of these steps.
         object_size: side of the largest objects, px: scales the lengths of the warm-up
@@ -72,7 +72,7 @@ class Phase(NamedTuple):
         propose: whether objects are put at the KL map's peaks.
         location: whether h_loc is trained.
         touching: whether it is trained on scenes whose objects touch, and nothing else.
-        importance: whether the rest is trained on the importance-weighted bound, and
+        importance: whether the rest is trained on an importance-weighted bound, and
             nothing else.
     """
 

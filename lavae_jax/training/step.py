@@ -202,9 +202,9 @@ def make_train_step(
     def train_step(state, images):
         x = to_float(images)
         keys = _update_keys(state, 0, setup, x)
-        last = touching_step if phase.touching else importance_step
         if phase.touching or phase.importance:
-            state, grads, batch_stats, metrics = last(setup, state, x, keys)
+            of_a_part = touching_step if phase.touching else importance_step
+            state, grads, batch_stats, metrics = of_a_part(setup, state, x, keys)
             state = _updated(setup, state, grads, batch_stats)
             return _next(setup, state, metrics)
         loss, grad, kl_map = _auxiliary_step(setup, state.params["auxiliary"], x, keys)
