@@ -32,7 +32,7 @@ VALUES = {
     "optimizer.learning_rate=inf": "optimizer.learning_rate must be positive: got inf.",
     "optimizer.name=sgd": "optimizer.name must be one of adamax, adam: got sgd.",
     "warmup.location_weight=inf": "warmup.location_weight must be",
-    "warmup.force_one_init=2": "warmup.force_one_init must be a probability: got 2.0.",
+    "warmup.force_one_init=2": "warmup.force_one_init must be from 0 to 1: got 2.0.",
     "warmup.draws=relaxed": "needs warmup.draws=mode: got relaxed.",
     "batch_size=many": "takes a whole number, such as 8: got 'many'",
     "batch_size=1.5": "takes a whole number, such as 8: got '1.5'",
