@@ -32,6 +32,7 @@ from rich.console import Console
 from tqdm import auto as tqdm
 
 from experiments import (
+    benchmark_data,
     benchmark_parts,
     benchmark_phases,
     benchmark_plain,
@@ -159,7 +160,7 @@ def _plan(config, experiment, forms):
 
 def _compile(plan):
     """The programs to be timed, by name or by form and phase."""
-    data = benchmark_parts.make_data(
+    data = benchmark_data.make_data(
         plan.config, plan.forms[0].model, plan.state, plan.scenes
     )
     jobs = {_MATMUL: benchmark_programs.matmul}

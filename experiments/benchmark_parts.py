@@ -8,38 +8,17 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from experiments import benchmark_scenes, build
+from experiments import benchmark_data, build
+from experiments.benchmark_data import Data
 from lavae_jax import LAVAE, refinement, touching, warmup
-from lavae_jax.images import to_float
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import draw_locations
-from lavae_jax.objectives import Reconstruction, reconstruct
+from lavae_jax.objectives import reconstruct
 from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training.importance_step import sampled_log_weights
 from lavae_jax.training.recipe import Phase
 from lavae_jax.training.state import TrainState
-from lavae_jax.types import Array, Locations, hard_locations
-
-
-class Data(NamedTuple):
-    """What the parts hand to each other in a step.
-
-    Attributes:
-      x: [B, H, W, C], binary.
-      keys: [B].
-      at: Where the objects are; hard, and one-hot vectors too if draws are relaxed.
-      h_loc: [B, H, W], with a peak on every object.
-      z_app: [B, M, L].
-      result: A reconstruction.
-    """
-
-    x: Array
-    keys: Array
-    at: Locations
-    h_loc: Array
-    z_app: Array
-    result: Reconstruction
 
 
 class Part(NamedTuple):
@@ -54,44 +33,6 @@ class Part(NamedTuple):
     name: str
     run: Callable[[TrainState, Data], Any]
     times: Callable[[Phase], int]
-
-
-def make_data(
-    config: ConfigDict,
-    model: LAVAE,
-    state: TrainState,
-    scenes: benchmark_scenes.Scenes,
-) -> Data:
-    """What the parts work on, with objects where they are in the scenes.
-
-    Args:
-      config: A run's config.
-      model: Its model.
-      state: Of the model.
-      scenes: A batch.
-    """
-    x, active = to_float(scenes.images), jnp.asarray(scenes.active)
-    keys = jax.random.split(state.key, x.shape[0])
-    at = hard_locations(jnp.asarray(scenes.site), active)
-    if _is_relaxed(config):
-        z_loc = jax.nn.one_hot(at.site, model.num_sites) * active[..., None]
-        at = at._replace(z_loc=z_loc)
-
-    @jax.jit
-    def look(state, x, at):
-        def method(bound):
-            return reconstruct(bound, x, at, at.active.sum(axis=1), keys)
-
-        return model.apply(state.variables, method=method)
-
-    return Data(
-        x=x,
-        keys=keys,
-        at=at,
-        h_loc=model.gamma * benchmark_scenes.peaks(scenes, config.warmup.bump_height),
-        z_app=jax.random.normal(state.key, (*active.shape, model.app_dim)),
-        result=look(state, x, at),
-    )
 
 
 def make_parts(config: ConfigDict, model: LAVAE) -> list[Part]:
@@ -163,10 +104,6 @@ def make_parts(config: ConfigDict, model: LAVAE) -> list[Part]:
     ]
 
 
-def _is_relaxed(config):
-    return config.warmup.draws != "mode"
-
-
 def _with_gradient(function, *inputs):
     """The function's value, and the gradient of half its square."""
     value, pull_back = jax.vjp(function, *inputs)
@@ -202,7 +139,7 @@ class _Parts:
     def sampling(self, state, data):
         del state
         config, model = self._config.warmup, self._model
-        relaxed = _is_relaxed(self._config)
+        relaxed = benchmark_data.is_relaxed(self._config)
 
         def draw(h_loc):
             drawn = draw_locations(

@@ -1,13 +1,15 @@
 """Measures a trained model and shows what it sees.
 
 python -m experiments.evaluate --workdir=DIR
+python -m experiments.evaluate --weights=multi_dsprites
 
-For each test split of the data set the model was trained on: bounds on -log p(x) with
-K = 1, 10 and 100 importance samples, counts, places and segmentations against the
-truth, and counting by connected components to compare with. The baseline has no
-objects: of it, bounds and pictures alone. It prints a table and writes `report.json`
-and pictures to DIR/evaluation. With --images=own.npz it looks at images of your own,
-for which no truth is known, and writes to DIR/evaluation_own_images.
+The model is the newest of a run, or a released one. For each test split of the data set
+it was trained on: bounds on -log p(x) with K = 1, 10 and 100 importance samples,
+counts, places and segmentations against the truth, and counting by connected components
+to compare with. The baseline has no objects: of it, bounds and pictures alone. It
+prints a table and writes `report.json` and pictures to DIR/evaluation, of a released
+model to runs/released/NAME/evaluation. With --images=own.npz it looks at images of your
+own, for which no truth is known, and writes to evaluation_own_images there.
 
 Of a model that was trained on images of your own, it looks at those held out from them.
 """
@@ -15,7 +17,7 @@ Of a model that was trained on images of your own, it looks at those held out fr
 import importlib.metadata
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,12 +37,13 @@ from experiments import (
     run_config,
     views,
 )
-from lavae_jax import plotting, pretrained
+from lavae_jax import plotting, pretrained, released
 from lavae_jax.inference import Model
 
 _NUM_PICTURED = 8
 _NUM_SAMPLES = 36
 _PROBABLE_BYTES = 2**20  # of a report with its pictures
+_RELEASED = pathlib.Path("runs/released")
 _PACKAGES = ("jax", "jaxlib", "flax", "distrax", "numpy")
 
 
@@ -167,8 +170,40 @@ def _one_by_one(sets):
         yield image_set
 
 
+class _Trained(NamedTuple):
+    """A trained model, and where what is found about it belongs."""
+
+    config: ConfigDict
+    model: Model
+    variables: dict[str, Any]
+    step: int
+    folder: pathlib.Path
+
+
+def _trained(workdir, weights):
+    """The model that the command line names, one of a run or a released one."""
+    if bool(workdir) == bool(weights):
+        raise cli.UserError(
+            "give either --workdir, the folder of a run, or --weights, a released"
+            f" model: {', '.join(pretrained.names())}."
+        )
+    with cli.user_errors(ValueError, OSError):
+        if weights:
+            model, variables = pretrained.load_pretrained(weights)
+            contents = released.read(pretrained.FOLDER / weights)
+            config, step = contents.config, contents.report["step"]
+            folder = _RELEASED / weights
+        else:
+            model, run = pretrained.read_run(workdir)
+            config, variables, step = run.config, run.variables, run.step
+            folder = pathlib.Path(workdir)
+            if run.warning:
+                cli.warn(run.warning)
+    return _Trained(run_config.from_json(config), model, variables, step, folder)
+
+
 def main() -> None:
-    """Evaluates the latest checkpoint of the workdir named on the command line."""
+    """Evaluates the model named on the command line."""
     values = flags.FLAGS
     if values.images and values.splits:
         raise cli.UserError("--images and --splits exclude each other: pass only one.")
@@ -178,11 +213,8 @@ def main() -> None:
         batch_size=values.batch_size,
         seed=values.seed,
     )
-    with cli.user_errors(ValueError, OSError):
-        model, run = pretrained.read_run(values.workdir)
-    if run.warning:
-        cli.warn(run.warning)
-    config = run_config.from_json(run.config)
+    trained = _trained(values.workdir, values.weights)
+    config = trained.config
     with config.unlocked():
         if own_data.is_own(config):
             config.data.path = values.data_dir or config.data.path
@@ -191,12 +223,12 @@ def main() -> None:
             config.data.manual_dir = values.manual_dir or config.data.manual_dir
     # A look at other images must not replace the report on the test splits.
     folder = "evaluation_own_images" if values.images else "evaluation"
-    out = values.out or pathlib.Path(values.workdir) / folder
+    out = values.out or trained.folder / folder
     result = evaluate(
         config,
-        model,
-        run.variables,
-        step=run.step,
+        trained.model,
+        trained.variables,
+        step=trained.step,
         splits=values.splits or None,
         images_path=values.images,
         settings=settings,
@@ -246,6 +278,7 @@ def _data_name(config):
 def _define_flags():
     """The flags of the command; not on import, where others may have the same names."""
     flags.DEFINE_string("workdir", None, "The workdir of a run of experiments.train.")
+    flags.DEFINE_string("weights", None, "The name of a released model instead.")
     flags.DEFINE_list("splits", [], "Splits to look at; all but train by default.")
     flags.DEFINE_string("images", None, "Images of your own: .npz, .npy, .png, folder.")
     flags.DEFINE_integer("num_images", None, "At most this many, the first, per split.")
@@ -257,9 +290,8 @@ def _define_flags():
     )
     flags.DEFINE_string("manual_dir", None, "Where MNIST's files are, likewise.")
     flags.DEFINE_string(
-        "out", None, "Where to write, a folder in the workdir by default."
+        "out", None, "Where to write; by default a folder in the workdir, or runs/."
     )
-    flags.mark_flag_as_required("workdir")
 
 
 if __name__ == "__main__":

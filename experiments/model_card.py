@@ -53,7 +53,7 @@ model, variables = lavae_jax.load_pretrained("{name}")
 ## Figures
 
 ```bash
-python -m experiments.evaluate --workdir=runs/{name} \\
+python -m experiments.evaluate --weights={name} \\
   --num_images={num_images} --seed={evaluation_seed}
 ```
 

@@ -158,8 +158,16 @@ def edited(
         places = np.stack(list(places.values()))
         after = editing.move(before, slot, places, model.image_shape)
 
-    after = jax.device_get(after)
-    pictures = [batched.render(model, variables, scene) for scene in (before, after)]
+    return _found(
+        subject, shown.split, what, (before, jax.device_get(after)), slot, labels
+    )
+
+
+def _found(subject, split, what, scenes, slot, labels):
+    """What an edit of the slots from one scene to the other changes in the pictures."""
+    before, after = scenes
+    model, variables = subject.model, subject.variables
+    pictures = [batched.render(model, variables, scene) for scene in scenes]
     rows = np.arange(len(slot))
     change = disentanglement.change(
         *pictures,
@@ -171,7 +179,7 @@ def edited(
     )
     again = batched.infer(model, variables, (pictures[1] > 0.5).astype(np.float32))
     return Edit(
-        split=shown.split,
+        split=split,
         what=what,
         num_scenes=len(slot),
         outside=float(change.outside.max()),

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from experiments import benchmark_parts, benchmark_scenes, build
+from experiments import benchmark_data, benchmark_parts, benchmark_scenes, build
 from experiments.configs import dsprites
 from lavae_jax.training import recipe
 
@@ -18,7 +18,7 @@ def _parts_of_the_last_step(config):
     parts = [p for p in benchmark_parts.make_parts(config, model) if p.times(phase)]
     state = jax.jit(build.build(config).init)(jax.random.key(0))
     scenes = benchmark_scenes.make("multi_dsprites", 8, model.max_objects)
-    data = benchmark_parts.make_data(config, model, state, scenes)
+    data = benchmark_data.make_data(config, model, state, scenes)
     return {part.name: (part, part.times(phase)) for part in parts}, state, data
 
 

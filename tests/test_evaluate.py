@@ -15,7 +15,7 @@ from rich.console import Console
 
 import lavae_jax
 from experiments import build, checkpoints, cli, evaluate, measure, report, run_config
-from lavae_jax import metrics, plotting
+from lavae_jax import metrics, plotting, pretrained
 from tests import tiny_models
 from tests.commands import run_here, run_python
 
@@ -244,10 +244,31 @@ def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path):
     assert content["step"] == 11 and content["splits"][0]["num_images"] == 4
 
 
+def test_command_evaluates_a_released_model(tmp_path):
+    """By its name, with the step of its training, and no run of one's own."""
+    images = np.zeros((2, 64, 64, 1), np.uint8)
+    images[0, 20:30, 20:30] = 255
+    np.save(tmp_path / "own.npy", images)
+    status, said = run_here(
+        evaluate,
+        "--weights=multi_mnist_1k",
+        f"--images={tmp_path / 'own.npy'}",
+        "--num_samples=2",
+        f"--out={tmp_path / 'out'}",
+    )
+    assert status == 0, said
+    content = json.loads((tmp_path / "out/report.json").read_text())
+    released = pretrained.FOLDER / "multi_mnist_1k"
+    assert content["step"] == json.loads((released / "report.json").read_text())["step"]
+    assert content["config"] == json.loads((released / "config.json").read_text())
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "workdir"),
+        ([], "give either --workdir, the folder of a run, or --weights, a released"),
+        (["--workdir={workdir}", "--weights=multi_dsprites"], "give either --workdir"),
+        (["--weights=multi_sprites"], "there is no released model 'multi_sprites'"),
         (["--workdir={workdir}", "--splits=test_9"], "Unknown split 'test_9'"),
     ],
 )

@@ -21,13 +21,28 @@ def paper() -> ConfigDict:
     # A step whose loss or gradients are not finite: "stop", or "skip" it.
     config.on_nan = "stop"
 
-    data = config.data = ConfigDict()
+    config.data = _data()
+    config.model = _model()
+    config.optimizer = _optimizer()
+    config.warmup = _warmup()
+    config.touching = _touching()
+    config.importance = _importance()
+    return config
+
+
+def _data() -> ConfigDict:
+    """What is trained on."""
+    data = ConfigDict()
     data.name = "multi_dsprites"
     data.data_dir = ""  # TFDS's default folder
     data.manual_dir = ""  # where MNIST's files lie, if not to be downloaded
     data.num_valid = 5_000  # scenes held out from the end of the training split
+    return data
 
-    model = config.model = ConfigDict()
+
+def _model() -> ConfigDict:
+    """The networks and what they are built for."""
+    model = ConfigDict()
     model.image_shape = (64, 64, 3)
     model.max_objects = 10  # M
     model.app_dim = 32  # L
@@ -48,8 +63,12 @@ def paper() -> ConfigDict:
     model.exclusion_radius = 0
     model.objects_per_image = 1.5
     model.composite_method = "auto"
+    return model
 
-    optimizer = config.optimizer = ConfigDict()
+
+def _optimizer() -> ConfigDict:
+    """Optimisers, their learning rates, and how these fall."""
+    optimizer = ConfigDict()
     optimizer.name = "adamax"
     optimizer.learning_rate = 1e-3
     optimizer.location_learning_rate = 5e-4
@@ -60,8 +79,12 @@ def paper() -> ConfigDict:
     optimizer.decay = "constant"
     optimizer.rise_steps = 0  # of decay=cosine
     optimizer.final_factor = 1.0  # of decay=cosine
+    return optimizer
 
-    warmup = config.warmup = ConfigDict()
+
+def _warmup() -> ConfigDict:
+    """The auxiliary VAE, what it teaches h_loc, and what comes after."""
+    warmup = ConfigDict()
     warmup.draws = "relaxed"
     warmup.tau_init = 0.5
     warmup.tau_final = 0.02
@@ -85,20 +108,28 @@ def paper() -> ConfigDict:
     warmup.bump_sigma_final = 3.0
     warmup.epsilon_steps = 1
     warmup.orphans = 3  # so many lit pixels that no object reaches make one
+    return warmup
 
-    # The last steps, in which h_loc alone learns from scenes whose objects touch.
-    touching = config.touching = ConfigDict()
+
+def _touching() -> ConfigDict:
+    """The last steps, in which h_loc alone learns, from scenes whose objects touch."""
+    touching = ConfigDict()
     touching.steps = 0
     touching.learning_rate = 1e-3
+    return touching
 
-    # The very last, in which all but h_loc learns from several draws of z_app: by the
-    # bound that these give, and in part by their ELBO.
-    importance = config.importance = ConfigDict()
+
+def _importance() -> ConfigDict:
+    """The very last, in which all but h_loc learns from several draws of z_app.
+
+    By the bound that these give, and in part by their ELBO.
+    """
+    importance = ConfigDict()
     importance.steps = 0
     importance.num_samples = 8
     importance.elbo_share = 0.1
     importance.learning_rate = 1e-3
-    return config
+    return importance
 
 
 def laptop() -> ConfigDict:
