@@ -1,0 +1,153 @@
+"""Golden figures of the released models: what they must keep giving, bit by bit.
+
+python -m tests.golden --check  # compares bitwise: on the machine that recorded them
+python -m tests.golden --write  # records them anew, after a model was replaced
+
+`test_golden.py` compares them within rounding errors, on any machine.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import sys
+
+if __name__ == "__main__":
+    # JAX reads this when it is imported. Tests set it in conftest.py.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import numpy as np
+from sklearn.datasets import load_digits
+
+import lavae_jax
+from datasets import load, scenes
+from datasets.multi_mnist import digits
+from datasets.multi_mnist import multi_mnist_dataset_builder as multi_mnist
+from lavae_jax import editing, pretrained
+
+RECORD = pathlib.Path(__file__).with_suffix(".json")
+
+NUM_SAMPLES = 3
+
+SPLITS = (
+    scenes.Split(num_examples=5, counts=(0, 1, 2, 3), stream=1),
+    scenes.Split(num_examples=1, counts=(7,), stream=2),
+)
+
+
+def coloured_images():
+    """Six scenes of multi-dSprites, the last of seven objects: [6, 64, 64, 3] uint8."""
+    return _images(load.scene_maker("multi_dsprites"))
+
+
+def grey_images():
+    """Six scenes of scikit-learn's digits, which need no download: [6, 64, 64, 1]."""
+    found = load_digits()
+    scaled = (found.images * 15.9375).astype(np.uint8).repeat(3, 1).repeat(3, 2)
+    masks = digits.shrink(np.pad(scaled, ((0, 0), (2, 2), (2, 2))))
+    index = np.arange(len(masks))
+    pool = digits.Digits(masks, found.target, index, index)
+    return _images(lambda split, i: multi_mnist.scene(pool, (0, 0), split, i))
+
+
+def _images(make_scene):
+    made = [make_scene(s, i)["image"] for s in SPLITS for i in range(s.num_examples)]
+    return np.stack(made)
+
+
+def figures(name):
+    """Computes the figures of one released model.
+
+    Args:
+        name: one of `pretrained.names()`.
+
+    Returns:
+        Arrays by their names. Integers are numbers of objects and pixel positions,
+        floats are nats and sums of pixel means and of appearances.
+    """
+    model, variables = lavae_jax.load_pretrained(name)
+    images = grey_images() if model.image_shape[-1] == 1 else coloured_images()
+    key_bound, key_sample = jax.random.split(jax.random.key(17))
+    computed = {
+        "log_weights": lavae_jax.log_weights(
+            model, variables, images, key_bound, NUM_SAMPLES
+        ),
+        "reconstruction": lavae_jax.reconstruct(model, variables, images),
+        "samples": lavae_jax.generate(model, variables, key_sample, len(images)),
+    }
+    if isinstance(model, lavae_jax.LAVAE):
+        scene = lavae_jax.infer(model, variables, images)
+        edited = lavae_jax.render(model, variables, _edited(scene, model.image_shape))
+        computed |= {"n": scene.n, "yx": scene.yx[scene.active], "edited": edited}
+        computed |= {"z_app": scene.z_app[scene.active]}
+    return {field: np.asarray(value) for field, value in computed.items()}
+
+
+def _edited(scene, image_shape):
+    """In the crowded scene an object moves, one is restyled, mixed, and removed."""
+    crowded = len(scene.n) - 1
+    scene = editing.move(scene, 0, (20, 30), image_shape, only=crowded)
+    scene = editing.restyle(scene, 1, [0, 1], [1.0, -1.0], only=crowded)
+    scene = editing.interpolate(scene, 2, 3, 0.5, only=crowded)
+    return editing.remove(scene, 4, only=crowded)
+
+
+def condensed(computed):
+    """The figures as JSON holds them.
+
+    Images become the sums over their pixels, appearances the sums over their
+    dimensions. The digest covers every bit of every array.
+    """
+    numbers = {}
+    digest = hashlib.sha256()
+    for field, value in sorted(computed.items()):
+        digest.update(f"{field} {value.dtype} {value.shape}".encode())
+        digest.update(value.tobytes())
+        if value.ndim == 4:
+            value = value.sum((1, 2, 3), dtype=np.float64)
+        elif field.endswith("z_app"):
+            value = value.sum(-1, dtype=np.float64)
+        numbers[field] = value.tolist()
+    return {**numbers, "digest": digest.hexdigest()}
+
+
+def to_text(models):
+    """JSON of the figures of all models, one field a line."""
+    blocks = []
+    for name, fields in models.items():
+        lines = (f"  {json.dumps(key)}: {json.dumps(fields[key])}" for key in fields)
+        blocks.append(f"{json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n}")
+    return "{\n" + ",\n".join(blocks) + "\n}\n"
+
+
+def recorded():
+    """What was recorded: the figures of every model, by its name."""
+    return json.loads(RECORD.read_text())
+
+
+def main():
+    """Records the figures, or tells which models no longer give them."""
+    parser = argparse.ArgumentParser(description="Golden figures of released models.")
+    mode = parser.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--check", action="store_true", help="Compares bitwise.")
+    mode.add_argument("--write", action="store_true", help="Records them anew.")
+    arguments = parser.parse_args()
+    found = {name: condensed(figures(name)) for name in pretrained.names()}
+    if arguments.write:
+        RECORD.write_text(to_text(found))
+        return
+    differing = [
+        f"{name}: {field}"
+        for name in sorted(found.keys() | recorded().keys())
+        for field in (*found.get(name, ()), *recorded().get(name, ()))
+        if found.get(name, {}).get(field) != recorded().get(name, {}).get(field)
+    ]
+    if differing:
+        sys.exit("These figures are not the recorded ones:\n" + "\n".join(differing))
+    print(f"All figures of {len(found)} models are the recorded ones.")
+
+
+if __name__ == "__main__":
+    main()
