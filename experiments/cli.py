@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import os
 import pathlib
 import re
 import runpy
@@ -9,10 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
+COMPILED = "~/.cache/lavae_jax/jax"
+"""Where commands keep compiled programs unless JAX_COMPILATION_CACHE_DIR is set."""
 
 # `--config.optimizer.learning_rate=1e-3`, `--config.sizes[0] 3`, `--noconfig.flag`.
 _OVERRIDE = re.compile(r"--?(no)?config\.(?P<name>[^=\[]+)(\[.*\])?(=(?P<value>.*))?")
@@ -79,6 +83,7 @@ def config_name(file_and_variant: str | None = None) -> str:
 def run(main: Callable[[], None], default_config: str | None = None) -> None:
     """Parses the flags, runs a command and exits with its status.
 
+    What JAX compiles is kept for the next start; see `keep_compiled_programs`.
     The status is 0 for success, 1 after a `UserError`, 130 after an interruption.
 
     Args:
@@ -91,7 +96,19 @@ def run(main: Callable[[], None], default_config: str | None = None) -> None:
             argv = [argv[0], f"--config={default_config}", *argv[1:]]
         return _parse_flags(argv)
 
+    keep_compiled_programs()
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(parse, argv))
+
+
+def keep_compiled_programs() -> None:
+    """Makes JAX keep compiled programs on disk, so that a second start is fast.
+
+    They are kept in `COMPILED`. JAX_COMPILATION_CACHE_DIR names another folder, and an
+    empty one keeps none.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = os.path.expanduser(COMPILED)
+        jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def check_config_flags(argv: Sequence[str]) -> None:
