@@ -9,6 +9,7 @@ PACKAGES = {
     "google.protobuf": "protobuf",
     "grain": "grain",
     "importlib_resources": "importlib_resources",
+    "joblib": "joblib",
     "ml_collections": "ml_collections",
     "PIL": "Pillow",
     "requests": "requests",

@@ -91,8 +91,7 @@ def data_source(
       ValueError: if the name or the split is unknown; see also `builder`. When an
         example is read: if the file that it is in is damaged.
     """
-    check_split(name, split)
-    prepared = builder(name, data_dir, manual_dir)
+    prepared = _prepared(name, split, data_dir, manual_dir)
     return records.Examples(prepared, prepared.as_data_source(split))
 
 
@@ -116,8 +115,7 @@ def images(
     Raises:
       ValueError: if the name or the split is unknown; see also `builder`.
     """
-    check_split(name, split)
-    return records.Images(builder(name, data_dir, manual_dir), split)
+    return records.Images(_prepared(name, split, data_dir, manual_dir), split)
 
 
 def object_counts(
@@ -130,8 +128,7 @@ def object_counts(
 
     Arguments and errors as those of `data_source`. Shows its progress.
     """
-    check_split(name, split)
-    prepared = builder(name, data_dir, manual_dir)
+    prepared = _prepared(name, split, data_dir, manual_dir)
     features = tfds.features.FeaturesDict({"n": prepared.info.features["n"]})
     method = tfds.decode.DeserializeMethod.RAW_BYTES
     source = prepared.as_data_source(split, deserialize_method=method)
@@ -215,6 +212,20 @@ def check_split(name: str, split: str) -> None:
                 "and parts of them such as 'train[:1000]' or 'train[-10%:]'."
             )
     tfds.core.ReadInstruction.from_spec(split)
+
+
+def _prepared(name, split, data_dir, manual_dir):
+    """The builder of a prepared data set that has a split, or part of one."""
+    check_split(name, split)
+    prepared = builder(name, data_dir, manual_dir)
+    parts = {part.partition("[")[0].strip() for part in split.split("+")}
+    if missing := parts - prepared.info.splits.keys():
+        raise ValueError(
+            f"{prepared.data_path} was generated before {', '.join(missing)} belonged "
+            "to the data set. Delete it, and it is generated again with the same "
+            "scenes in all other splits."
+        )
+    return prepared
 
 
 def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:

@@ -16,6 +16,7 @@ Law of a scene, given the number of objects n:
    the same n and the same sprites. So n and the sprites stay exactly uniform.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -142,7 +143,7 @@ def place(
     for tries in range(1, MAX_TRIES + 1):
         corners: list[tuple[int, int]] = []
         for i, size in enumerate(sizes):
-            free = np.flatnonzero(free_positions(corners, sizes[:i], size, canvas))
+            free = free_positions(corners, sizes[:i], size, canvas).ravel().nonzero()[0]
             if not free.size:
                 break
             position = int(free[draws.below(free.size)])
@@ -185,19 +186,21 @@ def free_positions(
 
 def draw(layout: Layout) -> Picture:
     """Draws a scene and derives its ground truth. See `Picture`."""
+    n, channels = layout.colours.shape
+    image = np.zeros((CANVAS, CANVAS, channels), np.uint8)
     segmentation = np.zeros((CANVAS, CANVAS), np.uint8)
     box = np.full((MAX_OBJECTS, 4), EMPTY, np.int32)
     centre = np.full((MAX_OBJECTS, 2), EMPTY, np.float32)
-    for i, (mask, (top, left)) in enumerate(
-        zip(layout.masks, layout.corners, strict=True)
-    ):
+    objects = zip(layout.masks, layout.corners.tolist(), layout.colours, strict=True)
+    for i, (mask, (top, left), colour) in enumerate(objects):
         height, width = mask.shape
-        segmentation[top : top + height, left : left + width][mask] = i + 1
-        box[i] = tight_box(mask) + np.array([top, left, top, left])
-        centre[i] = (box[i, :2] + box[i, 2:] - 1) / 2
-    palette = np.zeros((len(layout.colours) + 1, layout.colours.shape[1]), np.uint8)
-    palette[1:] = layout.colours
-    return Picture(palette[segmentation], segmentation, centre, box)
+        window = slice(top, top + height), slice(left, left + width)
+        image[window][mask] = colour
+        segmentation[window][mask] = i + 1
+        box[i] = _tight_box(mask.shape, mask.tobytes())
+    box[:n] += np.tile(layout.corners, 2).astype(np.int32)
+    centre[:n] = (box[:n, :2] + box[:n, 2:] - 1) / 2
+    return Picture(image, segmentation, centre, box)
 
 
 def tight_box(mask: np.ndarray) -> np.ndarray:
@@ -206,8 +209,15 @@ def tight_box(mask: np.ndarray) -> np.ndarray:
     Args:
       mask: bool [h, w] with at least one pixel set.
     """
+    return np.array(_tight_box(mask.shape, mask.tobytes()))
+
+
+@functools.lru_cache(maxsize=16_384)  # more than the masks of any data set
+def _tight_box(shape: tuple[int, int], content: bytes) -> tuple[int, int, int, int]:
+    """Computes `tight_box` of a mask, whose `tobytes` is the content."""
+    mask = np.frombuffer(content, bool).reshape(shape)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])
+    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
 
 
 def crop(mask: np.ndarray) -> np.ndarray:

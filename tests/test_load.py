@@ -1,5 +1,6 @@
 """Reading by name: errors before any work, slices, interruptions, two processes."""
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -42,7 +43,7 @@ assert not loaded, loaded
     [
         ("multi_mnist", "test", "multi_mnist/1k, multi_mnist/10k"),
         ("dsprites", "test", "'dsprites'.*multi_dsprites, "),
-        (NAME, "valid", "'valid'.*train, test, test_7"),
+        (NAME, "valid", "'valid'.*train, test, test_7, validation_7"),
         (NAME, "test_new_digits", "train, test, test_7"),
         (NAME, "train[", "train"),
         (NAME, "train[:1000]+eval", "eval"),
@@ -127,14 +128,30 @@ def test_scenes_beyond_the_splits(data_dir, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_extra_splits_share_no_scene():
-    """Streams differ for every n and seed, and from those of the data sets."""
-    splits = [scenes.extra_split(n, seed) for n in range(11) for seed in range(20)]
-    streams = {split.stream for split in splits}
-    assert len(streams) == 220 and min(streams) > 3
+def test_splits_share_no_scene():
+    """Streams differ within a data set, and from those of scenes beyond it."""
+    extra = [scenes.extra_split(n, seed) for n in range(11) for seed in range(20)]
+    for builder, config in load.BUILDERS.values():
+        own = builder(config=config).splits.values()
+        streams = {split.stream for split in (*own, *extra)}
+        assert len(streams) == len(own) + 220
     for n, seed in ((11, 0), (-1, 0), (3, -1)):
         with pytest.raises(ValueError, match=f"0 to 10 .* not negative: got {n}"):
             scenes.extra_split(n, seed)
+
+
+def test_a_data_set_without_a_newer_split(data_dir, tmp_path):
+    """One that was generated before the split existed is read; the split is refused."""
+    copy = shutil.copytree(data_dir, tmp_path / "data")
+    (path,) = copy.rglob("dataset_info.json")
+    description = json.loads(path.read_text())
+    kept = [one for one in description["splits"] if one["name"] != "validation_7"]
+    assert len(kept) == 3
+    path.write_text(json.dumps({**description, "splits": kept}))
+    assert len(load.images(NAME, "test_7", copy)) == 256
+    for read in (load.data_source, load.images, load.object_counts):
+        with pytest.raises(ValueError, match=r"before validation_7 belonged .* Delete"):
+            read(NAME, "validation_7[:10]", copy)
 
 
 def test_slices_beyond_the_split_are_refused(data_dir):
@@ -211,7 +228,7 @@ def test_generate_command(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "multi_dsprites" / "tiny" / "1.0.0"
-    assert f"{folder}: train 256, test 256, test_7 256" in done.stdout
+    assert f"{folder}: train 256, test 256, test_7 256, validation_7 256" in done.stdout
     assert "test_7: 100%" in done.stderr
     assert (folder / "dataset_info.json").exists()
 

@@ -22,12 +22,14 @@ COUNTS = {
     "test": (0, 1, 2, 3),
     "test_7": (7,),
     "test_new_digits": (0, 1, 2, 3),
+    "validation_7": (7,),
 }
 CHECKSUMS = {
     "train": "9b8b7ae751ef7015d0c87ff49ccafc20",
     "test": "f536df273e47c87d154cd0cdfc4a4abf",
     "test_7": "cbcfa64730a0e9a56923c70b5f060494",
     "test_new_digits": "88cbca7323a0062199a8c394e34df711",
+    "validation_7": "384ebf5a93e2efd1d7f5a0fddc54f715",
 }
 
 

@@ -2,18 +2,16 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from datasets import scenes
+from datasets import packing, scenes
 from datasets.multi_dsprites import sprites
+from datasets.multi_dsprites.scene import scene
 from datasets.scene_builder import Appearance, SceneBuilder, array, entropy
-
-SEED = 1
 
 
 @dataclasses.dataclass
@@ -58,6 +56,7 @@ class Builder(SceneBuilder):
             "train": scenes.Split(config.num_train, counts=(0, 1, 2, 3), stream=0),
             "test": scenes.Split(config.num_test, counts=(0, 1, 2, 3), stream=1),
             "test_7": scenes.Split(config.num_test, counts=(7,), stream=2),
+            "validation_7": scenes.Split(config.num_test, counts=(7,), stream=4),
         }
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -77,11 +76,9 @@ class Builder(SceneBuilder):
         return {split: self._generate_examples(split) for split in self.splits}
 
     def _generate_examples(self, split: str):
-        return self._with_progress(split, scene)
+        return self._packed_examples(split, scene)
 
-    def scene_maker(
-        self, manual_dir: epath.Path | None = None
-    ) -> Callable[[scenes.Split, int], dict[str, Any]]:
+    def scene_maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
         """See base class."""
         del manual_dir  # nothing is read
         return scene
@@ -93,26 +90,3 @@ class Builder(SceneBuilder):
             entropy=entropy(masks) + math.log(len(sprites.COLOURS)),
             sizes=np.array([mask.shape for mask in masks]),
         )
-
-
-def scene(split: scenes.Split, index: int) -> dict[str, Any]:
-    """Returns one scene with its ground truth, as described in README.md."""
-    draws = scenes.Draws(SEED, split.stream, index)
-    n = split.counts[draws.below(len(split.counts))]
-    pool = sprites.all_sprites()
-    objects = [pool[draws.below(len(pool))] for _ in range(n)]
-    colours = [draws.below(len(sprites.COLOURS)) for _ in range(n)]
-    masks = [sprite.mask for sprite in objects]
-    layout = scenes.Layout(
-        masks=masks,
-        corners=scenes.place(draws, [mask.shape for mask in masks]).corners,
-        colours=np.array([sprites.rgb(c) for c in colours], np.uint8).reshape(n, 3),
-    )
-    return {
-        **scenes.draw(layout)._asdict(),
-        "n": n,
-        "shape": scenes.padded([s.shape for s in objects], np.int32),
-        "scale": scenes.padded([sprites.SCALES[s.scale] for s in objects], np.float32),
-        "angle": scenes.padded([sprites.ANGLES[s.angle] for s in objects], np.float32),
-        "colour": scenes.padded(colours, np.int32),
-    }

@@ -12,6 +12,9 @@ SCALES = tuple(float(scale) for scale in np.linspace(0.6, 1.0, 6))
 ANGLES = tuple(float(angle) for angle in 2 * np.pi * np.arange(40) / 40)
 COLOURS = ("red", "green", "yellow", "blue", "magenta", "cyan", "white")
 
+RGB = np.array([[i & 1, i >> 1 & 1, i >> 2 & 1] for i in range(1, 8)], np.uint8) * 255
+"""The colours' values, uint8 [7, 3], 0 or 255."""
+
 MAX_SIDE = 19
 """Largest height and width of a sprite's bounding box, in pixels."""
 
@@ -42,12 +45,6 @@ class Sprite(NamedTuple):
     shape: int
     scale: int
     angle: int
-
-
-def rgb(colour: int) -> np.ndarray:
-    """Returns uint8 [3], 0 or 255, of an index into `COLOURS`."""
-    bits = colour + 1
-    return np.array([bits & 1, bits >> 1 & 1, bits >> 2 & 1], np.uint8) * 255
 
 
 @functools.cache

@@ -3,19 +3,18 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import requests
 import tensorflow_datasets as tfds
 from etils import epath
 
-from datasets import scenes
+from datasets import packing, scenes
 from datasets.multi_mnist import digits
+from datasets.multi_mnist.scene import SEED, scene
 from datasets.scene_builder import Appearance, SceneBuilder, array, entropy
-
-SEED = 2
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -70,6 +69,7 @@ class Builder(SceneBuilder):
             "test": scenes.Split(config.num_test, counts=few, stream=1),
             "test_7": scenes.Split(config.num_test, counts=(7,), stream=2),
             "test_new_digits": scenes.Split(config.num_test, counts=few, stream=3),
+            "validation_7": scenes.Split(config.num_test, counts=(7,), stream=4),
         }
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -95,11 +95,9 @@ class Builder(SceneBuilder):
         }
 
     def _generate_examples(self, split: str, available: digits.Digits):
-        return self._with_progress(split, self._maker(available))
+        return self._packed_examples(split, self._maker(available))
 
-    def scene_maker(
-        self, manual_dir: epath.Path | None = None
-    ) -> Callable[[scenes.Split, int], dict[str, Any]]:
+    def scene_maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
         """See base class; digits are those of the pool."""
         dl_manager = tfds.download.DownloadManager(
             download_dir=self.data_path.parents[2] / "downloads",
@@ -168,25 +166,3 @@ def find_file(
         "directory and pass that as manual_dir (SHA-256 of its unpacked content: "
         f"{file.sha256}). What was tried:\n" + "\n".join(failures)
     )
-
-
-def scene(
-    available: digits.Digits, seed: tuple[int, int], split: scenes.Split, index: int
-) -> dict[str, Any]:
-    """Returns one scene with its ground truth, as described in README.md."""
-    draws = scenes.Draws(*seed, split.stream, index)
-    n = split.counts[draws.below(len(split.counts))]
-    chosen = [draws.below(len(available.masks)) for _ in range(n)]
-    placement = scenes.place(draws, [(digits.SIDE, digits.SIDE)] * n)
-    layout = scenes.Layout(
-        masks=available.masks[chosen],
-        corners=placement.corners,
-        colours=np.full((n, 1), 255, np.uint8),
-    )
-    return {
-        **scenes.draw(layout)._asdict(),
-        "n": n,
-        "digit": scenes.padded(available.labels[chosen], np.int32),
-        "pool_index": scenes.padded(available.pool_index[chosen], np.int32),
-        "mnist_index": scenes.padded(available.mnist_index[chosen], np.int32),
-    }
