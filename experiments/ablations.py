@@ -1,299 +1,258 @@
-"""Trains short runs with single settings changed, and writes what each of them does.
+"""Trains a config with single settings changed, several seeds each, and compares them.
 
-python -m experiments.ablations
+python -m experiments.ablations --seeds=3 --workdir=runs/ablations
 
-The settings are in `ablations_list.py`, each with the question that it answers; --list
-prints them with their commands, --only=NAME,NAME2 picks some. By default they change
-the laptop variant of multi-dSprites.
-
-A run that has ended is not repeated, one that was interrupted goes on, and one that
-diverges is a result. After every run ABLATIONS.md, results/ablations.json and the
-figures in results/ are written again from all that have ended. To share the work, start
-the command several times: every process takes what no other one is at. What is measured
-are scenes held out from the training split, never those of a test split.
+trains every setting of `SETTINGS`, seed after seed, on the config of the 32×32 bench
+(`--config` names another one) and writes `table.md` and `table.json` to the workdir:
+counts and bounds at the end, and after 1, 2, 4, 8, ... minutes of training, without
+compilation. A run that has ended is not repeated, an interrupted one goes on, and a run
+that diverges is a result. All figures are of scenes held out from the training split.
 """
 
-import contextlib
-import fcntl
+import json
+import math
 import pathlib
-import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import (
-    ablations_document,
-    ablations_results,
-    ablations_settings,
-    cli,
-    input_pipeline,
-    limits,
-    loop,
-    run_config,
-)
-from experiments.ablations_list import SETTINGS
-from experiments.ablations_settings import Setting
+import lavae_jax
+from experiments import cli, input_pipeline, limits, loop
+from experiments.measure import measure, report
 from experiments.window import DivergedError
-from lavae_jax.config import is_baseline
+from lavae_jax import metrics
 
-CONFIG = "experiments/configs/dsprites.py:laptop"
-WORKDIR = "runs/ablations"
-NUM_STEPS = 3_200
-_OUT = pathlib.Path(__file__).parent
+CONFIG = "experiments/configs/bench.py"
 
+SETTINGS: dict[str, dict[str, Any]] = {
+    "base": {},
+    "half-batch": {"batch_size": 8},
+    "batch-norm": {"model.norm": "batch"},
+    "trunk": {"model.appearance_net": "trunk"},
+    "conv-sprites": {"model.sprite_net": "conv"},
+    "radius-0": {"model.exclusion_radius": 0},
+    "adamax": {"optimizer.name": "adamax"},
+    "constant-rates": {"optimizer.decay": "constant"},
+}
+"""Values of the config by their full names, for each setting by its own name."""
+NUM_SAMPLES = 20  # importance samples of the bound at the end of each run
 
-class Run(NamedTuple):
-    """A run to make.
-
-    Attributes:
-      setting: What it is trained with.
-      config: Its config.
-      changes: What it changes in that of its setting's base.
-      num_steps: The length of all runs; a setting may take more steps of fewer images.
-      folder: Its workdir, in the folder of all runs of a config and length.
-      file: The config it is made of, FILE[:VARIANT].
-      shared: What all runs change in that.
-      command: What trains it alone.
-    """
-
-    setting: Setting
-    config: ConfigDict
-    changes: dict[str, ablations_settings.Value]
-    num_steps: int
-    folder: pathlib.Path
-    file: str
-    shared: dict[str, Any]
-    command: str
+_FILE = "ablation.json"
 
 
-def plan(
-    config: ConfigDict,
-    file: str,
-    num_steps: int = NUM_STEPS,
-    only: Collection[str] = (),
-    workdir: str | pathlib.Path = WORKDIR,
-) -> list[Run]:
-    """The runs to make, all found to be possible.
+class Moment(NamedTuple):
+    """A run after some minutes of training; NaN for what is not known by then."""
 
-    Args:
-      config: The recipe to change, on its whole length.
-      file: What `--config` calls it.
-      num_steps: The length of each run.
-      only: Names of settings; by default all of them.
-      workdir: Where the folders of all runs are.
+    minutes: float
+    counts: float  # share of held-out scenes counted right, at the last look
+    negative_elbo: float  # nats per image, of the latest training batches
+
+
+class Result(NamedTuple):
+    """What one run gave; its last three figures are NaN if it diverged."""
+
+    name: str  # of the setting
+    changes: dict[str, Any]
+    seed: int
+    minutes: float  # training time in all
+    diverged_at: int | None  # step
+    moments: tuple[Moment, ...]  # after 1, 2, 4, ... minutes
+    counts: float  # share of held-out scenes counted right
+    negative_elbo: float  # nats per held-out image, with exact draws
+    negative_log_p: float  # upper bound with `NUM_SAMPLES` importance samples
+
+
+def changed(config: ConfigDict, changes: Mapping[str, Any], seed: int) -> ConfigDict:
+    """Copies a config, changes values by their full names, and sets the seed.
 
     Raises:
-      cli.UserError: If there is no such setting, one of them can't be trained with, or
-        a folder holds another run.
+        cli.UserError: If the config has no such value, or nothing can be trained with
+            the new ones.
     """
-    if is_baseline(config):
-        raise cli.UserError("the list is for LAVAE: the baseline has no such settings.")
-    names = [setting.name for setting in SETTINGS]
-    if unknown := [name for name in only if name not in names]:
-        raise cli.UserError(
-            f"--only: there is no setting {', '.join(unknown)}. There is:"
-            f" {', '.join(names)}."
-        )
-    input_pipeline.check_fit(config)
-    short = ablations_settings.shortened(config, num_steps)
-    study = f"{cli.config_name(file)}-{num_steps}"
-    runs = [
-        _run(setting, seed, short, file, pathlib.Path(workdir), study)
-        for setting in SETTINGS
-        if not only or setting.name in only
-        for seed in setting.seeds
-    ]
-    for run in runs:
-        _check(run)
-    return runs
-
-
-def _run(setting, seed, short, file, workdir, study):
-    config = ablations_settings.changed(short, setting, seed)
-    place = pathlib.Path(study) / f"{setting.name}-seed{config.seed}"
-    values = _differences(file, config).items()
-    shared = _differences(file, short)
-    shared.pop("seed", None)
-    return Run(
-        setting=setting,
-        config=config,
-        changes=ablations_settings.changes(short, setting),
-        num_steps=short.num_steps,
-        folder=workdir / place,
-        file=file,
-        shared=shared,
-        command=shlex.join(
-            [
-                *("python", "-m", "experiments.train", f"--config={file}"),
-                *(f"--config.{name}={value}" for name, value in values),
-                f"--workdir={pathlib.Path(WORKDIR) / place}",
-            ]
-        ),
-    )
-
-
-def _differences(file, config):
-    """What a config changes in its file; where data lie on this machine aside."""
-    values, places = cli.flatten(cli.load_config(file)), ("data_dir", "manual_dir")
-    return {
-        name: value
-        for name, value in cli.flatten(config).items()
-        if value != values[name] and name.removeprefix("data.") not in places
-    }
-
-
-def _check(run):
-    """Refuses a run that can't be trained, or whose folder is another's."""
-    try:
-        limits.check(run.config)
-    except ValueError as error:
-        raise cli.UserError(f"{run.setting.name}: {error}") from error
-    if not (run.folder / "config.json").exists():
-        return
-    there = run_config.read_config(run.folder)
-    if lines := run_config.differences(there, run.config):
-        raise cli.UserError(
-            "\n".join(
-                [
-                    f"{run.folder} holds a run with another config:",
-                    *lines,
-                    "Delete it to run this one, or take another --workdir.",
-                ]
-            )
-        )
+    if unknown := sorted(changes.keys() - cli.flatten(config).keys()):
+        raise cli.UserError(f"the config has no value {', '.join(unknown)}.")
+    result = config.copy_and_resolve_references()
+    with cli.user_errors(ValueError, TypeError):
+        result.update_from_flattened_dict({**changes, "seed": seed})
+        limits.check(result)
+    return result
 
 
 def ablate(
-    runs: Sequence[Run],
-    workdir: str | pathlib.Path = WORKDIR,
-    out: str | pathlib.Path = _OUT,
-    devices: Sequence[jax.Device] | None = None,
-) -> None:
-    """Makes runs, and writes the document anew after each.
+    config: ConfigDict,
+    settings: Mapping[str, Mapping[str, Any]],
+    seeds: Collection[int],
+    workdir: str | pathlib.Path,
+) -> list[Result]:
+    """Makes all runs that have no result yet, and writes the table after each.
 
     Args:
-      runs: What `plan` gives.
-      workdir: As there; the document is about all runs in it.
-      out: The folder of ABLATIONS.md and results/.
-      devices: What to train on, by default every device.
+        config: A config of LAVAE, which the settings change.
+        settings: Changed values for each setting by its name.
+        seeds: One run of every setting for each of them.
+        workdir: Folder of all runs and of the table.
+
+    Returns:
+        All results in the workdir; those of `settings` come first, in their order.
 
     Raises:
-      cli.UserError: If a folder can't be used, or a result be read.
-      KeyboardInterrupt: After an interruption; the same call goes on from there.
+        cli.UserError: If a setting, the data or the workdir can't be used.
     """
-    workdir, out = pathlib.Path(workdir), pathlib.Path(out)
-    for number, run in enumerate(runs, start=1):
-        print(f"run {number} of {len(runs)}: {run.folder}", flush=True)
-        with _lock(run.folder) as ours:
-            if not ours:
-                print("  another process is at it: skipped")
-            elif ablations_results.read(run.folder) is not None:
-                print("  has been made")
-            else:
-                ablations_results.write(_result(run, devices), run.folder)
-                if number < len(runs):
-                    _write(workdir, out)
-    for path in _write(workdir, out):
-        print(path)
+    workdir = pathlib.Path(workdir)
+    runs = [
+        (name, changed(config, changes, seed))
+        for name, changes in settings.items()
+        for seed in seeds
+    ]
+    for number, (name, one) in enumerate(runs, start=1):
+        folder = workdir / f"{name}-seed{one.seed}"
+        if not (folder / _FILE).exists():
+            print(f"run {number} of {len(runs)}: {folder}", flush=True)
+            result = _train(name, settings[name], one, folder)
+            with cli.user_errors(OSError):
+                report.write(result, folder / _FILE)
+            _write_table(workdir, list(settings))
+    return _write_table(workdir, list(settings))
 
 
-def _result(run, devices):
-    """Trains and measures; a run that diverges is measured no further."""
-    diverged_at = None
+def _train(name, changes, config, folder):
+    """Trains and measures one run; one that diverges is not measured."""
+    diverged_at, figures = None, (math.nan, math.nan, math.nan)
     try:
-        loop.train_and_evaluate(run.config, run.folder, devices)
+        loop.train_and_evaluate(config, folder)
+        figures = _measure(config, folder)
     except DivergedError as error:
-        print(f"  it has diverged: step {error.step} is not finite")
+        print(f"  the run diverged: step {error.step} is not finite")
         diverged_at = error.step
-    measured = None
-    if diverged_at is None:
-        measured = ablations_results.measure_run(run.config, run.folder)
-    return ablations_results.Result(
-        study=run.folder.parent.name,
-        config=run.file,
-        num_steps=run.num_steps,
-        shared=run.shared,
-        name=run.setting.name,
-        changes=run.changes,
-        seed=run.config.seed,
-        command=run.command,
-        parameters=ablations_results.num_parameters(run.config),
-        image_gflop=ablations_results.image_gflop(run.config),
-        diverged_at=diverged_at,
-        measured=measured,
-        curve=ablations_results.read_curve(run.folder),
+    rows = _timed_rows(folder)
+    minutes = rows[-1]["minutes"] if rows else 0.0
+    start = (name, dict(changes), config.seed, minutes, diverged_at, moments(rows))
+    return Result(*start, *figures)
+
+
+def _measure(config, folder):
+    """Counts, −ELBO and bound of the newest model of a run, on its held-out scenes."""
+    model, variables = lavae_jax.load(folder)
+    held_out = input_pipeline.load_data(config).held_out
+    images = measure.ImageSet("held-out scenes", held_out.images)
+    settings = measure.Settings(num_samples=NUM_SAMPLES)
+    inferred = measure.infer(model, variables, images, settings)
+    log_weights = inferred.log_weights.astype(np.float64)
+    (bound,) = metrics.importance_bounds(log_weights.T, [NUM_SAMPLES])
+    counts = metrics.count_accuracy(held_out.n, inferred.scenes.n)
+    return counts, float(-log_weights.mean()), float(-bound.log_p.mean())
+
+
+def _timed_rows(folder):
+    """The rows of a run's metrics.jsonl, with the minutes trained up to each."""
+    path, rows, minutes, last_step = folder / "metrics.jsonl", [], 0.0, 0
+    for line in path.read_text().splitlines() if path.exists() else ():
+        row = json.loads(line)
+        if row["part"] == "train":
+            minutes += (row["step"] - last_step) / row["steps_per_second"] / 60
+            last_step = row["step"]
+        rows.append(row | {"minutes": minutes})
+    return rows
+
+
+def moments(rows: Sequence[Mapping[str, Any]]) -> tuple[Moment, ...]:
+    """Picks the state of a run after 1, 2, 4, ... minutes.
+
+    Args:
+        rows: What the run reported, in order; each with `minutes` and its metrics.
+    """
+    found, due = [], 1.0
+    while rows and due <= rows[-1]["minutes"]:
+        counts, negative_elbo = math.nan, math.nan
+        for row in rows:
+            if row["minutes"] <= due:
+                counts = row.get("count_accuracy", counts)
+                if row["part"] == "train" and "elbo" in row:
+                    negative_elbo = -row["elbo"]
+        found.append(Moment(due, counts, negative_elbo))
+        due *= 2
+    return tuple(found)
+
+
+def _write_table(workdir, names):
+    """Writes and returns all results in a workdir; those in `names` come first."""
+    results = []
+    with cli.user_errors(ValueError, TypeError, OSError):
+        for path in sorted(workdir.glob(f"*/{_FILE}")):
+            results.append(report.typed(Result, json.loads(path.read_text())))
+        places = {name: place for place, name in enumerate(names)}
+        results.sort(key=lambda one: places.get(one.name, len(names)))
+        report.write(results, workdir / "table.json")
+        (workdir / "table.md").write_text(markdown(results), encoding="utf-8")
+    return results
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """Writes the table: a row per setting, with means and deviations over its seeds."""
+    by_name: dict[str, list[Result]] = {}
+    for result in results:
+        by_name.setdefault(result.name, []).append(result)
+    minutes = sorted({one.minutes for run in results for one in run.moments})
+    heads = ["setting", "changed", "seeds", "minutes", "counts", "−ELBO", "−log p(x) ≤"]
+    heads += [f"{minute:g} min" for minute in minutes]
+    lines = [heads, ["---"] * 3 + ["--:"] * (len(heads) - 3)]
+    lines += [_cells(runs, minutes) for runs in by_name.values()]
+    return (
+        "Counts are the share of held-out scenes counted right; −ELBO and −log p(x)"
+        f" (upper bound from {NUM_SAMPLES} importance samples) are nats per held-out"
+        " image. ± is the standard deviation over seeds. The last columns are the"
+        " counts and the −ELBO of training batches after so many minutes of training."
+        "\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
     )
 
 
-def _write(workdir, out):
-    """Writes the document on all runs that have ended; one process at a time."""
-    with _lock(workdir, wait=True):
-        paths = sorted(workdir.glob(f"*/*/{ablations_results.FILE}"))
-        if not paths:
-            return []
-        found = [ablations_results.read(path.parent) for path in paths]
-        with cli.user_errors(OSError):
-            return ablations_document.write(found, out)
+def _cells(runs, minutes):
+    """The texts of one setting's row."""
+    changes = ", ".join(f"`{name}={value}`" for name, value in runs[0].changes.items())
+    seeds = [
+        f"{run.seed}" + (f" (diverged at {run.diverged_at})" if run.diverged_at else "")
+        for run in runs
+    ]
+    cells = [f"`{runs[0].name}`", changes, ", ".join(seeds)]
+    cells.append(_mean([run.minutes for run in runs], ".1f"))
+    cells.append(_mean([run.counts for run in runs], ".2%"))
+    cells.append(_mean([run.negative_elbo for run in runs], ".1f"))
+    cells.append(_mean([run.negative_log_p for run in runs], ".1f"))
+    for minute in minutes:
+        here = [one for run in runs for one in run.moments if one.minutes == minute]
+        counts = _mean([one.counts for one in here], ".1%")
+        cells.append(f"{counts}, {_mean([one.negative_elbo for one in here], '.0f')}")
+    return cells
 
 
-@contextlib.contextmanager
-def _lock(folder: pathlib.Path, wait: bool = False) -> Iterator[bool]:
-    """Keeps other processes out of a folder; it ends with the process at the latest.
-
-    Args:
-      folder: Made when it does not exist.
-      wait: Whether to wait for another process to leave.
-
-    Yields:
-      Whether the folder is ours.
-
-    Raises:
-      cli.UserError: If it can't be made.
-    """
-    with cli.user_errors(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        # Not the lock of `workdirs.held`, which a training in this folder takes.
-        file = (folder / ".ablations.lock").open("w")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+def _mean(values, form):
+    """A mean with its deviation over the runs that have the value."""
+    values = [value for value in values if not math.isnan(value)]
+    if not values:
+        return "–"
+    text = f"{np.mean(values):{form}}"
+    return text + (f" ± {np.std(values, ddof=1):{form}}" if len(values) > 1 else "")
 
 
 def main() -> None:
-    """Makes the runs of the config named on the command line, or lists them."""
+    """Makes the runs that the command line names, and prints the table."""
     values = flags.FLAGS
-    runs = plan(
-        values.config, cli.config_file(), values.num_steps, values.only, values.workdir
-    )
-    if not values.list:
-        ablate(runs, values.workdir, values.out)
-        return
-    for run in runs:
-        print(f"{run.setting.name}: {run.setting.question}\n  {run.command}")
-    print(f"{len(runs)} runs, {sum(run.config.num_steps for run in runs):,} steps")
+    if unknown := [name for name in values.only if name not in SETTINGS]:
+        raise cli.UserError(f"--only: {', '.join(unknown)} not in {list(SETTINGS)}.")
+    chosen = {name: SETTINGS[name] for name in values.only or SETTINGS}
+    seeds = range(values.config.seed, values.config.seed + values.seeds)
+    print(markdown(ablate(values.config, chosen, seeds, values.workdir)))
 
 
 def _define_flags():
-    """The flags of the command; not on import, where others may have the same names."""
-    num_runs = sum(len(setting.seeds) for setting in SETTINGS)
+    """Defines the command's flags; not on import, as other commands share names."""
     cli.define_config()
-    flags.DEFINE_integer(
-        "num_steps",
-        NUM_STEPS,
-        f"Steps of each run. The whole list is {num_runs} runs; those at every pixel"
-        " take several times as long as others.",
-    )
-    flags.DEFINE_list("only", [], "Names of settings to run; all by default.")
-    flags.DEFINE_boolean("list", False, "Print the runs with their commands, no more.")
-    flags.DEFINE_string("workdir", WORKDIR, "The folder of all runs.")
-    flags.DEFINE_string("out", str(_OUT), "Where ABLATIONS.md and results/ are.")
+    flags.DEFINE_integer("seeds", 3, "How many seeds each setting is trained with.")
+    flags.DEFINE_list("only", [], "Names of the settings to train; all by default.")
+    flags.DEFINE_string("workdir", "runs/ablations", "Folder of runs and table.")
 
 
 if __name__ == "__main__":

@@ -1,27 +1,22 @@
-"""Measures how long a train step takes, part by part.
+"""Times the train step of a config on this machine, phase by phase.
 
 python -m experiments.benchmark --config=experiments/configs/dsprites.py:laptop
 
-Prints what each part of the step takes on one device, and the images per second of
-every phase of training and of the whole run. No data set is needed: scenes are made on
-the fly (see `benchmark_scenes`), and the location network of a fresh model is first
-taught to see their objects, 1.5 per image. A part computes its gradient too where it is
-trained. Everything is run in turn, so that noise of the machine hits all alike.
+A phase is a function that `build.Experiment.train_step_at` gives for some steps of a
+run. For each phase this prints the median time of a step on one device, the
+floating-point operations that XLA counts in the compiled step, and what follows from
+them for the whole run. XLA counts one turn of a loop, and the costliest of several
+branches. The images are black with up to three lit squares, so no data set is needed.
 
-Floating-point operations are those that XLA's cost analysis counts in the compiled
-program: of two buffers for objects the one that is used, but for refinement the larger
-one; of a loop one turn; of a Fourier transform more than a fast one takes. The rate of
-the machine is that of a matrix product in the same run.
-
-With --compare also the plain forms of the same networks (`benchmark_plain`), in the
-same run. At every site of a large batch, the appearance network of the laptop variant
-takes minutes and gigabytes on a CPU: `--config.batch_size=8 --repeats=3` compares on a
-smaller one, the same for all forms, although that hides what decoding few slots saves.
+What a step computes can depend on how many objects the model sees. A fresh model sees
+none; --workdir=DIR takes the parameters of a training run of the same config.
 """
 
-import functools
+import collections
 import pathlib
-from typing import NamedTuple
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,242 +24,235 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
+from rich.table import Table
 from tqdm import auto as tqdm
 
-from experiments import (
-    benchmark_data,
-    benchmark_parts,
-    benchmark_phases,
-    benchmark_plain,
-    benchmark_programs,
-    benchmark_scenes,
-    build,
-    cli,
-    input_pipeline,
-    own_data,
-    report,
-)
-from experiments.benchmark_report import (
-    Benchmark,
-    FormSpeed,
-    PartCost,
-    PhaseSpeed,
-    print_tables,
-)
-from lavae_jax.config import is_baseline
-from lavae_jax.training.state import TrainState
+import lavae_jax
+from experiments import build, cli
+from experiments.measure import report
+from experiments.own import data as own_data
 
-_MATMUL = "matrix product"
+_SQUARES = (3, 1, 2, 0)  # lit squares of one image after the other
 
 
-class _Plan(NamedTuple):
-    """What is measured."""
+class Phase(NamedTuple):
+    """One kind of step of a run.
 
-    config: ConfigDict
-    experiment: build.Experiment
-    scenes: benchmark_scenes.Scenes
-    state: TrainState
-    phases: list[benchmark_phases.Occurrence]
-    parts: list[tuple[benchmark_parts.Part, float]]  # and how often per step
-    forms: tuple[benchmark_plain.Form, ...]
+    Attributes:
+        first_step: The first step of this kind, counted from 1.
+        num_steps: How many steps of the run are of this kind.
+        train_step: The function that makes such a step.
+    """
+
+    first_step: int
+    num_steps: int
+    train_step: Callable[..., Any]
+
+
+class PhaseCost(NamedTuple):
+    """What a step of a phase costs.
+
+    Attributes:
+        first_step: The first step of the phase, counted from 1.
+        num_steps: How many steps of the run are of this phase.
+        milliseconds: Median time of a step.
+        slower_quartile: A quarter of the repeats took longer than this, in ms.
+        gflop: 1e9 floating-point operations of a step.
+        compile_seconds: How long it took to compile the step.
+    """
+
+    first_step: int
+    num_steps: int
+    milliseconds: float
+    slower_quartile: float
+    gflop: float
+    compile_seconds: float
+
+
+class Benchmark(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        device: What the steps ran on.
+        batch_size: Images per step.
+        repeats: How often each step was timed.
+        phases: The costs of each phase, in the order in which a run comes to them.
+        milliseconds: Mean over all steps of the run.
+        images_per_second: Mean over the run.
+    """
+
+    device: str
+    batch_size: int
+    repeats: int
+    phases: tuple[PhaseCost, ...]
+    milliseconds: float
+    images_per_second: float
+
+
+def find_phases(
+    train_step_at: Callable[[int], Callable[..., Any]], num_steps: int
+) -> list[Phase]:
+    """Lists the distinct train steps of a run, in the order of their first steps."""
+    counts = collections.Counter(map(train_step_at, range(1, num_steps + 1)))
+    first_steps: dict[Callable[..., Any], int] = {}
+    for step in range(1, num_steps + 1):
+        first_steps.setdefault(train_step_at(step), step)
+    return [
+        Phase(first_step, counts[train_step], train_step)
+        for train_step, first_step in first_steps.items()
+    ]
+
+
+def make_images(
+    num_images: int, image_shape: tuple[int, int, int], seed: int = 0
+) -> np.ndarray:
+    """Makes black images with 3, 1, 2, 0, 3, ... lit squares at random places.
+
+    Returns:
+        [B, H, W, C] uint8 with values 0 and 255; a square's side is a fifth of H.
+    """
+    rng = np.random.default_rng(seed)
+    height, width, channels = image_shape
+    side = max(height // 5, 1)
+    images = np.zeros((num_images, *image_shape), np.uint8)
+    for index, image in enumerate(images):
+        for _ in range(_SQUARES[index % len(_SQUARES)]):
+            row = rng.integers(height - side + 1)
+            column = rng.integers(max(width - side, 0) + 1)
+            colour = rng.integers(1, 2**channels) >> np.arange(channels) & 1
+            image[row : row + side, column : column + side] = 255 * colour
+    return images
 
 
 def benchmark(
-    config: ConfigDict,
-    repeats: int = 10,
-    compare: bool = False,
-    grouped: bool | None = None,
+    config: ConfigDict, repeats: int = 10, workdir: str | pathlib.Path | None = None
 ) -> Benchmark:
     """Measures the train step of a config.
 
     Args:
-      config: A run's config.
-      repeats: How often everything is run.
-      compare: Whether to measure the plain forms too.
-      grouped: How these composite, see `benchmark_plain.PlainLAVAE`; by default not on
-        a CPU.
-
-    Returns:
-      What was measured.
+        config: A run's config.
+        repeats: How often each phase's step is timed. The phases take turns, so that
+            other load on the machine slows all of them alike.
+        workdir: A training run whose newest parameters are used; None for fresh ones.
 
     Raises:
-      cli.UserError: For values that nothing can be measured with.
+        cli.UserError: If a value of the config is invalid, or the run in the workdir
+            has another model.
     """
-    _check(config, repeats)
-    with cli.user_errors(ValueError):
-        experiment = build.build(config)
-    grouped = jax.default_backend() != "cpu" if grouped is None else grouped
-    model = build.build_model(config, dtype=build.train_dtype(config))
-    forms = benchmark_plain.forms(model, grouped)
-    plan = _plan(config, experiment, forms if compare else forms[:1])
-    programs = _compile(plan)
-    times = benchmark_programs.measure(programs, repeats)
-    rate = programs[_MATMUL].rate(times[_MATMUL].median)
-    speeds = tuple(_form_speed(plan, form, programs, times) for form in plan.forms)
-    return Benchmark(
-        dataset=config.data.name,
-        device=jax.devices()[0].device_kind,
-        batch_size=config.batch_size,
-        objects_per_image=float(plan.scenes.n.mean()),
-        objects_seen=benchmark_scenes.objects_seen(model, plan.state, plan.scenes),
-        repeats=repeats,
-        matmul_gflop_per_second=rate,
-        parts=tuple(
-            _part_cost(part, per_step, programs, times, speeds[0].milliseconds, rate)
-            for part, per_step in plan.parts
-        ),
-        phases=tuple(_phase_speed(plan, phase, times) for phase in plan.phases),
-        forms=speeds,
-    )
-
-
-def _check(config, repeats):
-    """Refuses what can't be measured, before anything is computed."""
     if repeats < 1:
         raise cli.UserError(f"--repeats must be at least 1: got {repeats}.")
-    for name in ("batch_size", "num_steps"):
-        if config[name] < 1:
-            raise cli.UserError(f"{name} must be at least 1: got {config[name]}.")
     if own_data.is_own(config):
         raise cli.UserError(
-            "the benchmark makes scenes itself: take the config of a named data set."
+            "the benchmark needs a config whose values are all set: take the config of"
+            " a named data set, or pass one with its model.image_shape and so on."
         )
-    input_pipeline.check_fit(config)
-    if is_baseline(config):
-        raise cli.UserError("the baseline has no such parts: take a config of LAVAE.")
-
-
-def _plan(config, experiment, forms):
-    model, phases = forms[0].model, benchmark_phases.occurring(config)
-    scenes = benchmark_scenes.make(
-        config.data.name, config.batch_size, model.max_objects
+    with cli.user_errors(ValueError):
+        experiment = build.build(config)
+    phases = find_phases(experiment.train_step_at, config.num_steps)
+    state = _initial_state(experiment, config, workdir)
+    images = make_images(config.batch_size, tuple(config.model.image_shape))
+    compiled, states, seconds = [], [], []
+    for phase in tqdm.tqdm(phases, desc="compiling"):
+        start = time.perf_counter()
+        first = jnp.asarray(phase.first_step - 1, state.step.dtype)
+        states.append(state._replace(step=first))
+        step = jax.jit(phase.train_step)
+        compiled.append(step.lower(states[-1], images).compile())
+        seconds.append(time.perf_counter() - start)
+    times = _time(compiled, states, images, repeats)
+    costs = tuple(
+        PhaseCost(
+            first_step=phase.first_step,
+            num_steps=phase.num_steps,
+            milliseconds=float(np.median(times[index])),
+            slower_quartile=float(np.quantile(times[index], 0.75)),
+            gflop=compiled[index].cost_analysis()["flops"] / 1e9,
+            compile_seconds=seconds[index],
+        )
+        for index, phase in enumerate(phases)
     )
+    total = sum(cost.num_steps * cost.milliseconds for cost in costs)
+    return Benchmark(
+        device=jax.devices()[0].device_kind,
+        batch_size=config.batch_size,
+        repeats=repeats,
+        phases=costs,
+        milliseconds=total / config.num_steps,
+        images_per_second=1e3 * config.batch_size * config.num_steps / total,
+    )
+
+
+def _initial_state(experiment, config, workdir):
+    """A fresh training state, with the parameters of a run if one is given."""
     state = jax.jit(experiment.init)(jax.random.key(config.seed))
-    parts = [
-        (
-            part,
-            sum(p.num_steps * part.times(p.phase) for p in phases) / config.num_steps,
+    if workdir is None:
+        return state
+    with cli.user_errors(ValueError, OSError):
+        _, variables = lavae_jax.load(workdir)
+    params = variables["params"]
+    # LAVAE's parameters lie beside those of its warm-up's auxiliary VAE.
+    if "lavae" in state.params:
+        params = state.params | {"lavae": params}
+    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, state.params):
+        raise cli.UserError(f"{workdir} has another model than --config.")
+    return state._replace(params=params, batch_stats=variables["batch_stats"])
+
+
+def _time(compiled, states, images, repeats):
+    """Times every program once per round: [phases, repeats] ms."""
+    for run, state in zip(compiled, states, strict=True):
+        jax.block_until_ready(run(state, images))
+    times = np.zeros((len(compiled), repeats))
+    for repeat in range(repeats):
+        for index, (run, state) in enumerate(zip(compiled, states, strict=True)):
+            start = time.perf_counter()
+            jax.block_until_ready(run(state, images))
+            times[index, repeat] = 1e3 * (time.perf_counter() - start)
+    return times
+
+
+def print_table(result: Benchmark, console: Console) -> None:
+    """Prints one row per phase and a line on the whole run."""
+    table = Table(
+        *("first step", "steps", "ms", "slower quartile, ms", "GFLOP", "GFLOP/s"),
+        *("images/s", "compiled in, s"),
+    )
+    for cost in result.phases:
+        per_second = 1e3 / cost.milliseconds
+        table.add_row(
+            f"{cost.first_step:,}",
+            f"{cost.num_steps:,}",
+            f"{cost.milliseconds:.1f}",
+            f"{cost.slower_quartile:.1f}",
+            f"{cost.gflop:.2f}",
+            f"{cost.gflop * per_second:.1f}",
+            f"{result.batch_size * per_second:.1f}",
+            f"{cost.compile_seconds:.1f}",
         )
-        for part in benchmark_parts.make_parts(config, model)
-    ]
-    return _Plan(
-        config=config,
-        experiment=experiment,
-        scenes=scenes,
-        state=benchmark_scenes.teach(model, state, scenes, config.warmup.bump_height),
-        phases=phases,
-        parts=[(part, per_step) for part, per_step in parts if per_step],
-        forms=forms,
-    )
-
-
-def _compile(plan):
-    """The programs to be timed, by name or by form and phase."""
-    data = benchmark_data.make_data(
-        plan.config, plan.forms[0].model, plan.state, plan.scenes
-    )
-    jobs = {_MATMUL: benchmark_programs.matmul}
-    for part, _ in plan.parts:
-        jobs[part.name] = functools.partial(_compile_part, part, plan.state, data)
-    for form in plan.forms:
-        for phase in plan.phases:
-            name = form.name, phase.phase
-            jobs[name] = functools.partial(_compile_step, plan, form, phase)
-    progress = tqdm.tqdm(jobs.items(), desc="compiling")
-    return {name: compile_one() for name, compile_one in progress}
-
-
-def _compile_part(part, state, data):
-    program = benchmark_programs.make(part.run, state, data)
-    if not program.has_branches:
-        return program
-    # Where the objects are known at compilation, XLA cuts the other branches off and
-    # counts what is computed. What is timed should not know them.
-    active = np.asarray(data.at.active)
-
-    def known(state, data):
-        return part.run(state, data._replace(at=data.at._replace(active=active)))
-
-    counted = benchmark_programs.make(known, state, data)
-    return program._replace(gflop=counted.gflop)
-
-
-def _compile_step(plan, form, phase):
-    if form is plan.forms[0]:
-        train_step = plan.experiment.train_step_at(phase.first_step)
-    else:
-        train_step = benchmark_phases.make_train_step(
-            plan.config, form.model, phase.phase
-        )
-    state = plan.state._replace(step=jnp.asarray(phase.first_step - 1, jnp.int32))
-    return benchmark_programs.make(train_step, state, plan.scenes.images)
-
-
-def _part_cost(part, per_step, programs, times, milliseconds, matmul_rate):
-    program, time = programs[part.name], times[part.name]
-    rate = program.rate(time.median)
-    return PartCost(
-        name=part.name,
-        per_step=per_step,
-        time=time,
-        share=per_step * time.median / milliseconds,
-        gflop=program.gflop,
-        gflop_per_second=rate,
-        of_matmul=rate / matmul_rate,
-    )
-
-
-def _phase_speed(plan, phase, times):
-    time = times[plan.forms[0].name, phase.phase]
-    return PhaseSpeed(
-        name=phase.name,
-        first_step=phase.first_step,
-        num_steps=phase.num_steps,
-        time=time,
-        images_per_second=1e3 * plan.config.batch_size / time.median,
-    )
-
-
-def _form_speed(plan, form, programs, times):
-    names = [(form.name, phase.phase) for phase in plan.phases]
-    counts = [phase.num_steps for phase in plan.phases]
-    medians = [times[name].median for name in names]
-    milliseconds = float(np.average(medians, weights=counts))
-    return FormSpeed(
-        name=form.name,
-        milliseconds=milliseconds,
-        images_per_second=1e3 * plan.config.batch_size / milliseconds,
-        gigabytes=max(programs[name].gigabytes for name in names),
+    console.print(table)
+    console.print(
+        f"{result.device}, batches of {result.batch_size}: on average over the run, a"
+        f" step takes {result.milliseconds:.1f} ms, which is"
+        f" {result.images_per_second:.1f} images/s."
     )
 
 
 def main() -> None:
-    """Prints the tables of the config named on the command line."""
+    """Prints the table of the config that the command line names."""
     values = flags.FLAGS
+    result = benchmark(values.config, values.repeats, values.workdir)
+    print_table(result, Console())
     if values.json is not None:
-        path = pathlib.Path(values.json)
         with cli.user_errors(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise cli.UserError(f"--json: {path} is a folder: name a file.")
-    result = benchmark(values.config, values.repeats, values.compare, values.grouped)
-    print_tables(result, Console())
-    if values.json is not None:
-        report.write(result, path)
+            report.write(result, pathlib.Path(values.json))
 
 
 def _define_flags():
-    """The flags of the command; not on import, where others may have the same names."""
+    """Defines the command's flags; not on import, as other commands share names."""
     cli.define_config()
-    flags.DEFINE_integer("repeats", 10, "How often everything is run.")
-    flags.DEFINE_boolean("compare", False, "Whether to measure the plain forms too.")
-    flags.DEFINE_boolean(
-        "grouped",
-        None,
-        "Whether the plain forms composite by one grouped convolution, not one"
-        " convolution per image; by default everywhere but on a CPU.",
-    )
-    flags.DEFINE_string("json", None, "A file to write the figures to.")
+    flags.DEFINE_integer("repeats", 10, "How often the step of each phase is timed.")
+    flags.DEFINE_string("workdir", None, "A training run whose parameters are used.")
+    flags.DEFINE_string("json", None, "A file to which the figures are written.")
 
 
 if __name__ == "__main__":

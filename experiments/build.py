@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import collapse, limits, own_data, views
+from experiments import collapse, limits, views
 from experiments.build_training import (
     build_optimizer,
     build_recipe,
@@ -22,6 +22,7 @@ from experiments.build_training import (
     transform,
     warmup_steps,
 )
+from experiments.own import data as own_data
 from lavae_jax import baseline, objectives
 from lavae_jax import config as model_configs
 from lavae_jax.config import is_baseline

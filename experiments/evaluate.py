@@ -27,16 +27,10 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import load
-from experiments import (
-    cli,
-    files,
-    measure,
-    own_data,
-    own_images,
-    report,
-    run_config,
-    views,
-)
+from experiments import cli, files, run_config, views
+from experiments.measure import measure, report
+from experiments.own import data as own_data
+from experiments.own import images as own_images
 from lavae_jax import plotting, pretrained, released
 from lavae_jax.inference import Model
 
@@ -64,23 +58,23 @@ def evaluate(
     same report on the same kind of device.
 
     Args:
-      config: The config the model was built from; `data` names the data set.
-      model: The module, as `build.build_model(config)` gives it.
-      variables: Its `params` and `batch_stats`.
-      step: Training steps made, for the report.
-      splits: Names of splits; by default all but `train`.
-      images_path: Images of one's own instead, see `own_images.load_images`.
-      settings: How many images and samples, and the seed; by default all and 100.
-      out: A folder for `report.json`, a picture of samples from the prior, and one of
-        reconstructions (and one of counts, where they are known) per split; None
-        writes nothing.
+        config: The config the model was built from; `data` names the data set.
+        model: The module, as `build.build_model(config)` gives it.
+        variables: Its `params` and `batch_stats`.
+        step: Training steps made, for the report.
+        splits: Names of splits; by default all but `train`.
+        images_path: Images of one's own instead, see `own_images.load_images`.
+        settings: How many images and samples, and the seed; by default all and 100.
+        out: A folder for `report.json`, a picture of samples from the prior, and one of
+            reconstructions (and one of counts, where they are known) per split; None
+            writes nothing.
 
     Returns:
-      The report.
+        The report.
 
     Raises:
-      cli.UserError: If a setting, a split's name or the images are not valid, or the
-        data or the folder can't be made, before any long work.
+        cli.UserError: If a setting, a split's name or the images are not valid, or the
+            data or the folder can't be made, before any long work.
     """
     settings = settings or measure.Settings()
     with cli.user_errors(ValueError, OSError):

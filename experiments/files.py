@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 from concurrent import futures
 
-from lavae_jax import checksums
+from lavae_jax import released
 
 
 def write(path: pathlib.Path, text: str) -> None:
@@ -74,9 +74,9 @@ def add_checksums(folder: pathlib.Path) -> None:
     Raises:
       OSError: If the file system refuses.
     """
-    path = folder / checksums.NAME
+    path = folder / released.CHECKSUMS
     if not path.exists():
         with futures.ThreadPoolExecutor() as pool:
             # At once, which a disk does in little more than the time of one.
             list(pool.map(sync, [*folder.rglob("*"), folder.parent]))
-        write(path, checksums.to_text(checksums.of_folder(folder)))
+        write(path, released.folder_checksums(folder))

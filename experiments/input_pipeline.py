@@ -8,7 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from datasets import load
-from experiments import cli, own_data
+from experiments import cli
+from experiments.own import data as own_data
 
 # Enough to read ahead of a training step without taking the cores it runs on.
 _READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)

@@ -10,7 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from experiments import events, progress
-from lavae_jax import checksums, runs
+from lavae_jax import released, runs
 
 _SPEEDS = ("steps_per_second", "images_per_second")
 
@@ -43,10 +43,10 @@ def _checkpoints(unbroken, other) -> Iterator[str]:
         for workdir in (unbroken, other)
     ]
     for folder in folders:
-        if not (folder / checksums.NAME).exists():
+        if not (folder / released.CHECKSUMS).exists():
             yield f"{folder} has no checksums"
         try:
-            checksums.check_folder(folder)
+            released.check_folder(folder)
         except ValueError as error:
             yield f"{folder}: {error}"
             return

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Self
 
 from experiments import cli, events, progress
-from lavae_jax import checksums, runs
+from lavae_jax import released, runs
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _POLL_SECONDS = 0.005
@@ -192,7 +192,7 @@ class Life:
         return sorted(
             step
             for step in new
-            if not (self._folder / str(step) / checksums.NAME).exists()
+            if not (self._folder / str(step) / released.CHECKSUMS).exists()
         )
 
     def _torn(self):

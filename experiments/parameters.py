@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from experiments import build, cli, limits, own_data
+from experiments import build, cli, limits
+from experiments.own import data as own_data
 from lavae_jax.config import is_baseline
 
 _LAVAE = {

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from experiments import cli, measured_runs, model_card, report
+from experiments import cli, model_card
+from experiments.measure import measured_runs, report
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import is_baseline
 
@@ -33,17 +34,17 @@ def release(
     """Releases a model.
 
     Args:
-      name: Its name, see `released_name`.
-      workdirs: The run to release, then runs of the same config with other seeds.
-      out: The folder of all released models; by default that of the library.
-      min_images: A report on fewer images of a split is refused.
+        name: Its name, see `released_name`.
+        workdirs: The run to release, then runs of the same config with other seeds.
+        out: The folder of all released models; by default that of the library.
+        min_images: A report on fewer images of a split is refused.
 
     Returns:
-      The folder of this one.
+        The folder of this one.
 
     Raises:
-      cli.UserError: If a run has not ended, is not of the same config, or has no report
-        of its last step on enough images; nothing has been written then.
+        cli.UserError: If a run has not ended, is not of the same config, or has no
+            report of its last step on enough images; nothing has been written then.
     """
     commands = [_command(workdir, name) for workdir in workdirs]
     measured = [measured_runs.read(workdir, min_images) for workdir in workdirs]
@@ -70,16 +71,16 @@ def add_seeds(
     """Adds the reports of other seeds to a model that is released already.
 
     Args:
-      name: Its name.
-      workdirs: Runs of its config with other seeds than those it has.
-      out: The folder of all released models; by default that of the library.
-      min_images: A report on fewer images of a split is refused.
+        name: Its name.
+        workdirs: Runs of its config with other seeds than those it has.
+        out: The folder of all released models; by default that of the library.
+        min_images: A report on fewer images of a split is refused.
 
     Returns:
-      The folder of the model, whose weights stay as they are.
+        The folder of the model, whose weights stay as they are.
 
     Raises:
-      cli.UserError: As `release`, or if there is no such model.
+        cli.UserError: As `release`, or if there is no such model.
     """
     folder = pathlib.Path(out or pretrained.FOLDER) / name
     with cli.user_errors(ValueError, OSError):
@@ -118,7 +119,7 @@ def released_name(config: dict[str, Any]) -> str:
     """What a run's model is released as: multi_mnist_1k, baseline_mnist_1k.
 
     Args:
-      config: The whole config of the run, as JSON holds it.
+        config: The whole config of the run, as JSON holds it.
     """
     name = config["data"]["name"].replace("/", "_")
     return f"baseline_{name.removeprefix('multi_')}" if is_baseline(config) else name

@@ -21,8 +21,7 @@ With a trained model:
 - `lavae_jax.pretrained`: the released models, and those of one's own runs.
 - `lavae_jax.inference`: infer, render, sample and evaluate; all of it is here too.
 - `lavae_jax.editing`: scenes with objects moved, swapped, added, restyled.
-- `lavae_jax.metrics`, `lavae_jax.segmentation`, `lavae_jax.disentanglement`: how good
-  it is.
+- `lavae_jax.metrics`, `lavae_jax.segmentation`: how good it is.
 - `lavae_jax.plotting`: pictures, of `lavae_jax.panels`.
 
 The paper's equations:
@@ -40,7 +39,7 @@ Training:
 - `lavae_jax.training`: schedules, optimiser and train step.
 
 What they hand to each other: `lavae_jax.types`, `lavae_jax.images`, `lavae_jax.config`,
-`lavae_jax.edit_checks`, `lavae_jax.released`, `lavae_jax.runs`, `lavae_jax.checksums`.
+`lavae_jax.edit_checks`, `lavae_jax.released`, `lavae_jax.runs`.
 """
 
 from lavae_jax import editing

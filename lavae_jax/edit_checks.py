@@ -22,8 +22,8 @@ def open_scene(scene: Scene, only: ArrayLike | None = None) -> tuple[Scene, np.n
     """A copy of a scene in NumPy, to write to, and the images to edit, [E].
 
     Raises:
-        TypeError: for what is not a Scene of values.
-        ValueError: for fields that do not fit each other, or images that do not exist.
+        TypeError: For what is not a Scene of values.
+        ValueError: For fields that do not fit each other, or images that do not exist.
     """
     if not isinstance(scene, Scene):
         raise TypeError(f"expected a lavae_jax.Scene, got {type(scene).__name__}.")

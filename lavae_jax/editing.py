@@ -270,16 +270,16 @@ def traverse(
 
     Args:
         scene: B scenes.
-        edit: maps the scene and one value of each axis to B scenes, such as
-            `lambda scene, x: editing.move(scene, 0, (20, x), (64, 64))`.
-        axes: the values of each axis of the grid, K_1, K_2, ... of them.
+        edit: Maps the scene and one value of each axis to B scenes, such as `lambda
+            scene, x: editing.move(scene, 0, (20, x), (64, 64))`.
+        axes: The values of each axis of the grid, K_1, K_2, ... of them.
 
     Returns:
         K_1 · K_2 ⋯ B scenes, the last axis of the grid faster than those before it and
         images fastest: `render(...).reshape(K_1, K_2, ..., B, H, W, C)` is the grid.
 
     Raises:
-        ValueError: if an axis has no values; and what `edit` raises.
+        ValueError: If an axis has no values; and what `edit` raises.
 
     >>> from lavae_jax import editing
     >>> scene = editing.add(editing.empty(1, 1, 2), (0, 0), [1.0, 2.0], (8, 8))

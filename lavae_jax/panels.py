@@ -72,7 +72,7 @@ def add_panels(
     """Adds [rows, columns] blank panels to a figure of that size, with its texts.
 
     Raises:
-      ValueError: If there are labels, but not one for each row or column.
+        ValueError: If there are labels, but not one for each row or column.
     """
     for labels, number, name in (
         (row_labels, rows, "row"),

@@ -33,18 +33,18 @@ def reconstructions(
     a black canvas) and the sprite of each object.
 
     Args:
-      images: [B, H, W, C] inputs, uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
-      means: [B, H, W, C] pixel means of the reconstruction, in [0, 1].
-      scene: The inferred `Scene` of these images.
-      sprites: [B, M, S, S, C] sprites, in [0, 1].
-      title: Of the whole figure.
-      row_labels: B texts, or none.
+        images: [B, H, W, C] inputs, uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
+        means: [B, H, W, C] pixel means of the reconstruction, in [0, 1].
+        scene: The inferred `Scene` of these images.
+        sprites: [B, M, S, S, C] sprites, in [0, 1].
+        title: Of the whole figure.
+        row_labels: B texts, or none.
 
     Returns:
-      A figure with B rows of 3 + (largest n of these scenes) panels.
+        A figure with B rows of 3 + (largest n of these scenes) panels.
 
     Raises:
-      ValueError: If there are no images, or they and the rest differ in number.
+        ValueError: If there are no images, or they and the rest differ in number.
 
     >>> import jax
     >>> import lavae_jax
@@ -90,14 +90,14 @@ def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
     """Images and their reconstructions by a model without objects, one row each.
 
     Args:
-      images: [B, H, W, C] inputs, uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
-      means: [B, H, W, C] pixel means of the reconstruction, in [0, 1].
+        images: [B, H, W, C] inputs, uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
+        means: [B, H, W, C] pixel means of the reconstruction, in [0, 1].
 
     Returns:
-      A figure with B rows of 2 panels.
+        A figure with B rows of 2 panels.
 
     Raises:
-      ValueError: If there are no images, or they differ in number.
+        ValueError: If there are no images, or they differ in number.
 
     >>> import numpy as np
     >>> from lavae_jax import plotting
@@ -128,19 +128,19 @@ def grid(
     """Images in rows and columns with labels, as of traversals (Figures 3, 6 to 8).
 
     Args:
-      images: [R, C, H, W, channels], or R rows of at most C images, None for a gap;
-        uint8 (0/255 or 0/1) or in [0, 1].
-      title: Of the whole figure.
-      row_labels: R texts, or none.
-      column_labels: C texts, or none.
-      frames: Squares to point out: the row and column of an image, then in it the row
-        and column of the square's centre and its side, in pixels.
+        images: [R, C, H, W, channels], or R rows of at most C images, None for a gap;
+            uint8 (0/255 or 0/1) or in [0, 1].
+        title: Of the whole figure.
+        row_labels: R texts, or none.
+        column_labels: C texts, or none.
+        frames: Squares to point out: the row and column of an image, then in it the row
+            and column of the square's centre and its side, in pixels.
 
     Returns:
-      A figure of R rows of C panels; gaps are blank.
+        A figure of R rows of C panels; gaps are blank.
 
     Raises:
-      ValueError: If there is no image, or another number of labels.
+        ValueError: If there is no image, or another number of labels.
 
     >>> import numpy as np
     >>> from lavae_jax import plotting
@@ -173,15 +173,15 @@ def samples_grid(
     """A grid of images, row by row, as in the paper's Figures 2 and 4.
 
     Args:
-      images: [B, H, W, C] uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
-      columns: Number of columns; by default the grid is about square.
-      title: Of the whole figure.
+        images: [B, H, W, C] uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
+        columns: Number of columns; by default the grid is about square.
+        title: Of the whole figure.
 
     Returns:
-      A figure with at least B panels; those left over are blank.
+        A figure with at least B panels; those left over are blank.
 
     Raises:
-      ValueError: If there are no images.
+        ValueError: If there are no images.
 
     >>> import numpy as np
     >>> from lavae_jax import plotting
@@ -196,11 +196,11 @@ def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figur
     """Grids of images side by side, each under its title, as in Figures 4 and 10.
 
     Args:
-      grids: By title, the images of a grid; see `samples_grid`.
-      columns: Number of columns of each; by default a grid is about square.
+        grids: By title, the images of a grid; see `samples_grid`.
+        columns: Number of columns of each; by default a grid is about square.
 
     Raises:
-      ValueError: If a grid has no images.
+        ValueError: If a grid has no images.
 
     >>> import numpy as np
     >>> from lavae_jax import plotting
@@ -231,11 +231,11 @@ def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
     """A confusion matrix of counts, shaded by the share within each true count.
 
     Args:
-      matrix: [M+1, M+1] numbers of images, true counts in rows.
-      title: Of the figure.
+        matrix: [M+1, M+1] numbers of images, true counts in rows.
+        title: Of the figure.
 
     Returns:
-      A figure with one panel; every non-zero cell carries its number.
+        A figure with one panel; every non-zero cell carries its number.
 
     >>> from lavae_jax import metrics, plotting
     >>> matrix = metrics.count_confusion([0, 1, 2, 2], [0, 1, 2, 1], max_objects=2)
@@ -271,11 +271,11 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
     A reader never sees half a picture: the file appears under its name once complete.
 
     Args:
-      figure: Any figure.
-      path: Where to write, ending in `.png`.
+        figure: Any figure.
+        path: Where to write, ending in `.png`.
 
     Raises:
-      ValueError: If the name does not end in `.png`.
+        ValueError: If the name does not end in `.png`.
 
     >>> import numpy as np
     >>> from lavae_jax import plotting

@@ -36,14 +36,14 @@ def load_pretrained(name: str) -> tuple[Model, Variables]:
     `lavae_jax/weights/<name>/README.md`.
 
     Args:
-        name: one of `lavae_jax.pretrained.names()`.
+        name: One of `lavae_jax.pretrained.names()`.
 
     Returns:
         The model and its variables, on the default device.
 
     Raises:
-        ValueError: if there is no model of this name, or a file is damaged.
-        FileNotFoundError: if a file is missing.
+        ValueError: If there is no model of this name, or a file is damaged.
+        FileNotFoundError: If a file is missing.
 
     >>> import lavae_jax
     >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
@@ -76,15 +76,15 @@ def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
     """Loads the newest model of a training run.
 
     Args:
-        workdir: the folder given to `experiments.train`; the run may still go on.
+        workdir: The folder given to `experiments.train`; the run may still go on.
 
     Returns:
         The model and its variables, on the default device. They are of the newest
         checkpoint that is whole; a warning tells if others had to be passed over.
 
     Raises:
-        FileNotFoundError: if it is not the folder of a run, or holds no checkpoint yet.
-        ValueError: if what it holds can't be read, or is not the model of its config.
+        FileNotFoundError: If it is not the folder of a run, or holds no checkpoint yet.
+        ValueError: If what it holds can't be read, or is not the model of its config.
 
     >>> import lavae_jax
     >>> model, variables = lavae_jax.load("runs/dsprites")  # made by experiments.train
@@ -130,12 +130,12 @@ def assemble(
     """The model of a run's config and its variables, once they are found to fit.
 
     Args:
-        config: what the run's `config.json` holds.
-        tensors: what `flatten` gives.
-        source: the folder they were read from, for errors.
+        config: What the run's `config.json` holds.
+        tensors: What `flatten` gives.
+        source: The folder they were read from, for errors.
 
     Raises:
-        ValueError: if the config builds no model, or another one than that of the
+        ValueError: If the config builds no model, or another one than that of the
             variables.
     """
     model = _build(config, source)

@@ -1,5 +1,11 @@
-"""The folder of a released model: weights, config, report, card and their checksums."""
+"""Folders of released models, and the checksums that guard files against damage.
 
+A released model is a folder with weights, config, report, card and checksums. The
+checksums are SHA-256, in the format that the command `sha256sum` writes and checks;
+checkpoints of training runs have them too.
+"""
+
+import hashlib
 import json
 import pathlib
 from fnmatch import fnmatch
@@ -8,13 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from lavae_jax import checksums
-
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 REPORT = "report.json"
 CARD = "README.md"
-CHECKSUMS = checksums.NAME
+CHECKSUMS = "SHA256SUMS"
 _OTHER_REPORTS = "report_*.json"
 
 
@@ -22,11 +26,12 @@ class Released(NamedTuple):
     """A released model.
 
     Attributes:
-        tensors: its variables by their paths, `params/location_net/...`.
-        config: the whole config of its training run, as JSON holds it.
-        report: of its evaluation, as JSON holds it.
-        card: what it is, Markdown.
-        other_reports: of models trained alike from other seeds, which are not released.
+        tensors: Its variables by their paths, `params/location_net/...`.
+        config: The whole config of its training run, as JSON holds it.
+        report: The report of its evaluation, as JSON holds it.
+        card: A description in Markdown.
+        other_reports: Reports of models that were trained alike from other seeds and
+            are not released.
     """
 
     tensors: dict[str, np.ndarray]
@@ -37,10 +42,12 @@ class Released(NamedTuple):
 
 
 def write(folder: pathlib.Path, released: Released) -> None:
-    """Writes a model's folder; the checksums come last, and only then is it one.
+    """Writes a model's folder.
+
+    The checksums are written last; without them a folder does not count as a model.
 
     Raises:
-        OSError: if the file system refuses.
+        OSError: If the file system refuses.
     """
     files = {
         WEIGHTS: safetensors.numpy.save(released.tensors),
@@ -56,29 +63,29 @@ def write(folder: pathlib.Path, released: Released) -> None:
         old.unlink()
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    digests = {name: checksums.digest(content) for name, content in files.items()}
-    (folder / CHECKSUMS).write_bytes(checksums.to_text(digests).encode())
+    lines = (f"{_digest(content)}  {name}\n" for name, content in files.items())
+    (folder / CHECKSUMS).write_bytes("".join(lines).encode())
 
 
 def read(folder: pathlib.Path) -> Released:
     """Reads a model's folder after checking every file against its checksum.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if a file is not the one that was released.
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is not the one that was released.
 
     >>> from lavae_jax import pretrained, released
     >>> contents = released.read(pretrained.FOLDER / "multi_dsprites")
     >>> contents.card.splitlines()[0], contents.config["model"]["max_objects"]
     ('# multi_dsprites', 10)
     """
-    expected = checksums.from_text(_read(folder / CHECKSUMS).decode(errors="replace"))
+    expected = _parse(_read(folder / CHECKSUMS).decode(errors="replace"))
     others = [name for name in expected if fnmatch(name, _OTHER_REPORTS)]
     names = (WEIGHTS, CONFIG, REPORT, CARD, *others)
     files = {name: _read(folder / name) for name in names}
     for name, content in files.items():
-        found = checksums.digest(content)
-        wanted = expected.get(name, "no line of it")
+        found = _digest(content)
+        wanted = expected.get(name, "no line for it")
         if found != wanted:
             raise ValueError(
                 f"{folder / name} is not the file that was released: its SHA-256 is"
@@ -93,9 +100,52 @@ def read(folder: pathlib.Path) -> Released:
     )
 
 
+def folder_checksums(folder: pathlib.Path) -> str:
+    """Computes the content of a folder's file `CHECKSUMS`.
+
+    Returns:
+        A line for each file in and below the folder except `CHECKSUMS` itself.
+    """
+    return "".join(
+        f"{_file_digest(path)}  {path.relative_to(folder).as_posix()}\n"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and CHECKSUMS not in path.name
+    )
+
+
+def check_folder(folder: pathlib.Path) -> None:
+    """Compares the files of a folder with their checksums, if it has checksums.
+
+    Files without a checksum are ignored.
+
+    Raises:
+        ValueError: If a file is missing or has changed; the message names the first.
+        OSError: If a file can't be read.
+    """
+    path = folder / CHECKSUMS
+    if not path.exists():
+        return
+    expected = _parse(path.read_text(encoding="utf-8", errors="replace"))
+    if not expected:
+        raise ValueError(f"its {CHECKSUMS} is empty")
+    for name, wanted in expected.items():
+        if not (folder / name).is_file():
+            raise ValueError(f"its file {name} is missing")
+        if _file_digest(folder / name) != wanted:
+            raise ValueError(
+                f"its file {name} is damaged: the SHA-256 is not the one in {CHECKSUMS}"
+            )
+
+
 _REPAIR = (
     "Install lavae_jax again, or restore this folder with git where it is a clone."
 )
+
+
+def _parse(text):
+    """Checksums by file name; a malformed line becomes the name of no file."""
+    parts = (line.partition("  ") for line in text.splitlines())
+    return {name: digest for digest, _, name in parts}
 
 
 def _read(path):
@@ -103,6 +153,15 @@ def _read(path):
         return path.read_bytes()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} is missing. {_REPAIR}") from error
+
+
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def _file_digest(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _to_json(value):

@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import orbax.checkpoint as ocp
 
-from lavae_jax import checksums
+from lavae_jax import released
 from lavae_jax.types import Variables
 
 _T = TypeVar("_T")
@@ -19,8 +19,8 @@ class Damaged(NamedTuple):
     """A checkpoint that can't be used.
 
     Attributes:
-        step: the step it is named by.
-        why: a sentence on it, without the full stop.
+        step: The step it is named by.
+        why: A sentence on it, without the full stop.
     """
 
     step: int
@@ -31,9 +31,9 @@ class Newest(NamedTuple, Generic[_T]):
     """The newest checkpoint that can be used.
 
     Attributes:
-        step: training steps made.
-        content: what was read from it.
-        damaged: the newer ones that had to be passed over.
+        step: Training steps made.
+        content: What was read from it.
+        damaged: The newer ones that had to be passed over.
     """
 
     step: int
@@ -53,10 +53,10 @@ class Run(NamedTuple):
     """The newest model of a run.
 
     Attributes:
-        config: the run's whole config, as JSON holds it.
-        step: training steps made.
-        variables: of its model, as NumPy arrays; `batch_stats` may be empty.
-        warning: what to tell the user: that newer checkpoints can't be used, and why.
+        config: The run's whole config, as JSON holds it.
+        step: Training steps made.
+        variables: Of its model, as NumPy arrays; `batch_stats` may be empty.
+        warning: What to tell the user: that newer checkpoints can't be used, and why.
     """
 
     config: dict[str, Any]
@@ -85,8 +85,8 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     """The whole config of a run, as JSON holds it.
 
     Raises:
-        FileNotFoundError: if the folder holds no config.
-        ValueError: if the config can't be read.
+        FileNotFoundError: If the folder holds no config.
+        ValueError: If the config can't be read.
 
     >>> from lavae_jax import runs
     >>> runs.read_config("runs/dsprites")["data"]["name"]
@@ -123,21 +123,21 @@ def newest(
     versions have no checksums; of theirs, `read` alone judges.
 
     Args:
-        workdir: the run's folder; nothing in it is changed.
-        read: from a checkpoint's folder to what is wanted of it; raises ValueError,
+        workdir: The run's folder; nothing in it is changed.
+        read: From a checkpoint's folder to what is wanted of it; raises ValueError,
             KeyError or OSError for one that can't be used.
 
     Returns:
         None for a run without any checkpoint.
 
     Raises:
-        ValueError: if it has some, and none can be used.
+        ValueError: If it has some, and none can be used.
     """
     damaged: list[Damaged] = []
     for step in reversed(checkpoint_steps(workdir)):
         folder = checkpoint_folder(workdir) / str(step)
         try:
-            checksums.check_folder(folder)
+            released.check_folder(folder)
             return Newest(step, read(folder), tuple(damaged))
         except (ValueError, KeyError, OSError) as error:
             reason = textwrap.shorten(str(error), _LONGEST_REASON).rstrip(".")
@@ -165,12 +165,12 @@ def read(
     A run may go on meanwhile: nothing in its folder is changed.
 
     Args:
-        workdir: a folder that `experiments.train` has made.
-        check: raises ValueError for variables that are not those of the run's model.
+        workdir: A folder that `experiments.train` has made.
+        check: Raises ValueError for variables that are not those of the run's model.
 
     Raises:
-        FileNotFoundError: if it is no such folder, or holds no checkpoint yet.
-        ValueError: if the config can't be read, or no checkpoint can be used.
+        FileNotFoundError: If it is no such folder, or holds no checkpoint yet.
+        ValueError: If the config can't be read, or no checkpoint can be used.
 
     >>> from lavae_jax import runs
     >>> run = runs.read("runs/dsprites")  # made by experiments.train

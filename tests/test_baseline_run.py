@@ -14,9 +14,10 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import floors, load
-from experiments import build, cli, loop, measure, report, train
+from experiments import build, cli, loop, train
 from experiments.configs import base, baseline_dsprites
 from experiments.devices import Devices
+from experiments.measure import measure, report
 from lavae_jax import runs
 from tests.commands import run_here
 from tests.joined_processes import finished

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from experiments import checkpoints, cli, run_config
-from lavae_jax import checksums, runs
+from lavae_jax import released, runs
 from lavae_jax.training.state import TrainState
 from tests.commands import printed
 from tests.tiny_runs import any_config
@@ -147,7 +147,7 @@ def _lose_everything(folder):
 
 
 def _lose_the_checksums_content(folder):
-    (folder / checksums.NAME).write_text("")
+    (folder / released.CHECKSUMS).write_text("")
 
 
 def _put_another_models(folder):
@@ -235,7 +235,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
 def test_checksums_are_those_of_the_command(stored):
     """`sha256sum --check` may look after copies of a run."""
     folder = stored / "checkpoints" / "8"
-    lines = (folder / checksums.NAME).read_text().splitlines()
+    lines = (folder / released.CHECKSUMS).read_text().splitlines()
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(lines) == len(files) - 1
     for line in lines:
@@ -260,7 +260,7 @@ def test_older_checkpoints_have_no_checksums(stored, tmp_path):
     """They are used where they can be read, and passed over where they can't."""
     workdir = shutil.copytree(stored, tmp_path / "run")
     for step in ("4", "8"):
-        (workdir / "checkpoints" / step / checksums.NAME).unlink()
+        (workdir / "checkpoints" / step / released.CHECKSUMS).unlink()
     # In a process of its own: the reads under way at the first error end noisily.
     script = (
         "import os, pathlib, sys\n"

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 import lavae_jax
-from experiments import cli, evaluate, loop, measure, report, run_config
+from experiments import cli, evaluate, loop, run_config
 from experiments.configs import custom
+from experiments.measure import measure, report
 from lavae_jax import pretrained
 from tests.own_scenes import save_pngs, squares
 

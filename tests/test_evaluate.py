@@ -14,7 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 import lavae_jax
-from experiments import build, checkpoints, cli, evaluate, measure, report, run_config
+from experiments import build, checkpoints, cli, evaluate, run_config
+from experiments.measure import measure, report
 from lavae_jax import metrics, plotting, pretrained
 from tests import tiny_models
 from tests.commands import run_here, run_python

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import cli, window, workdirs
-from lavae_jax import checksums, runs
+from lavae_jax import released, runs
 from tests.commands import without_access
 from tests.mean_images import assert_same_end, last, rows, run, six_steps
 
@@ -135,7 +135,7 @@ def test_a_position_of_another_kind(tmp_path, config, capsys):
     run(config, tmp_path)
     folder = tmp_path / "checkpoints" / "6"
     (folder / "data" / "metadata").write_text('{"index": 6}')
-    (folder / checksums.NAME).unlink()
+    (folder / released.CHECKSUMS).unlink()
     assert run(config, tmp_path).step == 6
     said = capsys.readouterr().err
     assert "/6 can't be used: it does not hold the position in the data. The" in said

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 import lavae_jax
 from datasets import floors, load
-from experiments import measure
+from experiments.measure import measure
 from lavae_jax import metrics, segmentation
 from tests import tiny_models
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from experiments import own_images
+from experiments.own import images as own_images
 
 _GREY, _COLOUR = (6, 8, 1), (6, 8, 3)
 

@@ -8,7 +8,10 @@ import pytest
 from PIL import Image
 
 import lavae_jax
-from experiments import batched, paper_edits, paper_figures, paper_subject
+from experiments.paper import batched
+from experiments.paper import edits as paper_edits
+from experiments.paper import figures as paper_figures
+from experiments.paper import subject as paper_subject
 from lavae_jax import editing
 from lavae_jax.types import Scene
 from tests import figure_texts, tiny_models, tiny_subjects

@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import build, cli, model_card, release, report
+from experiments import build, cli, model_card, release
+from experiments.measure import report
 from lavae_jax import pretrained, released
 from tests import commands, tiny_models, tiny_runs
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import build, checkpoints, evaluate, measure, report, run_config
+from experiments import build, checkpoints, evaluate, run_config
+from experiments.measure import measure, report
 from lavae_jax.config import is_baseline
 from lavae_jax.training.state import TrainState
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments import batched
-from experiments.paper_subject import Images, Subject
+from experiments.paper import batched
+from experiments.paper.subject import Images, Subject
 from lavae_jax.types import Scene
 from tests import tiny_models
 

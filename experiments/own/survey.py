@@ -24,12 +24,12 @@ class Survey(NamedTuple):
     A group is an object, as far as objects do not touch or come in pieces.
 
     Attributes:
-        lit: mean share of an image's pixels that are lit, in any channel.
-        black: share of the images without any.
+        lit: Mean share of an image's pixels that are lit, in any channel.
+        black: Share of the images without any.
         groups: [N] groups in each image.
         sides: [G] the longer side of each group's box, px.
         pixels: [G] lit pixels of each group.
-        grey: whether all channels are equal everywhere.
+        grey: Whether all channels are equal everywhere.
     """
 
     lit: float
@@ -91,11 +91,11 @@ def check(found: Survey, threshold: int) -> None:
     """Refuses images that can't be objects on black.
 
     Args:
-      found: What they show.
-      threshold: With which they were binarised; 0 for none.
+        found: What they show.
+        threshold: With which they were binarised; 0 for none.
 
     Raises:
-      ValueError: What they are instead, and what to do.
+        ValueError: What they are instead, and what to do.
     """
     if found.black == 1:
         below = f" No value reaches data.threshold = {threshold}." * (threshold > 0)
@@ -115,11 +115,11 @@ def check_counts(n: np.ndarray | None, max_objects: int) -> None:
     """Refuses scenes with more objects than a model has slots.
 
     Args:
-      n: The true numbers of objects, where they are known.
-      max_objects: M.
+        n: The true numbers of objects, where they are known.
+        max_objects: M.
 
     Raises:
-      ValueError: If there are more; it says what to set.
+        ValueError: If there are more; it says what to set.
     """
     if n is not None and n.max() > max_objects:
         raise ValueError(
@@ -133,12 +133,12 @@ def warnings(config: ConfigDict, found: Survey, num_train: int) -> Iterator[str]
     """Says what may be amiss, with the numbers, and what to do.
 
     Args:
-      config: The run's, fitted to the images.
-      found: What they show.
-      num_train: How many are trained on.
+        config: The run's, fitted to the images.
+        found: What they show.
+        num_train: How many are trained on.
 
     Returns:
-      An iterator over sentences.
+        An iterator over sentences.
     """
     if num_train < _FEW_IMAGES:
         yield (

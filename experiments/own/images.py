@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import auto as tqdm
 
-from experiments import array_files
+from experiments.own import array_files
 
 # Ten times the images of a test split of this size, in colour.
 MAX_BYTES = 2**31
@@ -30,20 +30,20 @@ def load_images(
     """Reads black-and-white or saturated-colour images for a model.
 
     Args:
-      path: An `.npy` file, an `.npz` file (its array `images`, or the only one it
-        has), a `.png` file, or a folder of `.png` files, taken in order of name.
-        Arrays are [N, H, W, C], or [N, H, W] for a grey model, of values 0 and 1 or 0
-        and 255.
-      image_shape: (H, W, C), the images the model was trained on.
-      threshold: From which of the values 0 to 255 on a value counts as 255; then values
-        in between are allowed. 0 for none.
+        path: An `.npy` file, an `.npz` file (its array `images`, or the only one it
+            has), a `.png` file, or a folder of `.png` files, taken in order of name.
+            Arrays are [N, H, W, C], or [N, H, W] for a grey model, of values 0 and 1 or
+            0 and 255.
+        image_shape: (H, W, C), the images the model was trained on.
+        threshold: From which of the values 0 to 255 on a value counts as 255; then
+            values in between are allowed. 0 for none.
 
     Returns:
-      [N, H, W, C] uint8 of values 0 and 255, N at least 1.
+        [N, H, W, C] uint8 of values 0 and 255, N at least 1.
 
     Raises:
-      ValueError: If anything else is found: the message says what, what was expected
-        and what to do.
+        ValueError: If anything else is found: the message says what, what was expected
+            and what to do.
     """
     most_files = MAX_BYTES // int(np.prod(image_shape))
     return np.concatenate(list(read(path, image_shape, threshold, most_files)))
@@ -58,17 +58,17 @@ def read(
     """Reads images one after the other where they are files of their own.
 
     Args:
-      path: See `load_images`.
-      image_shape: (H, W, C) of every image.
-      threshold: See `load_images`.
-      most_files: A folder of more is refused.
+        path: See `load_images`.
+        image_shape: (H, W, C) of every image.
+        threshold: See `load_images`.
+        most_files: A folder of more is refused.
 
     Returns:
-      An iterator over uint8 arrays [n, H, W, C] of values 0 and 255, one image of a
-      folder each, or the whole array of a file.
+        An iterator over uint8 arrays [n, H, W, C] of values 0 and 255, one image of a
+        folder each, or the whole array of a file.
 
     Raises:
-      ValueError: As `load_images`, here or from the iterator.
+        ValueError: As `load_images`, here or from the iterator.
     """
     path = _existing(path)
     if path.is_dir():
@@ -89,14 +89,14 @@ def find_shape(path: str | pathlib.Path) -> tuple[int, int, int]:
     """Tells the shape of images that have not been read yet.
 
     Args:
-      path: See `load_images`.
+        path: See `load_images`.
 
     Returns:
-      (H, W, C) of an array, or of the first file of a folder: C is 1 for a file that is
-      stored in grey, 3 for all others.
+        (H, W, C) of an array, or of the first file of a folder: C is 1 for a file that
+        is stored in grey, 3 for all others.
 
     Raises:
-      ValueError: As `load_images`, and for arrays of another number of axes.
+        ValueError: As `load_images`, and for arrays of another number of axes.
     """
     path = _existing(path)
     if path.is_dir() or path.suffix.lower() == ".png":
@@ -118,14 +118,14 @@ def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
     """Reads how many objects the images of an archive show, where it says so.
 
     Args:
-      path: See `load_images`.
-      num_images: N, how many images it holds.
+        path: See `load_images`.
+        num_images: N, how many images it holds.
 
     Returns:
-      The archive's array `n`, [N] int32, or None without one.
+        The archive's array `n`, [N] int32, or None without one.
 
     Raises:
-      ValueError: If it is something else.
+        ValueError: If it is something else.
     """
     path = _existing(path)
     if path.is_dir() or path.suffix.lower() != ".npz":

@@ -95,8 +95,8 @@ def read(path: pathlib.Path) -> Report:
     """Reads what `write` has written.
 
     Raises:
-        OSError: if there is no such file.
-        ValueError: if it is no report, or one of another version.
+        OSError: If there is no such file.
+        ValueError: If it is no report, or one of another version.
     """
     text = path.read_text(encoding="utf-8")
     try:
@@ -111,7 +111,7 @@ def from_plain(value: Any) -> Report:
     """The report that `plain` made this of.
 
     Raises:
-        ValueError: if it is none, or one of another version.
+        ValueError: If it is none, or one of another version.
     """
     try:
         return typed(Report, value)
@@ -123,11 +123,11 @@ def typed(kind: Any, value: Any) -> Any:
     """A value as it was before `plain`.
 
     Args:
-        kind: its type: a NamedTuple, or what a field of one is annotated with.
-        value: as JSON holds it.
+        kind: Its type: a NamedTuple, or what a field of one is annotated with.
+        value: As JSON holds it.
 
     Raises:
-        ValueError: if a NamedTuple has other fields.
+        ValueError: If a NamedTuple has other fields.
     """
     inner = typing.get_args(kind)
     if type(None) in inner:

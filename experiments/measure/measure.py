@@ -14,7 +14,7 @@ from tqdm import auto as tqdm
 
 import lavae_jax
 from datasets import floors, load
-from experiments import report
+from experiments.measure import report
 from lavae_jax import metrics, segmentation
 from lavae_jax.inference import Model
 
@@ -77,16 +77,16 @@ def split_sets(
     """Reads splits of a data set one by one; it is generated first if need be.
 
     Args:
-      data: Has `name`, `data_dir` and `manual_dir`.
-      splits: Names of whole splits; None is all but `train`.
-      num_images: How many images to read at most, from the start; None is all.
+        data: Has `name`, `data_dir` and `manual_dir`.
+        splits: Names of whole splits; None is all but `train`.
+        num_images: How many images to read at most, from the start; None is all.
 
     Returns:
-      An iterator; all names have been checked before it gives the first.
+        An iterator; all names have been checked before it gives the first.
 
     Raises:
-      ValueError: If the data set or a split does not exist.
-      OSError: If the data set can't be made or read.
+        ValueError: If the data set or a split does not exist.
+        OSError: If the data set can't be made or read.
     """
     # Before the data set is generated, which takes minutes; all have a train split.
     for split in ("train", *(splits or ())):
@@ -114,13 +114,13 @@ def infer(
     image's position, so that its result does not depend on its neighbours in a batch.
 
     Args:
-      model: The module.
-      variables: Its `params` and `batch_stats`.
-      image_set: The images.
-      settings: `num_samples`, `batch_size` and `seed` are used.
+        model: The module.
+        variables: Its `params` and `batch_stats`.
+        image_set: The images.
+        settings: `num_samples`, `batch_size` and `seed` are used.
 
     Returns:
-      What the model says about each image.
+        What the model says about each image.
     """
     num_images = len(image_set.images)
     batch_size = min(settings.batch_size, num_images)
@@ -157,12 +157,12 @@ def compare(
     """Everything the report says about one set of images.
 
     Args:
-      image_set: The images.
-      inferred: What the model says about them.
-      log_p_n: [M+1], what `learned_log_p_n` gives; None for the baseline.
+        image_set: The images.
+        inferred: What the model says about them.
+        log_p_n: [M+1], what `learned_log_p_n` gives; None for the baseline.
 
     Returns:
-      Its part of the report.
+        Its part of the report.
     """
     log_weights = inferred.log_weights.T
     bounds = tuple(

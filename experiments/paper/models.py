@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from experiments import cli, measured_runs, report, run_config
+from experiments import cli, run_config
+from experiments.measure import measured_runs, report
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import from_run, is_baseline
 
@@ -23,12 +24,12 @@ class Models(NamedTuple):
     """Models of a family on a data set, trained alike from several seeds.
 
     Attributes:
-      dataset: Its name in `datasets.load`.
-      family: LAVAE or the baseline.
-      reports: Of every seed that was measured.
-      source: Where the model of the first report lies, released or as a run; None if
-        no seed was measured.
-      unmeasured: Seeds that were started and have no figures, and why.
+        dataset: Its name in `datasets.load`.
+        family: LAVAE or the baseline.
+        reports: Of every seed that was measured.
+        source: Where the model of the first report lies, released or as a run; None if
+            no seed was measured.
+        unmeasured: Seeds that were started and have no figures, and why.
     """
 
     dataset: str
@@ -52,7 +53,7 @@ def from_released(folder: str | pathlib.Path | None = None) -> list[Models]:
     """All released models of a folder, by default those of the library.
 
     Raises:
-      cli.UserError: If there is none, or a file is damaged.
+        cli.UserError: If there is none, or a file is damaged.
     """
     folder = pathlib.Path(folder or pretrained.FOLDER)
     names = pretrained.names(folder)
@@ -83,8 +84,8 @@ def from_runs(workdirs: Sequence[str | pathlib.Path]) -> list[Models]:
     Runs that have not ended or have no report count as unmeasured.
 
     Raises:
-      cli.UserError: If a folder is not the workdir of a run, or runs of a group differ
-        in more than their seed.
+        cli.UserError: If a folder is not the workdir of a run, or runs of a group
+            differ in more than their seed.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for workdir in map(str, workdirs):
@@ -111,7 +112,7 @@ def load(models: Models) -> tuple[pretrained.Model, dict[str, Any]]:
     """The model of the first seed that was measured, and its variables.
 
     Raises:
-      cli.UserError: If it can't be read.
+        cli.UserError: If it can't be read.
     """
     with cli.user_errors(ValueError, OSError):
         if (models.source / released.CHECKSUMS).exists():

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import own_images, own_survey
+from experiments.own import images as own_images
+from experiments.own import survey as own_survey
 from lavae_jax import warmup
 from lavae_jax.config import is_baseline
 
@@ -30,8 +31,8 @@ class PackedImages(Sequence[np.ndarray]):
     """Images [H, W, C] uint8 of values 0 and 255, kept with one bit per value.
 
     Args:
-      bits: [N, ceil(H W C / 8)] uint8, as `np.packbits` gives them for each image.
-      image_shape: (H, W, C).
+        bits: [N, ceil(H W C / 8)] uint8, as `np.packbits` gives them for each image.
+        image_shape: (H, W, C).
     """
 
     def __init__(self, bits: np.ndarray, image_shape: tuple[int, int, int]):
@@ -82,15 +83,15 @@ def read(config: ConfigDict) -> OwnImages:
     """Reads all images of a config, binary ones or those that its threshold makes so.
 
     Args:
-      config: Has `data.path`, see `own_images.load_images`, `data.threshold`,
-        `data.fingerprint` and `model.image_shape`; the last two are compared with the
-        images unless they are None.
+        config: Has `data.path`, see `own_images.load_images`, `data.threshold`,
+            `data.fingerprint` and `model.image_shape`; the last two are compared with
+            the images unless they are None.
 
     Returns:
-      The images in order, and the archive's `n`, if any.
+        The images in order, and the archive's `n`, if any.
 
     Raises:
-      ValueError: If they can't be read, are not images, or are others.
+        ValueError: If they can't be read, are not images, or are others.
     """
     data = config.data
     if data.name != NAME or not data.path:
@@ -153,15 +154,15 @@ def fit(config: ConfigDict, own: OwnImages) -> Fitted:
     Lengths are scaled with `model.sprite_size`, γ with log D (Appendix B).
 
     Args:
-      config: A config of own images.
-      own: What `read` gives for it.
+        config: A config of own images.
+        own: What `read` gives for it.
 
     Returns:
-      A config that needs no look at the images, and remarks on them.
+        A config that needs no look at the images, and remarks on them.
 
     Raises:
-      ValueError: If they are no objects on black, too few, or show more objects than
-        the model has slots.
+        ValueError: If they are no objects on black, too few, or show more objects than
+            the model has slots.
     """
     found = own_survey.survey(own.images)
     own_survey.check(found, config.data.threshold)

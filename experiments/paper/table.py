@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import paper_models, report
-from experiments.measured_runs import NUM_SAMPLES
-from experiments.paper_models import BASELINE, LAVAE, Models
+from experiments.measure import report
+from experiments.measure.measured_runs import NUM_SAMPLES
+from experiments.paper import models as paper_models
+from experiments.paper.models import BASELINE, LAVAE, Models
 
 NUM_IMAGES = 10_000
 """Images of each test split of the paper."""
@@ -18,9 +19,9 @@ class Published(NamedTuple):
     """What Table 1 of the paper says.
 
     Attributes:
-      negative_log_p: Nats per image, mean over seeds.
-      deviation: Over seeds.
-      count_accuracy: At least this share of images; None for the baseline.
+        negative_log_p: Nats per image, mean over seeds.
+        deviation: Over seeds.
+        count_accuracy: At least this share of images; None for the baseline.
     """
 
     negative_log_p: float
@@ -49,12 +50,12 @@ class Split(NamedTuple):
     """Figures of one split.
 
     Attributes:
-      name: Of the split.
-      num_images: Measured.
-      negative_log_p: Upper bounds with 100 importance samples, nats per image.
-      standard_error: What the choice of images adds to it, mean over seeds.
-      floor: The least value possible for the family, None where it is not known.
-      count_accuracy: None for the baseline.
+        name: Of the split.
+        num_images: Measured.
+        negative_log_p: Upper bounds with 100 importance samples, nats per image.
+        standard_error: What the choice of images adds to it, mean over seeds.
+        floor: The least value possible for the family, None where it is not known.
+        count_accuracy: None for the baseline.
     """
 
     name: str
@@ -69,12 +70,12 @@ class Row(NamedTuple):
     """A model of the table.
 
     Attributes:
-      dataset: Its name in `datasets.load`.
-      family: LAVAE or the baseline.
-      seeds: That were measured; none if it is not trained.
-      splits: All that were measured, `test` first.
-      paper: What the paper has; None for other data sets.
-      failures: Seeds without figures, and those that do not reach the paper's.
+        dataset: Its name in `datasets.load`.
+        family: LAVAE or the baseline.
+        seeds: That were measured; none if it is not trained.
+        splits: All that were measured, `test` first.
+        paper: What the paper has; None for other data sets.
+        failures: Seeds without figures, and those that do not reach the paper's.
     """
 
     dataset: str

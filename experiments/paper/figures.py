@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import lavae_jax
-from experiments import batched, paper_edits
-from experiments.paper_edits import NothingToShowError
-from experiments.paper_subject import Images, Subject
+from experiments.paper import batched
+from experiments.paper import edits as paper_edits
+from experiments.paper.edits import NothingToShowError
+from experiments.paper.subject import Images, Subject
 from lavae_jax import editing, plotting
 
 NUM_SAMPLES = 36
@@ -38,9 +39,9 @@ class Picture(NamedTuple):
     """A figure as it is reported.
 
     Attributes:
-      name: What it shows.
-      file: Its name; None if it is left out.
-      caption: What to see in it, or why it is left out.
+        name: What it shows.
+        file: Its name; None if it is left out.
+        caption: What to see in it, or why it is left out.
     """
 
     name: str
@@ -74,7 +75,7 @@ def inference(subject: Subject, shown: Images, num: int) -> tuple[Figure, str]:
     """Figures 1 and 5: input, reconstruction, locations, one sprite per object.
 
     Raises:
-      NothingToShowError: If all images are black.
+        NothingToShowError: If all images are black.
     """
     images = np.flatnonzero(shown.n > 0)[:num]
     if not len(images):
@@ -120,7 +121,7 @@ def samples_of_5_and_6(subject: Subject, seed: int) -> tuple[Figure, str]:
     """Figure 9: samples with another p(n).
 
     Raises:
-      NothingToShowError: If the model has fewer slots.
+        NothingToShowError: If the model has fewer slots.
     """
     prior = np.zeros(subject.model.max_objects + 1)
     if len(prior) < 7:

@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiments import batched, paper_subject
-from experiments.paper_subject import HIGH, LOW, Images, Subject
+from experiments.paper import batched
+from experiments.paper import subject as paper_subject
+from experiments.paper.subject import HIGH, LOW, Images, Subject
 from lavae_jax import editing, panels, plotting
 from lavae_jax.types import Scene
 
@@ -25,15 +26,15 @@ def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
     """Figures 3, 7, 8 and 11: each of three objects moved across and down.
 
     Args:
-      subject: The data set.
-      shown: Images of it.
-      n: How many objects the image has that is taken.
+        subject: The data set.
+        shown: Images of it.
+        n: How many objects the image has that is taken.
 
     Returns:
-      The figure and its caption.
+        The figure and its caption.
 
     Raises:
-      NothingToShowError: If no image with n objects is counted right.
+        NothingToShowError: If no image with n objects is counted right.
     """
     image, scene = _first(shown, n)
     shape, yx = subject.model.image_shape, np.asarray(scene.yx)[0]

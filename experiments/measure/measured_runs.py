@@ -4,7 +4,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from experiments import cli, model_card, own_data, report, run_config
+from experiments import cli, model_card, run_config
+from experiments.measure import report
+from experiments.own import data as own_data
 from lavae_jax import runs
 
 NUM_SAMPLES = 100
@@ -23,11 +25,11 @@ def read(workdir: str | pathlib.Path, min_images: int) -> Measured:
     """A run that has ended, and the report of its last step.
 
     Args:
-      workdir: Its folder.
-      min_images: A report on fewer images of a split is refused.
+        workdir: Its folder.
+        min_images: A report on fewer images of a split is refused.
 
     Raises:
-      cli.UserError: If there is no such run or report, and what to do.
+        cli.UserError: If there is no such run or report, and what to do.
     """
     workdir = str(workdir)
     with cli.user_errors(ValueError, OSError):
@@ -87,7 +89,7 @@ def check_seeds(measured: Sequence[Measured]) -> None:
     """Refuses runs that are not seeds of one config, measured on the same images.
 
     Raises:
-      cli.UserError: With the differences.
+        cli.UserError: With the differences.
     """
     first, *others = measured
     for other in others:

@@ -6,8 +6,10 @@ import numpy as np
 
 import lavae_jax
 from datasets import load
-from experiments import batched, cli, paper_models
-from experiments.paper_models import Models
+from experiments import cli
+from experiments.paper import batched
+from experiments.paper import models as paper_models
+from experiments.paper.models import Models
 from lavae_jax import editing
 from lavae_jax.inference import Model
 from lavae_jax.types import Scene
@@ -23,10 +25,10 @@ class Settings(NamedTuple):
     """What the user may choose.
 
     Attributes:
-      num_images: Of each kind that is looked at, the first ones.
-      seed: Of samples, edits and additional scenes.
-      data_dir: Where data sets are, None for TFDS's default.
-      manual_dir: Where MNIST's files are, None to download them.
+        num_images: Of each kind that is looked at, the first ones.
+        seed: Of samples, edits and additional scenes.
+        data_dir: Where data sets are, None for TFDS's default.
+        manual_dir: Where MNIST's files are, None to download them.
     """
 
     num_images: int = 200
@@ -44,10 +46,10 @@ class Images(NamedTuple):
     """Images of a split, and what LAVAE sees in them.
 
     Attributes:
-      split: Its name.
-      images: [N, H, W, C] uint8, its first ones.
-      n: [N] true numbers of objects.
-      scene: Of the N images, as NumPy arrays.
+        split: Its name.
+        images: [N, H, W, C] uint8, its first ones.
+        n: [N] true numbers of objects.
+        scene: Of the N images, as NumPy arrays.
     """
 
     split: str
@@ -60,13 +62,13 @@ class Subject(NamedTuple):
     """What is known of a data set.
 
     Attributes:
-      dataset: Its name.
-      title: What it is called in texts.
-      model: LAVAE.
-      variables: Of it.
-      baseline: The baseline and its variables, None if there is none.
-      few: Images with as many objects as in training.
-      many: Images with 7 objects.
+        dataset: Its name.
+        title: What it is called in texts.
+        model: LAVAE.
+        variables: Of it.
+        baseline: The baseline and its variables, None if there is none.
+        few: Images with as many objects as in training.
+        many: Images with 7 objects.
     """
 
     dataset: str
@@ -82,12 +84,12 @@ def look(lavae: Models, baseline: Models, settings: Settings) -> Subject:
     """Loads models and images, and infers the scenes.
 
     Args:
-      lavae: Of the data set.
-      baseline: Of the same; its `source` is None if there is none.
-      settings: The data set is generated first if need be.
+        lavae: Of the data set.
+        baseline: Of the same; its `source` is None if there is none.
+        settings: The data set is generated first if need be.
 
     Raises:
-      cli.UserError: If models or data can't be read.
+        cli.UserError: If models or data can't be read.
     """
     model, variables = paper_models.load(lavae)
     few, many = (
@@ -109,12 +111,12 @@ def effects(subject: Subject, scene: Scene) -> np.ndarray:
     """How much each dimension of an appearance changes sprites.
 
     Args:
-      subject: The data set.
-      scene: The first object of each is looked at, of 32 scenes at most.
+        subject: The data set.
+        scene: The first object of each is looked at, of 32 scenes at most.
 
     Returns:
-      [L], the mean change of a sprite's pixels when the dimension is set to values
-      from `LOW` to `HIGH` and the rest stays; zeros if the scenes have no objects.
+        [L], the mean change of a sprite's pixels when the dimension is set to values
+        from `LOW` to `HIGH` and the rest stays; zeros if the scenes have no objects.
     """
     app_dim = scene.z_app.shape[-1]
     images = np.flatnonzero(np.asarray(scene.n) > 0)[:_NUM_OBJECTS]

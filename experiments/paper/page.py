@@ -1,4 +1,4 @@
-"""The page that shows the paper's table, figures and claims."""
+"""Writes the page that shows the paper's table, figures and claims."""
 
 import math
 from collections.abc import Sequence
@@ -6,22 +6,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import paper_figures, paper_models, paper_table
-from experiments.paper_claims import GAP, Calibration, Claims, Counts, Edit
-from experiments.paper_figures import Picture
-from experiments.paper_models import LAVAE
-from experiments.paper_subject import HIGH, LOW
+from experiments.paper import figures as paper_figures
+from experiments.paper import models as paper_models
+from experiments.paper import table as paper_table
+from experiments.paper.claims import GAP, Calibration, Claims, Counts, Edit
+from experiments.paper.figures import Picture
+from experiments.paper.models import LAVAE
+from experiments.paper.subject import HIGH, LOW
 
 
 class DataSet(NamedTuple):
     """What was made of one data set.
 
     Attributes:
-      dataset: Its name.
-      source: Where LAVAE's weights are from.
-      seed: They were trained with.
-      pictures: Of it, with their files in the folder `folder(dataset)`.
-      claims: Of the paper.
+        dataset: Name of the data set.
+        source: Name of the folder of LAVAE's weights.
+        seed: The seed that they were trained with.
+        pictures: The figures; their files lie in the folder `folder(dataset)`.
+        claims: What the paper claims, measured.
     """
 
     dataset: str
@@ -32,14 +34,14 @@ class DataSet(NamedTuple):
 
 
 class PaperReport(NamedTuple):
-    """All of it.
+    """The contents of the page.
 
     Attributes:
-      num_images: Looked at of each kind.
-      seed: Of samples, edits and additional scenes.
-      versions: Of what the numbers depend on.
-      table: Table 1.
-      datasets: Those with figures.
+        num_images: How many images of each kind were used.
+        seed: Seed of samples, edits and additional scenes.
+        versions: Versions of the packages that the numbers depend on.
+        table: Table 1.
+        datasets: The data sets with figures.
     """
 
     num_images: int
@@ -77,12 +79,12 @@ _TITLES = {
 
 
 def folder(dataset: str) -> str:
-    """The name of the folder of a data set's pictures."""
+    """Returns the name of the folder of a data set's pictures."""
     return dataset.replace("/", "_")
 
 
 def markdown(report: PaperReport) -> str:
-    """The page, whose pictures lie in folders beside it."""
+    """Writes the page; its pictures lie in folders beside it."""
     shown = {one.dataset: one for one in report.datasets}
     sections = [
         _section(shown[row.dataset], report.num_images)
@@ -102,13 +104,13 @@ def markdown(report: PaperReport) -> str:
 
 
 def _gap(row):
-    """The section of a data set without figures."""
+    """Writes the section of a data set without figures."""
     why = "its figures were not asked for" if row.seeds else "LAVAE is not trained"
     return f"## {paper_models.title(row.dataset)}\n\nNo figures: {why}.\n"
 
 
 def _index(shown):
-    """Each figure of the paper, and what shows the same here."""
+    """Writes which pictures show what each figure of the paper shows."""
     lines = [("figure", "here"), ("--:", "---")]
     for number, (datasets, names) in paper_figures.IN_THE_PAPER.items():
         places = [_place(shown, dataset, names) for dataset in datasets]
@@ -131,7 +133,7 @@ def _place(shown, dataset, names):
 
 
 def _section(one: DataSet, num_images: int) -> str:
-    """What is shown of one data set."""
+    """Writes the section of one data set."""
     title = paper_models.title(one.dataset)
     parts = [f"## {title}\n\nLAVAE from {one.source}, trained with seed {one.seed}.\n"]
     for picture in one.pictures:
@@ -142,8 +144,8 @@ def _section(one: DataSet, num_images: int) -> str:
             parts.append(f"![{heading}]({place})\n")
     claims = one.claims
     parts += [
-        f"### {title}: objects are independent\n",
-        _edits(claims.edits, claims.reordering),
+        f"### {title}: edited scenes\n",
+        _edits(claims.edits),
         f"### {title}: counting any number of objects\n",
         _counts(claims.counts, folder(one.dataset)),
         f"### {title}: the learned p(n)\n",
@@ -171,22 +173,13 @@ _SCENES = {(kind, n): f"{n} objects" for kind in _TITLES for n in ("3", "7")}
 _SCENES["inference", "3"] = "up to 3 objects"
 
 
-def _edits(edits: Sequence[Edit], reordering: float) -> str:
-    """How much an edit of one object changes of the rest."""
+def _edits(edits: Sequence[Edit]) -> str:
+    """Writes what is found in pictures of edited scenes."""
     if not edits:
-        return "No scene with two objects was found: nothing to edit.\n"
+        return "No scene with two objects was found, so nothing could be edited.\n"
     columns = [f"{edit.split}: {edit.what}" for edit in edits]
     rows = {
         "scenes": [f"{edit.num_scenes}" for edit in edits],
-        "largest change of a pixel outside the sprite's windows": [
-            f"{edit.outside:.2g}" for edit in edits
-        ],
-        "mean change of the other objects' pixels": [
-            _estimate(edit.others) for edit in edits
-        ],
-        "mean change of its own pixels, where they have gone": [
-            _estimate(edit.own) for edit in edits
-        ],
         "as many objects found in the edited picture": [
             f"{edit.same_count:.1%}" for edit in edits
         ],
@@ -195,23 +188,17 @@ def _edits(edits: Sequence[Edit], reordering: float) -> str:
         ],
     }
     return (
-        "The location or the appearance of one object of a scene is changed: it goes"
-        f" where it is not cut and leaves {GAP} black pixels between its bounding box"
-        " and other objects, or gets an appearance drawn from the prior. Pixel means"
-        " lie between 0 and 1. A perfect model changes nothing outside the windows of"
-        " the sprite, where it was and where it is; and a moved object looks as before,"
-        " while a new appearance changes the object's own pixels. Inside the windows, a"
-        " larger new appearance may cover neighbours. For the last two rows the edited"
-        " picture was looked at again; objects nearer to each other than in training"
-        " may be taken for one.\n\n"
+        "The location or the appearance of one object of a scene is changed, the scene"
+        " is painted, and its objects are inferred again. A moved object goes where it"
+        f" is not cut and leaves {GAP} black pixels between its bounding box and other"
+        " objects; a new appearance is drawn from the prior. Objects nearer to each"
+        " other than in training may be taken for one.\n\n"
         + _table([["", *columns], _rule(columns), *_labelled(rows)])
-        + "\nSwapping two objects in z_loc or in z_app paints the same picture: pixels"
-        f" differ by at most {reordering:.2g}.\n"
     )
 
 
 def _counts(counts: Counts, place: str) -> str:
-    """How many of the scenes with each number of objects are counted right."""
+    """Writes how many scenes with each number of objects are counted right."""
     numbers = [str(n) for n in range(len(counts.accuracy))]
     rows = {
         "new scenes": [str(num) for num in counts.num_scenes],
@@ -225,7 +212,7 @@ def _counts(counts: Counts, place: str) -> str:
 
 
 def _calibration(calibration: Calibration) -> str:
-    """p(n) beside the frequencies."""
+    """Writes p(n) beside the frequencies of n."""
     numbers = [str(n) for n in range(len(calibration.learned))]
     rows = {
         "share of training scenes": [f"{x:.4f}" for x in calibration.frequencies],
@@ -245,7 +232,7 @@ def _calibration(calibration: Calibration) -> str:
 
 
 def _effects(effects: np.ndarray) -> str:
-    """By how much each dimension changes sprites, in order."""
+    """Writes by how much each dimension changes sprites, in order."""
     order = np.argsort(-effects, kind="stable")
     few = order[effects[order] < _NO_EFFECT]
     listed = ", ".join(f"{d} ({effects[d]:.3f})" for d in order if d not in few)
@@ -271,12 +258,6 @@ def _rule(columns):
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _estimate(estimate):
-    if math.isnan(estimate.mean):
-        return "–"
-    return f"{estimate.mean:.2g} ± {estimate.standard_error:.1g}"
 
 
 def _share(value):

@@ -15,19 +15,16 @@ from absl import flags
 from tqdm import auto as tqdm
 
 from datasets import load
-from experiments import (
-    cli,
-    evaluate,
-    paper_claims,
-    paper_figures,
-    paper_models,
-    paper_report,
-    paper_subject,
-    paper_table,
-    report,
-)
-from experiments.paper_models import BASELINE, LAVAE, Models
-from experiments.paper_subject import Settings
+from experiments import cli, evaluate
+from experiments.measure import report
+from experiments.paper import claims as paper_claims
+from experiments.paper import figures as paper_figures
+from experiments.paper import models as paper_models
+from experiments.paper import page as paper_page
+from experiments.paper import subject as paper_subject
+from experiments.paper import table as paper_table
+from experiments.paper.models import BASELINE, LAVAE, Models
+from experiments.paper.subject import Settings
 from lavae_jax import plotting
 
 
@@ -36,22 +33,22 @@ def make(
     out: str | pathlib.Path,
     settings: Settings | None = None,
     datasets: Sequence[str] | None = None,
-) -> paper_report.PaperReport:
+) -> paper_page.PaperReport:
     """Makes the table, the figures and the page that shows them.
 
     Args:
-      models: What there is, see `paper_models`.
-      out: The folder to write to.
-      settings: How many images, the seed, and where data is.
-      datasets: Those to draw and measure; by default all with a LAVAE. The table
-        has all that there is.
+        models: What there is, see `paper_models`.
+        out: The folder to write to.
+        settings: How many images, the seed, and where data is.
+        datasets: Those to draw and measure; by default all with a LAVAE. The table has
+            all that there is.
 
     Returns:
-      The report, as it is in report.json.
+        The report, as it is in report.json.
 
     Raises:
-      cli.UserError: If a setting or a name is not valid, or models, data or the folder
-        can't be read or made, before any long work.
+        cli.UserError: If a setting or a name is not valid, or models, data or the
+            folder can't be read or made, before any long work.
     """
     settings, out = settings or Settings(), pathlib.Path(out)
     _check(settings)
@@ -70,11 +67,11 @@ def make(
         _data_set(by_key[name, LAVAE], by_key[name, BASELINE], maker, settings, out)
         for name, maker in makers.items()
     ]
-    result = paper_report.PaperReport(
+    result = paper_page.PaperReport(
         settings.num_images, settings.seed, evaluate.versions(), rows, tuple(found)
     )
     report.write(result, out / "report.json")
-    (out / "report.md").write_text(paper_report.markdown(result), encoding="utf-8")
+    (out / "report.md").write_text(paper_page.markdown(result), encoding="utf-8")
     return result
 
 
@@ -109,7 +106,7 @@ def _chosen(by_key, datasets):
 
 def _data_set(lavae, baseline, maker, settings, out):
     """All pictures and numbers of one data set, with a progress bar."""
-    folder = out / paper_report.folder(lavae.dataset)
+    folder = out / paper_page.folder(lavae.dataset)
     title = paper_models.title(lavae.dataset)
     steps = ["inference", *paper_figures.names(), *paper_claims.Claims._fields, ""]
     with tqdm.tqdm(total=len(steps) - 1, desc=title) as progress:
@@ -127,7 +124,9 @@ def _data_set(lavae, baseline, maker, settings, out):
             done(1)
         claims = {}
         num_valid = lavae.config["data"]["num_valid"]
-        for name, value in paper_claims.measured(subject, maker, num_valid, settings):
+        for name, value in paper_claims.measure_claims(
+            subject, maker, num_valid, settings
+        ):
             claims[name] = value
             done(1)
     claims = paper_claims.Claims(**claims)
@@ -135,7 +134,7 @@ def _data_set(lavae, baseline, maker, settings, out):
         claims.counts.confusion, title=f"{title}: objects in new scenes"
     )
     plotting.save(figure, folder / "counts.png")
-    return paper_report.DataSet(
+    return paper_page.DataSet(
         lavae.dataset,
         lavae.source.name,
         lavae.config["seed"],

@@ -1,0 +1,1 @@
+"""Images of one's own: reading them, and fitting a config to them."""

@@ -1,0 +1,1 @@
+"""The paper's table and figures, and what it claims, of trained models."""
