@@ -4,14 +4,15 @@ python -m experiments.evaluate --workdir=DIR
 python -m experiments.evaluate --weights=multi_dsprites
 
 The model is the newest of a run, or a released one. For each test split of the data set
-it was trained on: bounds on -log p(x) with K = 1, 10 and 100 importance samples,
-counts, places and segmentations against the truth, and counting by connected components
-to compare with. The baseline has no objects: of it, bounds and pictures alone. It
-prints a table and writes `report.json` and pictures to DIR/evaluation, of a released
-model to runs/released/NAME/evaluation. With --images=own.npz it looks at images of your
-own, for which no truth is known, and writes to evaluation_own_images there.
+it was trained on, this measures bounds on -log p(x) with K = 1, 10 and 100 importance
+samples, compares counts, places and segmentations with the truth, and counts connected
+components for comparison. The baseline has no objects, so it gets bounds and pictures
+alone. The command prints a table and writes `report.json` and pictures to
+DIR/evaluation, or to runs/released/NAME/evaluation for a released model.
 
-Of a model that was trained on images of your own, it looks at those held out from them.
+With --images=own.npz the model looks at images of your own, whose truth is unknown, and
+the results go to the folder evaluation_own_images. A model that was trained on images
+of your own is measured on those held out from them.
 """
 
 import importlib.metadata
@@ -36,7 +37,7 @@ from lavae_jax.inference import Model
 
 _NUM_PICTURED = 8
 _NUM_SAMPLES = 36
-_PROBABLE_BYTES = 2**20  # of a report with its pictures
+_PROBABLE_BYTES = 2**20  # likely size of a report with its pictures
 _RELEASED = pathlib.Path("runs/released")
 _PACKAGES = ("jax", "jaxlib", "flax", "distrax", "numpy")
 
@@ -61,9 +62,9 @@ def evaluate(
         config: The config the model was built from; `data` names the data set.
         model: The module, as `build.build_model(config)` gives it.
         variables: Its `params` and `batch_stats`.
-        step: Training steps made, for the report.
-        splits: Names of splits; by default all but `train`.
-        images_path: Images of one's own instead, see `own_images.load_images`.
+        step: How many training steps were made, for the report.
+        splits: Names of the splits to measure; by default all but `train`.
+        images_path: Images to use instead of the splits, see `own_images.load_images`.
         settings: How many images and samples, and the seed; by default all and 100.
         out: A folder for `report.json`, a picture of samples from the prior, and one of
             reconstructions (and one of counts, where they are known) per split; None
@@ -107,7 +108,7 @@ def evaluate(
 
 
 def _check_writable(folder):
-    """Refuses a folder that can't be made, or written to if it is there."""
+    """Refuses a folder that can't be made or written to."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         files.make_sure_of_room(there, _PROBABLE_BYTES)
@@ -118,7 +119,7 @@ def _check_writable(folder):
 
 
 def _image_sets(config, splits, images_path, num_images):
-    """What to look at: splits of the data set, or the user's images."""
+    """Returns the images to measure: splits of the data set, or the user's images."""
     own = own_data.is_own(config)
     if images_path is not None:
         threshold = config.data.threshold if own else 0
@@ -131,7 +132,7 @@ def _image_sets(config, splits, images_path, num_images):
 
 
 def _held_out_set(config, splits, num_images):
-    """The first of the images that a run on own images was not trained on."""
+    """Reads the first held-out images of a run on own images."""
     name = "held_out"
     if splits is not None and list(splits) != [name]:
         raise ValueError(f"images of one's own have one split, {name}: got {splits}.")
@@ -142,7 +143,7 @@ def _held_out_set(config, splits, num_images):
 
 
 def _look_at(sets, model, variables, settings, out):
-    """The part of the report on each set of images, its pictures drawn."""
+    """Measures each set of images and draws its pictures."""
     log_p_n = measure.learned_log_p_n(model, variables)
     for image_set in _one_by_one(sets):
         inferred = measure.infer(model, variables, image_set, settings)
@@ -154,7 +155,7 @@ def _look_at(sets, model, variables, settings, out):
 
 
 def _one_by_one(sets):
-    """Sets that may be read only now, of which a file may turn out damaged."""
+    """Iterates over sets of images; a damaged file becomes a user's error."""
     sets = iter(sets)
     while True:
         with cli.user_errors(ValueError, OSError):
@@ -165,7 +166,7 @@ def _one_by_one(sets):
 
 
 class _Trained(NamedTuple):
-    """A trained model, and where what is found about it belongs."""
+    """A trained model, and the folder that its figures go to."""
 
     config: ConfigDict
     model: Model
@@ -175,7 +176,7 @@ class _Trained(NamedTuple):
 
 
 def _trained(workdir, weights):
-    """The model that the command line names, one of a run or a released one."""
+    """Loads the model that the command line names, from a run or a release."""
     if bool(workdir) == bool(weights):
         raise cli.UserError(
             "give either --workdir, the folder of a run, or --weights, a released"
@@ -197,7 +198,7 @@ def _trained(workdir, weights):
 
 
 def main() -> None:
-    """Evaluates the model named on the command line."""
+    """Evaluates the model that the command line names."""
     values = flags.FLAGS
     if values.images and values.splits:
         raise cli.UserError("--images and --splits exclude each other: pass only one.")
@@ -234,16 +235,16 @@ def main() -> None:
 
 
 def _draw_samples(model, variables, seed, folder):
-    """The picture of scenes drawn from the prior, which no image has a part in."""
+    """Draws the picture of scenes sampled from the prior."""
     key = jax.random.key(seed)
     samples = lavae_jax.generate(model, variables, key, _NUM_SAMPLES)
     plotting.save(plotting.samples_grid(samples), folder / "samples.png")
 
 
 def _draw(model, variables, image_set, split_report, folder):
-    """The pictures of one set of images: reconstructions, and counts if known."""
+    """Draws the pictures of one set: reconstructions, and counts if known."""
     images = image_set.images
-    # Black images have little to show; they come last.
+    # Black images show little, so they come last.
     black = ~images.any(axis=(1, 2, 3))
     shown = images[np.argsort(black, kind="stable")[:_NUM_PICTURED]]
     figure = views.look(model, variables, shown).figure(shown)
@@ -255,14 +256,14 @@ def _draw(model, variables, image_set, split_report, folder):
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the figures depend on, and the device."""
+    """Returns the versions of packages that figures depend on, and the device."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     found["lavae_jax"] = lavae_jax.__version__
     return found | {"device": jax.devices()[0].device_kind}
 
 
 def _data_name(config):
-    """A data set's name and its version: another one holds other scenes."""
+    """Returns a data set's name and version; another version has other scenes."""
     if own_data.is_own(config):
         return config.data.path, config.data.fingerprint
     builder_class, _ = load.BUILDERS[config.data.name]
@@ -270,21 +271,21 @@ def _data_name(config):
 
 
 def _define_flags():
-    """The flags of the command; not on import, where others may have the same names."""
-    flags.DEFINE_string("workdir", None, "The workdir of a run of experiments.train.")
-    flags.DEFINE_string("weights", None, "The name of a released model instead.")
-    flags.DEFINE_list("splits", [], "Splits to look at; all but train by default.")
+    """Defines the command's flags; not on import, as other commands share names."""
+    flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.")
+    flags.DEFINE_string("weights", None, "Name of a released model, instead of a run.")
+    flags.DEFINE_list("splits", [], "Splits to measure; all but train by default.")
     flags.DEFINE_string("images", None, "Images of your own: .npz, .npy, .png, folder.")
-    flags.DEFINE_integer("num_images", None, "At most this many, the first, per split.")
+    flags.DEFINE_integer("num_images", None, "How many first images of each split.")
     flags.DEFINE_integer("num_samples", 100, "Importance samples per image.")
-    flags.DEFINE_integer("batch_size", 100, "Images at a time; changes no figure.")
-    flags.DEFINE_integer("seed", 0, "Gives the importance samples.")
+    flags.DEFINE_integer("batch_size", 100, "Images at a time; this changes no figure.")
+    flags.DEFINE_integer("seed", 0, "Seed of the importance samples.")
     flags.DEFINE_string(
-        "data_dir", None, "Where data sets, or own images, are, if not as in training."
+        "data_dir", None, "Folder of the data; by default that of the training."
     )
-    flags.DEFINE_string("manual_dir", None, "Where MNIST's files are, likewise.")
+    flags.DEFINE_string("manual_dir", None, "Folder of MNIST's files, likewise.")
     flags.DEFINE_string(
-        "out", None, "Where to write; by default a folder in the workdir, or runs/."
+        "out", None, "Where to write; by default a folder in the workdir or in runs/."
     )
 
 

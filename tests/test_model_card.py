@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from experiments import model_card
 from experiments.configs import baseline_mnist_1k, dsprites, mnist_10k
+from experiments.measure import model_card
 from tests import commands
 
 
@@ -37,7 +37,7 @@ from tests import commands
     ],
 )
 def test_the_training_command_gives_the_config(module, variant, values, expected):
-    """Read by a shell and by the flags of the command, it is the run's config."""
+    """The command, read by a shell and by flags, gives the run's config."""
     config = module.get_config(variant)
     config.update_from_flattened_dict(values)
     command = model_card.training_command(json.loads(config.to_json()), "runs/x")

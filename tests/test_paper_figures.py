@@ -1,11 +1,8 @@
 """The figures of the paper show the scenes that they say, edited as they say."""
 
-import itertools
-
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 import lavae_jax
 from experiments.paper import batched
@@ -21,7 +18,7 @@ pytestmark = pytest.mark.standard_promotion
 
 @pytest.fixture(scope="module")
 def subject():
-    """Image 1 is the first of 3 objects that is counted right; 7 objects: image 0."""
+    """Makes images: 1 and, of 7 objects, 0 are the first that are counted right."""
     return tiny_subjects.subject(
         tiny_subjects.images("test", [3, 3, 0, 2, 3], [2, 3, 0, 2, 3]),
         tiny_subjects.images("test_7", [7, 7], seed=1),
@@ -41,12 +38,12 @@ def _panels(figure, columns):
 
 
 def _assert_shows(panel, means):
-    """Up to rounding, which may differ between batches."""
+    """Compares up to rounding, which may differ between batches."""
     np.testing.assert_allclose(panel, np.clip(means, 0, 1), atol=1e-5)
 
 
 def _sprites(subject, z_app):
-    """Sprites of appearances [N, L], decoded one by one of one call."""
+    """Decodes the sprites of appearances [N, L] in one call."""
     z_app = np.pad(np.array(z_app)[:, None], ((0, 0), (0, 7), (0, 0)))
     n = np.ones(len(z_app), np.int32)
     active = np.arange(8) < n[:, None]
@@ -55,7 +52,7 @@ def _sprites(subject, z_app):
 
 
 def test_batches_change_nothing(subject):
-    """A last batch that is filled up, and more images than one batch holds."""
+    """Results are the same in several batches, of which the last is filled up."""
     scene = editing.take(subject.many.scene, np.arange(130) % 2)
     model, variables = subject.model, subject.variables
     found = batched.render(model, variables, scene)
@@ -69,7 +66,7 @@ def test_batches_change_nothing(subject):
 
 
 def test_locations(subject):
-    """One object at a time, across in its row and down in its column."""
+    """One object at a time is moved, across in its row and down in its column."""
     figure, caption = paper_edits.locations(subject, subject.few, 3)
     panels, shown = _panels(figure, 2 + paper_edits.NUM_PLACES)
     scene = editing.take(subject.few.scene, 1)
@@ -97,7 +94,7 @@ def test_locations(subject):
 
 
 def test_appearances(subject):
-    """The dimensions of the largest effect on this object, each at every value."""
+    """The dimensions with the largest effect on the object are shown at every value."""
     figure, caption = paper_edits.appearances(subject, subject.many, 7)
     panels, shown = _panels(figure, 2 + len(paper_edits.VALUES))
     scene = editing.take(subject.many.scene, 0)
@@ -117,7 +114,7 @@ def test_appearances(subject):
 
 
 def test_effects_against_loops(subject):
-    """Mean change of the first sprite of every scene that has one, over five values."""
+    """Effects are mean changes of the first sprites of scenes, over five values."""
     found = paper_subject.effects(subject, subject.few.scene)
     values, images = (-2, -1, 0, 1, 2), (0, 1, 3, 4)
     z_app = subject.few.scene.z_app
@@ -141,7 +138,7 @@ def test_effects_against_loops(subject):
 
 
 def test_swaps(subject):
-    """Both ways of swapping, and all locations reversed, where counts are right."""
+    """Images counted right are shown swapped in both ways, and with z_loc reversed."""
     figure, _ = paper_edits.swaps(subject, subject.few, 3)
     panels, shown = _panels(figure, 2)
     assert [panel.get_title() for panel in panels[0]] == ["image 1", "image 4"]
@@ -157,24 +154,8 @@ def test_swaps(subject):
         assert len(panels[1, column].patches) == 2
 
 
-def test_traversal(subject, tmp_path, monkeypatch):
-    """As many frames as it says, of one size, no two in a row the same; a GIF."""
-    monkeypatch.setattr(paper_edits, "NUM_FRAMES", 8)
-    frames, _ = paper_edits.traversal(subject, subject.few, 3)
-    assert len(frames) == 8
-    assert all((a != b).any() for a, b in itertools.pairwise(frames))
-    paper_figures.save_animation(frames, tmp_path / "new" / "a.gif")
-    with Image.open(tmp_path / "new" / "a.gif") as animation:
-        assert animation.n_frames == len(frames)
-        assert animation.size == frames[0].shape[1::-1]
-        animation.seek(7)
-        read = np.asarray(animation.convert("RGB"), int)
-    assert np.abs(read - frames[7]).mean() < 6  # it has fewer colours
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.gif"]
-
-
 def test_samples_beside_the_baseline(subject, monkeypatch):
-    """Those of `generate` with this seed; without a baseline the caption says so."""
+    """Samples are those of `generate`; the caption says if there is no baseline."""
     monkeypatch.setattr(paper_figures, "NUM_SAMPLES", 9)
     figure, caption = paper_figures.samples(subject, seed=3)
     assert "baseline has not been trained" in caption and len(figure.subfigs) == 1
@@ -195,7 +176,7 @@ def test_samples_beside_the_baseline(subject, monkeypatch):
 
 
 def test_samples_of_5_and_6(subject):
-    """Only these numbers of objects; a model with fewer slots has no such figure."""
+    """A model with fewer than six slots has no figure of 5 and 6 objects."""
     figure, _ = paper_figures.samples_of_5_and_6(subject, seed=0)
     (part,) = figure.subfigs
     assert part.get_suptitle() == "Tiny: samples with p(n) replaced, n = 5 or 6"
@@ -207,7 +188,7 @@ def test_samples_of_5_and_6(subject):
 def test_figures_without_a_scene_are_left_out_with_a_reason(
     subject, tmp_path, monkeypatch
 ):
-    """Where no image is counted right the text says so; the others are drawn."""
+    """Where no image is counted right the page says so; other figures are drawn."""
     monkeypatch.setattr(paper_figures, "NUM_SAMPLES", 4)
     wrong = [
         tiny_subjects.images("test", [3, 2], [2, 3]),

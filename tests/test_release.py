@@ -1,4 +1,4 @@
-"""Releasing a model: what it ships, what its card says, and what is not released."""
+"""A release holds the run's model and figures, and refuses what is not measured."""
 
 import hashlib
 import json
@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import build, cli, model_card, release
-from experiments.measure import report
+from experiments import build, cli, release
+from experiments.measure import model_card, report
 from lavae_jax import pretrained, released
 from tests import commands, tiny_models, tiny_runs
 
@@ -21,26 +21,26 @@ _NUM_IMAGES = 6
 
 @pytest.fixture(scope="module")
 def variables(config):
-    """Far enough from zero to see objects where there are none."""
+    """Makes variables far enough from zero to see objects where there are none."""
     return tiny_models.random_variables(build.build_model(config), scale=0.2)
 
 
 @pytest.fixture(scope="module")
 def run(config, variables, tmp_path_factory):
-    """The folder of a run that has ended and was measured."""
+    """Makes a run that has ended and was measured."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
     return tiny_runs.measured_run(workdir, config, variables, _NUM_IMAGES)
 
 
 @pytest.fixture(scope="module")
 def folder(run, tmp_path_factory):
-    """What is released of that run."""
+    """Releases that run."""
     out = tmp_path_factory.mktemp("weights")
     return release.release(NAME, [run], out, min_images=_NUM_IMAGES)
 
 
 def _copy(run, folder, edit):
-    """A run whose config and report, as JSON, `edit` has changed."""
+    """Copies a run, and changes its config and report, as JSON, by `edit`."""
     shutil.copytree(run, folder)
     paths = [folder / "config.json", folder / "evaluation" / "report.json"]
     contents = [json.loads(path.read_text()) for path in paths]
@@ -51,7 +51,7 @@ def _copy(run, folder, edit):
 
 
 def _with_seed(run, folder, seed, shift):
-    """Another seed of a run, whose figures are worse by `shift`."""
+    """Makes another seed of a run, whose figures are worse by `shift`."""
 
     def edit(config, measured):
         config["seed"] = measured["config"]["seed"] = seed
@@ -62,7 +62,7 @@ def _with_seed(run, folder, seed, shift):
 
 
 def test_a_release_is_the_model_of_the_run(folder, config, variables):
-    """Its weights bitwise, its config, its report; nothing tells where data lay."""
+    """A release has the run's weights bitwise, config and report, without paths."""
     model, loaded = pretrained.load_released(folder)
     assert model == build.build_model(config)
     flat, wanted = pretrained.flatten(loaded), pretrained.flatten(variables)
@@ -80,7 +80,7 @@ def test_a_release_is_the_model_of_the_run(folder, config, variables):
 
 
 def test_checksums_are_those_of_sha256sum(folder):
-    """A line per file, as that command writes and checks them."""
+    """The checksums have the format that `sha256sum` checks."""
     names = ("model.safetensors", "config.json", "report.json", "README.md")
     assert (folder / "SHA256SUMS").read_text() == "".join(
         f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
@@ -89,7 +89,7 @@ def test_checksums_are_those_of_sha256sum(folder):
 
 
 def test_the_card_of_one_seed(folder, run):
-    """Every split's figures as in the report, the data, the command and the limits."""
+    """The card has every split's figures, the data, the command and the limits."""
     card = (folder / "README.md").read_text()
     measured = report.read(run / "evaluation" / "report.json")
     for split in measured.splits:
@@ -120,7 +120,7 @@ def test_the_card_of_one_seed(folder, run):
 
 
 def test_the_card_of_several_seeds(run, tmp_path):
-    """The first one's weights; every seed's figures, with mean and deviation."""
+    """The card has every seed's figures with mean and deviation."""
     first = _with_seed(run, tmp_path / "a", 7, 1.5)
     second = _with_seed(run, tmp_path / "b", 8, -2.0)
     folder = release.release(
@@ -146,7 +146,7 @@ def test_the_card_of_several_seeds(run, tmp_path):
 
 
 def test_reports_of_other_seeds_are_kept(run, tmp_path):
-    """Whole, in the order of the runs; a release of fewer takes the rest away."""
+    """All reports are kept whole, in order; a release of fewer seeds removes others."""
     others = [_with_seed(run, tmp_path / str(seed), seed, seed) for seed in (5, 4)]
     out = tmp_path / "out"
     folder = release.release(NAME, [run, *others], out, min_images=_NUM_IMAGES)
@@ -165,26 +165,8 @@ def test_reports_of_other_seeds_are_kept(run, tmp_path):
     assert len(list(folder.iterdir())) == 5
 
 
-def test_seeds_are_added_later(run, folder, tmp_path):
-    """One by one, they end in the files that all at once give."""
-    workdirs = [run, *(_with_seed(run, tmp_path / x, int(x), 1.0) for x in "34")]
-    at_once = release.release(NAME, workdirs, tmp_path / "once", _NUM_IMAGES)
-    later = tmp_path / "later"
-    shutil.copytree(folder, later / NAME)
-    for workdir in workdirs[1:]:
-        release.add_seeds(NAME, [workdir], later, _NUM_IMAGES)
-    names = {path.name for path in at_once.iterdir()}
-    assert names == {path.name for path in (later / NAME).iterdir()}
-    for name in names:
-        assert (at_once / name).read_bytes() == (later / NAME / name).read_bytes()
-    with pytest.raises(cli.UserError, match="of its own, got the seeds 0, 3, 4, 4"):
-        release.add_seeds(NAME, workdirs[2:], later, _NUM_IMAGES)
-    with pytest.raises(cli.UserError, match="SHA256SUMS is missing"):
-        release.add_seeds("other", workdirs, later, _NUM_IMAGES)
-
-
 def test_figures_that_are_not_known(run):
-    """Splits of unknown floor, and images without two objects, leave a dash."""
+    """Figures that are not known leave a dash in the card."""
     measured = report.read(run / "evaluation" / "report.json")
     split = measured.splits[0]
     nothing = split.truth.fg_ari._replace(mean=math.nan, standard_error=math.nan)
@@ -221,7 +203,7 @@ def _set(target, names, value):
     ],
 )
 def test_what_is_not_released(run, tmp_path, file, names, value, message):
-    """What is wrong, what to do; and nothing is written."""
+    """The message says what is wrong and what to do, and nothing is written."""
 
     def edit(config, measured):
         _set({"config": config, "report": measured}[file], names, value)
@@ -233,7 +215,7 @@ def test_what_is_not_released(run, tmp_path, file, names, value, message):
 
 
 def test_runs_that_do_not_belong_together(run, tmp_path):
-    """Another config, another step, the same seed: refused by the folder's name."""
+    """Another config, other images or the same seed are refused by folder and value."""
 
     def rate(config, measured):
         for values in (config, measured["config"]):
@@ -272,7 +254,7 @@ def test_runs_that_do_not_belong_together(run, tmp_path):
 
 
 def test_a_run_without_a_report_or_of_another_name(run, tmp_path):
-    """The message has the command that is missing, or the right name."""
+    """The message names the command to run first, or the right name."""
     with pytest.raises(cli.UserError, match="is released as multi_dsprites_tiny: got"):
         release.release("multi_dsprites", [run], tmp_path / "out", _NUM_IMAGES)
     workdir = shutil.copytree(run, tmp_path / "run")
@@ -287,7 +269,7 @@ def test_a_run_without_a_report_or_of_another_name(run, tmp_path):
 
 
 def test_ten_thousand_images_are_asked_for(run, tmp_path):
-    """A quick look is no report to release a model with, unless told otherwise."""
+    """Reports on fewer than 10,000 images are refused by default."""
     with pytest.raises(cli.UserError, match=r"on 6 images of test, not 10000\. Meas"):
         release.release(NAME, [run], tmp_path / "out")
 

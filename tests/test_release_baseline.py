@@ -1,4 +1,4 @@
-"""Releasing the baseline: like LAVAE, without what is about objects."""
+"""The baseline is released like LAVAE, without figures of objects."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ NAME = "baseline_dsprites_tiny"
 
 @pytest.fixture(scope="module")
 def config(data_dir):
-    """The tiny variant of the baseline."""
+    """Gives the tiny variant of the baseline."""
     config = baseline_dsprites.get_config("tiny")
     config.data.data_dir = data_dir
     return config
@@ -24,7 +24,7 @@ def config(data_dir):
 
 @pytest.fixture(scope="module")
 def folder(config, tmp_path_factory):
-    """What is released of a run."""
+    """Releases a run."""
     variables = tiny_models.random_variables(build.build_model(config))
     workdir = tmp_path_factory.mktemp("runs") / "run"
     tiny_runs.measured_run(workdir, config, variables, num_images=4)
@@ -33,7 +33,7 @@ def folder(config, tmp_path_factory):
 
 
 def test_a_baseline_is_released(folder, config):
-    """Loaded like LAVAE; its card leaves out what is about objects."""
+    """It loads like LAVAE, and its card has no figures of objects."""
     model, variables = pretrained.load_released(folder)
     assert model == build.build_model(config)
     found = pretrained.flatten(variables)
@@ -58,7 +58,7 @@ def test_a_baseline_is_released(folder, config):
 
 
 def test_a_baseline_has_a_name_of_its_own():
-    """That of its config, not LAVAE's."""
+    """The baseline's name differs from that of LAVAE on the same data."""
     for name, module in (
         ("multi_mnist_10k", mnist_10k),
         ("baseline_mnist_1k", baseline_mnist_1k),
@@ -68,7 +68,7 @@ def test_a_baseline_has_a_name_of_its_own():
 
 
 def test_figures_of_a_released_baseline_are_checked(folder, config):
-    """What is tested of every released model passes, and fails if it were worse."""
+    """The test of released figures passes, and fails if a claimed bound is too low."""
     contents, model = released.read(folder), build.build_model(config)
     measured = evaluate.evaluate(
         config,

@@ -1,4 +1,4 @@
-"""From a model and images to the figures of a report."""
+"""Measures a model on images: the figures of a report."""
 
 import functools
 import pathlib
@@ -22,7 +22,7 @@ _SAMPLE_SIZES = (1, 10, 100)
 
 
 class Settings(NamedTuple):
-    """How to evaluate; all but `batch_size` change the report."""
+    """Settings of an evaluation; all but `batch_size` change the report."""
 
     num_images: int | None = None  # at most this many, the first of each set
     num_samples: int = 100  # importance samples per image, the largest K
@@ -31,7 +31,7 @@ class Settings(NamedTuple):
 
 
 class TrueScenes(NamedTuple):
-    """What N images show; centres and labels are None where only n is known."""
+    """True scenes of N images; centres and labels are None where only n is known."""
 
     n: np.ndarray  # [N]
     centres: Sequence[np.ndarray] | None  # N times [n, 2], rows and columns
@@ -39,7 +39,7 @@ class TrueScenes(NamedTuple):
 
 
 class ImageSet(NamedTuple):
-    """Named images, with their scenes and the floor where these are known."""
+    """Named images, with their true scenes and the floor where these are known."""
 
     name: str
     images: np.ndarray  # [N, H, W, C] uint8, 0 or 255
@@ -48,7 +48,7 @@ class ImageSet(NamedTuple):
 
 
 class Scenes(NamedTuple):
-    """The objects that a model sees in N images."""
+    """Objects that a model infers from N images."""
 
     n: np.ndarray  # [N]
     yx: np.ndarray  # [N, M, 2], rows and columns
@@ -57,14 +57,14 @@ class Scenes(NamedTuple):
 
 
 class Inferred(NamedTuple):
-    """What a model says about N images."""
+    """What a model infers from N images."""
 
     scenes: Scenes | None  # None for the baseline, which has no objects
     log_weights: np.ndarray  # [N, K] nats
 
 
 def check_settings(settings: Settings) -> None:
-    """Refuses settings that mean nothing, with a ValueError that says what is valid."""
+    """Raises a ValueError for invalid settings; it says what is valid."""
     for name in ("num_images", "num_samples", "batch_size"):
         value = getattr(settings, name)
         if value is not None and value < 1:
@@ -74,18 +74,18 @@ def check_settings(settings: Settings) -> None:
 def split_sets(
     data: ConfigDict, splits: Sequence[str] | None, num_images: int | None
 ) -> Iterator[ImageSet]:
-    """Reads splits of a data set one by one; it is generated first if need be.
+    """Reads splits of a data set one by one, and generates the data set if needed.
 
     Args:
-        data: Has `name`, `data_dir` and `manual_dir`.
+        data: A section of a config with `name`, `data_dir` and `manual_dir`.
         splits: Names of whole splits; None is all but `train`.
         num_images: How many images to read at most, from the start; None is all.
 
     Returns:
-        An iterator; all names have been checked before it gives the first.
+        An iterator over the splits; all names are checked before the first is read.
 
     Raises:
-        ValueError: If the data set or a split does not exist.
+        ValueError: If there is no such data set or split.
         OSError: If the data set can't be made or read.
     """
     # Before the data set is generated, which takes minutes; all have a train split.
@@ -120,7 +120,7 @@ def infer(
         settings: `num_samples`, `batch_size` and `seed` are used.
 
     Returns:
-        What the model says about each image.
+        What the model infers from each image.
     """
     num_images = len(image_set.images)
     batch_size = min(settings.batch_size, num_images)
@@ -144,7 +144,7 @@ def infer(
 
 
 def learned_log_p_n(model: Model, variables: dict[str, Any]) -> np.ndarray | None:
-    """The log p(n) that LAVAE has learned, in nats: [M+1]; None for the baseline."""
+    """Returns LAVAE's learned log p(n), [M+1] nats, or None for the baseline."""
     if not isinstance(model, lavae_jax.LAVAE):
         return None
     counts = jnp.arange(model.max_objects + 1)
@@ -154,15 +154,15 @@ def learned_log_p_n(model: Model, variables: dict[str, Any]) -> np.ndarray | Non
 def compare(
     image_set: ImageSet, inferred: Inferred, log_p_n: np.ndarray | None
 ) -> report.SplitReport:
-    """Everything the report says about one set of images.
+    """Computes the figures of a report on one set of images.
 
     Args:
         image_set: The images.
-        inferred: What the model says about them.
-        log_p_n: [M+1], what `learned_log_p_n` gives; None for the baseline.
+        inferred: What the model infers from them.
+        log_p_n: [M+1] learned log p(n), nats; None for the baseline.
 
     Returns:
-        Its part of the report.
+        The part of the report on these images.
     """
     log_weights = inferred.log_weights.T
     bounds = tuple(
@@ -190,19 +190,19 @@ def compare(
 
 
 def _distance(floor, bound, scenes):
-    """The part of a report on how low a bound could be."""
+    """Computes how far a bound is from the least possible one."""
     # A family without sites has no prior over them to be held back by.
     least = floor.floor if scenes is not None else floor.entropy
     return report.Floor(floor.entropy, least, bound.negative_log_p.mean - least)
 
 
 def _sample_sizes(num_samples):
-    """The values of K to report: powers of ten and all samples there are."""
+    """Lists the values of K to report: powers of ten, and all samples."""
     return [*(k for k in _SAMPLE_SIZES if k < num_samples), num_samples]
 
 
 def _compare_scenes(image_set, scenes, log_p_n):
-    """The part of a report that needs true scenes."""
+    """Computes the figures that need true scenes."""
     images, truth = image_set.images, image_set.truth
     coloured = images.shape[-1] > 1
 
@@ -227,7 +227,7 @@ def _compare_scenes(image_set, scenes, log_p_n):
 
 
 def _compare_places(truth, scenes):
-    """Figures of centres and segmentations, None where they are not known."""
+    """Computes figures of centres and segmentations; None where these are unknown."""
     if truth.centres is None:
         return dict.fromkeys(("location", "ari", "fg_ari", "fg_ari_any_object"))
     sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]
@@ -242,7 +242,7 @@ def _compare_places(truth, scenes):
 
 
 def _split_set(data, split, num_images):
-    """One split with its truth, as `split_sets` gives it."""
+    """Reads one split with its true scenes."""
     folders = _folders(data)
     source = load.data_source(data.name, split, *folders)
     examples = [source[i] for i in range(min(len(source), num_images or len(source)))]
@@ -263,7 +263,7 @@ def _split_set(data, split, num_images):
 
 
 def _folders(data):
-    """Where data is and where MNIST's files are, None for the usual places."""
+    """Returns the folders of data sets and of MNIST's files; None for the defaults."""
     return [
         pathlib.Path(folder).expanduser() if folder else None
         for folder in (data.data_dir, data.manual_dir)
@@ -272,9 +272,9 @@ def _folders(data):
 
 @functools.cache
 def _floor(name, split, data_dir, manual_dir):
-    """The floor of a split, None where it shows objects unknown in training.
+    """Computes the floor of a split; None if it has objects unknown in training.
 
-    Computing it takes seconds, and it never changes.
+    It takes seconds and never changes, so it is cached.
     """
     try:
         return floors.floor(name, split, data_dir, manual_dir)
@@ -283,7 +283,7 @@ def _floor(name, split, data_dir, manual_dir):
 
 
 def _infer_batch(model, variables, images, keys, num_samples):
-    """One batch of `infer`, on the host."""
+    """Infers one batch; the results are on the host."""
     log_weights = lavae_jax.log_weights(model, variables, images, keys, num_samples)
     scenes = None
     if isinstance(model, lavae_jax.LAVAE):
@@ -292,7 +292,7 @@ def _infer_batch(model, variables, images, keys, num_samples):
 
 
 def _scenes(model, variables, images):
-    """The most likely objects of a batch."""
+    """Infers the most likely objects of a batch."""
     scene = lavae_jax.infer(model, variables, images)
     sprites = lavae_jax.sprites(model, variables, scene)
     scene, sprites = jax.device_get((scene, sprites))

@@ -1,16 +1,16 @@
-"""Training runs that have ended and were measured: what can be released, and shown."""
+"""Reads training runs that have ended and were measured."""
 
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from experiments import cli, model_card, run_config
-from experiments.measure import report
+from experiments import cli, run_config
+from experiments.measure import model_card, report
 from experiments.own import data as own_data
 from lavae_jax import runs
 
 NUM_SAMPLES = 100
-"""Importance samples of a report that counts, those of Table 1."""
+"""Importance samples that a report must have: those of Table 1."""
 
 
 class Measured(NamedTuple):
@@ -22,14 +22,14 @@ class Measured(NamedTuple):
 
 
 def read(workdir: str | pathlib.Path, min_images: int) -> Measured:
-    """A run that has ended, and the report of its last step.
+    """Reads a run that has ended, and the report of its last step.
 
     Args:
-        workdir: Its folder.
+        workdir: The folder of the run.
         min_images: A report on fewer images of a split is refused.
 
     Raises:
-        cli.UserError: If there is no such run or report, and what to do.
+        cli.UserError: If there is no such run or report; it says what to do.
     """
     workdir = str(workdir)
     with cli.user_errors(ValueError, OSError):
@@ -59,13 +59,13 @@ def read(workdir: str | pathlib.Path, min_images: int) -> Measured:
 
 
 def without_folders(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without the places of the data on this machine."""
+    """Copies a config without the folders of the data on this machine."""
     data = config.get("data", {})
     return {**config, "data": {**data, "data_dir": "", "manual_dir": ""}}
 
 
 def _problem(run, found, min_images):
-    """Why a report is not one to release this run with, or None."""
+    """Says why a report can't be released with this run, or returns None."""
     stored, seen = map(run_config.from_json, (run.config, found.config))
     if found.step != run.step:
         return f"is of step {found.step}, and the run's newest of step {run.step}"
@@ -89,7 +89,7 @@ def check_seeds(measured: Sequence[Measured]) -> None:
     """Refuses runs that are not seeds of one config, measured on the same images.
 
     Raises:
-        cli.UserError: With the differences.
+        cli.UserError: If they differ; it lists the differences.
     """
     first, *others = measured
     for other in others:
@@ -113,7 +113,7 @@ def check_seeds(measured: Sequence[Measured]) -> None:
 
 
 def _but_for_the_seed(measured):
-    """All that runs must share to be compared."""
+    """Collects all that runs must share to be compared."""
     shared = run_config.from_json({**measured.run.config, "seed": 0})
     shared.steps = measured.run.step
     shared.update(run_config.ends(shared)._asdict())

@@ -1,4 +1,4 @@
-"""The report of an evaluation: its contents, as a file and as a table."""
+"""The report of an evaluation: its contents, its file, and its tables."""
 
 import json
 import math
@@ -46,7 +46,7 @@ class Truth(NamedTuple):
 
 
 class SplitReport(NamedTuple):
-    """One set of images; what is not known, or not of this model, is None."""
+    """Figures of one set of images; None for what is unknown or the model lacks."""
 
     name: str
     num_images: int
@@ -57,7 +57,7 @@ class SplitReport(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All that was measured, and what is needed to measure it again."""
+    """All figures of an evaluation, and what is needed to measure them again."""
 
     dataset: str
     data_version: str | None  # None for other images than the run's
@@ -70,7 +70,7 @@ class Report(NamedTuple):
 
 
 def plain(value: Any) -> Any:
-    """What JSON knows: dicts for named tuples, lists for arrays, null for NaN."""
+    """Converts named tuples to dicts, arrays to lists and NaN to None, for JSON."""
     if hasattr(value, "_asdict"):
         return {name: plain(field) for name, field in value._asdict().items()}
     if isinstance(value, dict):
@@ -96,7 +96,7 @@ def read(path: pathlib.Path) -> Report:
 
     Raises:
         OSError: If there is no such file.
-        ValueError: If it is no report, or one of another version.
+        ValueError: If it is not a report of this version.
     """
     text = path.read_text(encoding="utf-8")
     try:
@@ -108,10 +108,10 @@ def read(path: pathlib.Path) -> Report:
 
 
 def from_plain(value: Any) -> Report:
-    """The report that `plain` made this of.
+    """Restores a report from what `plain` has made of it.
 
     Raises:
-        ValueError: If it is none, or one of another version.
+        ValueError: If it is not a report of this version.
     """
     try:
         return typed(Report, value)
@@ -120,11 +120,11 @@ def from_plain(value: Any) -> Report:
 
 
 def typed(kind: Any, value: Any) -> Any:
-    """A value as it was before `plain`.
+    """Restores a value from what `plain` has made of it.
 
     Args:
-        kind: Its type: a NamedTuple, or what a field of one is annotated with.
-        value: As JSON holds it.
+        kind: Type of the value: a NamedTuple, or the annotation of a field.
+        value: What JSON holds.
 
     Raises:
         ValueError: If a NamedTuple has other fields.
@@ -172,7 +172,7 @@ def print_tables(report: Report, console: Console) -> None:
 
 
 def _rows(splits):
-    """Name and cells of each row; a cell is None where a split has no such figure."""
+    """Yields name and cells of each row; a cell is None where a figure is unknown."""
     for index, bound in enumerate(splits[0].bounds):
         bounds = [split.bounds[index] for split in splits]
         yield (
@@ -241,7 +241,7 @@ _PLACE_ROWS = (
 
 
 def _confusion_table(confusion):
-    """The true counts that occur, against all inferred counts that do."""
+    """Tabulates the true counts that occur against the inferred ones that occur."""
     inferred = np.flatnonzero(confusion.any(axis=0))
     table = Table("", *(Column(str(n), justify="right") for n in inferred))
     for n in np.flatnonzero(confusion.any(axis=1)):

@@ -1,7 +1,7 @@
-"""Arrays in NumPy's formats, from files that are not to be trusted.
+"""Reads arrays in NumPy's formats from files that are not trusted.
 
-They are read without pickle, and a header can be looked at before the rest is unpacked.
-Whatever is wrong with a file is a ValueError that names it.
+Arrays are read without pickle, and a header can be read before the rest is unpacked.
+Whatever is wrong with a file becomes a ValueError that names it.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 Open = Callable[[], AbstractContextManager[BinaryIO]]
-"""Opens an array in NumPy's format at its start."""
+"""A function that opens an array in NumPy's format at its start."""
 
 READ_ERRORS = (
     OSError,
@@ -28,9 +28,9 @@ READ_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What damaged files raise, found with files damaged at random. NumPy parses headers
-with Python's tokenizer; zipfile raises RuntimeError, or a subclass of it, for archives
-with a password or an unknown compression."""
+"""Errors that damaged files raise, found with files damaged at random. NumPy parses
+headers with Python's tokenizer; zipfile raises RuntimeError, or a subclass of it, for
+archives with a password or an unknown compression."""
 
 
 def images_in(path: pathlib.Path) -> Open:
@@ -96,7 +96,7 @@ def load(name: str, open_stream: Open) -> np.ndarray:
 
 
 def unreadable(name: str, error: Exception) -> ValueError:
-    """The error of a file that is damaged or not what its name says."""
+    """Returns the error for a file that is damaged or not what its name says."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return ValueError(
         f"{name} cannot be read ({reason}): it is damaged, incomplete or of another"
@@ -105,7 +105,7 @@ def unreadable(name: str, error: Exception) -> ValueError:
 
 
 def _read_header(stream):
-    """(shape, dtype) from the start of a stream in NumPy's format."""
+    """Reads (shape, dtype) at the start of a stream in NumPy's format."""
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
         # Later versions are for structured types, which no image has, and promise

@@ -1,4 +1,4 @@
-"""Images of one's own to train on, and the config that is fitted to them.
+"""Reads images of one's own to train on, and fits a config to them.
 
 All images are read and checked before the training starts, and kept in memory with one
 bit per value: 100,000 colour images of 64×64 take 150 MB.
@@ -19,12 +19,12 @@ from lavae_jax import warmup
 from lavae_jax.config import is_baseline
 
 NAME = "custom"
-"""What `data.name` is where `data.path` names the data."""
+"""Value of `data.name` in a config whose `data.path` names the images."""
 
 _MIN_SIDE = 8
 _MOST_VALID = 5_000
-_GLIMPSE, _EXCLUSION = 27, 4  # px, of the laptop's recipe for multi-dSprites
-_BUMP_SIGMA = 3.0  # px, likewise
+_GLIMPSE, _EXCLUSION = 27, 4  # px, as in the laptop variant of multi-dSprites
+_BUMP_SIGMA = 3.0  # px, as there
 
 
 class PackedImages(Sequence[np.ndarray]):
@@ -49,41 +49,41 @@ class PackedImages(Sequence[np.ndarray]):
 
     @property
     def fingerprint(self) -> str:
-        """What tells these images from others, however and wherever they are stored."""
+        """A digest of the images, wherever and however they are stored."""
         digest = hashlib.sha256(repr((len(self), *self.image_shape)).encode())
         digest.update(np.ascontiguousarray(self.bits))
         return digest.hexdigest()[:16]
 
 
 class OwnImages(NamedTuple):
-    """Images, and how many objects each of them shows where that is known."""
+    """Images, and how many objects each of them shows if that is known."""
 
     images: PackedImages
     n: np.ndarray | None  # [N] int32
 
     def part(self, start: int, stop: int) -> "OwnImages":
-        """Those from one position to before another."""
+        """Returns the images from `start` to before `stop`."""
         n = None if self.n is None else self.n[start:stop]
         return OwnImages(self.images[start:stop], n)
 
 
 class Fitted(NamedTuple):
-    """A config without open values, and what the user should know of the images."""
+    """A config without open values, and remarks on the images for the user."""
 
     config: ConfigDict
     remarks: tuple[str, ...]
 
 
 def is_own(config: Mapping[str, Any]) -> bool:
-    """Whether a run's whole config is one of own images, not of a named data set."""
+    """Tells whether a config is for own images, not for a named data set."""
     return "path" in config["data"]
 
 
 def read(config: ConfigDict) -> OwnImages:
-    """Reads all images of a config, binary ones or those that its threshold makes so.
+    """Reads all images of a config, and applies its threshold if it has one.
 
     Args:
-        config: Has `data.path`, see `own_images.load_images`, `data.threshold`,
+        config: It has `data.path`, see `own_images.load_images`, `data.threshold`,
             `data.fingerprint` and `model.image_shape`; the last two are compared with
             the images unless they are None.
 
@@ -91,7 +91,7 @@ def read(config: ConfigDict) -> OwnImages:
         The images in order, and the archive's `n`, if any.
 
     Raises:
-        ValueError: If they can't be read, are not images, or are others.
+        ValueError: If the images can't be read, or are not those of the config.
     """
     data = config.data
     if data.name != NAME or not data.path:
@@ -130,7 +130,7 @@ def _checked_shape(shape):
 
 
 def _packed(path, shape, config):
-    """The images as bits, [N, ceil(H W C / 8)]."""
+    """Reads the images as bits, [N, ceil(H W C / 8)]."""
     most = own_images.MAX_BYTES // -(-math.prod(shape) // 8)
     try:
         return np.concatenate(
@@ -149,20 +149,20 @@ def _packed(path, shape, config):
 
 
 def fit(config: ConfigDict, own: OwnImages) -> Fitted:
-    """Fills in what a config leaves to the images, where it is None.
+    """Fills in the values of a config that are None, from its images.
 
     Lengths are scaled with `model.sprite_size`, γ with log D (Appendix B).
 
     Args:
         config: A config of own images.
-        own: What `read` gives for it.
+        own: The images that `read` gives for it.
 
     Returns:
-        A config that needs no look at the images, and remarks on them.
+        The config without open values, and remarks on the images.
 
     Raises:
-        ValueError: If they are no objects on black, too few, or show more objects than
-            the model has slots.
+        ValueError: If the images are not objects on black, are too few, or show more
+            objects than the model has slots.
     """
     found = own_survey.survey(own.images)
     own_survey.check(found, config.data.threshold)
@@ -180,7 +180,7 @@ def fit(config: ConfigDict, own: OwnImages) -> Fitted:
 
 
 def _fit_data(config, own):
-    """What every model needs to know."""
+    """Fills in what every model needs."""
     data, num_images = config.data, len(own.images)
     data.path = str(pathlib.Path(data.path).expanduser().absolute())
     data.fingerprint = own.images.fingerprint
@@ -224,7 +224,7 @@ def _fill(section, **values):
 
 
 def _found(config, found):
-    """One line on the images and what they made of the config."""
+    """Writes a line on the images and the values that follow from them."""
     height, width, channels = config.model.image_shape
     line = (
         f"{config.data.path}: images of {height}x{width} in"
@@ -240,7 +240,7 @@ def _found(config, found):
 
 
 def parts(config: ConfigDict, own: OwnImages) -> dict[str, OwnImages]:
-    """The images to train on and those held out, the last `data.num_valid`."""
+    """Splits the images: the last `data.num_valid` are held out from training."""
     num_train = len(own.images) - config.data.num_valid
     return {
         "train": own.part(0, num_train),

@@ -1,7 +1,7 @@
-"""The user's own images, from a file or a folder to a checked array.
+"""Reads the user's own images from a file or a folder into a checked array.
 
-A file from elsewhere is data to look at, never code to run or memory to fill: arrays
-are read without pickle, and shapes are checked before the pixels are unpacked.
+Files are not trusted: arrays are read without pickle, and shapes are checked before the
+pixels are unpacked.
 """
 
 import pathlib
@@ -14,7 +14,7 @@ from tqdm import auto as tqdm
 
 from experiments.own import array_files
 
-# Ten times the images of a test split of this size, in colour.
+# This is ten times the size of a test split in colour.
 MAX_BYTES = 2**31
 
 _MOST_OBJECTS = np.iinfo(np.int32).max
@@ -35,15 +35,15 @@ def load_images(
             Arrays are [N, H, W, C], or [N, H, W] for a grey model, of values 0 and 1 or
             0 and 255.
         image_shape: (H, W, C), the images the model was trained on.
-        threshold: From which of the values 0 to 255 on a value counts as 255; then
+        threshold: The least of the values 0 to 255 that counts as 255; then
             values in between are allowed. 0 for none.
 
     Returns:
         [N, H, W, C] uint8 of values 0 and 255, N at least 1.
 
     Raises:
-        ValueError: If anything else is found: the message says what, what was expected
-            and what to do.
+        ValueError: If anything else is found. The message says what was found, what
+            was expected and what to do.
     """
     most_files = MAX_BYTES // int(np.prod(image_shape))
     return np.concatenate(list(read(path, image_shape, threshold, most_files)))
@@ -55,7 +55,7 @@ def read(
     threshold: int,
     most_files: int,
 ) -> Iterator[np.ndarray]:
-    """Reads images one after the other where they are files of their own.
+    """Reads images one after the other if they are in separate files.
 
     Args:
         path: See `load_images`.
@@ -64,8 +64,8 @@ def read(
         most_files: A folder of more is refused.
 
     Returns:
-        An iterator over uint8 arrays [n, H, W, C] of values 0 and 255, one image of a
-        folder each, or the whole array of a file.
+        An iterator over uint8 arrays [n, H, W, C] of values 0 and 255: one image for
+        each file of a folder, or the whole array of a file.
 
     Raises:
         ValueError: As `load_images`, here or from the iterator.
@@ -86,7 +86,7 @@ def read(
 
 
 def find_shape(path: str | pathlib.Path) -> tuple[int, int, int]:
-    """Tells the shape of images that have not been read yet.
+    """Finds the shape of images without reading their pixels.
 
     Args:
         path: See `load_images`.
@@ -115,17 +115,17 @@ def find_shape(path: str | pathlib.Path) -> tuple[int, int, int]:
 
 
 def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
-    """Reads how many objects the images of an archive show, where it says so.
+    """Reads how many objects the images of an archive show, if it says so.
 
     Args:
         path: See `load_images`.
-        num_images: N, how many images it holds.
+        num_images: N, the number of images in it.
 
     Returns:
         The archive's array `n`, [N] int32, or None without one.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If the array `n` is not N counts.
     """
     path = _existing(path)
     if path.is_dir() or path.suffix.lower() != ".npz":
@@ -155,7 +155,7 @@ def _existing(path):
 
 
 def _read_array(path, image_shape, threshold):
-    """The array of images in a file, once its header has proved harmless."""
+    """Reads the array of images in a file after checking its header."""
     name, open_stream = path.name, array_files.images_in(path)
     _check_header(name, *array_files.header(name, open_stream), image_shape)
     array = array_files.load(name, open_stream).reshape(-1, *image_shape)
@@ -193,7 +193,7 @@ def _check_header(name, shape, dtype, image_shape):
 
 
 def _png_files(path):
-    """All PNG files of a folder in order of their names."""
+    """Lists the PNG files of a folder in order of their names."""
     files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
     if not files:
         raise ValueError(
@@ -204,7 +204,7 @@ def _png_files(path):
 
 
 def _open_png(file):
-    """A PNG file of which nothing but the header has been read."""
+    """Opens a PNG file and reads its header only."""
     try:
         with warnings.catch_warnings():
             # Too large a picture is refused by its size before it is decoded.
@@ -215,7 +215,7 @@ def _open_png(file):
 
 
 def _read_png(file, image_shape, threshold):
-    """One PNG file as [H, W, C] of 0 and 255."""
+    """Reads one PNG file as [H, W, C] of 0 and 255."""
     height, width, channels = image_shape
     with _open_png(file) as picture:
         if picture.size != (width, height):
@@ -245,9 +245,9 @@ def _read_png(file, image_shape, threshold):
 
 
 def _black_and_white(name, images, threshold):
-    """[N, H, W, C] as uint8 of 0 and 255.
+    """Converts [N, H, W, C] to uint8 of 0 and 255.
 
-    Without a threshold, from 0/1 or 0/255 in any type, values checked.
+    Without a threshold, the values must be 0 and 1 or 0 and 255, of any type.
     """
     if threshold:
         if images.dtype != np.uint8:

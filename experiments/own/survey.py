@@ -1,4 +1,4 @@
-"""What images of one's own show, and what speaks against training on them."""
+"""Surveys images of one's own, and warns of what speaks against training on them."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -19,13 +19,13 @@ _LOCATION_CONVOLUTIONS = 11
 
 
 class Survey(NamedTuple):
-    """What images show, told from connected groups of lit pixels.
+    """What images show, judged by connected groups of lit pixels.
 
-    A group is an object, as far as objects do not touch or come in pieces.
+    A group is taken for an object, although objects may touch or come in pieces.
 
     Attributes:
         lit: Mean share of an image's pixels that are lit, in any channel.
-        black: Share of the images without any.
+        black: Share of the images without lit pixels.
         groups: [N] groups in each image.
         sides: [G] the longer side of each group's box, px.
         pixels: [G] lit pixels of each group.
@@ -41,9 +41,9 @@ class Survey(NamedTuple):
 
     @property
     def object_size(self) -> int:
-        """The side that groups with 95% of the lit pixels do not exceed.
+        """The longest side of the groups that hold 95% of the lit pixels.
 
-        So neither specks nor a few objects that touch decide.
+        Neither specks nor a few objects that touch change it.
         """
         order = np.argsort(self.sides)
         pixels = np.cumsum(self.pixels[order])
@@ -52,19 +52,19 @@ class Survey(NamedTuple):
 
     @property
     def sprite_size(self) -> int:
-        """A side for sprites that holds these groups: odd, with a margin of a pixel.
+        """A side for sprites that hold these groups: odd, with a margin of a pixel.
 
-        For the scenes of multi-dSprites it is the paper's 21.
+        For the scenes of multi-dSprites this gives the paper's 21.
         """
         return self.object_size + _MARGIN | 1
 
     def too_large_for(self, sprite_size: int) -> float:
-        """The share of the lit pixels that are in groups too large for a sprite."""
+        """Returns the share of lit pixels in groups too large for a sprite."""
         return float(self.pixels[self.sides > sprite_size].sum() / self.pixels.sum())
 
 
 def survey(images: Sequence[np.ndarray]) -> Survey:
-    """Looks at images [H, W, C], at 2,000 of more, taken at even distances."""
+    """Surveys images [H, W, C]; of more than 2,000 it takes 2,000 at even distances."""
     chosen = np.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).astype(int)
     lit, groups, sides, pixels, grey = [], [], [0], [0], True
     for index in chosen:
@@ -88,14 +88,14 @@ def survey(images: Sequence[np.ndarray]) -> Survey:
 
 
 def check(found: Survey, threshold: int) -> None:
-    """Refuses images that can't be objects on black.
+    """Refuses images that are not objects on black.
 
     Args:
-        found: What they show.
-        threshold: With which they were binarised; 0 for none.
+        found: What the images show.
+        threshold: The threshold they were binarised with; 0 for none.
 
     Raises:
-        ValueError: What they are instead, and what to do.
+        ValueError: If the images are black, or mostly lit; it says what to do.
     """
     if found.black == 1:
         below = f" No value reaches data.threshold = {threshold}." * (threshold > 0)
@@ -112,14 +112,14 @@ def check(found: Survey, threshold: int) -> None:
 
 
 def check_counts(n: np.ndarray | None, max_objects: int) -> None:
-    """Refuses scenes with more objects than a model has slots.
+    """Refuses images with more objects than a model has slots.
 
     Args:
-        n: The true numbers of objects, where they are known.
+        n: True numbers of objects, or None if they are unknown.
         max_objects: M.
 
     Raises:
-        ValueError: If there are more; it says what to set.
+        ValueError: If an image has more objects; it says what to set.
     """
     if n is not None and n.max() > max_objects:
         raise ValueError(
@@ -130,12 +130,12 @@ def check_counts(n: np.ndarray | None, max_objects: int) -> None:
 
 
 def warnings(config: ConfigDict, found: Survey, num_train: int) -> Iterator[str]:
-    """Says what may be amiss, with the numbers, and what to do.
+    """Warns of what may be amiss, with the numbers, and says what to do.
 
     Args:
-        config: The run's, fitted to the images.
-        found: What they show.
-        num_train: How many are trained on.
+        config: A run's config, fitted to the images.
+        found: What the images show.
+        num_train: How many images are trained on.
 
     Returns:
         An iterator over sentences.
@@ -158,7 +158,7 @@ def warnings(config: ConfigDict, found: Survey, num_train: int) -> Iterator[str]
 
 
 def _of_objects(config, found):
-    """What the sizes and numbers of the objects speak against."""
+    """Warns of sizes and numbers of objects that do not fit the model."""
     model = config.model
     size, suitable = model.sprite_size, found.sprite_size
     if found.too_large_for(size) > 1 - _FITTING:

@@ -2,10 +2,10 @@
 
 python -m experiments.paper --out=DIR
 
-From the released weights, or with --workdir=DIR,DIR2 from runs of experiments.train
-that experiments.evaluate has measured. Writes DIR/report.md, which shows everything,
-and the same as report.json; Table 1 by itself as table1.md and table1.json; and per
-data set a folder of pictures. What has not been trained is a gap.
+uses the released weights, or with --workdir=DIR,DIR2 runs of experiments.train that
+experiments.evaluate has measured. It writes DIR/report.md, which shows everything, the
+same as report.json, Table 1 by itself as table1.md and table1.json, and a folder of
+pictures for each data set. Models that have not been trained are gaps in the table.
 """
 
 import pathlib
@@ -37,18 +37,18 @@ def make(
     """Makes the table, the figures and the page that shows them.
 
     Args:
-        models: What there is, see `paper_models`.
+        models: The trained models, as `paper_models` finds them.
         out: The folder to write to.
-        settings: How many images, the seed, and where data is.
-        datasets: Those to draw and measure; by default all with a LAVAE. The table has
-            all that there is.
+        settings: How many images to use, the seed, and where the data is.
+        datasets: The data sets to draw and measure; by default all with a LAVAE. The
+            table always has all models.
 
     Returns:
         The report, as it is in report.json.
 
     Raises:
-        cli.UserError: If a setting or a name is not valid, or models, data or the
-            folder can't be read or made, before any long work.
+        cli.UserError: If a setting or a name is invalid, or if models, data or the
+            folder can't be read or made; this is checked before any long work.
     """
     settings, out = settings or Settings(), pathlib.Path(out)
     _check(settings)
@@ -76,6 +76,7 @@ def make(
 
 
 def _check(settings):
+    """Refuses invalid settings."""
     if settings.num_images < 1:
         raise cli.UserError(f"--num_images must be at least 1: {settings.num_images}.")
     if settings.seed < 0:
@@ -83,68 +84,55 @@ def _check(settings):
 
 
 def _chosen(by_key, datasets):
-    """The data sets to draw, in the table's order."""
+    """Picks the data sets to draw, in the table's order."""
     trained = [
         dataset
         for (dataset, family), one in by_key.items()
         if family == LAVAE and one.source is not None
     ]
     if unknown := sorted(set(datasets or ()) - set(trained)):
-        there_is = f"of {', '.join(trained)}" if trained else "of no data set"
         raise cli.UserError(
-            f"--datasets: there is no measured LAVAE of {', '.join(unknown)}, but"
-            f" {there_is}."
+            f"--datasets: there is no measured LAVAE of {', '.join(unknown)}; there are"
+            f" those of: {', '.join(trained) or 'no data set'}."
         )
     for dataset in trained:
         if dataset not in load.BUILDERS:
             raise cli.UserError(
-                f"the figures need scenes whose objects are known, such as those of"
+                "the figures need scenes whose objects are known, such as those of"
                 f" {', '.join(paper_models.TITLES)}: got a model of {dataset}."
             )
     return [name for name in trained if not datasets or name in datasets]
 
 
 def _data_set(lavae, baseline, maker, settings, out):
-    """All pictures and numbers of one data set, with a progress bar."""
+    """Makes all pictures and numbers of one data set, with a progress bar."""
     folder = out / paper_page.folder(lavae.dataset)
     title = paper_models.title(lavae.dataset)
-    steps = ["inference", *paper_figures.names(), *paper_claims.Claims._fields, ""]
-    with tqdm.tqdm(total=len(steps) - 1, desc=title) as progress:
-
-        def done(steps_done):
-            progress.update(steps_done)
-            progress.set_postfix_str(steps[progress.n])
-
-        done(0)
+    with tqdm.tqdm(total=len(paper_figures.names()) + 2, desc=title) as progress:
         subject = paper_subject.look(lavae, baseline, settings)
-        done(1)
+        progress.update()
         pictures = []
         for picture in paper_figures.draw(subject, folder, settings.seed):
             pictures.append(picture)
-            done(1)
-        claims = {}
+            progress.update()
         num_valid = lavae.config["data"]["num_valid"]
-        for name, value in paper_claims.measure_claims(
-            subject, maker, num_valid, settings
-        ):
-            claims[name] = value
-            done(1)
-    claims = paper_claims.Claims(**claims)
+        claims = paper_claims.measure_claims(subject, maker, num_valid, settings)
+        progress.update()
     figure = plotting.confusion(
         claims.counts.confusion, title=f"{title}: objects in new scenes"
     )
     plotting.save(figure, folder / "counts.png")
     return paper_page.DataSet(
-        lavae.dataset,
-        lavae.source.name,
-        lavae.config["seed"],
-        tuple(pictures),
-        claims,
+        dataset=lavae.dataset,
+        source=lavae.source.name,
+        seed=lavae.config["seed"],
+        pictures=tuple(pictures),
+        claims=claims,
     )
 
 
 def main() -> None:
-    """Makes it of what the command line names."""
+    """Makes the page from the models that the command line names."""
     values = flags.FLAGS
     if values.workdir and values.weights:
         raise cli.UserError("--workdir and --weights exclude each other: pass one.")
@@ -160,21 +148,21 @@ def main() -> None:
 
 
 def _define_flags():
-    """The flags of the command; not on import, where others may have the same names."""
+    """Defines the command's flags; not on import, as other commands share names."""
     flags.DEFINE_string("out", None, "The folder to write to.")
-    flags.DEFINE_list("workdir", [], "Measured training runs, not released weights.")
+    flags.DEFINE_list("workdir", [], "Measured training runs, instead of weights.")
     flags.DEFINE_string(
-        "weights", None, "A folder of released models, the library's if unset."
+        "weights", None, "A folder of released models; by default the library's."
     )
-    flags.DEFINE_list("datasets", [], "Those to draw, such as multi_dsprites; or all.")
+    flags.DEFINE_list("datasets", [], "Data sets to draw; by default all.")
     flags.DEFINE_integer(
         "num_images",
         Settings().num_images,
-        "Images of each split, and new scenes of each number of objects, to measure.",
+        "How many images of each split, and new scenes for each n, are used.",
     )
-    flags.DEFINE_integer("seed", 0, "Gives samples, edits and new scenes.")
-    flags.DEFINE_string("data_dir", None, "Where data sets are, TFDS's default if not.")
-    flags.DEFINE_string("manual_dir", None, "Where MNIST's files are, if not online.")
+    flags.DEFINE_integer("seed", 0, "Seed of samples, edits and new scenes.")
+    flags.DEFINE_string("data_dir", None, "Folder of the data sets; None is TFDS's.")
+    flags.DEFINE_string("manual_dir", None, "Folder of MNIST's files; None downloads.")
     flags.mark_flag_as_required("out")
 
 

@@ -1,7 +1,7 @@
-"""The library's functions on many images or scenes, a batch of one size at a time.
+"""Runs the library's functions on many images or scenes in batches of one size.
 
-One size is one compilation, and memory does not grow with the number of images. Results
-are NumPy arrays.
+As all batches have one size, each function is compiled once, and memory does not grow
+with the number of images. Results are NumPy arrays.
 """
 
 from collections.abc import Callable
@@ -19,26 +19,26 @@ BATCH = 100
 def infer(
     model: lavae_jax.LAVAE, variables: dict[str, Any], images: np.ndarray
 ) -> Scene:
-    """The most likely scenes of [N, H, W, C] images."""
+    """Infers the most likely scenes of [N, H, W, C] images."""
     return _in_batches(lambda x: lavae_jax.infer(model, variables, x), images)
 
 
 def render(
     model: lavae_jax.LAVAE, variables: dict[str, Any], scene: Scene
 ) -> np.ndarray:
-    """Pixel means of N scenes, [N, H, W, C]."""
+    """Renders N scenes as pixel means, [N, H, W, C]."""
     return _in_batches(lambda x: lavae_jax.render(model, variables, x), scene)
 
 
 def sprites(
     model: lavae_jax.LAVAE, variables: dict[str, Any], scene: Scene
 ) -> np.ndarray:
-    """Sprites of N scenes, [N, M, S, S, C]."""
+    """Decodes the sprites of N scenes, [N, M, S, S, C]."""
     return _in_batches(lambda x: lavae_jax.sprites(model, variables, x), scene)
 
 
 def _in_batches(function: Callable[[Any], Any], values: Any) -> Any:
-    """A function of arrays [BATCH, ...] on [N, ...]; the last batch is filled up."""
+    """Applies a function of [BATCH, ...] to [N, ...]; fills up the last batch."""
     values = jax.tree.map(np.asarray, values)
     num = len(jax.tree.leaves(values)[0])
     parts = []

@@ -1,42 +1,16 @@
-"""What the paper claims in words, as numbers: edits, counts, calibration of p(n)."""
+"""What the paper claims in words, as numbers: counts and calibration of p(n)."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-import lavae_jax
 from datasets import load, scenes
 from experiments.measure import measure
 from experiments.paper import batched
 from experiments.paper import subject as paper_subject
-from experiments.paper.subject import Images, Settings, Subject
-from lavae_jax import editing, metrics, segmentation
-
-What = Literal["location", "appearance"]
-
-GAP = 4
-"""Black pixels left around an object that is moved: the margins of two digits."""
-
-
-class Edit(NamedTuple):
-    """What the model finds in pictures of scenes in which one object was changed.
-
-    Attributes:
-        split: The split that the scenes are from.
-        what: Whether the location or the appearance was changed.
-        num_scenes: Scenes with at least two objects and a place for one to go.
-        same_count: Share of the pictures in which as many objects are found as are in
-            the edited scene.
-        location: Distances of the objects found from those of the edited scene.
-    """
-
-    split: str
-    what: What
-    num_scenes: int
-    same_count: float
-    location: metrics.LocationError
+from experiments.paper.subject import Settings, Subject
+from lavae_jax import metrics
 
 
 class Counts(NamedTuple):
@@ -73,13 +47,11 @@ class Claims(NamedTuple):
     """All claims for one data set.
 
     Attributes:
-        edits: One for each split and kind of edit.
         counts: Counts for every n.
         calibration: Calibration of p(n).
         effects: [L] how much each dimension of an appearance changes sprites.
     """
 
-    edits: tuple[Edit, ...]
     counts: Counts
     calibration: Calibration
     effects: np.ndarray
@@ -90,8 +62,8 @@ def measure_claims(
     scene_maker: Callable[[scenes.Split, int], dict[str, Any]],
     num_valid: int,
     settings: Settings,
-) -> Iterator[tuple[str, Any]]:
-    """Yields the fields of `Claims` one after the other, as names and values.
+) -> Claims:
+    """Measures all claims.
 
     Args:
         subject: The data set with its model.
@@ -99,98 +71,11 @@ def measure_claims(
         num_valid: Scenes at the end of the training split that were held out.
         settings: How many images to use, the seed, and where the data is.
     """
-    edits = []
-    for number, shown in enumerate((subject.few, subject.many)):
-        for what in ("location", "appearance"):
-            rng = np.random.default_rng([settings.seed, number])
-            if (edit := measure_edit(subject, shown, what, rng)) is not None:
-                edits.append(edit)
-    yield "edits", tuple(edits)
-    yield "counts", measure_counts(subject, scene_maker, settings)
-    yield "calibration", measure_calibration(subject, num_valid, settings)
-    yield "effects", paper_subject.effects(subject, subject.few.scene)
-
-
-def measure_edit(
-    subject: Subject, shown: Images, what: What, rng: np.random.Generator
-) -> Edit | None:
-    """Changes one object of every scene, paints the scene, and infers it again.
-
-    A new location is one at which the object is not cut and keeps `GAP` pixels from
-    others; a new appearance is drawn from the prior.
-
-    Args:
-        subject: The data set with its model.
-        shown: Images, of whose scenes those with at least two objects are edited.
-        what: What is changed.
-        rng: Chooses the objects, their new places and appearances.
-
-    Returns:
-        What was found, or None if there is no such scene or no place to go.
-    """
-    images = np.flatnonzero(np.asarray(shown.scene.n) >= 2)
-    if not len(images):
-        return None
-    model, variables = subject.model, subject.variables
-    before = jax.device_get(editing.take(shown.scene, images))
-    slot = rng.integers(before.n)
-    if what == "appearance":
-        z_app = rng.normal(size=(len(slot), before.z_app.shape[-1]))
-        after = editing.restyle(before, slot, np.arange(z_app.shape[1]), z_app)
-    else:
-        places = _choose_places(subject, before, slot, rng)
-        if not places:
-            return None
-        kept = np.array(list(places))
-        before = lavae_jax.Scene(*(field[kept] for field in before))
-        new_yx = np.stack(list(places.values()))
-        after = editing.move(before, slot[kept], new_yx, model.image_shape)
-    after = jax.device_get(after)
-    picture = batched.render(model, variables, after)
-    found = batched.infer(model, variables, (picture > 0.5).astype(np.float32))
-    return Edit(
-        split=shown.split,
-        what=what,
-        num_scenes=len(after.n),
-        same_count=metrics.count_accuracy(after.n, found.n),
-        location=metrics.location_error(_centres(after), _centres(found)),
+    return Claims(
+        measure_counts(subject, scene_maker, settings),
+        measure_calibration(subject, num_valid, settings),
+        paper_subject.effects(subject, subject.few.scene),
     )
-
-
-def free_sites(
-    labels: np.ndarray, slot: int, yx: np.ndarray, gap: int = 0
-) -> np.ndarray:
-    """Finds where one object of an image could go without being cut or touching others.
-
-    Args:
-        labels: [H, W] objects of the image: 0 is the background, i + 1 the object in
-            slot i.
-        slot: The object to move.
-        yx: [2] the centre of its sprite.
-        gap: Pixels around its bounding box that others must leave free.
-
-    Returns:
-        [K, 2] centres at which all its pixels lie inside the image, and its bounding
-        box with the gap around it holds no pixel of another object. For an object
-        without pixels these are all sites.
-    """
-    pixels = np.argwhere(labels == slot + 1) - yx
-    if not len(pixels):
-        return np.argwhere(np.ones(labels.shape, bool))
-    taken = (labels > 0) & (labels != slot + 1)
-    # The sum over any box is a difference of sums from the corner.
-    sums = np.pad(taken.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    inside, ends = [], []
-    for length, low, high in zip(
-        labels.shape, pixels.min(axis=0), pixels.max(axis=0), strict=True
-    ):
-        first, last = np.arange(length) + low, np.arange(length) + high
-        inside.append((first >= 0) & (last < length))
-        ends.append(np.clip([first - gap, last + gap + 1], 0, length))
-    (top, bottom), (left, right) = ends
-    rows = sums[bottom] - sums[top]
-    hits = rows[:, right] - rows[:, left]
-    return np.argwhere(np.logical_and.outer(*inside) & (hits == 0))
 
 
 def measure_counts(
@@ -242,22 +127,3 @@ def measure_calibration(
     log_ratio = np.log(frequencies[occurs]) - log_p_n[occurs]
     divergence = float((frequencies[occurs] * log_ratio).sum())
     return Calibration(len(n), frequencies, np.exp(log_p_n), divergence)
-
-
-def _choose_places(subject, before, slot, rng):
-    """Chooses a new place for the object in one slot, by image, where there is one."""
-    sprites = batched.sprites(subject.model, subject.variables, before)
-    size = subject.model.image_shape[:2]
-    labels = segmentation.segment(before.yx, before.active, sprites, size)
-    places = {}
-    for image, object_ in enumerate(slot):
-        yx = before.yx[image, object_]
-        free = free_sites(labels[image], object_, yx, GAP)
-        free = free[(free != yx).any(axis=1)]
-        if len(free):
-            places[image] = rng.choice(free)
-    return places
-
-
-def _centres(scene):
-    return [yx[active] for yx, active in zip(scene.yx, scene.active, strict=True)]

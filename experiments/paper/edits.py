@@ -1,34 +1,32 @@
-"""The paper's figures of edited scenes: places, appearances, swaps."""
+"""Draws the paper's figures of edited scenes: places, appearances, swaps."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.paper import batched
 from experiments.paper import subject as paper_subject
 from experiments.paper.subject import HIGH, LOW, Images, Subject
-from lavae_jax import editing, panels, plotting
+from lavae_jax import editing, plotting
 from lavae_jax.types import Scene
 
 NUM_PLACES = 7
 VALUES = np.linspace(LOW, HIGH, 9)
 NUM_DIMS = 6
-NUM_FRAMES = 24
 
 
 class NothingToShowError(Exception):
-    """Why a figure has to be left out."""
+    """Raised, with the reason, for a figure that has to be left out."""
 
 
 def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
-    """Figures 3, 7, 8 and 11: each of three objects moved across and down.
+    """Draws Figures 3, 7, 8 and 11: each of three objects moved across and down.
 
     Args:
-        subject: The data set.
-        shown: Images of it.
-        n: How many objects the image has that is taken.
+        subject: The data set with its model.
+        shown: Images of the data set.
+        n: How many objects the edited image must have.
 
     Returns:
         The figure and its caption.
@@ -77,9 +75,9 @@ def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
 
 
 def appearances(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
-    """Figures 3, 7, 8 and 11: single dimensions of one object's appearance.
+    """Draws Figures 3, 7, 8 and 11: single dimensions of one object's appearance.
 
-    Arguments, result and errors as those of `locations`.
+    Arguments, result and errors are those of `locations`.
     """
     image, scene = _first(shown, n)
     effects = paper_subject.effects(subject, scene)
@@ -111,9 +109,9 @@ def appearances(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
 
 
 def swaps(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
-    """Figures 3, 6 and 11: one of the two sequences reordered, in four images.
+    """Draws Figures 3, 6 and 11: one of the two sequences reordered, in four images.
 
-    Arguments, result and errors as those of `locations`.
+    Arguments, result and errors are those of `locations`.
     """
     images = _right(shown, n)[:4]
     scene = editing.take(shown.scene, images)
@@ -148,49 +146,8 @@ def swaps(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
     )
 
 
-def traversal(subject: Subject, shown: Images, n: int) -> tuple[list[np.ndarray], str]:
-    """Both traversals as an animation: [h, w, 3] uint8 frames, and its caption.
-
-    Arguments and errors as those of `locations`.
-    """
-    image, scene = _first(shown, n)
-    dims = _largest(paper_subject.effects(subject, scene))[:3]
-    shape, margin = subject.model.image_shape, subject.model.sprite_size // 2
-    centre = (np.array(shape[:2]) - 1) / 2
-
-    def around(scene, phase):
-        way = np.array([np.sin(phase), np.cos(phase)])
-        place = np.round(centre + (centre - margin) * way).astype(int)
-        return editing.move(scene, 0, place, shape)
-
-    def restyle(scene, dim, phase):
-        return editing.restyle(scene, 0, dim, HIGH * np.sin(phase))
-
-    phases = 2 * np.pi * np.arange(NUM_FRAMES) / NUM_FRAMES
-    rows = [
-        _render(subject, editing.traverse(scene, around, phases), 1),
-        _render(subject, editing.traverse(scene, restyle, dims, phases), len(dims)),
-    ]
-    frames = np.concatenate(rows).swapaxes(0, 1)
-    figure = plotting.grid(
-        frames[:1],
-        title=f"{subject.title}, image {image} of {shown.split}: one object goes round,"
-        f" or dimensions of its appearance go from {_signed(LOW)} to {_signed(HIGH)}",
-        column_labels=["location", *(f"dimension {dim}" for dim in dims)],
-        frames=[
-            (0, column, *np.asarray(scene.yx)[0, 0], subject.model.sprite_size)
-            for column in range(1, 1 + len(dims))
-        ],
-    )
-    return [_redrawn(figure, frame) for frame in frames], (
-        f"One object of image {image} of `{shown.split}`: its location on a circle, and"
-        f" the dimensions of its appearance that change it most, each between"
-        f" {_signed(LOW)} and {_signed(HIGH)}."
-    )
-
-
 def _right(shown, n):
-    """The images with n objects in which as many are found; n is at least 2."""
+    """Finds the images with n objects in which as many are inferred."""
     images = np.flatnonzero((shown.n == n) & (np.asarray(shown.scene.n) == n))
     if not len(images):
         raise NothingToShowError(
@@ -201,13 +158,13 @@ def _right(shown, n):
 
 
 def _first(shown, n):
-    """The first of these images, and its scene."""
+    """Takes the first image with n objects that is counted right, and its scene."""
     image = _right(shown, n)[0]
     return image, editing.take(shown.scene, image)
 
 
 def _render(subject: Subject, scenes: Scene, num_rows: int) -> np.ndarray:
-    """Scenes as [num_rows, columns, H, W, C]."""
+    """Renders scenes as [num_rows, columns, H, W, C]."""
     means = batched.render(subject.model, subject.variables, scenes)
     return means.reshape(num_rows, -1, *means.shape[1:])
 
@@ -224,7 +181,7 @@ def _beside_original(
     row_labels: Sequence[str],
     column_labels: Sequence[str],
 ) -> Figure:
-    """Rows of edited scenes, in front of each the scene and which object is edited."""
+    """Draws rows of edited scenes behind the scene, whose edited object is framed."""
     (original,) = batched.render(subject.model, subject.variables, scene)
     yx = np.asarray(scene.yx)[0]
     return plotting.grid(
@@ -242,17 +199,8 @@ def _beside_original(
     )
 
 
-def _redrawn(figure: Figure, images: np.ndarray) -> np.ndarray:
-    """The picture of a figure with other images in its panels: [h, w, 3] uint8."""
-    for panel, image in zip(figure.axes, images, strict=True):
-        panel.images[0].set_data(panels.pixels(image))
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
 def _largest(effects):
-    """Dimensions, those of the largest effect first."""
+    """Sorts dimensions by their effect, the largest first."""
     return np.argsort(-effects, kind="stable")
 
 

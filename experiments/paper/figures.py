@@ -1,14 +1,13 @@
-"""The paper's figures: inference, samples, and edits of scenes, for one data set."""
+"""Draws the paper's figures for one data set: inference, samples, edited scenes."""
 
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
 import lavae_jax
 from experiments.paper import batched
@@ -32,16 +31,16 @@ IN_THE_PAPER = {
     10: (("multi_mnist/1k",), ("samples",)),
     11: (("multi_mnist/1k",), ("swaps_7", "locations_7", "appearances_7")),
 }
-"""Which data sets and figures of them the numbered figures of the paper show."""
+"""Maps the number of a figure in the paper to data sets and to figures of ours."""
 
 
 class Picture(NamedTuple):
-    """A figure as it is reported.
+    """A figure on the page.
 
     Attributes:
-        name: What it shows.
-        file: Its name; None if it is left out.
-        caption: What to see in it, or why it is left out.
+        name: Name of the figure.
+        file: Name of its file; None if the figure is left out.
+        caption: What the figure shows, or why it is left out.
     """
 
     name: str
@@ -57,22 +56,17 @@ def draw(subject: Subject, folder: pathlib.Path, seed: int) -> Iterator[Picture]
         except NothingToShowError as reason:
             yield Picture(name, None, f"Left out: {reason}.")
             continue
-        if isinstance(figure, Figure):
-            file = f"{name}.png"
-            plotting.save(figure, folder / file)
-        else:
-            file = f"{name}.gif"
-            save_animation(figure, folder / file)
-        yield Picture(name, file, caption)
+        plotting.save(figure, folder / f"{name}.png")
+        yield Picture(name, f"{name}.png", caption)
 
 
 def names() -> list[str]:
-    """The names of the figures of a data set, in their order."""
+    """Lists the names of the figures of a data set, in their order."""
     return [*_BEFORE, *(f"{kind}_{n}" for n in (3, 7) for kind in _EDITS)]
 
 
 def inference(subject: Subject, shown: Images, num: int) -> tuple[Figure, str]:
-    """Figures 1 and 5: input, reconstruction, locations, one sprite per object.
+    """Draws Figures 1 and 5: input, reconstruction, locations, a sprite per object.
 
     Raises:
         NothingToShowError: If all images are black.
@@ -99,14 +93,14 @@ def inference(subject: Subject, shown: Images, num: int) -> tuple[Figure, str]:
 
 
 def samples(subject: Subject, seed: int) -> tuple[Figure, str]:
-    """Figures 2, 4 and 10: samples from the prior, beside those of the baseline."""
+    """Draws Figures 2, 4 and 10: samples from the prior, beside the baseline's."""
     key = jax.random.key(seed)
     ours = lavae_jax.generate(subject.model, subject.variables, key, NUM_SAMPLES)
     grids = {f"{subject.title}: samples of LAVAE (black: n = 0)": np.asarray(ours)}
     if subject.baseline is None:
         return plotting.beside(grids), (
             "Samples from the prior of LAVAE. The baseline has not been trained on this"
-            " data set: there are no samples of it to show beside them."
+            " data set, so there are no samples of it."
         )
     theirs = lavae_jax.generate(*subject.baseline, key, NUM_SAMPLES)
     grids[f"{subject.title}: samples of the baseline"] = np.asarray(theirs)
@@ -118,7 +112,7 @@ def samples(subject: Subject, seed: int) -> tuple[Figure, str]:
 
 
 def samples_of_5_and_6(subject: Subject, seed: int) -> tuple[Figure, str]:
-    """Figure 9: samples with another p(n).
+    """Draws Figure 9: samples with another p(n).
 
     Raises:
         NothingToShowError: If the model has fewer slots.
@@ -138,27 +132,10 @@ def samples_of_5_and_6(subject: Subject, seed: int) -> tuple[Figure, str]:
     )
 
 
-def save_animation(frames: Sequence[np.ndarray], path: pathlib.Path) -> None:
-    """Writes [h, w, 3] uint8 frames as a GIF without end, creating its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    first, *others = (Image.fromarray(frame).quantize(64) for frame in frames)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    first.save(
-        unfinished,
-        format="GIF",
-        save_all=True,
-        append_images=others,
-        duration=100,
-        loop=0,
-    )
-    unfinished.replace(path)
-
-
 _EDITS = {
     "locations": paper_edits.locations,
     "appearances": paper_edits.appearances,
     "swaps": paper_edits.swaps,
-    "traversal": paper_edits.traversal,
 }
 _BEFORE = {
     "inference_3": lambda subject, seed: inference(subject, subject.few, 8),
@@ -170,8 +147,8 @@ _BEFORE = {
 
 def _figures(
     subject: Subject, seed: int
-) -> dict[str, Callable[[], tuple[Figure | list[np.ndarray], str]]]:
-    """What draws each figure, by name, in their order."""
+) -> dict[str, Callable[[], tuple[Figure, str]]]:
+    """Maps names to the functions that draw the figures, in their order."""
     made = {name: functools.partial(f, subject, seed) for name, f in _BEFORE.items()}
     for n, shown in ((3, subject.few), (7, subject.many)):
         for kind, edit in _EDITS.items():

@@ -1,4 +1,4 @@
-"""The models that the paper's table and figures are made of, with their reports."""
+"""Finds the models for the paper's table and figures, with their reports."""
 
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -17,19 +17,19 @@ TITLES = {
     "multi_mnist/10k": "multi-MNIST-10k",
     "multi_dsprites": "multi-dSprites",
 }
-"""The paper's data sets, in the order of its Table 1, and what it calls them."""
+"""Names and titles of the paper's data sets, in the order of its Table 1."""
 
 
 class Models(NamedTuple):
     """Models of a family on a data set, trained alike from several seeds.
 
     Attributes:
-        dataset: Its name in `datasets.load`.
-        family: LAVAE or the baseline.
-        reports: Of every seed that was measured.
-        source: Where the model of the first report lies, released or as a run; None if
-            no seed was measured.
-        unmeasured: Seeds that were started and have no figures, and why.
+        dataset: Name of the data set in `datasets.load`.
+        family: `LAVAE` or `BASELINE`.
+        reports: One for every seed that was measured.
+        source: Folder of the model of the first report, released or a run; None if no
+            seed was measured.
+        unmeasured: A line for each seed that was started and has no figures.
     """
 
     dataset: str
@@ -40,20 +40,20 @@ class Models(NamedTuple):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The whole config of the first seed."""
+        """Config of the first seed."""
         return self.reports[0].config
 
 
 def title(dataset: str) -> str:
-    """What a data set is called in texts."""
+    """Returns the title of a data set."""
     return TITLES.get(dataset, dataset)
 
 
 def from_released(folder: str | pathlib.Path | None = None) -> list[Models]:
-    """All released models of a folder, by default those of the library.
+    """Reads all released models of a folder, by default those of the library.
 
     Raises:
-        cli.UserError: If there is none, or a file is damaged.
+        cli.UserError: If there is no model, or a file is damaged.
     """
     folder = pathlib.Path(folder or pretrained.FOLDER)
     names = pretrained.names(folder)
@@ -79,7 +79,7 @@ def from_released(folder: str | pathlib.Path | None = None) -> list[Models]:
 
 
 def from_runs(workdirs: Sequence[str | pathlib.Path]) -> list[Models]:
-    """Training runs, grouped by data set and family.
+    """Reads training runs and groups them by data set and family.
 
     Runs that have not ended or have no report count as unmeasured.
 
@@ -98,7 +98,7 @@ def from_runs(workdirs: Sequence[str | pathlib.Path]) -> list[Models]:
 
 
 def complete(models: Iterable[Models]) -> list[Models]:
-    """Both families of every data set, those of the paper first; gaps are empty."""
+    """Adds empty models where a data set lacks a family; the paper's come first."""
     by_key = {(one.dataset, one.family): one for one in models}
     datasets = [*TITLES, *sorted({one for one, _ in by_key} - TITLES.keys())]
     return [
@@ -109,10 +109,10 @@ def complete(models: Iterable[Models]) -> list[Models]:
 
 
 def load(models: Models) -> tuple[pretrained.Model, dict[str, Any]]:
-    """The model of the first seed that was measured, and its variables.
+    """Loads the model of the first seed that was measured, and its variables.
 
     Raises:
-        cli.UserError: If it can't be read.
+        cli.UserError: If the model can't be read.
     """
     with cli.user_errors(ValueError, OSError):
         if (models.source / released.CHECKSUMS).exists():
@@ -125,7 +125,7 @@ def _family(config):
 
 
 def _group(dataset, family, workdirs):
-    """The runs of one data set and family."""
+    """Reads the runs of one data set and family."""
     measured, unmeasured = [], []
     for workdir in workdirs:
         try:

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.paper import figures as paper_figures
 from experiments.paper import models as paper_models
 from experiments.paper import table as paper_table
-from experiments.paper.claims import GAP, Calibration, Claims, Counts, Edit
+from experiments.paper.claims import Calibration, Claims, Counts
 from experiments.paper.figures import Picture
 from experiments.paper.models import LAVAE
 from experiments.paper.subject import HIGH, LOW
@@ -62,9 +62,6 @@ each split) with {versions}.
 ## Table 1
 
 {table}
-## Where the paper's figures are
-
-{index}
 {sections}"""
 
 _TITLES = {
@@ -74,7 +71,6 @@ _TITLES = {
     "locations": "Location traversal",
     "appearances": "Appearance traversal",
     "swaps": "Object swaps",
-    "traversal": "Both traversals, moving",
 }
 
 
@@ -98,7 +94,6 @@ def markdown(report: PaperReport) -> str:
         num_images=report.num_images,
         versions=", ".join(f"{name} {x}" for name, x in report.versions.items()),
         table=paper_table.markdown(report.table),
-        index=_index(shown),
         sections="\n".join(sections),
     )
 
@@ -107,29 +102,6 @@ def _gap(row):
     """Writes the section of a data set without figures."""
     why = "its figures were not asked for" if row.seeds else "LAVAE is not trained"
     return f"## {paper_models.title(row.dataset)}\n\nNo figures: {why}.\n"
-
-
-def _index(shown):
-    """Writes which pictures show what each figure of the paper shows."""
-    lines = [("figure", "here"), ("--:", "---")]
-    for number, (datasets, names) in paper_figures.IN_THE_PAPER.items():
-        places = [_place(shown, dataset, names) for dataset in datasets]
-        lines.append((str(number), "; ".join(places)))
-    return _table(lines)
-
-
-def _place(shown, dataset, names):
-    title = paper_models.title(dataset)
-    if dataset not in shown:
-        return f"{title}: no figures"
-    by_name = {picture.name: picture for picture in shown[dataset].pictures}
-    links = [
-        f"[{name}]({folder(dataset)}/{by_name[name].file})"
-        if by_name[name].file
-        else f"{name} (left out)"
-        for name in names
-    ]
-    return f"{title}: {', '.join(links)}"
 
 
 def _section(one: DataSet, num_images: int) -> str:
@@ -144,8 +116,6 @@ def _section(one: DataSet, num_images: int) -> str:
             parts.append(f"![{heading}]({place})\n")
     claims = one.claims
     parts += [
-        f"### {title}: edited scenes\n",
-        _edits(claims.edits),
         f"### {title}: counting any number of objects\n",
         _counts(claims.counts, folder(one.dataset)),
         f"### {title}: the learned p(n)\n",
@@ -171,30 +141,6 @@ def _heading(dataset, name):
 
 _SCENES = {(kind, n): f"{n} objects" for kind in _TITLES for n in ("3", "7")}
 _SCENES["inference", "3"] = "up to 3 objects"
-
-
-def _edits(edits: Sequence[Edit]) -> str:
-    """Writes what is found in pictures of edited scenes."""
-    if not edits:
-        return "No scene with two objects was found, so nothing could be edited.\n"
-    columns = [f"{edit.split}: {edit.what}" for edit in edits]
-    rows = {
-        "scenes": [f"{edit.num_scenes}" for edit in edits],
-        "as many objects found in the edited picture": [
-            f"{edit.same_count:.1%}" for edit in edits
-        ],
-        "distance of objects found there from where they were put, mean, px": [
-            f"{edit.location.mean:.2f}" for edit in edits
-        ],
-    }
-    return (
-        "The location or the appearance of one object of a scene is changed, the scene"
-        " is painted, and its objects are inferred again. A moved object goes where it"
-        f" is not cut and leaves {GAP} black pixels between its bounding box and other"
-        " objects; a new appearance is drawn from the prior. Objects nearer to each"
-        " other than in training may be taken for one.\n\n"
-        + _table([["", *columns], _rule(columns), *_labelled(rows)])
-    )
 
 
 def _counts(counts: Counts, place: str) -> str:

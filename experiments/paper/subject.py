@@ -1,4 +1,4 @@
-"""What the figures and claims of a data set are made of: models, images, scenes."""
+"""Loads what the figures and claims of a data set need: models, images, scenes."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from lavae_jax.inference import Model
 from lavae_jax.types import Scene
 
 LOW, HIGH = -2.0, 2.0
-"""Between what dimensions of an appearance are changed; their prior is N(0, 1)."""
+"""Range in which dimensions of an appearance are changed; their prior is N(0, 1)."""
 
 _VALUES = np.linspace(LOW, HIGH, 5)
 _NUM_OBJECTS = 32
@@ -25,10 +25,10 @@ class Settings(NamedTuple):
     """What the user may choose.
 
     Attributes:
-        num_images: Of each kind that is looked at, the first ones.
-        seed: Of samples, edits and additional scenes.
-        data_dir: Where data sets are, None for TFDS's default.
-        manual_dir: Where MNIST's files are, None to download them.
+        num_images: How many images of each split, and new scenes for each n, are used.
+        seed: Seed of samples and additional scenes.
+        data_dir: Folder of the data sets; None is TFDS's default.
+        manual_dir: Folder of MNIST's files; None downloads them.
     """
 
     num_images: int = 200
@@ -38,18 +38,18 @@ class Settings(NamedTuple):
 
     @property
     def folders(self) -> tuple[str | None, str | None]:
-        """What the functions of `datasets.load` take last."""
+        """The two folders, as the functions of `datasets.load` take them."""
         return self.data_dir or None, self.manual_dir or None
 
 
 class Images(NamedTuple):
-    """Images of a split, and what LAVAE sees in them.
+    """The first images of a split, and what LAVAE sees in them.
 
     Attributes:
-        split: Its name.
-        images: [N, H, W, C] uint8, its first ones.
+        split: Name of the split.
+        images: [N, H, W, C] uint8.
         n: [N] true numbers of objects.
-        scene: Of the N images, as NumPy arrays.
+        scene: The inferred scenes of the N images, as NumPy arrays.
     """
 
     split: str
@@ -59,14 +59,14 @@ class Images(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What is known of a data set.
+    """A data set with its models, and images with their inferred scenes.
 
     Attributes:
-        dataset: Its name.
-        title: What it is called in texts.
+        dataset: Name of the data set.
+        title: Its title in texts.
         model: LAVAE.
-        variables: Of it.
-        baseline: The baseline and its variables, None if there is none.
+        variables: Variables of LAVAE.
+        baseline: The baseline and its variables, or None.
         few: Images with as many objects as in training.
         many: Images with 7 objects.
     """
@@ -84,9 +84,10 @@ def look(lavae: Models, baseline: Models, settings: Settings) -> Subject:
     """Loads models and images, and infers the scenes.
 
     Args:
-        lavae: Of the data set.
-        baseline: Of the same; its `source` is None if there is none.
-        settings: The data set is generated first if need be.
+        lavae: LAVAE of the data set.
+        baseline: The baseline of the data set; its `source` is None if there is none.
+        settings: How many images to load, and from where. A data set that does not
+            exist is generated first.
 
     Raises:
         cli.UserError: If models or data can't be read.
@@ -108,14 +109,14 @@ def look(lavae: Models, baseline: Models, settings: Settings) -> Subject:
 
 
 def effects(subject: Subject, scene: Scene) -> np.ndarray:
-    """How much each dimension of an appearance changes sprites.
+    """Measures how much each dimension of an appearance changes sprites.
 
     Args:
-        subject: The data set.
-        scene: The first object of each is looked at, of 32 scenes at most.
+        subject: The data set with its model.
+        scene: Scenes; the first object of each of the first 32 is used.
 
     Returns:
-        [L], the mean change of a sprite's pixels when the dimension is set to values
+        [L] the mean change of a sprite's pixels when the dimension is set to values
         from `LOW` to `HIGH` and the rest stays; zeros if the scenes have no objects.
     """
     app_dim = scene.z_app.shape[-1]
@@ -137,7 +138,7 @@ def effects(subject: Subject, scene: Scene) -> np.ndarray:
 
 
 def _images(model, variables, dataset, split, settings):
-    """The first images of a split, and what is seen in them."""
+    """Reads the first images of a split, and infers their scenes."""
     with cli.user_errors(ValueError, OSError):
         source = load.data_source(dataset, split, *settings.folders)
     num = min(settings.num_images, len(source))

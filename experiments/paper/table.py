@@ -11,17 +11,14 @@ from experiments.measure.measured_runs import NUM_SAMPLES
 from experiments.paper import models as paper_models
 from experiments.paper.models import BASELINE, LAVAE, Models
 
-NUM_IMAGES = 10_000
-"""Images of each test split of the paper."""
-
 
 class Published(NamedTuple):
-    """What Table 1 of the paper says.
+    """A row of Table 1 of the paper.
 
     Attributes:
-        negative_log_p: Nats per image, mean over seeds.
-        deviation: Over seeds.
-        count_accuracy: At least this share of images; None for the baseline.
+        negative_log_p: Mean over seeds, nats per image.
+        deviation: Standard deviation over seeds.
+        count_accuracy: Least share of images counted right; None for the baseline.
     """
 
     negative_log_p: float
@@ -40,7 +37,7 @@ PUBLISHED = {
 
 
 class OverSeeds(NamedTuple):
-    """A mean over seeds, and their standard deviation; that of one seed is NaN."""
+    """A mean over seeds and the standard deviation, which is NaN for one seed."""
 
     mean: float
     deviation: float
@@ -50,12 +47,12 @@ class Split(NamedTuple):
     """Figures of one split.
 
     Attributes:
-        name: Of the split.
-        num_images: Measured.
+        name: Name of the split.
+        num_images: How many images were measured.
         negative_log_p: Upper bounds with 100 importance samples, nats per image.
-        standard_error: What the choice of images adds to it, mean over seeds.
-        floor: The least value possible for the family, None where it is not known.
-        count_accuracy: None for the baseline.
+        standard_error: Standard error of the bound over images, mean over seeds.
+        floor: The least value that the family can reach; None where it is not known.
+        count_accuracy: Share of images counted right; None for the baseline.
     """
 
     name: str
@@ -67,15 +64,15 @@ class Split(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A model of the table.
+    """A row of the table.
 
     Attributes:
-        dataset: Its name in `datasets.load`.
-        family: LAVAE or the baseline.
-        seeds: That were measured; none if it is not trained.
-        splits: All that were measured, `test` first.
-        paper: What the paper has; None for other data sets.
-        failures: Seeds without figures, and those that do not reach the paper's.
+        dataset: Name of the data set in `datasets.load`.
+        family: `LAVAE` or `BASELINE`.
+        seeds: The seeds that were measured; empty if the model is not trained.
+        splits: All splits that were measured, `test` first.
+        paper: The paper's figures; None for other data sets.
+        failures: A line for each seed without figures or behind the paper's.
     """
 
     dataset: str
@@ -87,12 +84,12 @@ class Row(NamedTuple):
 
 
 def table(models: Sequence[Models]) -> list[Row]:
-    """A row per data set and family, in the order given."""
+    """Makes a row for each data set and family, in the order given."""
     return [_row(one) for one in models]
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table, and below it the failures, as Markdown."""
+    """Writes the table, and below it the failures, as Markdown."""
     head = (
         "data",
         "model",
@@ -109,11 +106,12 @@ def markdown(rows: Sequence[Row]) -> str:
     )
     lines = [head, ("---", "---", *["--:"] * (len(head) - 2)), *map(_cells, rows)]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    failures = [_item(row, line) for row in rows for line in row.failures]
-    parts = [text, "\n", _NOTES, *(failures or ["No failures.\n"])]
-    if few := [_item(row, line) for row in rows for line in _on_few_images(row)]:
-        parts += [_FEW_IMAGES, *few]
-    return "".join(parts)
+    failures = [
+        f"- {paper_models.title(row.dataset)}, {row.family}: {' '.join(line.split())}\n"
+        for row in rows
+        for line in row.failures
+    ]
+    return "".join([text, "\n", _NOTES, *(failures or ["No failures.\n"])])
 
 
 _NOTES = f"""\
@@ -126,28 +124,6 @@ Failures, seeds without figures or behind the paper's (all that were measured ar
 means):
 
 """
-
-_FEW_IMAGES = f"""
-Measured on fewer than the {NUM_IMAGES:,} images of the paper's splits, with the \
-standard error that this leaves, which is not part of ±:
-
-"""
-
-
-def _item(row, line):
-    title = paper_models.title(row.dataset)
-    return f"- {title}, {row.family}: {' '.join(line.split())}\n"
-
-
-def _on_few_images(row):
-    """A line if fewer images were measured than there are in the paper's splits."""
-    shown = [split for split in row.splits if split.name in ("test", "test_7")]
-    few = [split for split in shown if split.num_images < NUM_IMAGES]
-    if few:
-        yield ", ".join(
-            f"{split.num_images:,} of `{split.name}` (± {split.standard_error:.1f})"
-            for split in few
-        )
 
 
 def _row(models):
@@ -166,7 +142,7 @@ def _row(models):
 
 
 def _split(splits: Sequence[report.SplitReport]) -> Split:
-    """One split as measured with every seed."""
+    """Summarises one split over all seeds."""
     first = splits[0]
     counts = None
     if first.truth is not None:
@@ -192,7 +168,7 @@ def _over_seeds(values):
 
 
 def _behind(reports, paper):
-    """What keeps seeds from being as good on `test` as the paper says, a line each."""
+    """Yields a line for each figure on `test` in which a seed is behind the paper."""
     if paper is None:
         return
     for one in reports:
@@ -211,7 +187,7 @@ def _behind(reports, paper):
 
 
 def _cells(row: Row) -> list[str]:
-    """The texts of a row."""
+    """Returns the texts of a row."""
     names = [paper_models.title(row.dataset), row.family]
     paper, accuracy = "–", "–"
     if row.paper is not None:
@@ -233,7 +209,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _num_images(splits):
-    """How many images of each split were measured, once if as many of all."""
+    """Writes how many images of each split were measured, once if they are equal."""
     numbers = dict.fromkeys(split.num_images for split in splits)
     return ", ".join(f"{number:,}" for number in numbers)
 

@@ -1,4 +1,4 @@
-"""The card of a released model: how it was trained, and what it reaches."""
+"""Writes the card of a released model: how it was trained, and what it reaches."""
 
 import math
 import shlex
@@ -46,9 +46,9 @@ model, variables = lavae_jax.load_pretrained("{name}")
 
 - Data: {num_train:,} scenes of the training split. Its last {num_valid:,} are held out
   to choose settings. `datasets/{folder}/README.md` tells how scenes are made.
-- {num_steps:,} steps of {batch_size} images.
-- These are the weights of seed {seed}. Measured with the same settings: {seeds}.
-- With {versions}.
+- The run made {num_steps:,} steps of {batch_size} images.
+- These are the weights of seed {seed}. All seeds measured with these settings: {seeds}.
+- It was measured with {versions}.
 
 ## Figures
 
@@ -95,13 +95,13 @@ _BASELINE_LIMITS = """\
 
 
 class _Row(NamedTuple):
-    """A figure of a split: its name, how it is written, and where it stands."""
+    """A row of the card's tables: its label, number format, and value in a split."""
 
     label: str
     form: str
     value: Callable[[SplitReport], float]
     error: Callable[[SplitReport], float] | None = None
-    of_objects: bool = False  # which the baseline does not have
+    of_objects: bool = False  # the baseline has no objects
 
 
 _ROWS = (
@@ -153,9 +153,9 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
     """Writes the card, as Markdown.
 
     Args:
-        name: The model's name.
-        command: What trains it.
-        reports: Its report, then those of other seeds, all of the same splits.
+        name: Name of the model.
+        command: The command that trains it.
+        reports: Report of the model, then those of other seeds, on the same splits.
     """
     report, config = reports[0], reports[0].config
     builder = data_builder(config["data"]["name"])
@@ -195,20 +195,20 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
 
 
 def data_builder(name: str) -> scene_builder.SceneBuilder:
-    """What describes a data set, which need not exist on this machine."""
+    """Returns the description of a data set, which need not be generated yet."""
     builder_class, variant = load.BUILDERS[name]
     return builder_class(config=variant)
 
 
 def training_command(config: dict[str, Any], workdir: str) -> str:
-    """The command that trains a config: the nearest variant, and what differs from it.
+    """Writes the command that trains a config: the nearest variant and its changes.
 
     Args:
         config: A whole config, as JSON holds it.
         workdir: The folder that the command names.
 
     Raises:
-        cli.UserError: If the configs of this version have other values than this one.
+        cli.UserError: If the configs of this version have other values.
     """
     wanted = cli.flatten(run_config.from_json(config))
     nearest, overrides = None, None
@@ -243,7 +243,7 @@ def _objects(builder, split):
 
 
 def _table(splits, objects, reports):
-    """One split: a row per figure, a column per seed, then their mean."""
+    """Writes the table of one split: a row per figure, a column per seed, the mean."""
     head = ["", *(f"seed {report.config['seed']}" for report in reports)]
     several = len(splits) > 1
     lines = [[*head, "mean ± sd"] if several else head]
