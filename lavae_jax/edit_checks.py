@@ -1,7 +1,7 @@
-"""Scenes as edits take and leave them, and the checks on what users ask of an edit.
+"""Checks what users ask of an edit, and opens and closes the edited scenes.
 
-E is the number of images that are edited. Whatever is out of range is a ValueError that
-gives the valid range, numbers of another kind are a TypeError.
+E is the number of images that are edited. A value out of range raises a ValueError that
+gives the valid range; numbers of another kind raise a TypeError.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ What = Literal["appearance", "location"]
 
 
 def open_scene(scene: Scene, only: ArrayLike | None = None) -> tuple[Scene, np.ndarray]:
-    """A copy of a scene in NumPy, to write to, and the images to edit, [E].
+    """Copies a scene to NumPy, to write to, and returns the images to edit, [E].
 
     Raises:
-        TypeError: For what is not a Scene of values.
-        ValueError: For fields that do not fit each other, or images that do not exist.
+        TypeError: If it is not a Scene of values.
+        ValueError: If its fields do not fit each other, or an image does not exist.
     """
     if not isinstance(scene, Scene):
         raise TypeError(f"expected a lavae_jax.Scene, got {type(scene).__name__}.")
@@ -53,7 +53,7 @@ def open_scene(scene: Scene, only: ArrayLike | None = None) -> tuple[Scene, np.n
 
 
 def close_scene(scene: Scene) -> Scene:
-    """An edited scene in JAX: its first n slots active, zeros in the others."""
+    """Converts an edited scene to JAX: the first n slots active, zeros elsewhere."""
     active = active_slots(scene.n, scene.yx.shape[1])
     used = np.asarray(active)[..., None]
     return Scene(
@@ -65,7 +65,7 @@ def close_scene(scene: Scene) -> Scene:
 
 
 def field_of(scene: Scene, what: What) -> np.ndarray:
-    """The field that holds the appearances or the locations."""
+    """Returns the field that holds the appearances or the locations."""
     fields = {"appearance": scene.z_app, "location": scene.yx}
     if what not in fields:
         raise ValueError(f"what must be 'appearance' or 'location', got {what!r}.")
@@ -75,7 +75,7 @@ def field_of(scene: Scene, what: What) -> np.ndarray:
 def indices(
     name: str, value: ArrayLike, size: int, repeated: bool = False
 ) -> np.ndarray:
-    """One index or several as [K], each from 0 to size − 1."""
+    """Returns one index or several as [K], each from 0 to size − 1."""
     array = np.atleast_1d(value)
     if array.size and (array.ndim != 1 or array.dtype.kind not in "iu"):
         raise TypeError(
@@ -98,7 +98,7 @@ def per_image(
     num_images: int,
     kinds: str = "iu",
 ) -> np.ndarray:
-    """One value of a shape, or one per edited image, as [E, *shape]."""
+    """Returns one value of a shape, or one per edited image, as [E, *shape]."""
     array = np.asarray(value)
     each = (num_images, *shape)
     if array.shape not in (shape, each):
@@ -118,7 +118,7 @@ def per_image(
 def reals(
     name: str, value: ArrayLike, shape: tuple[int, ...], num_images: int
 ) -> np.ndarray:
-    """Finite numbers, [E, *shape] float32."""
+    """Returns finite numbers, [E, *shape] float32."""
     array = per_image(name, value, shape, num_images, kinds="iuf")
     finite = np.abs(array) <= np.finfo(np.float32).max
     if not finite.all():
@@ -127,7 +127,7 @@ def reals(
 
 
 def weights(value: ArrayLike, num_images: int) -> np.ndarray:
-    """How far to go from one thing to another, 0 to 1, one per edited image, [E]."""
+    """Returns weights of an interpolation, 0 to 1, one per edited image, [E]."""
     weight = reals("weight", value, (), num_images)
     outside = weight[(weight < 0) | (weight > 1)]
     if outside.size:
@@ -136,7 +136,7 @@ def weights(value: ArrayLike, num_images: int) -> np.ndarray:
 
 
 def free_slots(scene: Scene, images: np.ndarray) -> np.ndarray:
-    """The first slot without an object of each edited image, [E]."""
+    """Finds the first slot without an object in each edited image, [E]."""
     max_objects = scene.active.shape[1]
     slot = scene.n[images]
     if (slot == max_objects).any():
@@ -149,7 +149,7 @@ def free_slots(scene: Scene, images: np.ndarray) -> np.ndarray:
 
 
 def objects(name: str, slot: ArrayLike, scene: Scene, images: np.ndarray) -> np.ndarray:
-    """Slots that hold an object, one per edited image, [E]."""
+    """Returns slots that hold an object, one per edited image, [E]."""
     slot = per_image(name, slot, (), len(images))
     n = scene.n[images]
     wrong = np.flatnonzero((slot < 0) | (slot >= n))
@@ -161,7 +161,7 @@ def objects(name: str, slot: ArrayLike, scene: Scene, images: np.ndarray) -> np.
 
 
 def places(yx: ArrayLike, image_shape: Sequence[int], num_images: int) -> np.ndarray:
-    """Pixels of an image (H, W, ...), one per edited image, [E, 2]."""
+    """Returns pixels of an image (H, W, ...), one per edited image, [E, 2]."""
     size = np.asarray(image_shape)
     if size.ndim != 1 or len(size) < 2 or size.dtype.kind not in "iu":
         raise ValueError(f"image_shape must be (H, W) or (H, W, C), got {image_shape}.")

@@ -1,4 +1,4 @@
-"""Edits of scenes: the interventions of Figs. 3 and 6 to 8, and more of their kind.
+"""Edits scenes: the interventions of Figs. 3 and 6 to 8, and more of their kind.
 
 Every function takes a `Scene` of B images, as `infer` gives it, and returns a new one.
 An image by itself is a batch of one, `take(scene, 3)`. These arguments are the same
@@ -10,9 +10,9 @@ everywhere (E images are edited):
   than one object may have the same place.
 - image_shape: what places must lie in, (H, W, ...), such as `model.image_shape`.
 
-Objects stay in the first n slots, and slots without one hold zeros. Whatever an image
-does not have is refused with a ValueError that gives the valid range, and numbers of
-another kind with a TypeError. The checks read the values, so scenes are edited outside
+Objects stay in the first n slots, and slots without one hold zeros. A value out of
+range raises a ValueError that gives the valid range, and numbers of another kind raise
+a TypeError. The checks read the values, so scenes are edited outside
 `jax.jit`.
 """
 
@@ -29,7 +29,7 @@ from lavae_jax.types import Scene
 
 
 def empty(num_images: int, max_objects: int, app_dim: int) -> Scene:
-    """Scenes without objects, to `add` to: B images of M slots, L dimensions.
+    """Makes scenes without objects, to `add` to: B images of M slots, L dimensions.
 
     >>> from lavae_jax import editing
     >>> scene = editing.empty(2, max_objects=3, app_dim=4)
@@ -47,7 +47,7 @@ def empty(num_images: int, max_objects: int, app_dim: int) -> Scene:
 
 
 def take(scene: Scene, images: ArrayLike) -> Scene:
-    """The scenes of some images: an index or [K] of them, in this order, to K scenes.
+    """Takes the scenes of some images: of an index, or of [K] in this order.
 
     An image may be taken more than once.
 
@@ -92,8 +92,8 @@ def swap(
 ) -> Scene:
     """Exchanges the locations, or the appearances, of the objects `slot` and `other`.
 
-    That is to reorder one of the two sequences z_loc and z_app (Figs. 3 and 6). Both
-    paint the same picture; they differ in which slot then holds which object.
+    This reorders one of the two sequences z_loc and z_app (Figs. 3 and 6). Both paint
+    the same picture; they differ in which slot then holds which object.
 
     >>> from lavae_jax import editing
     >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
@@ -266,7 +266,7 @@ def interpolate(
 def traverse(
     scene: Scene, edit: Callable[..., Scene], *axes: Sequence[Any] | np.ndarray
 ) -> Scene:
-    """The grid of scenes that an edit makes with every combination of some values.
+    """Makes the grid of scenes that an edit gives for every combination of values.
 
     Args:
         scene: B scenes.
@@ -279,7 +279,7 @@ def traverse(
         images fastest: `render(...).reshape(K_1, K_2, ..., B, H, W, C)` is the grid.
 
     Raises:
-        ValueError: If an axis has no values; and what `edit` raises.
+        ValueError: If an axis has no values; errors of `edit` are passed on.
 
     >>> from lavae_jax import editing
     >>> scene = editing.add(editing.empty(1, 1, 2), (0, 0), [1.0, 2.0], (8, 8))

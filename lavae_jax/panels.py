@@ -1,4 +1,4 @@
-"""Figures of one-inch panels that show images, and their texts."""
+"""Lays out figures of one-inch panels that show images, with their texts."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ DPI = 128
 _GAP = 0.08
 _LINE = 0.17
 _LABEL = 0.95
-_LETTERS = 14  # of a title, per inch
+_LETTERS = 14  # letters of a title per inch
 
 
 def panels(
@@ -23,7 +23,7 @@ def panels(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of [rows, columns] blank one-inch panels, with its texts."""
+    """Makes a figure of [rows, columns] blank one-inch panels, with its texts."""
     figsize = size(rows, columns, title, row_labels, column_labels)
     figure = Figure(figsize=figsize, dpi=DPI)
     return figure, add_panels(figure, rows, columns, title, row_labels, column_labels)
@@ -36,7 +36,7 @@ def size(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
 ) -> tuple[float, float]:
-    """Width and height in inches of panels and their texts."""
+    """Computes width and height in inches of panels with their texts."""
     width, top = _width(columns, row_labels), _GAP
     if len(column_labels):
         top += _LINE
@@ -54,7 +54,7 @@ def _left(row_labels):
 
 
 def _lines(title, width):
-    """The lines of a title, so short that none is cut off."""
+    """Breaks a title into lines so short that none is cut off."""
     letters = int(width * _LETTERS)
     return [
         part for line in title.splitlines() for part in textwrap.wrap(line, letters)
@@ -133,7 +133,7 @@ def show(panel: Axes, image: np.ndarray) -> None:
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
-    """An [H, W, C] image as matplotlib draws it: [H, W] or RGB in [0, 1].
+    """Converts an [H, W, C] image for matplotlib: [H, W] or RGB in [0, 1].
 
     >>> import numpy as np
     >>> from lavae_jax import panels

@@ -1,8 +1,8 @@
-"""Pictures of scenes, samples and counts.
+"""Draws pictures of scenes, samples and counts.
 
 Figures are plain `matplotlib.figure.Figure` objects, without pyplot and its global
-state, so that they can be drawn from a training loop, a thread or a notebook (where
-they show themselves).
+state, so that they can be drawn in a training loop, a thread or a notebook, which shows
+them by itself.
 """
 
 import math
@@ -27,17 +27,17 @@ def reconstructions(
     title: str = "",
     row_labels: Sequence[str] = (),
 ) -> Figure:
-    """What the model sees in each image, as in the paper's Figures 1 and 5.
+    """Draws what the model sees in each image, as in the paper's Figures 1 and 5.
 
-    One row per image: the input, its reconstruction, the inferred locations (white on
-    a black canvas) and the sprite of each object.
+    Each image has a row: the input, its reconstruction, the inferred locations (white
+    on a black canvas) and the sprite of each object.
 
     Args:
         images: [B, H, W, C] inputs, uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
         means: [B, H, W, C] pixel means of the reconstruction, in [0, 1].
         scene: The inferred `Scene` of these images.
         sprites: [B, M, S, S, C] sprites, in [0, 1].
-        title: Of the whole figure.
+        title: Title of the whole figure.
         row_labels: B texts, or none.
 
     Returns:
@@ -87,7 +87,7 @@ def reconstructions(
 
 
 def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
-    """Images and their reconstructions by a model without objects, one row each.
+    """Draws images and their reconstructions by a model without objects, in rows.
 
     Args:
         images: [B, H, W, C] inputs, uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
@@ -125,12 +125,12 @@ def grid(
     column_labels: Sequence[str] = (),
     frames: Sequence[tuple[int, int, int, int, int]] = (),
 ) -> Figure:
-    """Images in rows and columns with labels, as of traversals (Figures 3, 6 to 8).
+    """Draws images in rows and columns with labels, as in Figures 3 and 6 to 8.
 
     Args:
         images: [R, C, H, W, channels], or R rows of at most C images, None for a gap;
             uint8 (0/255 or 0/1) or in [0, 1].
-        title: Of the whole figure.
+        title: Title of the whole figure.
         row_labels: R texts, or none.
         column_labels: C texts, or none.
         frames: Squares to point out: the row and column of an image, then in it the row
@@ -170,12 +170,12 @@ def grid(
 def samples_grid(
     images: np.ndarray, columns: int | None = None, *, title: str = ""
 ) -> Figure:
-    """A grid of images, row by row, as in the paper's Figures 2 and 4.
+    """Draws a grid of images, row by row, as in the paper's Figures 2 and 4.
 
     Args:
         images: [B, H, W, C] uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
         columns: Number of columns; by default the grid is about square.
-        title: Of the whole figure.
+        title: Title of the whole figure.
 
     Returns:
         A figure with at least B panels; those left over are blank.
@@ -193,10 +193,10 @@ def samples_grid(
 
 
 def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figure:
-    """Grids of images side by side, each under its title, as in Figures 4 and 10.
+    """Draws grids of images side by side, each under its title, as in Figure 4.
 
     Args:
-        grids: By title, the images of a grid; see `samples_grid`.
+        grids: The images of each grid by its title; see `samples_grid`.
         columns: Number of columns of each; by default a grid is about square.
 
     Raises:
@@ -228,11 +228,11 @@ def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figur
 
 
 def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
-    """A confusion matrix of counts, shaded by the share within each true count.
+    """Draws a confusion matrix of counts, shaded by the share of each true count.
 
     Args:
         matrix: [M+1, M+1] numbers of images, true counts in rows.
-        title: Of the figure.
+        title: Title of the figure.
 
     Returns:
         A figure with one panel; every non-zero cell carries its number.
@@ -291,7 +291,7 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
 
 
 def _location_map(sites: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[H, W, 1] canvas, black but for white pixels at the [n, 2] sites."""
+    """Makes a black [H, W, 1] canvas with white pixels at the [n, 2] sites."""
     canvas = np.zeros((*size, 1), np.float32)
     canvas[sites[:, 0], sites[:, 1]] = 1
     return canvas

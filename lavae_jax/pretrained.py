@@ -1,4 +1,4 @@
-"""Trained models: the released ones, and those of one's own runs."""
+"""Loads trained models: released ones, and those of one's own runs."""
 
 import pathlib
 import warnings
@@ -15,11 +15,11 @@ from lavae_jax.inference import Model
 from lavae_jax.types import Variables
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
-"""Where the released models lie, each in a folder of its name."""
+"""The folder of the released models, each in a folder of its name."""
 
 
 def names(folder: str | pathlib.Path | None = None) -> list[str]:
-    """The names that `load_pretrained` takes, or those of the models in a folder.
+    """Lists the names that `load_pretrained` takes, or the models in a folder.
 
     >>> from lavae_jax import pretrained
     >>> "multi_dsprites" in pretrained.names()
@@ -32,11 +32,11 @@ def names(folder: str | pathlib.Path | None = None) -> list[str]:
 def load_pretrained(name: str) -> tuple[Model, Variables]:
     """Loads a released model.
 
-    The weights come with the package. How they were trained and what they reach is in
-    `lavae_jax/weights/<name>/README.md`.
+    The weights come with the package. `lavae_jax/weights/<name>/README.md` says how
+    they were trained and what they reach.
 
     Args:
-        name: One of `lavae_jax.pretrained.names()`.
+        name: A name in `lavae_jax.pretrained.names()`.
 
     Returns:
         The model and its variables, on the default device.
@@ -59,8 +59,8 @@ def load_pretrained(name: str) -> tuple[Model, Variables]:
 def load_released(folder: str | pathlib.Path) -> tuple[Model, Variables]:
     """Loads a model from a folder that `experiments.release` has made.
 
-    Every file is checked against its checksum before it is used. Returns and errors as
-    `load_pretrained`.
+    Every file is checked against its checksum before it is used. Results and errors are
+    those of `load_pretrained`.
 
     >>> from lavae_jax import pretrained
     >>> model, _ = pretrained.load_released(pretrained.FOLDER / "multi_mnist_1k")
@@ -79,8 +79,8 @@ def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
         workdir: The folder given to `experiments.train`; the run may still go on.
 
     Returns:
-        The model and its variables, on the default device. They are of the newest
-        checkpoint that is whole; a warning tells if others had to be passed over.
+        The model and its variables, on the default device, from the newest checkpoint
+        that is whole; a warning tells if others had to be passed over.
 
     Raises:
         FileNotFoundError: If it is not the folder of a run, or holds no checkpoint yet.
@@ -98,9 +98,9 @@ def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
 
 
 def read_run(workdir: str | pathlib.Path) -> tuple[Model, runs.Run]:
-    """The model of a run's config, and the run, whose variables fit it.
+    """Reads a run, and builds the model of its config, which its variables fit.
 
-    Arguments and errors as `load`.
+    Arguments and errors are those of `load`.
     """
     model = _build(runs.read_config(workdir), workdir)
     shapes = _shapes(model)
@@ -113,7 +113,7 @@ def read_run(workdir: str | pathlib.Path) -> tuple[Model, runs.Run]:
 
 
 def flatten(variables: Variables) -> dict[str, Any]:
-    """Arrays by their paths: `params/location_net/...`.
+    """Maps the paths of arrays, `params/location_net/...`, to the arrays.
 
     >>> from lavae_jax import pretrained
     >>> pretrained.flatten({"params": {"f_sprite": {"bias": 0.5}}})
@@ -127,16 +127,16 @@ def assemble(
     tensors: Mapping[str, Any],
     source: str | pathlib.Path,
 ) -> tuple[Model, Variables]:
-    """The model of a run's config and its variables, once they are found to fit.
+    """Builds the model of a config and its variables, and checks that they fit.
 
     Args:
-        config: What the run's `config.json` holds.
-        tensors: What `flatten` gives.
+        config: The content of the run's `config.json`.
+        tensors: Arrays by their paths, as `flatten` gives them.
         source: The folder they were read from, for errors.
 
     Raises:
-        ValueError: If the config builds no model, or another one than that of the
-            variables.
+        ValueError: If no model can be built from the config, or if the variables are
+            of another model.
     """
     model = _build(config, source)
     if problem := _misfit(_shapes(model), tensors):
@@ -145,7 +145,7 @@ def assemble(
 
 
 def _on_device(tensors):
-    """Variables on the default device; the inverse of `flatten`."""
+    """Undoes `flatten` and puts the variables on the default device."""
     return jax.device_put(traverse_util.unflatten_dict(tensors, sep="/"))
 
 
@@ -157,13 +157,13 @@ def _build(config, source):
 
 
 def _shapes(model):
-    """Shape and type of each variable of a model, by its path."""
+    """Finds shape and type of each variable of a model, by its path."""
     image = jnp.zeros((1, *model.image_shape))
     return flatten(jax.eval_shape(lambda: model.init(jax.random.key(0), image)))
 
 
 def _misfit(expected, tensors):
-    """What keeps tensors from being the variables of a model; "" if nothing does."""
+    """Says why tensors are not the variables of a model; "" if they are."""
     problems = [
         *(f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())),
         *(f"{name} is not of it" for name in sorted(tensors.keys() - expected.keys())),

@@ -1,4 +1,4 @@
-"""What a training run leaves behind: its config and its newest model."""
+"""Reads what a training run leaves behind: its config and its newest model."""
 
 import json
 import pathlib
@@ -19,8 +19,8 @@ class Damaged(NamedTuple):
     """A checkpoint that can't be used.
 
     Attributes:
-        step: The step it is named by.
-        why: A sentence on it, without the full stop.
+        step: Its step.
+        why: A sentence that says why, without the full stop.
     """
 
     step: int
@@ -31,9 +31,9 @@ class Newest(NamedTuple, Generic[_T]):
     """The newest checkpoint that can be used.
 
     Attributes:
-        step: Training steps made.
-        content: What was read from it.
-        damaged: The newer ones that had to be passed over.
+        step: How many training steps were made.
+        content: What was read from the checkpoint.
+        damaged: Newer checkpoints that had to be passed over.
     """
 
     step: int
@@ -42,7 +42,7 @@ class Newest(NamedTuple, Generic[_T]):
 
     @property
     def warning(self) -> str | None:
-        """What the user should know of it, if anything."""
+        """A warning about newer checkpoints that can't be used, or None."""
         if not self.damaged:
             return None
         reasons = "; ".join(one.why for one in self.damaged)
@@ -54,9 +54,9 @@ class Run(NamedTuple):
 
     Attributes:
         config: The run's whole config, as JSON holds it.
-        step: Training steps made.
-        variables: Of its model, as NumPy arrays; `batch_stats` may be empty.
-        warning: What to tell the user: that newer checkpoints can't be used, and why.
+        step: How many training steps were made.
+        variables: Variables of the model, NumPy arrays; `batch_stats` may be empty.
+        warning: Says that newer checkpoints can't be used, and why; or None.
     """
 
     config: dict[str, Any]
@@ -66,12 +66,12 @@ class Run(NamedTuple):
 
 
 def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
-    """Where a run keeps its checkpoints, each in a folder named by its step."""
+    """Returns the folder of a run's checkpoints, which are folders named by step."""
     return pathlib.Path(workdir).absolute() / "checkpoints"
 
 
 def checkpoint_steps(workdir: str | pathlib.Path) -> list[int]:
-    """The steps of a run's complete checkpoints, in order.
+    """Lists the steps of a run's complete checkpoints, in order.
 
     >>> from lavae_jax import runs
     >>> runs.checkpoint_steps("runs/dsprites")  # made by experiments.train
@@ -82,7 +82,7 @@ def checkpoint_steps(workdir: str | pathlib.Path) -> list[int]:
 
 
 def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
-    """The whole config of a run, as JSON holds it.
+    """Reads the whole config of a run, as JSON holds it.
 
     Raises:
         FileNotFoundError: If the folder holds no config.
@@ -108,7 +108,7 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
 
 
 def _instead(workdir):
-    """What to do about a folder that is not that of a run."""
+    """Says what to do about a folder that is not that of a run."""
     if seeds := sorted(path.parent.name for path in workdir.glob("seed_*/config.json")):
         return f"Those of several seeds are in it: {', '.join(seeds)}."
     return f"Train one with python -m experiments.train --workdir={workdir}."
@@ -117,21 +117,21 @@ def _instead(workdir):
 def newest(
     workdir: str | pathlib.Path, read: Callable[[pathlib.Path], _T]
 ) -> Newest[_T] | None:
-    """Reads the newest checkpoint that is whole and what it should be.
+    """Reads the newest checkpoint that is whole and holds what it should.
 
-    One whose files differ from their checksums is never handed to `read`. Runs of older
-    versions have no checksums; of theirs, `read` alone judges.
+    A checkpoint whose files differ from their checksums is never handed to `read`. Runs
+    of older versions have no checksums, so `read` alone judges theirs.
 
     Args:
         workdir: The run's folder; nothing in it is changed.
-        read: From a checkpoint's folder to what is wanted of it; raises ValueError,
+        read: Reads what is wanted from a checkpoint's folder; it raises ValueError,
             KeyError or OSError for one that can't be used.
 
     Returns:
-        None for a run without any checkpoint.
+        The newest checkpoint; None for a run without any.
 
     Raises:
-        ValueError: If it has some, and none can be used.
+        ValueError: If the run has checkpoints, but none can be used.
     """
     damaged: list[Damaged] = []
     for step in reversed(checkpoint_steps(workdir)):
@@ -166,10 +166,10 @@ def read(
 
     Args:
         workdir: A folder that `experiments.train` has made.
-        check: Raises ValueError for variables that are not those of the run's model.
+        check: It raises ValueError for variables that are not of the run's model.
 
     Raises:
-        FileNotFoundError: If it is no such folder, or holds no checkpoint yet.
+        FileNotFoundError: If it is not such a folder, or holds no checkpoint yet.
         ValueError: If the config can't be read, or no checkpoint can be used.
 
     >>> from lavae_jax import runs
@@ -194,11 +194,11 @@ def read(
 
 
 def _variables(folder: pathlib.Path) -> Variables:
-    """The variables of the model of a checkpoint."""
+    """Reads the variables of the model of a checkpoint."""
     with ocp.StandardCheckpointer() as checkpointer:
         state = checkpointer.restore(folder / "state")
-    # Not a whole state of training: what else is in it may differ between versions.
-    # LAVAE has its warm-up's VAE beside it, the baseline has nothing.
+    # The rest of the training state may differ between versions. The parameters of
+    # LAVAE lie beside those of its warm-up's VAE; the baseline's lie alone.
     params = state.get("params") if isinstance(state, dict) else None
     if not isinstance(params, dict) or "batch_stats" not in state:
         raise ValueError("it does not hold the state of a training run")
