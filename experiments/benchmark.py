@@ -56,7 +56,6 @@ class PhaseCost(NamedTuple):
         first_step: The first step of the phase, counted from 1.
         num_steps: How many steps of the run are of this phase.
         milliseconds: Median time of a step.
-        slower_quartile: A quarter of the repeats took longer than this, in ms.
         gflop: 1e9 floating-point operations of a step.
         compile_seconds: How long it took to compile the step.
     """
@@ -64,7 +63,6 @@ class PhaseCost(NamedTuple):
     first_step: int
     num_steps: int
     milliseconds: float
-    slower_quartile: float
     gflop: float
     compile_seconds: float
 
@@ -165,7 +163,6 @@ def benchmark(
             first_step=phase.first_step,
             num_steps=phase.num_steps,
             milliseconds=float(np.median(times[index])),
-            slower_quartile=float(np.quantile(times[index], 0.75)),
             gflop=compiled[index].cost_analysis()["flops"] / 1e9,
             compile_seconds=seconds[index],
         )
@@ -214,8 +211,8 @@ def _time(compiled, states, images, repeats):
 def print_table(result: Benchmark, console: Console) -> None:
     """Prints one row per phase and a line on the whole run."""
     table = Table(
-        *("first step", "steps", "ms", "slower quartile, ms", "GFLOP", "GFLOP/s"),
-        *("images/s", "compiled in, s"),
+        *("first step", "steps", "ms", "GFLOP", "GFLOP/s", "images/s"),
+        "compiled in, s",
     )
     for cost in result.phases:
         per_second = 1e3 / cost.milliseconds
@@ -223,7 +220,6 @@ def print_table(result: Benchmark, console: Console) -> None:
             f"{cost.first_step:,}",
             f"{cost.num_steps:,}",
             f"{cost.milliseconds:.1f}",
-            f"{cost.slower_quartile:.1f}",
             f"{cost.gflop:.2f}",
             f"{cost.gflop * per_second:.1f}",
             f"{result.batch_size * per_second:.1f}",

@@ -10,7 +10,7 @@ from tests.commands import ROOT
 
 
 def test_every_module_has_a_page_that_can_be_found(tmp_path):
-    """Without warnings; the page of a package links to those of its modules."""
+    """Each module has a page without warnings, to which that of its package links."""
     (command,) = (
         line
         for line in (ROOT / "README.md").read_text().splitlines()

@@ -22,7 +22,7 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder to write to, with the run of a released model in runs/dsprites."""
+    """Makes a folder with the run of a released model in runs/dsprites."""
     folder = tmp_path_factory.mktemp("examples")
     config = released.read(pretrained.FOLDER / "multi_dsprites").config
     _, variables = lavae_jax.load_pretrained("multi_dsprites")

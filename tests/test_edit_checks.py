@@ -78,6 +78,6 @@ SCENE = make([[((1, 2), [0.5, 1.0, 2.0])] * n for n in (2, 0, 4)])
     ],
 )  # fmt: skip
 def test_what_is_refused(edit, error, message):
-    """With the valid range in the message."""
+    """An invalid edit is refused, with the valid range in the message."""
     with pytest.raises(error, match=message):
         edit()

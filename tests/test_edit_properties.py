@@ -31,7 +31,7 @@ from tests.scene_lists import (
 @examples
 @given(images_of(1), PLACES, WHATS, DATA)
 def test_edits_that_undo_each_other(images, place, what, data):
-    """There and back; twice; added and removed; an order and its inverse."""
+    """An edit and its inverse give the scene back."""
     scene, slots = make(images), slots_of(data, images)
     places = [objects[slot][0] for objects, slot in zip(images, slots, strict=True)]
     there = editing.move(scene, slots, place, SHAPE)
@@ -56,7 +56,7 @@ def test_edits_that_undo_each_other(images, place, what, data):
 @examples
 @given(images_of(2), PLACES, PLACES, NUMBERS, DATA)
 def test_edits_that_commute(images, place, other_place, value, data):
-    """Of other objects, of location and appearance, and of other images."""
+    """Edits of different objects, fields or images commute."""
     scene = make(images)
     dim = data.draw(st.integers(0, L - 1))
 
@@ -87,7 +87,7 @@ def test_edits_that_commute(images, place, other_place, value, data):
 @examples
 @given(images_of(2, 2))
 def test_a_swap_of_both_sequences_reorders_the_objects(images):
-    """So after either swap alone the same objects are at the same places."""
+    """After either swap the same objects are at the same places, in other slots."""
     scene = make(images)
     both = editing.swap(editing.swap(scene, 0, 1, "location"), 0, 1, "appearance")
     assert same(both, editing.select(scene, [1, 0]))
@@ -103,7 +103,7 @@ def _trained():
 
 
 def paint(trained, scene):
-    """Three pictures, so that one program paints all of them."""
+    """Paints three scenes at once, so that one program serves all tests."""
     assert scene.n.shape == (B,)
     with jax.numpy_dtype_promotion("standard"):
         return np.asarray(lavae_jax.render(*trained, scene))
@@ -112,7 +112,7 @@ def paint(trained, scene):
 @examples
 @given(images=images_of())
 def test_a_scene_without_objects_is_the_empty_canvas(trained, images):
-    """However they are removed: one by one, or all at once."""
+    """Without objects, however they were removed, the picture is empty."""
     scene = make(images)
     emptied = editing.select(scene, [])
     one_by_one = scene
@@ -140,7 +140,7 @@ def test_the_order_of_objects_is_not_seen(trained, images):
 @examples
 @given(images=images_of(1), place=PLACES, data=DATA)
 def test_a_move_is_seen_in_two_windows_only(trained, images, place, data):
-    """Where the object was and where it is now: its location moves no other one."""
+    """A move changes pixels only where the object was and where it is."""
     scene, slots = make(images), slots_of(data, images)
     moved = editing.move(scene, slots, place, SHAPE)
     changed = paint(trained, scene) != paint(trained, moved)
@@ -152,7 +152,7 @@ def test_a_move_is_seen_in_two_windows_only(trained, images, place, data):
 
 
 def test_a_restyle_changes_the_sprite(trained):
-    """Where the object is, and nowhere else."""
+    """A new appearance changes pixels only where the object is."""
     scene = make([[((2, 2), [0.5, 1.0, -1.0]), ((5, 6), [1.5, 0.0, 0.3])]] * B)
     grid = editing.traverse(
         scene,

@@ -28,7 +28,7 @@ from tests.scene_lists import (
 @examples
 @given(images_of(1), DATA)
 def test_move(images, data):
-    """The object has the new place; nothing else changes, the old scene neither."""
+    """The object has the new place; nothing else changes, nor does the old scene."""
     scene, slots = make(images), slots_of(data, images)
     yx = [data.draw(PLACES) for _ in images]
     moved = editing.move(scene, slots, yx, SHAPE)
@@ -57,7 +57,7 @@ def test_swap(images, what, data):
 @examples
 @given(images_of(1), DATA)
 def test_remove(images, data):
-    """The others keep their order."""
+    """The object is gone, and the others keep their order."""
     scene, slots = make(images), slots_of(data, images)
     removed = editing.remove(scene, slots)
     for objects, slot in zip(images, slots, strict=True):
@@ -68,7 +68,7 @@ def test_remove(images, data):
 @examples
 @given(images_of(), DATA)
 def test_select(images, data):
-    """Some of the objects that all images have, in any order; or none."""
+    """Any objects that all images have are kept, in any order; or none."""
     fewest = min(len(objects) for objects in images)
     slots = data.draw(st.permutations(range(fewest)))
     slots = slots[: data.draw(st.integers(0, fewest))]
@@ -118,7 +118,7 @@ def test_restyle(images, data):
 @examples
 @given(images_of(1), WHATS, DATA)
 def test_interpolate(images, what, data):
-    """(1 − w) a + w b, places to the nearest pixel; a itself at 0, b's value at 1."""
+    """The result is (1 − w) a + w b, with places rounded to the nearest pixel."""
     scene = make(images)
     first, second = slots_of(data, images), slots_of(data, images)
     weights = [0.0, 1.0, data.draw(st.floats(0, 1, width=32))]
@@ -141,7 +141,7 @@ def test_interpolate(images, what, data):
 @examples
 @given(images_of(1), st.lists(st.integers(0, B - 1), unique=True), PLACES)
 def test_only_some_images_are_edited(images, only, place):
-    """The others stay as they are, and one argument serves all that are edited."""
+    """Other images stay as they are, and one argument serves all edited ones."""
     scene = make(images)
     moved = editing.move(scene, 0, place, SHAPE, only=only)
     removed = editing.remove(scene, 0, only=only)
@@ -156,12 +156,12 @@ def test_only_some_images_are_edited(images, only, place):
 @examples
 @given(images_of(), st.lists(st.integers(0, B - 1), max_size=2 * B))
 def test_take(images, chosen):
-    """Images in any order, more than once."""
+    """Images are taken in any order, also more than once."""
     check(editing.take(make(images), chosen), [images[b] for b in chosen])
 
 
 def test_empty():
-    """Nothing in any slot."""
+    """An empty scene has nothing in any slot."""
     check(editing.empty(B, M, L), [[]] * B)
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: its report, its files, its command, its refusals.
+"""Evaluation reports what was inferred, writes it, and refuses bad requests.
 
 The model is a tiny one that has learned nothing; its parameters are far enough from
 zero that it sees objects of all kinds where there are none.
@@ -28,7 +28,7 @@ _SETTINGS = measure.Settings(_NUM_IMAGES, num_samples=12, batch_size=10, seed=5)
 
 @pytest.fixture(scope="module")
 def state(config):
-    """A state of training before its first step, with noise on every parameter."""
+    """Makes a state before the first step, with noise on every parameter."""
     state = build.build(config).init(jax.random.key(0))
     rng = np.random.default_rng(0)
     noisy = jax.tree.map(
@@ -39,26 +39,26 @@ def state(config):
 
 @pytest.fixture(scope="module")
 def variables(state):
-    """What the functions of lavae_jax take."""
+    """Returns the variables of the state."""
     return state.variables
 
 
 @pytest.fixture(scope="module")
 def sets(config):
-    """The first scenes of both test splits."""
+    """Reads the first scenes of both test splits."""
     return list(measure.split_sets(config.data, None, _NUM_IMAGES))
 
 
 @pytest.fixture(scope="module")
 def model(config, variables, sets):
-    """A model that counts from none to many objects."""
+    """Makes a model that counts from none to many objects."""
     model = build.build_model(config)
     return tiny_models.counting_some(model, variables, sets[0].images)
 
 
 @pytest.fixture(scope="module")
 def written(config, model, variables, tmp_path_factory):
-    """A whole evaluation of both test splits, and the folder it wrote to."""
+    """Evaluates both test splits; gives the report and the folder it wrote to."""
     out = tmp_path_factory.mktemp("evaluation")
     result = evaluate.evaluate(
         config, model, variables, step=7, settings=_SETTINGS, out=out
@@ -67,7 +67,7 @@ def written(config, model, variables, tmp_path_factory):
 
 
 def test_report_agrees_with_its_parts(written, model, variables, sets):
-    """The report is the comparison of what was inferred, with what was asked for."""
+    """The report is that of its parts: inference and comparison by the settings."""
     result, _ = written
     log_p_n = measure.learned_log_p_n(model, variables)
     np.testing.assert_allclose(np.exp(log_p_n).sum(), 1.0, rtol=1e-5)
@@ -82,7 +82,7 @@ def test_report_agrees_with_its_parts(written, model, variables, sets):
 
 
 def test_written_files(written, config):
-    """The report as JSON with every figure by name, and readable pictures."""
+    """The folder has the report as JSON with every figure, and readable pictures."""
     result, out = written
     content = json.loads((out / "report.json").read_text())
     assert content == report.plain(result)
@@ -102,7 +102,7 @@ def test_written_files(written, config):
 
 
 def test_reports_are_read_as_they_were_written(written, tmp_path):
-    """Every field in its type; a file that is no report is refused by name."""
+    """Every field is read in its type; a file that is no report is named."""
     result, out = written
     again = report.read(out / "report.json")
     assert report.plain(again) == report.plain(result)
@@ -143,7 +143,7 @@ def _printed(result):
 
 
 def test_tables_name_every_figure(written):
-    """What a reader looks for is there, with the numbers of the report."""
+    """The tables have the numbers of the report."""
     result, _ = written
     text = _printed(result)
     truth = result.splits[0].truth
@@ -163,7 +163,7 @@ def test_tables_name_every_figure(written):
 
 
 def test_own_images(config, model, variables, sets, tmp_path):
-    """No truth, hence no figures that need it; counts, bounds and a picture remain."""
+    """Own images give counts, bounds and a picture, and no figures that need truth."""
     np.savez(tmp_path / "own.npz", images=sets[0].images[:9] > 0)
     result = evaluate.evaluate(
         config,
@@ -219,7 +219,7 @@ def test_a_folder_that_cannot_be_made_is_noticed_before_the_work(
 
 @pytest.fixture(scope="module")
 def workdir(config, state, tmp_path_factory):
-    """What a run leaves behind."""
+    """Makes the folder of a run."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     run_config.claim(folder, config)
     store = checkpoints.Checkpoints(folder)
@@ -229,7 +229,7 @@ def workdir(config, state, tmp_path_factory):
 
 
 def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path):
-    """From a workdir and the user's images to a table and files."""
+    """The command evaluates a workdir, also on own images."""
     np.save(tmp_path / "own.npy", sets[0].images)
     done = run_python(
         "-m",
@@ -246,7 +246,7 @@ def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path):
 
 
 def test_command_evaluates_a_released_model(tmp_path):
-    """By its name, with the step of its training, and no run of one's own."""
+    """A released model is evaluated by its name, without a run."""
     images = np.zeros((2, 64, 64, 1), np.uint8)
     images[0, 20:30, 20:30] = 255
     np.save(tmp_path / "own.npy", images)
@@ -274,7 +274,7 @@ def test_command_evaluates_a_released_model(tmp_path):
     ],
 )
 def test_command_refuses_without_a_traceback(workdir, arguments, message):
-    """One message that begins with error, and a status that is not 0."""
+    """A refusal is one message that begins with error, and a status other than 0."""
     filled_in = [argument.format(workdir=workdir) for argument in arguments]
     status, said = run_here(evaluate, *filled_in)
     assert status != 0

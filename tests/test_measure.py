@@ -1,4 +1,4 @@
-"""Measuring: what goes into a report, against direct computation.
+"""The figures of a report agree with direct computation.
 
 The model is a tiny one that has learned nothing; its parameters are far enough from
 zero that it sees objects of all kinds where there are none.
@@ -23,20 +23,20 @@ _SETTINGS = measure.Settings(_NUM_IMAGES, num_samples=12, batch_size=10, seed=5)
 
 @pytest.fixture(scope="module")
 def sets(data_dir):
-    """The first scenes of both test splits."""
+    """Reads the first scenes of both test splits."""
     data = ConfigDict(dict(name=_NAME, data_dir=data_dir, manual_dir=None))
     return list(measure.split_sets(data, None, _NUM_IMAGES))
 
 
 @pytest.fixture(scope="module")
 def variables():
-    """Random parameters."""
+    """Makes random parameters."""
     return tiny_models.random_variables(_model())
 
 
 @pytest.fixture(scope="module")
 def model(variables, sets):
-    """A model that counts from none to many objects."""
+    """Makes a model that counts from none to many objects."""
     return tiny_models.counting_some(_model(), variables, sets[0].images)
 
 
@@ -45,7 +45,7 @@ def _model():
 
 
 def test_split_sets_hold_the_truth_of_the_data_set(data_dir, sets):
-    """Splits in order, without train; every field as it is in the examples."""
+    """All splits but train are read in order, with the fields of the examples."""
     assert [image_set.name for image_set in sets] == ["test", "test_7"]
     for image_set in sets:
         source = load.data_source(_NAME, image_set.name, data_dir)
@@ -61,7 +61,7 @@ def test_split_sets_hold_the_truth_of_the_data_set(data_dir, sets):
 
 
 def test_inference_does_not_depend_on_the_batch(model, variables, sets):
-    """Batches of 10 with a filled-up last one, and one of all, agree."""
+    """Results in batches, the last one filled up, are those of one batch."""
     small = measure.infer(model, variables, sets[0], _SETTINGS)
     whole = measure.infer(
         model, variables, sets[0], _SETTINGS._replace(batch_size=1000)
@@ -93,7 +93,7 @@ def test_inference_equals_the_library_called_directly(model, variables, sets):
 
 
 def test_the_seed_and_nothing_else_gives_the_samples(model, variables, sets):
-    """The same seed draws the same weights, another one others."""
+    """The same seed draws the same weights, and another seed others."""
     first, second, other = (
         measure.infer(model, variables, sets[0], _SETTINGS._replace(seed=seed))
         for seed in (1, 1, 2)
@@ -103,7 +103,7 @@ def test_the_seed_and_nothing_else_gives_the_samples(model, variables, sets):
 
 
 def _perfect(image_set, rng):
-    """What a model that is right about everything but the order would infer."""
+    """Makes what a model infers that is right about all but the order."""
     num_images, slots = len(image_set.images), 10
     yx = np.zeros((num_images, slots, 2), np.int32)
     labels = np.zeros_like(image_set.truth.labels, np.int32)
@@ -121,7 +121,7 @@ def _perfect(image_set, rng):
 
 
 def test_comparison_of_perfect_scenes(sets):
-    """Everything right: what is left is rounding to pixels, and the baseline."""
+    """Perfect scenes leave only the error of rounding to pixels."""
     log_p_n = np.log(np.array([0.1, 0.2, 0.3, 0.25, 0, 0, 0, 0.15, 0, 0, 0]) + 1e-9)
     for image_set in sets:
         inferred = _perfect(image_set, np.random.default_rng(1))
@@ -142,7 +142,7 @@ def test_comparison_of_perfect_scenes(sets):
 
 
 def test_comparison_states_bounds_as_costs(sets):
-    """-log p(x) for K = 1, 10 and 100 falls, and its distance is from the floor."""
+    """Bounds fall with K, and the distance is that of the last from the floor."""
     inferred = _perfect(sets[0], np.random.default_rng(2))
     split = measure.compare(sets[0], inferred, np.zeros(11))
     assert [bound.num_samples for bound in split.bounds] == [1, 10, 100]
@@ -162,7 +162,7 @@ def _object_entropy():
 
 
 def test_more_objects_than_the_model_has_slots(sets):
-    """Seven objects and a model with three slots: wrong counts, not an error."""
+    """More objects than slots give wrong counts, not an error."""
     inferred = _perfect(sets[1], np.random.default_rng(3))
     scenes = inferred.scenes._replace(
         n=np.full(_NUM_IMAGES, 3),
@@ -178,7 +178,7 @@ def test_more_objects_than_the_model_has_slots(sets):
 
 
 def test_only_new_digits_have_no_floor(data_dir, tmp_path):
-    """Anything else that is wrong is an error, not a row that stays empty."""
+    """Only a split with new digits has no floor; other failures are errors."""
     assert measure._floor("multi_mnist/1k", "test_new_digits", tmp_path, None) is None
     with pytest.raises(ValueError, match="only a whole split"):
         measure._floor(_NAME, "test[:5]", data_dir, None)

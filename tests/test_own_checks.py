@@ -106,7 +106,7 @@ _BAD = {
 
 @pytest.mark.parametrize("case", _BAD)
 def test_bad_images_are_refused_before_training(tmp_path, case):
-    """Naming the file, what is wrong and what was expected."""
+    """The message names the file, what is wrong and what was expected."""
     make, message = _BAD[case]
     with pytest.raises(cli.UserError, match=message) as refusal:
         input_pipeline.prepare(_config(make(tmp_path / "own.npz")))
@@ -125,7 +125,7 @@ def test_bad_images_are_refused_before_training(tmp_path, case):
     ],
 )
 def test_impossible_settings_are_refused(tmp_path, data, message):
-    """With what is possible."""
+    """Impossible values are refused with what is possible."""
     np.savez(tmp_path / "own.npz", squares(40, COLOUR)[0] > 0)
     config = _config(tmp_path / "own.npz")
     config.data.update(data)
@@ -141,7 +141,7 @@ def test_a_threshold_that_nothing_reaches(tmp_path):
 
 
 def _canvas(*boxes, shape=(40, 60, 1)):
-    """One image with lit boxes (top, left, height, width)."""
+    """Makes one image with lit boxes (top, left, height, width)."""
     image = np.zeros(shape, np.uint8)
     for top, left, height, width in boxes:
         image[top : top + height, left : left + width] = 255
@@ -149,7 +149,7 @@ def _canvas(*boxes, shape=(40, 60, 1)):
 
 
 def test_what_images_show():
-    """Groups of lit pixels, by eight neighbours, and the shares of lit and black."""
+    """A survey counts groups by eight neighbours, and lit pixels and black images."""
     images = [
         _canvas((0, 0, 3, 5), (3, 5, 2, 2), (20, 20, 4, 4)),  # the first two touch
         _canvas(),
@@ -167,7 +167,7 @@ def test_what_images_show():
 
 
 def test_neither_specks_nor_touching_objects_make_the_size():
-    """It is that of nearly all lit pixels: of one side, with a margin, odd."""
+    """The sprite size is that of nearly all lit pixels, odd, with a margin."""
     objects = [_canvas((5, 5, 9, 9), (20, 30, 9, 6)) for _ in range(40)]
     assert own_survey.survey(objects).sprite_size == 11
     specks = [_canvas((5, 5, 9, 9), *((39, c, 1, 1) for c in (0, 4, 8, 12, 16)))] * 40
@@ -178,7 +178,7 @@ def test_neither_specks_nor_touching_objects_make_the_size():
 
 
 def test_many_images_are_sampled_evenly():
-    """From the first to the last, however many there are."""
+    """Images from the first to the last are surveyed, however many there are."""
     images = [_canvas((0, 0, 1 + (i >= 9_000), 1)) for i in range(10_000)]
     found = own_survey.survey(images)
     assert len(found.groups) == 2_000
@@ -217,7 +217,7 @@ def test_nothing_is_said_of_good_images(tmp_path):
     ],
 )
 def test_what_may_be_amiss_is_said(tmp_path, shape, side, model, message):
-    """With the numbers, and the value to set; beside it only that images are few."""
+    """Each warning has its numbers and the value to set."""
     most = 1 if side > 9 else 3
     images, _ = squares(80, shape, side, most)
     if model == "white":
@@ -229,7 +229,7 @@ def test_what_may_be_amiss_is_said(tmp_path, shape, side, model, message):
 
 
 def test_black_images(tmp_path):
-    """Few scenes with anything in them."""
+    """Many black images give a warning."""
     images, _ = squares(80, GREY)
     images[3:] = 0
     np.savez(tmp_path / "own.npz", images)

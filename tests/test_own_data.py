@@ -24,7 +24,7 @@ def _config(path, variant="tiny", **data):
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """40 colour scenes of 32×32 with their counts."""
+    """Makes 40 colour scenes of 32×32 with their counts."""
     images, n = squares(40, COLOUR)
     path = tmp_path_factory.mktemp("archive") / "own.npz"
     np.savez(path, images=images, n=n)
@@ -46,7 +46,7 @@ def test_a_bit_per_value_loses_nothing(tmp_path, shape):
 
 
 def test_the_fingerprint_is_that_of_the_images(tmp_path):
-    """Whatever they are stored as; another pixel, order or number makes another."""
+    """The fingerprint changes with pixels, order and number, not with the storage."""
     images, _ = squares(12, GREY)
     np.savez(tmp_path / "one.npz", images[..., 0] > 0)
     np.save(tmp_path / "two.npy", images)
@@ -75,7 +75,7 @@ def test_grey_levels_are_binarised_where_asked(tmp_path):
 
 
 def test_the_first_file_or_the_config_gives_the_shape(tmp_path):
-    """Grey or colour as the first is stored, or as the user says."""
+    """Images are grey or colour as the first is stored, or as the config says."""
     white = np.repeat(squares(3, GREY)[0], 3, axis=-1)
     folder = save_pngs(tmp_path / "folder", white)
     config = _config(folder)
@@ -85,7 +85,7 @@ def test_the_first_file_or_the_config_gives_the_shape(tmp_path):
 
 
 def test_counts_come_with_an_archive(archive, tmp_path):
-    """In order, cut like the images; none from a folder or another archive."""
+    """Counts are read in order and cut like the images; a folder has none."""
     images, n = squares(40, COLOUR)
     config = _config(archive, num_valid=7)
     own = own_data.read(config)
@@ -104,7 +104,7 @@ def _fitted(path, variant="tiny", **data):
 
 @pytest.fixture(scope="module")
 def paper_scenes(tmp_path_factory):
-    """300 scenes of multi-dSprites, as an archive of one's own."""
+    """Makes an archive of 300 scenes of multi-dSprites."""
     split = scenes.Split(num_examples=300, counts=(0, 1, 2, 3), stream=0)
     images = [dsprites_builder.scene(split, index)["image"] for index in range(300)]
     path = tmp_path_factory.mktemp("paper") / "own.npz"
@@ -114,7 +114,7 @@ def paper_scenes(tmp_path_factory):
 
 @pytest.mark.parametrize("variant", base.VARIANTS)
 def test_the_papers_images_give_the_papers_config(paper_scenes, variant):
-    """On 64×64 scenes of multi-dSprites everything found is what theirs states."""
+    """Scenes of multi-dSprites give the values of the multi-dSprites config."""
     ours, theirs = _fitted(paper_scenes, variant), dsprites.get_config(variant)
     assert ours.model.objects_per_image == pytest.approx(1.5, abs=0.2)
     ours.model.objects_per_image = theirs.model.objects_per_image
@@ -133,7 +133,7 @@ def test_the_papers_images_give_the_papers_config(paper_scenes, variant):
     ],
 )
 def test_other_sizes_give_other_lengths(tmp_path, shape, side, expected):
-    """Sprites hold the objects, lengths follow them, γ the logarithm of the sites."""
+    """Sprite size and lengths follow the objects, γ the logarithm of the sites."""
     images, _ = squares(60, shape, side, most=2)
     np.savez(tmp_path / "own.npz", images)
     config = _config(tmp_path / "own.npz", "laptop")
@@ -148,7 +148,7 @@ def test_other_sizes_give_other_lengths(tmp_path, shape, side, expected):
 
 
 def test_what_the_user_sets_stays(archive):
-    """And what follows from it follows."""
+    """A value that the user sets stays, and others follow from it."""
     config = _config(archive)
     config.model.update(sprite_size=21, gamma=2.0, exclusion_radius=0)
     config.warmup.bump_sigma_init = 2.5
@@ -162,7 +162,7 @@ def test_what_the_user_sets_stays(archive):
 
 @pytest.mark.parametrize(("num_images", "held_out"), [(40, 4), (9, 1), (60_000, 5_000)])
 def test_a_tenth_is_held_out(num_images, held_out):
-    """But 5,000 at most, and one at least; as many of them are looked at."""
+    """A tenth of the images is held out, at least one and at most 5,000."""
     bits = np.zeros((num_images, 8), np.uint8)
     bits[:, 3] = 24
     own = own_data.OwnImages(own_data.PackedImages(bits, (8, 8, 1)), None)
@@ -172,7 +172,7 @@ def test_a_tenth_is_held_out(num_images, held_out):
 
 
 def test_batches_are_those_of_any_data(archive):
-    """Shuffled, whole, shared by processes and resumable, from the bits."""
+    """Batches of own images are shuffled, whole, shared by processes and resumable."""
     config, data, _ = input_pipeline.prepare(_config(archive))
     images, n = squares(40, COLOUR)
     assert len(data.train) == 36
@@ -196,7 +196,7 @@ def test_batches_are_those_of_any_data(archive):
 
 
 def test_other_images_under_the_same_path_are_noticed(archive, tmp_path):
-    """A run's config goes with the images it was fitted to, wherever they lie."""
+    """A run's config accepts its own images only, wherever they lie."""
     images, _ = squares(40, COLOUR)
     config = _fitted(archive)
     np.savez(tmp_path / "moved.npz", images)
@@ -208,7 +208,7 @@ def test_other_images_under_the_same_path_are_noticed(archive, tmp_path):
 
 
 def test_the_baseline_takes_them_too(archive, tmp_path):
-    """Images of whole cells; others are refused with what to do."""
+    """The baseline takes images of whole cells; others are refused with what to do."""
     config = baseline_custom.get_config("tiny")
     config.data.path = str(archive)
     fitted = own_data.fit(config, own_data.read(config)).config
@@ -221,7 +221,7 @@ def test_the_baseline_takes_them_too(archive, tmp_path):
 
 
 def test_a_size_that_the_stem_does_not_divide(tmp_path):
-    """Is refused with what to do, and works on every pixel."""
+    """A size that the stem does not divide is refused with what to do."""
     np.savez(tmp_path / "own.npz", squares(40, (33, 41, 1))[0])
     fitted = _fitted(tmp_path / "own.npz")
     with pytest.raises(ValueError, match=r"got 2 for \(33, 41, 1\). Lower it, or crop"):
@@ -231,6 +231,6 @@ def test_a_size_that_the_stem_does_not_divide(tmp_path):
 
 
 def test_an_open_config_builds_nothing():
-    """What only the images tell is named."""
+    """A config with open values is refused, and the values are named."""
     with pytest.raises(ValueError, match=r"model.sprite_size.* found from the images"):
         build.build(custom.get_config("tiny"))

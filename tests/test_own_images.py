@@ -16,7 +16,7 @@ _GREY, _COLOUR = (6, 8, 1), (6, 8, 3)
 
 
 def _pictures(shape, num=3):
-    """[num, H, W, C] booleans that differ between pixels and channels."""
+    """Makes [num, H, W, C] booleans that differ between pixels and channels."""
     return np.random.default_rng(0).uniform(size=(num, *shape)) < 0.4
 
 
@@ -53,7 +53,7 @@ def test_the_array_called_images_is_taken(tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
 def test_png_folder_in_order_of_names(tmp_path, mode):
-    """Every mode a grey or colour picture comes in; other files are left alone."""
+    """PNG files of every grey or colour mode are read in order; others are ignored."""
     shape = _GREY if mode in ("1", "L") else _COLOUR
     lit = _pictures(shape)
     for name, picture in zip(("a.png", "b.PNG", "c.png"), lit, strict=True):
@@ -68,7 +68,7 @@ def test_png_folder_in_order_of_names(tmp_path, mode):
 
 
 def test_grey_pictures_serve_a_colour_model(tmp_path):
-    """White is a saturated colour."""
+    """Grey pictures serve a colour model, as white is a saturated colour."""
     lit = _pictures(_GREY, 1)[0, ..., 0]
     Image.fromarray((lit * 255).astype(np.uint8)).save(tmp_path / "a.png")
     images = own_images.load_images(tmp_path, _COLOUR)
@@ -76,7 +76,7 @@ def test_grey_pictures_serve_a_colour_model(tmp_path):
 
 
 def _refused(path, image_shape=_COLOUR):
-    """The message of the error, which must be a single sentence."""
+    """Returns the message of the error, which must be a single sentence."""
     with pytest.raises(ValueError) as refusal:
         own_images.load_images(path, image_shape)
     message = str(refusal.value)
@@ -100,7 +100,7 @@ def _refused(path, image_shape=_COLOUR):
     ],
 )
 def test_arrays_that_are_no_images_for_this_model(tmp_path, array, found):
-    """Shape, emptiness and type are named together with what was expected."""
+    """A wrong shape or type, or emptiness, is named with what was expected."""
     np.save(tmp_path / "own.npy", array)
     assert found in _refused(tmp_path / "own.npy")
 
@@ -125,7 +125,7 @@ def test_archives_without_a_clear_choice(tmp_path):
 
 
 def test_paths_that_lead_nowhere(tmp_path):
-    """A missing file, another format and a folder without pictures."""
+    """Missing files, other formats and folders without pictures are refused."""
     assert "does not exist" in _refused(tmp_path / "missing.npz")
     (tmp_path / "own.jpg").write_bytes(b"")
     assert "neither .npy, .npz, .png" in _refused(tmp_path / "own.jpg")
@@ -135,7 +135,7 @@ def test_paths_that_lead_nowhere(tmp_path):
 
 @pytest.mark.parametrize("name", ["own.npy", "own.npz", "own.png"])
 def test_files_that_are_something_else(tmp_path, name):
-    """A name does not make a format."""
+    """A file whose content is not what its name says is refused."""
     (tmp_path / name).write_bytes(b"\x93 plain words")
     assert "cannot be read" in _refused(tmp_path / name)
 
@@ -144,7 +144,7 @@ def test_files_that_are_something_else(tmp_path, name):
     "place, byte", [(0, b"?"), (6, b"\x03"), (42, b"["), (60, b"(")]
 )
 def test_damaged_headers(tmp_path, place, byte):
-    """Magic, version and an opened bracket, on which Python's tokenizer gives up."""
+    """Damaged headers are refused, also those that Python's tokenizer can't read."""
     np.save(tmp_path / "own.npy", _pictures(_COLOUR))
     content = (tmp_path / "own.npy").read_bytes()
     damaged = content[:place] + byte + content[place + 1 :]
@@ -191,21 +191,21 @@ def test_the_limit_counts_bytes(tmp_path, monkeypatch):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_pictures_that_are_no_images_for_this_model(tmp_path, picture, found):
-    """Size before decoding, then depth, transparency, colour and values."""
+    """Pictures of another size, depth or colour, or transparent ones, are refused."""
     picture.save(tmp_path / "a.png")
     assert found in _refused(tmp_path / "a.png", _GREY)
 
 
 @pytest.mark.parametrize("side, found", [(12, "12 pixels wide"), (20, "cannot be")])
 def test_huge_pictures_are_refused_undecoded(tmp_path, monkeypatch, side, found):
-    """Beyond Pillow's limit, and beyond twice the limit, where it will not open."""
+    """Pictures beyond Pillow's limit, or twice the limit, are refused undecoded."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     Image.new("L", (side, side)).save(tmp_path / "a.png")
     assert found in _refused(tmp_path / "a.png", _GREY)
 
 
 def _file_bytes(kind):
-    """A valid file of each kind."""
+    """Returns the bytes of a valid file of each kind."""
     stream = io.BytesIO()
     lit = _pictures(_GREY)
     if kind == "own.npy":
@@ -221,7 +221,7 @@ def _file_bytes(kind):
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(data=st.data())
 def test_damaged_files_give_images_or_a_clear_refusal(kind, tmp_path_factory, data):
-    """Cut short and with bytes overwritten: never another error than ValueError."""
+    """Files cut short or overwritten raise ValueError and no other error."""
     content = bytearray(_file_bytes(kind))
     for _ in range(data.draw(st.integers(0, 3))):
         place = data.draw(st.integers(0, len(content) - 1))

@@ -12,7 +12,7 @@ from tests import figure_texts
 
 
 def _scene(rng, counts, size, max_objects=4):
-    """Scenes whose slots in use are not the first ones, on an H x W canvas."""
+    """Makes scenes whose active slots are not the first ones."""
     active = np.zeros((len(counts), max_objects), bool)
     for row, n in enumerate(counts):
         active[row, rng.permutation(max_objects)[:n]] = True
@@ -22,13 +22,13 @@ def _scene(rng, counts, size, max_objects=4):
 
 
 def _shown(panel):
-    """The array a panel shows, or None for a blank one."""
+    """Returns the array a panel shows, or None for a blank one."""
     return np.asarray(panel.images[0].get_array()) if panel.images else None
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_reconstructions_shows_each_array_in_its_panel(channels):
-    """Input, means, sites and the sprites of active slots, row by row, unblurred."""
+    """Panels show input, means, sites and sprites of active slots, row by row."""
     rng = np.random.default_rng(channels)
     scene = _scene(rng, (2, 0, 3), (8, 6))
     images = (rng.integers(0, 2, (3, 8, 6, channels)) * 255).astype(np.uint8)
@@ -67,7 +67,7 @@ def test_reconstructions_shows_each_array_in_its_panel(channels):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_comparison_shows_each_image_beside_its_means(channels):
-    """Row by row, under the names of what they are; other numbers are refused."""
+    """Panels show images beside their means; other numbers of them are refused."""
     rng = np.random.default_rng(channels)
     images = (rng.integers(0, 2, (3, 8, 6, channels)) * 255).astype(np.uint8)
     means = rng.uniform(size=(3, 8, 6, channels)).astype(np.float32)
@@ -85,7 +85,7 @@ def test_comparison_shows_each_image_beside_its_means(channels):
 
 
 def test_grid_shows_rows_and_columns_with_their_labels():
-    """Every image in its place, gaps blank, texts beside and above, the title on top.
+    """Every image and text is in its place, and gaps are blank.
 
     The frame goes around the centre it is given.
     """
@@ -113,7 +113,7 @@ def test_grid_shows_rows_and_columns_with_their_labels():
 
 
 def test_grid_refuses_what_does_not_fit():
-    """No image, and labels of another number than there are rows or columns."""
+    """A grid without images, or with another number of labels, is refused."""
     image = np.zeros((4, 4, 1))
     with pytest.raises(ValueError, match="at least one image"):
         plotting.grid([[], []])
@@ -124,7 +124,7 @@ def test_grid_refuses_what_does_not_fit():
 
 
 def test_grids_beside_each_other():
-    """Each of its own images, row by row, under its own title; none may be empty."""
+    """Each grid shows its own images under its own title; none may be empty."""
     rng = np.random.default_rng(6)
     ours, theirs = rng.uniform(size=(3, 4, 6, 3)), rng.uniform(size=(2, 4, 6, 3))
     figure = plotting.beside({"ours": ours, "theirs": theirs}, columns=2)

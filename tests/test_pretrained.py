@@ -25,19 +25,19 @@ _NUM_SAMPLES = 10
 
 @pytest.fixture(scope="module")
 def model():
-    """What the config of all tests builds."""
+    """Builds the model of the config of all tests."""
     return lavae_jax.build_model(MODEL_CONFIG)
 
 
 @pytest.fixture(scope="module")
 def variables(model):
-    """Variables whose every number is another."""
+    """Makes variables with random numbers."""
     return tiny_models.random_variables(model)
 
 
 @pytest.fixture(scope="module")
 def stored(model, variables, tmp_path_factory):
-    """A run's folder, with checkpoints after steps 4 and 16."""
+    """Makes a run with checkpoints after steps 4 and 16."""
     workdir = tmp_path_factory.mktemp("runs") / "run"
     half = jax.tree.map(lambda x: x / 2, variables)
     tiny_runs.save_run(workdir, ConfigDict(RUN_CONFIG), {4: half, 16: variables})
@@ -46,7 +46,7 @@ def stored(model, variables, tmp_path_factory):
 
 @pytest.fixture
 def folder(variables, tmp_path):
-    """A released model's folder, for a test to damage."""
+    """Makes a released model's folder, which a test may damage."""
     released.write(tmp_path / "toy", _contents(pretrained.flatten(variables)))
     return tmp_path / "toy"
 
@@ -58,7 +58,7 @@ def _contents(tensors):
 
 
 def _assert_same(loaded, model, variables):
-    """The model equal in every field, the variables bitwise, on a device."""
+    """Asserts that models are equal, and variables bitwise equal and on a device."""
     assert loaded[0] == model
     jax.tree.map(np.testing.assert_array_equal, loaded[1], variables)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(loaded[1]))
@@ -80,7 +80,7 @@ def test_a_run_that_goes_on_is_left_alone(stored, tmp_path):
 
 
 def test_a_damaged_newest_model_of_a_run(stored, model, variables, tmp_path):
-    """The one before it is loaded, with a warning."""
+    """The checkpoint before a damaged one is loaded, with a warning."""
     workdir = shutil.copytree(stored, tmp_path / "run")
     (workdir / "checkpoints" / "16" / "state" / "manifest.ocdbt").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"/16 can't be used: .*of step 4 is used"):
@@ -89,7 +89,7 @@ def test_a_damaged_newest_model_of_a_run(stored, model, variables, tmp_path):
 
 
 def test_a_released_model(folder, model, variables):
-    """Weights, config and all: what was written is what is read."""
+    """A released model is read as it was written."""
     _assert_same(pretrained.load_released(folder), model, variables)
     contents = released.read(folder)
     assert (contents.report, contents.card) == ({"step": 16}, "# Toy: λ\n")
@@ -98,7 +98,7 @@ def test_a_released_model(folder, model, variables):
 
 
 def test_models_are_loaded_by_name(folder, model, variables, monkeypatch):
-    """From the package's own folder; another name lists those there are."""
+    """Released models load by name; an unknown name lists the known ones."""
     monkeypatch.setattr(pretrained, "FOLDER", folder.parent)
     shutil.copytree(folder, folder.with_name("other"))
     _assert_same(lavae_jax.load_pretrained("other"), model, variables)
@@ -118,7 +118,7 @@ def test_models_are_loaded_by_name(folder, model, variables, monkeypatch):
     "name", [released.WEIGHTS, released.CONFIG, released.REPORT, released.CARD]
 )
 def test_changed_files_are_refused(folder, name):
-    """One bit is enough: the file, both checksums, and what to do."""
+    """One changed bit is refused, with file, both checksums and what to do."""
     content = bytearray((folder / name).read_bytes())
     before = hashlib.sha256(content).hexdigest()
     content[-2] ^= 1
@@ -132,14 +132,14 @@ def test_changed_files_are_refused(folder, name):
 
 @pytest.mark.parametrize("name", [released.WEIGHTS, released.CARD, released.CHECKSUMS])
 def test_missing_files_are_refused(folder, name):
-    """By name, with what to do."""
+    """A missing file is named, with what to do."""
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=rf"toy/{name} is missing. Install"):
         pretrained.load_released(folder)
 
 
 def test_files_without_a_checksum_are_refused(folder):
-    """A list that was cut off vouches for nothing."""
+    """A file that the list of checksums lacks is refused."""
     lines = (folder / released.CHECKSUMS).read_text().splitlines()
     (folder / released.CHECKSUMS).write_text("\n".join(["x", *lines[1:]]))
     with pytest.raises(ValueError, match=rf"{released.WEIGHTS} .* has no line of it"):
@@ -162,7 +162,7 @@ def test_files_without_a_checksum_are_refused(folder):
     ],
 )
 def test_tensors_of_another_model_are_refused(variables, tmp_path, change, message):
-    """Each that is missing, in excess, or of another shape or type is named."""
+    """Tensors that are missing, in excess, or of another shape or type are named."""
     tensors = {
         name: value
         for name, value in (pretrained.flatten(variables) | change).items()
@@ -193,7 +193,7 @@ def test_runs_of_another_model_are_refused(stored, tmp_path):
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    """A folder without a config, a config without a checkpoint, a broken config."""
+    """Folders without a config or checkpoint, or with a broken config, are refused."""
     with pytest.raises(FileNotFoundError, match=r"absent is not the workdir of a run"):
         lavae_jax.load(tmp_path / "absent")
     config = json.dumps({**RUN_CONFIG, "checkpoint_every": 500})
@@ -209,7 +209,7 @@ def test_what_is_no_run_is_refused(tmp_path):
 @pytest.mark.standard_promotion
 @pytest.mark.parametrize("name", pretrained.names())
 def test_released_weights_keep_what_their_report_says(name):
-    """The first images of the test split, within statistical error of all of them."""
+    """Figures on the first test images are within the error of the reported ones."""
     check_figures(pretrained.FOLDER / name)
 
 
