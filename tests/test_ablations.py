@@ -18,7 +18,7 @@ def done(tmp_path_factory):
     config = dsprites.get_config("tiny")
     config.data.data_dir = str(tmp_path_factory.mktemp("data"))
     workdir = tmp_path_factory.mktemp("runs")
-    settings = {"base": {}, "wide": {"model.width": 40}}
+    settings = {"base": {}, "fewer": {"data.num_valid": 128}}
     results = ablations.ablate(config, settings, [0, 1], workdir)
     return config, settings, workdir, results
 
@@ -27,9 +27,9 @@ def test_every_setting_is_trained_with_every_seed(done):
     """Each run has its own config, and its figures are those of a trained model."""
     _, _, workdir, results = done
     found = [(result.name, result.seed) for result in results]
-    assert found == [("base", 0), ("base", 1), ("wide", 0), ("wide", 1)]
-    config = json.loads((workdir / "wide-seed1" / "config.json").read_text())
-    assert (config["model"]["width"], config["seed"]) == (40, 1)
+    assert found == [("base", 0), ("base", 1), ("fewer", 0), ("fewer", 1)]
+    config = json.loads((workdir / "fewer-seed1" / "config.json").read_text())
+    assert (config["data"]["num_valid"], config["seed"]) == (128, 1)
     for result in results:
         assert result.minutes > 0 and result.diverged_at is None
         assert result.negative_log_p <= result.negative_elbo

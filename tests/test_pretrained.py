@@ -142,7 +142,7 @@ def test_files_without_a_checksum_are_refused(folder):
     """A file that the list of checksums lacks is refused."""
     lines = (folder / released.CHECKSUMS).read_text().splitlines()
     (folder / released.CHECKSUMS).write_text("\n".join(["x", *lines[1:]]))
-    with pytest.raises(ValueError, match=rf"{released.WEIGHTS} .* has no line of it"):
+    with pytest.raises(ValueError, match=rf"{released.WEIGHTS} .* has no line for it"):
         pretrained.load_released(folder)
 
 
