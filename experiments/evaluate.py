@@ -63,7 +63,7 @@ def evaluate(
         model: The module, as `build.build_model(config)` gives it.
         variables: Its `params` and `batch_stats`.
         step: How many training steps were made, for the report.
-        splits: Names of the splits to measure; by default all but `train`.
+        splits: Names of the splits to measure; by default all test splits.
         images_path: Images to use instead of the splits, see `own_images.load_images`.
         settings: How many images and samples, and the seed; by default all and 100.
         out: A folder for `report.json`, a picture of samples from the prior, and one of
@@ -274,7 +274,7 @@ def _define_flags():
     """Defines the command's flags; not on import, as other commands share names."""
     flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.")
     flags.DEFINE_string("weights", None, "Name of a released model, instead of a run.")
-    flags.DEFINE_list("splits", [], "Splits to measure; all but train by default.")
+    flags.DEFINE_list("splits", [], "Splits to measure; by default all test splits.")
     flags.DEFINE_string("images", None, "Images of your own: .npz, .npy, .png, folder.")
     flags.DEFINE_integer("num_images", None, "How many first images of each split.")
     flags.DEFINE_integer("num_samples", 100, "Importance samples per image.")

@@ -45,7 +45,7 @@ def _model():
 
 
 def test_split_sets_hold_the_truth_of_the_data_set(data_dir, sets):
-    """All splits but train are read in order, with the fields of the examples."""
+    """All test splits are read in order, with the fields of the examples."""
     assert [image_set.name for image_set in sets] == ["test", "test_7"]
     for image_set in sets:
         source = load.data_source(_NAME, image_set.name, data_dir)

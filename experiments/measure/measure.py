@@ -78,7 +78,7 @@ def split_sets(
 
     Args:
         data: A section of a config with `name`, `data_dir` and `manual_dir`.
-        splits: Names of whole splits; None is all but `train`.
+        splits: Names of whole splits; None is all test splits.
         num_images: How many images to read at most, from the start; None is all.
 
     Returns:
@@ -92,14 +92,19 @@ def split_sets(
     for split in ("train", *(splits or ())):
         load.check_split(data.name, split)
     builder = load.builder(data.name, *_folders(data))
-    names = list(splits or (name for name in builder.splits if name != "train"))
+    names = list(splits or filter(is_test_split, builder.splits))
     for split in names:
-        if split not in builder.splits:
+        if "[" in split or "+" in split:
             raise ValueError(
                 f"{split!r} is part of a split: pass a whole one, and num_images for"
                 f" its first images."
             )
     return (_split_set(data, name, num_images) for name in names)
+
+
+def is_test_split(name: str) -> bool:
+    """Tells whether a split is for final figures, not for training or validation."""
+    return name.startswith("test")
 
 
 def infer(

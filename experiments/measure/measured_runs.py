@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from experiments import cli, run_config
-from experiments.measure import model_card, report
+from experiments.measure import measure, model_card, report
 from experiments.own import data as own_data
 from lavae_jax import runs
 
@@ -47,13 +47,13 @@ def read(workdir: str | pathlib.Path, min_images: int) -> Measured:
             f" {num_steps}. Start its training command again, and it goes on."
         )
     path = pathlib.Path(workdir) / "evaluation" / "report.json"
-    measure = f"Measure it: python -m experiments.evaluate --workdir={workdir}"
+    how = f"Measure it: python -m experiments.evaluate --workdir={workdir}"
     if not path.exists():
-        raise cli.UserError(f"{path} does not exist. {measure}")
+        raise cli.UserError(f"{path} does not exist. {how}")
     with cli.user_errors(ValueError, OSError):
         found = report.read(path)
     if problem := _problem(run, found, min_images):
-        raise cli.UserError(f"{path} {problem}. {measure}")
+        raise cli.UserError(f"{path} {problem}. {how}")
     found = found._replace(config=run.config)
     return Measured(workdir, run, found)
 
@@ -74,7 +74,7 @@ def _problem(run, found, min_images):
             ["is of another config (there: the report's, here: the run's):", *lines]
         )
     splits = model_card.data_builder(stored.data.name).splits
-    wanted = [name for name in splits if name != "train"]
+    wanted = list(filter(measure.is_test_split, splits))
     if (names := [split.name for split in found.splits]) != wanted:
         return f"has the splits {', '.join(names)}, not {', '.join(wanted)}"
     for split in found.splits:
