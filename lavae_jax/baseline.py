@@ -3,14 +3,13 @@
 from functools import partial
 from typing import Literal, NamedTuple
 
-import distrax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from lavae_jax import likelihood
+from lavae_jax import distributions, likelihood
 from lavae_jax.blocks import (
     BatchNorm,
     ConvBlock,
@@ -199,18 +198,18 @@ class BaselineVAE(nn.Module):
         rows, columns, channels = self.latent_shape
         return rows * columns * channels
 
-    def prior(self) -> distrax.MultivariateNormalDiag:
+    def prior(self) -> distributions.MultivariateNormalDiag:
         """p(z) = N(0, I): event shape [d_VAE]."""
         return appearances.prior(self.latent_dim)
 
     def posterior(
         self, x: Array, train: bool = False
-    ) -> distrax.MultivariateNormalDiag:
+    ) -> distributions.MultivariateNormalDiag:
         """q(z | x) for x [B, H, W, C]: batch shape [B], event shape [d_VAE]."""
         mu, logvar = jnp.split(self.encoder(x, train), 2, axis=-1)
         mu, logvar = (a.reshape(x.shape[0], -1) for a in (mu, logvar))
         scale = jnp.exp(0.5 * appearances.bounded(logvar))
-        return distrax.MultivariateNormalDiag(mu, scale)
+        return distributions.MultivariateNormalDiag(mu, scale)
 
     def canvas(self, z: Array, train: bool = False) -> Array:
         """Pixel means before ε: [B, d_VAE] to [B, H, W, C]."""
@@ -272,10 +271,10 @@ def generate(model: BaselineVAE, variables: Variables, keys: Array) -> Array:
     return likelihood.pixel_mean(model.bind(variables).canvas(z), model.epsilon)
 
 
-def _draw(q: distrax.MultivariateNormalDiag, keys: Array) -> Array:
+def _draw(q: distributions.MultivariateNormalDiag, keys: Array) -> Array:
     """Draws z by reparameterisation, one key per image: [B, d_VAE]."""
     return q.mean() + q.stddev() * _noise(keys, q.event_shape[0])
 
 
 def _noise(keys: Array, size: int) -> Array:
-    return jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
+    return jax.vmap(lambda key: jax.random.normal(key, (size,), jnp.float32))(keys)

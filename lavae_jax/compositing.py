@@ -163,7 +163,9 @@ def windows(images: Array, image: Array, sites: Array, side: int) -> Array:
     padded = jnp.pad(images, ((0, 0), (r, r), (r, r), (0, 0)))
 
     def cut(b, site):
-        start = (b, site // width, site % width, 0)
+        # All of one type: where 64 bits are enabled, counters have them.
+        b, channel = b.astype(site.dtype), site.dtype.type(0)
+        start = (b, site // width, site % width, channel)
         return lax.dynamic_slice(padded, start, (1, side, side, channels))[0]
 
     return jax.vmap(cut)(image, sites)

@@ -1,9 +1,9 @@
 """Eq. 12: independent Bernoulli pixels."""
 
-import distrax
 import jax.numpy as jnp
 from jax import lax
 
+from lavae_jax import distributions
 from lavae_jax.types import Array
 
 
@@ -48,4 +48,4 @@ def log_likelihood(x: Array, canvas: Array, epsilon: Array | float) -> Array:
     >>> print(likelihood.log_likelihood(x, canvas, epsilon=0.01).round(2))
     [-0.01 -0.69 -0.01]
     """
-    return distrax.Bernoulli(probs=pixel_mean(canvas, epsilon)).log_prob(x)
+    return distributions.Bernoulli(probs=pixel_mean(canvas, epsilon)).log_prob(x)

@@ -64,7 +64,10 @@ class LAVAE(nn.Module):
     def setup(self) -> None:
         """Makes the one parameter outside the networks, the logits of a in Eq. 2."""
         self.prior_n_logits = self.param(
-            "prior_n_logits", nn.initializers.zeros, (self.max_objects + 1,)
+            "prior_n_logits",
+            nn.initializers.zeros,
+            (self.max_objects + 1,),
+            jnp.float32,
         )
 
     @property

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import distrax
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lavae_jax import distributions
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import (
@@ -289,12 +289,12 @@ def sample_prior(
         logits = jnp.log(prior_n)
     key_n, key_z = split_keys(keys)
     key_loc, key_app = split_keys(key_z)
-    p_n = distrax.Categorical(logits=logits)
+    p_n = distributions.Categorical(logits=logits)
     n = jax.vmap(lambda key: p_n.sample(seed=key))(key_n).astype(jnp.int32)
     active = counts.active_slots(n, model.max_objects)
     site = draw_uniform(n, key_loc, model.num_sites, model.max_objects)
     shape = (model.max_objects, model.app_dim)
-    z_app = jax.vmap(lambda key: jax.random.normal(key, shape))(key_app)
+    z_app = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(key_app)
     z_app = jnp.where(active[..., None], z_app, 0)
     return n, hard_locations(site, active), z_app
 

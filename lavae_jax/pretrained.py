@@ -158,7 +158,7 @@ def _build(config, source):
 
 def _shapes(model):
     """Finds shape and type of each variable of a model, by its path."""
-    image = jnp.zeros((1, *model.image_shape))
+    image = jnp.zeros((1, *model.image_shape), jnp.float32)
     return flatten(jax.eval_shape(lambda: model.init(jax.random.key(0), image)))
 
 

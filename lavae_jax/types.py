@@ -43,7 +43,7 @@ def hard_locations(site: Array, active: Array) -> Locations:
     >>> given.site.tolist(), given.z_loc
     ([[6, 0]], None)
     """
-    zeros = jnp.zeros(active.shape)
+    zeros = jnp.zeros(active.shape, jnp.float32)
     return Locations(jnp.where(active, site, 0), active, zeros, zeros, None)
 
 

@@ -132,7 +132,8 @@ class AuxiliaryVAE(nn.Module):
             log p(x | z) and the KL, nats, each [B].
         """
         mu, logvar = self.encode(x)
-        noise = jax.vmap(lambda key: jax.random.normal(key, mu.shape[1:]))(keys)
+        shape, dtype = mu.shape[1:], mu.dtype
+        noise = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
         means = self.decode(mu + jnp.exp(0.5 * logvar) * noise, *x.shape[1:3])
         log_px = likelihood.log_likelihood(x, means, 1e-6).sum(axis=(1, 2, 3))
         return log_px, _kl(mu, logvar).sum(axis=(1, 2))

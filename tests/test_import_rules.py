@@ -12,7 +12,7 @@ from tests.commands import ROOT, printed
 
 # Later layers may import earlier ones and their own, never the other way round.
 LAYERS = (
-    {"types"},
+    {"types", "distributions", "plain_distributions"},
     {"latents", "compositing", "likelihood", "slots", "blocks", "networks"},
     {"objectives", "model", "warmup", "refinement", "baseline", "inference"},
     {"training", "config"},

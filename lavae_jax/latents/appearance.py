@@ -1,9 +1,9 @@
 """The appearance of each object: Eq. 9 and 10."""
 
-import distrax
 import jax
 import jax.numpy as jnp
 
+from lavae_jax import distributions
 from lavae_jax.types import Appearance, Array
 
 LOGVAR_LIMIT = 8.0
@@ -51,7 +51,7 @@ def from_outputs(h_app: Array) -> Appearance:
     return Appearance(mu, bounded(logvar, upper=OBJECT_LOGVAR_LIMIT))
 
 
-def posterior(appearance: Appearance) -> distrax.MultivariateNormalDiag:
+def posterior(appearance: Appearance) -> distributions.MultivariateNormalDiag:
     """q(z_app | z_loc, x), Eq. 10: batch shape [B, M], event shape [L].
 
     >>> import jax.numpy as jnp
@@ -61,12 +61,12 @@ def posterior(appearance: Appearance) -> distrax.MultivariateNormalDiag:
     >>> q.batch_shape, q.event_shape
     ((1, 3), (2,))
     """
-    return distrax.MultivariateNormalDiag(
+    return distributions.MultivariateNormalDiag(
         appearance.mu, jnp.exp(0.5 * appearance.logvar)
     )
 
 
-def prior(app_dim: int) -> distrax.MultivariateNormalDiag:
+def prior(app_dim: int) -> distributions.MultivariateNormalDiag:
     """p(z_app) = N(0, I_L): event shape [L].
 
     >>> import jax.numpy as jnp
@@ -75,7 +75,9 @@ def prior(app_dim: int) -> distrax.MultivariateNormalDiag:
     >>> p.event_shape, float(p.mean().max())
     ((32,), 0.0)
     """
-    return distrax.MultivariateNormalDiag(jnp.zeros(app_dim), jnp.ones(app_dim))
+    return distributions.MultivariateNormalDiag(
+        jnp.zeros(app_dim, jnp.float32), jnp.ones(app_dim, jnp.float32)
+    )
 
 
 def draw(appearance: Appearance, keys: Array) -> Array:
@@ -98,8 +100,8 @@ def draw(appearance: Appearance, keys: Array) -> Array:
     >>> z_app.shape, bool((z_app == 1).all())  # next to no variance
     ((5, 3, 2), True)
     """
-    shape = appearance.mu.shape[1:]
-    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    shape, dtype = appearance.mu.shape[1:], appearance.mu.dtype
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
     return appearance.mu + jnp.exp(0.5 * appearance.logvar) * noise
 
 

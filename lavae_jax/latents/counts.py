@@ -1,9 +1,9 @@
 """The number of objects n: Eq. 2, Eq. 7 and f_count of Appendix B."""
 
-import distrax
 import jax.numpy as jnp
 from jax import lax
 
+from lavae_jax import distributions
 from lavae_jax.types import Array
 
 
@@ -95,4 +95,4 @@ def log_p_n(n: Array, prior_n_logits: Array) -> Array:
     >>> print(jnp.exp(counts.log_p_n(jnp.array([0, 3]), jnp.zeros(4))))
     [0.25 0.25]
     """
-    return distrax.Categorical(logits=prior_n_logits).log_prob(n)
+    return distributions.Categorical(logits=prior_n_logits).log_prob(n)

@@ -7,11 +7,11 @@ pixel from the following draws; q may be any distribution, and removing a disc a
 
 from functools import partial
 
-import distrax
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lavae_jax import distributions
 from lavae_jax.latents.counts import active_slots
 from lavae_jax.types import Array, Locations
 
@@ -36,7 +36,7 @@ def log_p_locations(n: Array, num_sites: int, max_objects: int) -> Array:
     [ 1. 12.]
     """
     steps = jnp.log(num_sites - jnp.arange(max_objects, dtype=jnp.float32))
-    total = jnp.concatenate([jnp.zeros(1), jnp.cumsum(steps)])
+    total = jnp.concatenate([jnp.zeros(1, steps.dtype), jnp.cumsum(steps)])
     return -total[n]
 
 
@@ -78,11 +78,10 @@ def _disc(site: Array, height: int, width: int, radius: int) -> Array:
 
 def _gumbel(keys: Array, step: Array, size: int) -> Array:
     """Standard Gumbel noise [B, size], a stream of its own for every image and step."""
+    standard = distributions.Gumbel(jnp.float32(0), jnp.float32(1))
 
     def one_image(key):
-        return distrax.Gumbel(0.0, 1.0).sample(
-            seed=jax.random.fold_in(key, step), sample_shape=(size,)
-        )
+        return standard.sample(seed=jax.random.fold_in(key, step), sample_shape=(size,))
 
     return jax.vmap(one_image)(keys)
 
@@ -105,7 +104,7 @@ def _draw_site(log_b: Array, shape: tuple[int, int], keys: Array, step: Array) -
 def _draw_one(h_flat, shape, keys, tau, radius, taken, step):
     """One step of Eq. 11: mask, renormalise, draw; returns the sites now taken."""
     log_b = jax.nn.log_softmax(jnp.where(taken, MASKED, h_flat))
-    q = distrax.Categorical(logits=log_b)
+    q = distributions.Categorical(logits=log_b)
     relaxed = None
     if keys is not None and tau is None:
         site = _draw_site(log_b, shape, keys, step)
@@ -169,8 +168,8 @@ def draw_locations(
 
     def skip(taken, step):
         del step
-        zeros = jnp.zeros(num_images)
-        relaxed = None if tau is None else jnp.zeros((num_images, num_sites))
+        zeros = jnp.zeros(num_images, h_loc.dtype)
+        relaxed = None if tau is None else jnp.zeros_like(h_flat)
         return taken, (zeros.astype(jnp.int32), zeros, zeros, relaxed)
 
     def body(taken, step):
@@ -186,7 +185,9 @@ def draw_locations(
     if z_loc is not None:
         z_loc = jnp.where(active[..., None], z_loc, 0)
         if straight_through:
-            hard = jax.nn.one_hot(site, num_sites) * active[..., None]
+            hard = (
+                jax.nn.one_hot(site, num_sites, dtype=z_loc.dtype) * active[..., None]
+            )
             z_loc = z_loc + lax.stop_gradient(hard - z_loc)
     return Locations(site, active, log_q, entropy, z_loc)
 

@@ -60,7 +60,7 @@ def init_state(
         key: a single key.
     """
     key_model, key_run = jax.random.split(key)
-    x = jnp.zeros((1, *model.image_shape))
+    x = jnp.zeros((1, *model.image_shape), jnp.float32)
     variables = jax.jit(model.init)(key_model, x)
     return BaselineState(
         step=jnp.zeros((), jnp.int32),

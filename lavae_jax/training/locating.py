@@ -42,7 +42,8 @@ def _proposals(setup: Setup, kl_map: Array) -> Locations:
     site = jnp.where(valid, row * width + column, 0)
     z_loc = None
     if setup.recipe.draws != "mode":
-        z_loc = jax.nn.one_hot(site, setup.model.num_sites) * valid[..., None]
+        z_loc = jax.nn.one_hot(site, setup.model.num_sites, dtype=kl_map.dtype)
+        z_loc = z_loc * valid[..., None]
     return hard_locations(site, valid)._replace(z_loc=z_loc)
 
 

@@ -49,7 +49,7 @@ def init_state(
         key: a single key.
     """
     key_model, key_auxiliary, key_run = jax.random.split(key, 3)
-    x = jnp.zeros((1, *model.image_shape))
+    x = jnp.zeros((1, *model.image_shape), jnp.float32)
     variables = jax.jit(model.init)(key_model, x)
     auxiliary_variables = jax.jit(auxiliary.init)(key_auxiliary, x, key_model[None])
     params = {

@@ -60,7 +60,7 @@ def _lavae_loss(
         locations = locating.locations(setup, step, h_loc, n, key_loc, kl_map)
         result = reconstruct(model, x, locations, n_hat, key_app, epsilon, train=True)
         if not _is_taught(setup):
-            return result, jnp.zeros(x.shape[0]), None
+            return result, jnp.zeros(x.shape[0], x.dtype), None
         target, refined = locating.location_target(
             setup, model, step, x, result, kl_map, epsilon
         )

@@ -1,0 +1,112 @@
+"""Four distributions in plain JAX, as much of them as this library calls.
+
+Names, arguments and values are those of distrax, in whose place they stand where it
+can't be imported. All densities are in nats.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy import stats
+
+from lavae_jax.types import Array
+
+
+class Bernoulli(NamedTuple):
+    """Independent draws of 0 or 1.
+
+    Attributes:
+        probs: The probability of 1, of any shape.
+    """
+
+    probs: Array
+
+    def log_prob(self, value: Array) -> Array:
+        """Returns the log-probability of values of the shape of `probs`."""
+        return stats.bernoulli.logpmf(value, self.probs)
+
+
+class Categorical(NamedTuple):
+    """One of K categories.
+
+    Attributes:
+        logits: [..., K], normalised or not.
+    """
+
+    logits: Array
+
+    def log_prob(self, value: Array) -> Array:
+        """Returns the log-probability of categories, −∞ outside 0 to K − 1.
+
+        Args:
+            value: Integers whose shape broadcasts with [...].
+        """
+        log_p = jax.nn.log_softmax(self.logits)
+        categories = jnp.arange(log_p.shape[-1])
+        chosen = jnp.expand_dims(value, -1) == categories
+        total = jnp.where(chosen, log_p, 0).sum(axis=-1)
+        return jnp.where(chosen.any(axis=-1), total, -jnp.inf)
+
+    def sample(self, *, seed: Array) -> Array:
+        """Draws categories [...] with a key."""
+        return jax.random.categorical(seed, jax.nn.log_softmax(self.logits))
+
+
+class Gumbel(NamedTuple):
+    """The Gumbel distribution.
+
+    Attributes:
+        loc: Its mode, [].
+        scale: Its spread, [].
+    """
+
+    loc: Array | float
+    scale: Array | float
+
+    def sample(self, *, seed: Array, sample_shape: Sequence[int] = ()) -> Array:
+        """Draws an array of shape `sample_shape` with a key."""
+        dtype = jnp.result_type(self.loc, self.scale)
+        return self.scale * jax.random.gumbel(seed, sample_shape, dtype) + self.loc
+
+
+class MultivariateNormalDiag(NamedTuple):
+    """A normal distribution over vectors of length L whose elements are independent.
+
+    Attributes:
+        loc: The mean, [..., L].
+        scale_diag: The standard deviations, of the same shape.
+    """
+
+    loc: Array
+    scale_diag: Array
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The shape [...] of what `log_prob` returns."""
+        return self.loc.shape[:-1]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape (L,) of one vector."""
+        return self.loc.shape[-1:]
+
+    def mean(self) -> Array:
+        """Returns the mean, [..., L]."""
+        return self.loc
+
+    def stddev(self) -> Array:
+        """Returns the standard deviations, [..., L]."""
+        return self.scale_diag
+
+    def log_prob(self, value: Array) -> Array:
+        """Returns the log-density of vectors [..., L], [...]."""
+        return stats.norm.logpdf(value, self.loc, self.scale_diag).sum(axis=-1)
+
+    def kl_divergence(self, other: "MultivariateNormalDiag") -> Array:
+        """Returns KL(self ‖ other) for another one whose shape broadcasts, [...]."""
+        ratio = self.scale_diag / other.scale_diag
+        distance = (self.loc - other.loc) / other.scale_diag
+        terms = ratio**2 + distance**2 - 1 - 2 * jnp.log(ratio)
+        return 0.5 * terms.sum(axis=-1)
