@@ -20,9 +20,10 @@ from absl import flags
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import cli, input_pipeline, limits, loop
+from experiments import cli
 from experiments.measure import measure, report
-from experiments.window import DivergedError
+from experiments.run import input_pipeline, limits, loop
+from experiments.run.window import DivergedError
 from lavae_jax import metrics
 
 CONFIG = "experiments/configs/bench.py"

@@ -28,9 +28,10 @@ from rich.table import Table
 from tqdm import auto as tqdm
 
 import lavae_jax
-from experiments import build, cli
+from experiments import cli
 from experiments.measure import report
 from experiments.own import data as own_data
+from experiments.run import build
 
 _SQUARES = (3, 1, 2, 0)  # lit squares of one image after the other
 

@@ -7,7 +7,7 @@ import optax
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from experiments import run_config
+from experiments.run import config as run_config
 from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules

@@ -28,10 +28,12 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import load
-from experiments import cli, files, run_config, views
+from experiments import cli
 from experiments.measure import measure, report
 from experiments.own import data as own_data
 from experiments.own import images as own_images
+from experiments.run import config as run_config
+from experiments.run import files, views
 from lavae_jax import plotting, pretrained, released
 from lavae_jax.inference import Model
 

@@ -4,7 +4,6 @@ python -m experiments.train --config=experiments/configs/dsprites.py --workdir=D
 
 `dsprites.py:laptop` is a variant of the config; `--config.optimizer.learning_rate=1e-3`
 changes one value of it. The same command again goes on where the run was.
-`--config.num_seeds=3` trains three models at once, each in its folder DIR/seed_SEED.
 
 On several hosts, start the same command on each of them. Where no cluster tells them of
 each other, name them by --coordinator_address, --num_processes and --process_id.
@@ -12,7 +11,8 @@ each other, name them by --coordinator_address, --num_processes and --process_id
 
 from absl import flags
 
-from experiments import cli, loop, processes
+from experiments import cli
+from experiments.run import loop, processes
 
 
 def main() -> None:
@@ -28,10 +28,8 @@ def main() -> None:
 
 
 def _workdir(config):
-    """Where a run is that names no place."""
-    last = config.seed + config.num_seeds - 1
-    seeds = f"seeds{config.seed}-{last}" if config.num_seeds > 1 else f"seed{last}"
-    return f"runs/{cli.config_name()}-{seeds}"
+    """The workdir of a run that names none."""
+    return f"runs/{cli.config_name()}-seed{config.seed}"
 
 
 def _define_flags():
@@ -39,14 +37,13 @@ def _define_flags():
     flags.DEFINE_string(
         "workdir",
         None,
-        "The run's folder; by default runs/CONFIG-VARIANT-seedSEED, or -seedsFIRST-LAST"
-        " for several.",
+        "The run's folder; by default it is runs/CONFIG-VARIANT-seedSEED.",
     )
     flags.DEFINE_boolean(
         "distributed",
         None,
         "Whether to train together with the processes that the cluster tells of; by"
-        " default where JAX finds a cluster: Cloud TPU, Slurm, Kubernetes.",
+        " default this is so where JAX finds a cluster: Cloud TPU, Slurm, Kubernetes.",
     )
     flags.DEFINE_string(
         "coordinator_address",

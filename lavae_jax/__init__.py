@@ -37,7 +37,8 @@ Training:
 
 - `lavae_jax.warmup`, `lavae_jax.refinement`, `lavae_jax.touching`: what h_loc learns
   from.
-- `lavae_jax.training`: schedules, optimiser and train step.
+- `lavae_jax.training`: schedules, optimiser and train step, on one device or several.
+- `lavae_jax.diagnostics`: whether a model has collapsed.
 
 What they hand to each other: `lavae_jax.types`, `lavae_jax.images`, `lavae_jax.config`,
 `lavae_jax.edit_checks`, `lavae_jax.released`, `lavae_jax.runs`.

@@ -98,20 +98,13 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{workdir} is not the workdir of a run: it has no config.json."
-            f" {_instead(pathlib.Path(workdir))}"
+            f" Train one with python -m experiments.train --workdir={workdir}."
         ) from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} can't be read: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("data", {}), dict):
         raise ValueError(f"{path} can't be read: it holds no values by name.")
     return config
-
-
-def _instead(workdir):
-    """Says what to do about a folder that is not that of a run."""
-    if seeds := sorted(path.parent.name for path in workdir.glob("seed_*/config.json")):
-        return f"Those of several seeds are in it: {', '.join(seeds)}."
-    return f"Train one with python -m experiments.train --workdir={workdir}."
 
 
 def newest(

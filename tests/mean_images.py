@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,8 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import checkpoints, cli, loop, processes, run_config, views
-from experiments.devices import Devices
+from experiments import cli
+from experiments.run import checkpoints, loop, processes, views
+from experiments.run import config as run_config
+from experiments.run.experiment import Experiment
+from lavae_jax.training.parallel import Devices
 from lavae_jax.types import Scene
 
 
@@ -36,16 +38,6 @@ class _State(NamedTuple):
 class _Metrics(NamedTuple):
     loss: jax.Array
     noise: jax.Array
-    skipped: jax.Array | None = None
-
-
-class _Experiment(NamedTuple):
-    init: Callable
-    train_step_at: Callable
-    shown: tuple
-    look: Callable
-    measure: Callable
-    warnings: Callable
 
 
 class _Counted(NamedTuple):
@@ -99,8 +91,14 @@ def experiment(axis_name=None, learning_rate=0.5, on_measure=_nothing, spoilt_st
     def warnings(step, means):
         return [f"{means.count_accuracy:.0%} of step {step}"] if step > 2 else ()
 
-    return _Experiment(
-        init, lambda step: train_step, ("loss",), look, measure, warnings
+    return Experiment(
+        model=None,
+        init=init,
+        train_step_at=lambda step: train_step,
+        shown=("loss",),
+        look=look,
+        measure=measure,
+        warnings=warnings,
     )
 
 
@@ -112,7 +110,6 @@ def six_steps(data_dir):
     return ConfigDict(
         dict(
             seed=3,
-            num_seeds=1,
             num_steps=6,
             batch_size=12,
             data=data,
@@ -122,7 +119,6 @@ def six_steps(data_dir):
             checkpoint_every=2,
             num_eval_images=31,
             precision="float32",
-            on_nan="stop",
             **run_config.ADDED_TO_LAVAE,
         )
     )
@@ -144,9 +140,9 @@ def run(config, workdir, num_devices=1, **changes):
 def last(workdir):
     """The state of the last checkpoint, on the host."""
     template = experiment().init(jax.random.key(0))
-    step, state, data_state = checkpoints.Checkpoints(workdir).restore(template)
+    step, state, position = checkpoints.Checkpoints(workdir).restore(template)
     key = jax.random.key_data(state.key)
-    return step, data_state, jax.tree.leaves(state._replace(key=key))
+    return step, position, jax.tree.leaves(state._replace(key=key))
 
 
 def rows(workdir, part):
@@ -163,9 +159,9 @@ def rows(workdir, part):
 
 def assert_same_end(workdir, other):
     """The same step, position in the data, and bitwise the same state."""
-    step, data_state, leaves = last(workdir)
-    other_step, other_data_state, other_leaves = last(other)
-    assert (step, data_state) == (other_step, other_data_state)
+    step, position, leaves = last(workdir)
+    other_step, other_position, other_leaves = last(other)
+    assert (step, position) == (other_step, other_position)
     for leaf, other_leaf in zip(leaves, other_leaves, strict=True):
         np.testing.assert_array_equal(leaf, other_leaf)
 
@@ -173,7 +169,7 @@ def assert_same_end(workdir, other):
 def assert_close_end(workdir, other):
     """The same step and place in the data, and the same state up to rounding."""
     (step, place, leaves), (same_step, same_place, same) = map(last, (workdir, other))
-    assert (step, place["batches"]) == (same_step, same_place["batches"])
+    assert (step, place.batches) == (same_step, same_place.batches)
     for leaf, same_leaf in zip(leaves, same, strict=True):
         np.testing.assert_allclose(leaf, same_leaf, rtol=1e-5, atol=1e-6)
 
@@ -181,21 +177,15 @@ def assert_close_end(workdir, other):
 def _main(address, index, data_dir, workdir, ending):
     """Ends by a signal to the second process, or by a disk of the first that is full.
 
-    Two models are trained until the former. Before the latter, the second process is
-    given another seed.
+    Before the latter, the second process is given another seed.
     """
     processes.join(None, address, 2, int(index))
     first, config = processes.is_first(), six_steps(data_dir)
     stop = _nothing
     if ending == "signal":
-        config.update(
-            num_seeds=2,
-            num_steps=10**6,
-            log_every=100,
-            eval_every=10,
-            picture_every=10**6,
-        )
-        config.checkpoint_every = 10**6
+        never = 10**6
+        config.update(num_steps=never, log_every=100, eval_every=10)
+        config.update(picture_every=never, checkpoint_every=never)
         if not first:
             stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
     else:

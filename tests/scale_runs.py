@@ -17,11 +17,12 @@ import optax
 from jax import lax
 from ml_collections import ConfigDict
 
-from experiments import build, checkpoints, input_pipeline, loop, processes, views
-from experiments.devices import Devices
+from experiments.run import build, checkpoints, input_pipeline, loop, processes, views
+from experiments.run.experiment import Experiment
 from lavae_jax.training import optimizer, recipe, schedules, state, step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.optimizer import Parts
+from lavae_jax.training.parallel import Devices
 from lavae_jax.warmup import AuxiliaryVAE
 from tests import tiny_models
 
@@ -65,23 +66,20 @@ class Metrics(NamedTuple):
     objects: jax.Array
     draws: jax.Array
     images: jax.Array
-    skipped: jax.Array | None = None
 
 
-def config(num_steps: int, seed: int = 0, num_seeds: int = 1) -> ConfigDict:
+def config(num_steps: int) -> ConfigDict:
     """The part of a config that the loop uses."""
     never = 1_000
     return ConfigDict(
         dict(
-            seed=seed,
-            num_seeds=num_seeds,
+            seed=0,
             num_steps=num_steps,
             batch_size=BATCH_SIZE,
             log_every=1,
             eval_every=never,
             picture_every=never,
             checkpoint_every=never,
-            on_nan="stop",
         )
     )
 
@@ -112,7 +110,7 @@ def model(axis_name=None):
 
 
 @functools.cache
-def experiment(axis_name=None) -> build.Experiment:
+def experiment(axis_name=None) -> Experiment:
     """What is trained; it measures and shows next to nothing, which is elsewhere."""
     train_step = step.make_train_step(
         model(axis_name), _AUXILIARY, _OPTIMIZER, _SCHEDULES, RECIPE, _PHASE
@@ -139,7 +137,7 @@ def experiment(axis_name=None) -> build.Experiment:
         del n
         return build.HeldOutScenes(count_accuracy=jnp.ones(len(images)))
 
-    return build.Experiment(
+    return Experiment(
         model=model(),
         init=_init,
         train_step_at=lambda number: watched_step,
@@ -150,9 +148,9 @@ def experiment(axis_name=None) -> build.Experiment:
     )
 
 
-def run(devices: Devices, workdir, num_steps: int = NUM_STEPS, **seeds: int) -> None:
-    """Trains, or goes on, up to a step; `seeds` are those of `config`."""
-    settings = config(num_steps, **seeds)
+def run(devices: Devices, workdir, num_steps: int = NUM_STEPS) -> None:
+    """Trains, or goes on, up to a step."""
+    settings = config(num_steps)
     loop.run(experiment(devices.axis_name), settings, workdir, devices, data())
 
 

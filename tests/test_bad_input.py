@@ -13,7 +13,9 @@ import shutil
 import pytest
 
 from datasets.multi_mnist import digits
-from experiments import build, cli, evaluate, train, workdirs
+from experiments import cli, evaluate, train
+from experiments.run import build
+from experiments.run.workdir import lock
 from tests import bad_images, tiny_models, tiny_runs
 from tests.commands import ROOT, refused, run_here
 
@@ -279,7 +281,7 @@ def test_workdirs(trained, tmp_path, data_dir):
         said = refused(f"--workdir: {given}", folder, train, *flags, workdir)
         assert re.search(message, said)
     workdir = tmp_path / "used"
-    with workdirs.held(workdir):
+    with lock(workdir):
         said = refused(
             "--workdir: in use", workdir, train, *flags, f"--workdir={workdir}"
         )

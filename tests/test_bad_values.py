@@ -14,7 +14,6 @@ VALUES = {
     "num_steps=0": "num_steps must be at least 1: got 0.",
     "batch_size=-8": "batch_size must be at least 1: got -8.",
     "checkpoint_every=0": "checkpoint_every must be at least 1: got 0.",
-    "on_nan=ignore": "on_nan must be one of stop, skip: got ignore.",
     "num_eval_images=65": "num_eval_images must be from 1 to data.num_valid = 64",
     "data.num_valid=256": "data.num_valid = 256 leaves nothing to train on",
     "data.name=dsprites": "Unknown data set 'dsprites'.",

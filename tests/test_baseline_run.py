@@ -14,11 +14,12 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import floors, load
-from experiments import build, cli, loop, train
+from experiments import cli, train
 from experiments.configs import base, baseline_dsprites
-from experiments.devices import Devices
 from experiments.measure import measure, report
+from experiments.run import build, loop
 from lavae_jax import runs
+from lavae_jax.training.parallel import Devices
 from tests.commands import run_here
 from tests.joined_processes import finished
 

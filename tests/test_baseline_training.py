@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import build
 from experiments.configs import baseline, baseline_dsprites, dsprites
+from experiments.run import build
 from lavae_jax.baseline import BaselineVAE
 from lavae_jax.training import baseline as training
 from tests import tiny_models

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments import benchmark, build, cli
+from experiments import benchmark, cli
 from experiments.configs import baseline_dsprites, dsprites
+from experiments.run import build
 from tests import commands
 
 pytestmark = pytest.mark.standard_promotion

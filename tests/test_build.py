@@ -5,8 +5,8 @@ import importlib
 import numpy as np
 import pytest
 
-from experiments import build, limits
 from experiments.configs import base, dsprites
+from experiments.run import build, limits
 from tests import reference
 
 CONFIGS = {  # with the data sets they are for

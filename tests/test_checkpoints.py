@@ -12,7 +12,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import checkpoints, cli, run_config
+from experiments import cli
+from experiments.run import checkpoints
+from experiments.run import config as run_config
 from lavae_jax import released, runs
 from lavae_jax.training.state import TrainState
 from tests.commands import printed
@@ -22,6 +24,11 @@ OPTIMIZER = optax.multi_transform(
     {"fast": optax.adamax(1e-2), "slow": optax.adamax(1e-3)},
     {"lavae": "fast", "auxiliary": "slow"},
 )
+
+
+def _position(batches):
+    """A place in the data from which all is reported."""
+    return checkpoints.Position(batches, [])
 
 
 def _init(size=3):
@@ -64,12 +71,12 @@ def test_goes_on_exactly(tmp_path):
     for _ in range(3):
         state = _step(state)
     store = checkpoints.Checkpoints(tmp_path)
-    store.save(3, state, {"next_index": 3})
+    store.save(3, state, _position({"next_index": 3}))
     store.close()
 
     store = checkpoints.Checkpoints(tmp_path)
-    step, state, data_state = store.restore(jax.eval_shape(_init))
-    assert (step, data_state) == (3, {"next_index": 3})
+    step, state, position = store.restore(jax.eval_shape(_init))
+    assert (step, position) == (3, _position({"next_index": 3}))
     for _ in range(2):
         state = _step(state)
     for _ in range(5):
@@ -87,7 +94,7 @@ def test_the_latest_are_kept(tmp_path):
     """Old checkpoints go, the latest stay, and a step is stored once."""
     store = checkpoints.Checkpoints(tmp_path, max_to_keep=2)
     for step in (1, 2, 3, 3):
-        store.save(step, _init(), {"next_index": step})
+        store.save(step, _init(), _position({"next_index": step}))
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["2", "3"]
 
@@ -96,7 +103,7 @@ def test_an_unfinished_checkpoint_is_not_used(tmp_path, capsys):
     """What a kill during writing leaves behind is passed over, and cleared away."""
     run_config.claim(tmp_path, any_config())
     store = checkpoints.Checkpoints(tmp_path)
-    store.save(4, _init(), {"next_index": 4})
+    store.save(4, _init(), _position({"next_index": 4}))
     store.close()
     unfinished = tmp_path / "checkpoints" / "8.orbax-checkpoint-tmp"
     unfinished.mkdir()
@@ -116,7 +123,11 @@ def stored(tmp_path_factory):
     run_config.claim(workdir, any_config())
     store = checkpoints.Checkpoints(workdir)
     for step in (4, 8):
-        store.save(step, _init()._replace(step=jnp.int32(step)), {"next_index": step})
+        store.save(
+            step,
+            _init()._replace(step=jnp.int32(step)),
+            _position({"next_index": step}),
+        )
     store.close()
     return workdir
 
@@ -153,7 +164,7 @@ def _lose_the_checksums_content(folder):
 def _put_another_models(folder):
     other = folder.parents[1] / "other"
     store = checkpoints.Checkpoints(other)
-    store.save(8, {"weights": jnp.ones(3)}, {})
+    store.save(8, {"weights": jnp.ones(3)}, _position({}))
     store.close()
     shutil.rmtree(folder)
     (other / "checkpoints" / "8").rename(folder)
@@ -183,12 +194,12 @@ def test_the_newest_whole_checkpoint_is_used(stored, tmp_path, capsys, damage, r
 
     store = checkpoints.Checkpoints(workdir)
     restored = store.restore(jax.eval_shape(_init))
-    assert (restored.step, restored.data_state) == (4, {"next_index": 4})
+    assert (restored.step, restored.position) == (4, _position({"next_index": 4}))
     said = capsys.readouterr().err
     assert said.startswith("warning: the checkpoint ") and re.search(warning, said)
     assert (workdir / "damaged_checkpoints" / "8-0").is_dir()
-    store.save(8, _init(), {"next_index": 9})
-    assert store.restore(_init()).data_state == {"next_index": 9}
+    store.save(8, _init(), _position({"next_index": 9}))
+    assert store.restore(_init()).position.batches == {"next_index": 9}
     store.close()
     assert not capsys.readouterr().err
 
@@ -214,7 +225,7 @@ def test_without_a_whole_checkpoint_nothing_begins(stored, tmp_path):
 def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
     """The disk is full at the last moment: the one before stays, the next is stored."""
     store = checkpoints.Checkpoints(tmp_path)
-    store.save(4, _init(), {"next_index": 4})
+    store.save(4, _init(), _position({"next_index": 4}))
 
     def rename(source, target):
         raise OSError(errno.ENOSPC, "No space left on device", target)
@@ -222,13 +233,13 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", rename)
         with pytest.raises(cli.UserError) as error:
-            store.save(8, _init(), {})
+            store.save(8, _init(), _position({}))
     first, second = str(error.value).splitlines()
     assert first.startswith("the checkpoint of step 8 can't be written: [Errno 28] No ")
     assert second.startswith("Checkpoints are kept, the last good one is of step 4.")
-    assert store.restore(_init()).data_state == {"next_index": 4}
-    store.save(8, _init(), {"next_index": 8})
-    assert store.restore(_init()).data_state == {"next_index": 8}
+    assert store.restore(_init()).position.batches == {"next_index": 4}
+    store.save(8, _init(), _position({"next_index": 8}))
+    assert store.restore(_init()).position.batches == {"next_index": 8}
     store.close()
 
 
@@ -246,7 +257,7 @@ def test_checksums_are_those_of_the_command(stored):
 def test_another_models_checkpoint_is_refused(tmp_path):
     """Other shapes or fields are an error that names the checkpoint."""
     store = checkpoints.Checkpoints(tmp_path)
-    store.save(4, _init(size=3), {"next_index": 4})
+    store.save(4, _init(size=3), _position({"next_index": 4}))
     message = r"checkpoints/4 can't be used: .*mean.* float32\[3\]"
     with pytest.raises(cli.UserError, match=message):
         store.restore(_init(size=7)._replace(params=_init().params))
@@ -283,7 +294,7 @@ def test_variables_on_another_number_of_devices(tmp_path):
     """Stored with four devices from the last of them, read where there is one."""
     state = jax.device_put(_step(_init()), jax.devices()[-1])
     run_config.claim(tmp_path, any_config())
-    checkpoints.Checkpoints(tmp_path).save(1, state, {})
+    checkpoints.Checkpoints(tmp_path).save(1, state, _position({}))
     script = (
         "import sys, jax\n"
         "from lavae_jax import runs\n"

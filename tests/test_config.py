@@ -7,8 +7,8 @@ import typing
 import pytest
 
 import lavae_jax
-from experiments import build, limits
 from experiments.configs import base, mnist_1k
+from experiments.run import build, limits
 from lavae_jax import config as model_configs
 from tests.tiny_runs import CONFIG
 

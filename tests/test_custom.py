@@ -10,9 +10,11 @@ import pytest
 from rich.console import Console
 
 import lavae_jax
-from experiments import cli, evaluate, loop, run_config
+from experiments import cli, evaluate
 from experiments.configs import custom
 from experiments.measure import measure, report
+from experiments.run import config as run_config
+from experiments.run import loop
 from lavae_jax import pretrained
 from tests.own_scenes import save_pngs, squares
 

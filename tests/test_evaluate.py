@@ -14,8 +14,10 @@ from PIL import Image
 from rich.console import Console
 
 import lavae_jax
-from experiments import build, checkpoints, cli, evaluate, run_config
+from experiments import cli, evaluate
 from experiments.measure import measure, report
+from experiments.run import build, checkpoints
+from experiments.run import config as run_config
 from lavae_jax import metrics, plotting, pretrained
 from tests import tiny_models
 from tests.commands import run_here, run_python

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import functools
 import importlib.metadata
 import re
 import sys
@@ -19,7 +20,9 @@ LAYERS = (
     {"released"},
     {"runs"},
     {"pretrained"},
+    {"diagnostics"},
 )
+MAX_LEVELS = 6
 COMMAND_LINE = {"tensorflow", "tensorflow_datasets", "absl", "ml_collections", "grain"}
 
 
@@ -86,6 +89,23 @@ def test_layers_of_the_library():
             if other is not None and other > own:
                 offences.append(f"{'/'.join(parts)} imports {name}")
     assert not offences
+
+
+@pytest.mark.parametrize("package", ["lavae_jax", "datasets", "experiments"])
+def test_imports_have_few_levels(package):
+    """A reader meets at most 6 levels of modules, each on top of those it imports."""
+    paths = dict(zip(_modules(package), _sources(package), strict=True))
+
+    @functools.cache
+    def level(module):
+        names = set(_imports(paths[module]))
+        # `from package import name` imports a module or a name of one.
+        names |= {name.rpartition(".")[0] for name in names}
+        below = names & paths.keys() - {package, module}
+        return 1 + max(map(level, below), default=0)
+
+    levels = {module: level(module) for module in paths}
+    assert not {module: n for module, n in levels.items() if n > MAX_LEVELS}
 
 
 @pytest.mark.parametrize(

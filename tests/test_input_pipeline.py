@@ -8,7 +8,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from datasets import load
-from experiments import cli, input_pipeline
+from experiments import cli
+from experiments.run import input_pipeline
 
 # Image i is constant i, so that a batch shows which images are in it.
 NUM = 30

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from datasets import load
-from experiments import cli, loop, run_config
+from experiments import cli
+from experiments.run import config as run_config
+from experiments.run import loop
 from tests.mean_images import assert_same_end, last, rows, run, six_steps
 
 

@@ -5,9 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from experiments import cli, input_pipeline
+from experiments import cli
 from experiments.configs import custom
 from experiments.own import survey as own_survey
+from experiments.run import input_pipeline
 from tests.own_scenes import save_pngs, squares
 
 GREY, COLOUR = (48, 80, 1), (32, 32, 3)

@@ -7,10 +7,10 @@ import pytest
 
 from datasets import scenes
 from datasets.multi_dsprites import multi_dsprites_dataset_builder as dsprites_builder
-from experiments import build, input_pipeline
 from experiments.configs import base, baseline_custom, custom, dsprites
 from experiments.own import data as own_data
 from experiments.own import images as own_images
+from experiments.run import build, input_pipeline
 from tests.own_scenes import save_pngs, squares
 
 GREY, COLOUR = (48, 80, 1), (32, 32, 3)

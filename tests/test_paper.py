@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 from datasets import load
-from experiments import build, cli
+from experiments import cli
 from experiments.configs import baseline_dsprites
 from experiments.paper import __main__ as paper
 from experiments.paper import claims as paper_claims
 from experiments.paper import figures as paper_figures
 from experiments.paper import models as paper_models
 from experiments.paper.subject import Settings
+from experiments.run import build
 from lavae_jax.latents import counts
 from tests import commands, paper_reports, tiny_models
 

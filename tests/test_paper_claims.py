@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from datasets import load, scenes
-from experiments import build
 from experiments.paper import batched
 from experiments.paper import claims as paper_claims
 from experiments.paper import models as paper_models
 from experiments.paper import subject as paper_subject
 from experiments.paper.subject import Settings
+from experiments.run import build
 from tests import tiny_models
 
 pytestmark = pytest.mark.standard_promotion

@@ -8,12 +8,13 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import build, cli
+from experiments import cli
 from experiments.configs import baseline_dsprites, mnist_1k
 from experiments.measure import report
 from experiments.paper import models as paper_models
 from experiments.paper import table as paper_table
 from experiments.paper.models import BASELINE, LAVAE, Models
+from experiments.run import build
 from lavae_jax import pretrained
 from tests import paper_reports, tiny_models, tiny_runs
 

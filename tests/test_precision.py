@@ -16,8 +16,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import build, run_config
 from experiments.configs import baseline_dsprites, dsprites
+from experiments.run import build
+from experiments.run import config as run_config
 from lavae_jax import baseline, blocks, networks
 from lavae_jax.training import optimizer, recipe, schedules, state, step
 from lavae_jax.types import hard_locations

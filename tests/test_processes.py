@@ -3,28 +3,35 @@
 import ast
 
 import jax
+import numpy as np
 import pytest
 
-from experiments import cli, processes
+from experiments import cli
+from experiments.run import processes
 from tests.commands import printed
 from tests.joined_processes import finished
 
 _SCRIPT = """
 import os, pathlib, sys
+import numpy as np
 
 address, num, index, devices, path = sys.argv[1:]
 index = int(index)
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
 
-from experiments import cli, processes
+from experiments import cli
+from experiments.run import processes
 
 seen = []
 try:
     processes.join(None, address, int(num), index)
     seen.append(processes.together(lambda: index))
     seen.append(processes.on_first(lambda: "written"))
-    seen.append(processes.from_first(lambda: {"step": 7, "by": index}))
-    processes.check_same("images", "nothing is wrong")
+    seen.append(processes.broadcast_json({"step": 7, "by": index}))
+    arrays = [np.array([[-0.0, np.nan]], np.float32), np.array(index, bool)]
+    received = processes.broadcast_arrays(arrays, arrays)
+    seen.append([(x.tobytes().hex(), x.shape, x.dtype.name) for x in received])
+    processes.check_same(("images", 3), "nothing is wrong")
     try:
         processes.check_same(index, "other images")
     except cli.UserError as error:
@@ -69,7 +76,9 @@ def test_two_processes_act_as_one(tmp_path):
     What differs between them, such as the images they see, is such an error.
     """
     first, second = _run(tmp_path)
-    shared = [{"step": 7, "by": 0}, "process 1: other images"]
+    values = np.array([-0.0, np.nan], np.float32).tobytes().hex()
+    arrays = [(values, (1, 2), "float32"), ("00", (), "bool")]
+    shared = [{"step": 7, "by": 0}, arrays, "process 1: other images"]
     shared += ["process 1: OSError()", "process 1: no ∅ data here"]
     assert first == [0, "written", *shared]
     assert second == [1, None, *shared]
@@ -87,7 +96,8 @@ def test_uneven_devices_are_refused(tmp_path):
 
 _CLUSTERS = """
 import jax, os
-from experiments import cli, processes
+from experiments import cli
+from experiments.run import processes
 
 def join(automatic=None, **variables):
     os.environ.update(variables)
@@ -125,7 +135,7 @@ def test_one_process_needs_no_others():
     assert processes.is_first()
     assert processes.together(lambda: 3) == 3
     assert processes.on_first(lambda: 4) == 4
-    assert processes.from_first(lambda: [5]) == [5]
+    assert processes.broadcast_json([5]) == [5]
     processes.check_same(6, "nothing is wrong")
     with pytest.raises(cli.UserError, match="no data"):
         processes.together(_raise)

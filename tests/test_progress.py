@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from tensorboardX.proto.event_pb2 import SessionLog
 
-from experiments import events, progress
+from experiments.run import progress
+from tests import event_files
 
 
 class _Terms(NamedTuple):
@@ -48,16 +48,6 @@ def report(tmp_path):
 def _rows(tmp_path):
     text = (tmp_path / "metrics.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
-
-
-def _events(tmp_path):
-    """(step, tag, value) of TensorBoard's files."""
-    return [
-        (event.step, value.tag, value)
-        for path in events.files(tmp_path / "tensorboard")
-        for event in events.read(path)
-        for value in event.summary.value
-    ]
 
 
 def test_speed_and_eta(report):
@@ -99,8 +89,8 @@ def test_the_table_and_tensorboard(tmp_path, report):
         {"step": 50, "part": "train", "elbo": -120.5, "tau": 0.5, **speed},
         {"step": 50, "part": "held_out", "elbo": -130.0, "tau": 0.25},
     ]
-    scalars = [(step, tag, v.simple_value) for step, tag, v in _events(tmp_path)]
-    assert sorted(scalars) == [
+    shown = event_files.shown(tmp_path / "tensorboard")
+    assert sorted((*key, value.simple_value) for key, value in shown.items()) == [
         (50, "held_out/elbo", -130.0),
         (50, "held_out/tau", 0.25),
         (50, "train/elbo", -120.5),
@@ -127,42 +117,20 @@ def test_a_resumed_run_takes_back_what_came_later(tmp_path, report):
     ]
 
 
-def test_what_a_kill_cuts_off_is_removed(tmp_path, report):
-    """From a table, and from an event file anywhere in its last record."""
-    reporter = report()
-    reporter.train(50, _Terms(-50, 0))
-    reporter.flush()
-    (path,) = events.files(tmp_path / "tensorboard")
-    whole = path.read_bytes()
-    num = len(list(events.read(path)))
-    last = len(whole) - 30
-    for length in (len(whole) - 1, last, last - 3):
-        path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="is cut off or damaged"):
-            list(events.read(path))
-        reporter = report(first_step=50)
-        assert len(list(events.read(path))) == num - 1
-        reporter.close()
-    # A cut of power leaves zeros where something was to be written.
-    path.write_bytes(whole + bytes(50))
-    report(first_step=50)
-    assert path.read_bytes() == whole
-    path.write_bytes(whole[:-10] + b"?" + whole[-9:])
-    with pytest.raises(ValueError, match="is damaged"):
-        list(events.read(path))
-
-
-def test_later_starts_replace_what_earlier_ones_wrote(tmp_path, report):
-    """Each start has a file of its own, and tells TensorBoard which step is next."""
-    for first_step in (0, 100, 40):
-        report(first_step).close()
-    starts = [
-        event.step
-        for path in events.files(tmp_path / "tensorboard")
-        for event in events.read(path)
-        if event.session_log.status == SessionLog.START
-    ]
-    assert starts == [1, 101, 41]
+def test_tensorboard_shows_each_step_once(tmp_path, report):
+    """A start hides what earlier ones wrote of later steps, also after a kill."""
+    for first_step, value in ((0, 1), (100, 2), (40, 3)):
+        reporter = report(first_step)
+        for step in (50, 150):
+            if step > first_step:
+                reporter.train(step, _Terms(value, 0))
+        reporter.flush()
+    newest = max((tmp_path / "tensorboard").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-30])  # a kill has cut off speed
+    report(160)
+    shown = event_files.shown(tmp_path / "tensorboard")
+    elbo = [(key[0], v.simple_value) for key, v in shown.items() if "elbo" in key[1]]
+    assert elbo == [(50, 3.0), (150, 3.0)]
 
 
 def test_pictures(tmp_path, report):
@@ -173,8 +141,7 @@ def test_pictures(tmp_path, report):
     path = reporter.picture(70, figure)
     reporter.close()
     assert path == tmp_path / "pictures" / "step_00000070.png"
-    ((step, tag, value),) = _events(tmp_path)
-    assert (step, tag) == (70, "reconstructions")
+    value = event_files.shown(tmp_path / "tensorboard")[70, "reconstructions"]
     assert (value.image.height, value.image.width) == (100, 50)
     with Image.open(path) as image:
         assert image.convert("RGB").getpixel((3, 4)) == (0, 51, 255)

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import build
 from experiments.configs import dsprites
+from experiments.run import build
 from lavae_jax.training import optimizer, recipe
 from lavae_jax.training.optimizer import Parts
 

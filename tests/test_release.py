@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import build, cli, release
+from experiments import cli, release
 from experiments.measure import model_card, report
+from experiments.run import build
 from lavae_jax import pretrained, released
 from tests import commands, tiny_models, tiny_runs
 

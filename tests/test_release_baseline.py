@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from experiments import build, evaluate, release
+from experiments import evaluate, release
 from experiments.configs import baseline_dsprites, baseline_mnist_1k, mnist_10k
 from experiments.measure import measure, report
+from experiments.run import build
 from lavae_jax import pretrained, released
 from tests import test_pretrained, tiny_models, tiny_runs
 

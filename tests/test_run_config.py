@@ -5,13 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from experiments import checkpoints, cli, run_config
+from experiments import cli
 from experiments.configs import baseline_dsprites, dsprites
+from experiments.run import checkpoints
+from experiments.run import config as run_config
 from tests.tiny_runs import any_config
 
 
 def _save(workdir, step=1):
-    checkpoints.Checkpoints(workdir).save(step, {"weight": np.ones(2)}, {})
+    checkpoints.Checkpoints(workdir).save(
+        step, {"weight": np.ones(2)}, checkpoints.Position({}, [])
+    )
 
 
 def test_checkpoints_without_a_config(tmp_path):
@@ -53,12 +57,12 @@ def test_a_run_may_be_extended(tmp_path):
 def test_a_run_of_an_older_version_goes_on(tmp_path):
     """What its config does not know of has the value that it had without a name."""
     older = any_config()
-    del older.on_nan
+    del older.precision
+    older.num_seeds = 1  # means nothing any more
     run_config.claim(tmp_path, older)
     _save(tmp_path)
-    assert run_config.read_config(tmp_path).on_nan == "stop"
-    run_config.claim(tmp_path, any_config(on_nan="skip"))
-    assert run_config.read_config(tmp_path).on_nan == "skip"
+    assert run_config.read_config(tmp_path) == any_config(precision="float32")
+    run_config.claim(tmp_path, any_config())
 
 
 def test_a_new_length_says_what_it_does_to_a_cosine(tmp_path, capsys):

@@ -8,17 +8,11 @@ import numpy as np
 import pytest
 
 import lavae_jax
-from experiments import (
-    build,
-    checkpoints,
-    cli,
-    input_pipeline,
-    loop,
-    run_config,
-    train,
-)
-from experiments.devices import Devices
+from experiments import cli, train
+from experiments.run import build, checkpoints, input_pipeline, loop
+from experiments.run import config as run_config
 from lavae_jax import runs
+from lavae_jax.training.parallel import Devices
 from tests.commands import ROOT, refused, run_python
 
 CONFIG = "experiments/configs/dsprites.py:tiny"

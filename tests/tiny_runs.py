@@ -5,8 +5,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import build, checkpoints, evaluate, run_config
+from experiments import evaluate
 from experiments.measure import measure, report
+from experiments.run import build, checkpoints
+from experiments.run import config as run_config
 from lavae_jax.config import is_baseline
 from lavae_jax.training.state import TrainState
 
@@ -56,7 +58,7 @@ def save_run(workdir, config, steps):
             opt_state={"momentum": jnp.ones(3)},
             key=jax.random.key(step),
         )
-        store.save(step, state, {})
+        store.save(step, state, checkpoints.Position({}, []))
     store.close()
 
 

@@ -9,7 +9,6 @@ def paper() -> ConfigDict:
     """Every setting of Appendix B; what the paper leaves open is marked."""
     config = ConfigDict()
     config.seed = 0
-    config.num_seeds = 1  # so many models at once, of the seeds from this one on
     config.num_steps = 300_000  # open in the paper
     config.batch_size = 64
     config.log_every = 100
@@ -18,8 +17,6 @@ def paper() -> ConfigDict:
     config.checkpoint_every = 2_000
     config.num_eval_images = 1_000
     config.precision = "float32"  # or bfloat16, of the networks' inner layers
-    # A step whose loss or gradients are not finite: "stop", or "skip" it.
-    config.on_nan = "stop"
 
     config.data = _data()
     config.model = _model()

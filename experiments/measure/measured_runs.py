@@ -4,9 +4,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from experiments import cli, run_config
+from experiments import cli
 from experiments.measure import measure, model_card, report
 from experiments.own import data as own_data
+from experiments.run import config as run_config
 from lavae_jax import runs
 
 NUM_SAMPLES = 100

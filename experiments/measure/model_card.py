@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets import load, scene_builder
-from experiments import cli, run_config
+from experiments import cli
 from experiments.configs import (
     base,
     baseline_dsprites,
@@ -19,6 +19,7 @@ from experiments.configs import (
     mnist_10k,
 )
 from experiments.measure.report import Report, SplitReport
+from experiments.run import config as run_config
 from lavae_jax.config import is_baseline
 
 _LAVAE_CONFIGS = {"dsprites": dsprites, "mnist_1k": mnist_1k, "mnist_10k": mnist_10k}

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
-from experiments import files
+from experiments.run import files
 from lavae_jax.metrics import Estimate, LocationError
 
 

@@ -4,8 +4,9 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from experiments import cli, run_config
+from experiments import cli
 from experiments.measure import measured_runs, report
+from experiments.run import config as run_config
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import from_run, is_baseline
 

@@ -46,7 +46,6 @@ class BaselineMetrics(NamedTuple):
     log_px: Array
     kl: Array
     beta: Array  # the weight of the KL in the loss
-    skipped: Array | None = None  # share of the steps, see `guard`
 
 
 def init_state(

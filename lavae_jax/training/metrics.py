@@ -31,7 +31,6 @@ class TrainMetrics(NamedTuple):
     touching: Array | None = None  # share of the images, see `touching`
     tau: Array | None = None
     epsilon: Array | None = None
-    skipped: Array | None = None  # share of the steps, see `guard`
 
 
 def of_terms(metrics: TrainMetrics, terms: ElboTerms, active: Array) -> TrainMetrics:

@@ -1,13 +1,14 @@
 """Several processes that train one model: how they meet, and how they act as one.
 
 All run the same program, each on its own devices and its own part of every batch. What
-is to happen once, such as writing a file, happens in the first of them.
+has to happen once, such as writing a file, happens in the first process.
 """
 
 import collections
-import pickle
+import inspect
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -18,10 +19,10 @@ from experiments import cli
 
 _T = TypeVar("_T")
 _MESSAGE_BYTES = 4096
-# After how long JAX ends the others when one process has ended by an unforeseen error.
-_PATIENCE_SECONDS = 60
-# What JAX says where no variable or service tells of other processes. All else that it
-# says is of a cluster that tells something wrong: to train alone would be a mistake.
+# After one process has ended by an unforeseen error, JAX ends the others in this time.
+_SHUTDOWN_SECONDS = 60
+# JAX says this where no variable or service tells of other processes. All its other
+# errors are of a cluster that tells something wrong: to train alone would be a mistake.
 _NO_CLUSTER = "coordinator_address should be defined."
 
 
@@ -49,7 +50,7 @@ def join(
     if automatic is False and coordinator_address is None:
         return
     try:
-        jax.distributed.initialize(*named, shutdown_timeout_seconds=_PATIENCE_SECONDS)
+        jax.distributed.initialize(*named, **_shutdown_timeout())
     except (ValueError, RuntimeError, OSError) as error:
         if automatic is None and str(error) == _NO_CLUSTER:
             return
@@ -65,17 +66,24 @@ def join(
             f" {jax.process_index()} of {jax.process_count()} has"
             f" {jax.local_device_count()} of {jax.device_count()}."
         )
-    _meet()
+    _connect_devices()
 
 
-def _meet():
+def _shutdown_timeout():
+    """The argument that newer versions of JAX (from 0.8.1 on) take."""
+    name = "shutdown_timeout_seconds"
+    known = inspect.signature(jax.distributed.initialize).parameters
+    return {name: _SHUTDOWN_SECONDS} if name in known else {}
+
+
+def _connect_devices():
     """Connects all devices while all processes are here.
 
     CPUs give each other 30 s for that, and later a step may take longer to compile in
     one process than in another.
     """
-    meet = jax.pmap(lambda x: jax.lax.psum(x, "all"), "all")
-    meet(np.ones(jax.local_device_count(), np.float32)).block_until_ready()
+    add_up = jax.pmap(lambda x: jax.lax.psum(x, "all"), "all")
+    add_up(np.ones(jax.local_device_count(), np.float32)).block_until_ready()
     together(lambda: None)
 
 
@@ -128,42 +136,69 @@ def on_first(work: Callable[[], _T]) -> _T | None:
     return together(lambda: work() if is_first() else None)
 
 
-def from_first(work: Callable[[], Any]) -> Any:
-    """Calls `work` in the first process.
+def broadcast_json(value: Any) -> Any:
+    """Sends a value of the first process to all.
 
     Args:
-      work: Uses no other process; gives plain values or NumPy arrays.
+      value: A value that JSON can hold; that of the other processes is ignored.
 
     Returns:
-      What it gives, in every process.
-
-    Raises:
-      cli.UserError: In every process, if `work` raises it.
+      The first process's value in every process, as JSON gives it back.
     """
-    result = on_first(work)
+    return json.loads(_broadcast_bytes(json.dumps(value).encode()))
+
+
+def broadcast_arrays(
+    arrays: Sequence[np.ndarray], like: Sequence[Any]
+) -> list[np.ndarray]:
+    """Sends arrays of the first process to all, bit by bit.
+
+    Args:
+      arrays: Those of the first process; the ones of the others are ignored.
+      like: The shapes and dtypes they have, known in every process.
+
+    Returns:
+      The first process's arrays in every process.
+    """
     if jax.process_count() == 1:
-        return result
-    payload = np.frombuffer(pickle.dumps(result), np.uint8)
+        return list(arrays)
+    # JAX broadcasts by a sum, which loses the sign of a zero: bytes lose nothing.
+    content = b"".join(array.tobytes() for array in arrays) if is_first() else b""
+    content, received, start = _broadcast_bytes(content), [], 0
+    for expected in like:
+        dtype, size = np.dtype(expected.dtype), int(np.prod(expected.shape))
+        array = np.frombuffer(content, dtype, size, start)
+        received.append(array.reshape(expected.shape))
+        start += array.nbytes
+    return received
+
+
+def _broadcast_bytes(content):
+    """What the first process passes in, in every process."""
+    if jax.process_count() == 1:
+        return content
+    payload = np.frombuffer(content, np.uint8)
     size = multihost_utils.broadcast_one_to_all(np.int32(payload.size))
     if not is_first():
         payload = np.zeros(size, np.uint8)
-    return pickle.loads(multihost_utils.broadcast_one_to_all(payload).tobytes())
+    return multihost_utils.broadcast_one_to_all(payload).tobytes()
 
 
 def check_same(value: Any, problem: str) -> None:
-    """Makes sure that all processes have the same.
+    """Makes sure that all processes have the same value.
 
     Args:
-      value: A plain value.
-      problem: What is wrong in a process that has another one than the first.
+      value: A value that JSON can hold.
+      problem: What is wrong in a process that has another value than the first.
 
     Raises:
       cli.UserError: In every process, if one has.
     """
-    first = from_first(lambda: value)
+    first = broadcast_json(value)
 
     def check():
-        if value != first:
+        # Compared as JSON, which makes lists of tuples.
+        if json.dumps(value) != json.dumps(first):
             raise cli.UserError(problem)
 
     together(check)

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from experiments import cli, files
+from experiments import cli
+from experiments.run import files
 from lavae_jax import runs
 from lavae_jax.config import is_baseline
 
@@ -22,7 +23,6 @@ FREE = (
     "picture_every",
     "checkpoint_every",
     "num_eval_images",
-    "on_nan",
     "data.data_dir",
     "data.manual_dir",
     "data.path",
@@ -33,12 +33,8 @@ FREE = (
     "importance.elbo_share",
     "importance.learning_rate",
 )
-# What a config means that an older version wrote, in which these names were unknown.
-ADDED = {
-    "num_seeds": 1,
-    "on_nan": "stop",
-    "precision": "float32",
-}
+# A config in which these names are missing, of an older version, means these values.
+ADDED = {"precision": "float32"}
 ADDED_TO_LAVAE = {
     "touching": {"steps": 0, "learning_rate": 1e-3},
     "importance": {
@@ -49,6 +45,8 @@ ADDED_TO_LAVAE = {
     },
     "warmup": {"orphans": 3},
 }
+# Older versions wrote these names, which mean nothing any more.
+REMOVED = ("num_seeds", "on_nan")
 
 
 def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
@@ -202,7 +200,8 @@ def from_json(config: dict[str, Any]) -> ConfigDict:
     """The config of a run from what its file holds: tuples where JSON has lists."""
     of_model = {} if is_baseline(config) else ADDED_TO_LAVAE
     result = ConfigDict(ADDED | of_model)
-    result.update(_tuples(config))
+    known = {name: value for name, value in config.items() if name not in REMOVED}
+    result.update(_tuples(known))
     return result
 
 

@@ -1,7 +1,7 @@
 """From a data set to batches: shuffled, sharded by process, resumable."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -124,11 +124,11 @@ def _check_held_out(config):
     if own_data.is_own(config):
         return
     with cli.user_errors(ValueError):
-        there = load.train_split(config.data.name).num_examples
-    if num_valid >= there:
+        num_scenes = load.train_split(config.data.name).num_examples
+    if num_valid >= num_scenes:
         raise cli.UserError(
             f"data.num_valid = {num_valid} leaves nothing to train on:"
-            f" {config.data.name} has {there} train scenes."
+            f" {config.data.name} has {num_scenes} train scenes."
         )
 
 
@@ -155,37 +155,6 @@ def check_fit(config: ConfigDict) -> None:
             f"data.name={name} has scenes with {max(counts)} objects, and f_count never"
             f" counts more than model.max_objects={config.model.max_objects}: raise it."
         )
-
-
-class Position(NamedTuple):
-    """Where a run is in its data."""
-
-    batches: dict[str, Any]
-    """The state of the iterator that `batches` gives."""
-    rows: list[dict[str, float]]
-    """Metrics of the latest steps, which have not been reported yet."""
-
-
-def position(stored: Any) -> Position:
-    """Returns the position that a checkpoint holds.
-
-    Args:
-      stored: What JSON gave: the fields of a `Position`, or, of a run of an older
-        version, `batches` alone.
-
-    Raises:
-      ValueError: If it is something else.
-    """
-    found = stored if isinstance(stored, dict) else {}
-    where, rows = found.get("batches", found), found.get("rows", [])
-    if (
-        not isinstance(where, dict)
-        or not isinstance(where.get("next_index"), int)
-        or not isinstance(rows, list)
-        or not all(isinstance(row, dict) for row in rows)
-    ):
-        raise ValueError("it does not hold the position in the data")
-    return Position(where, rows)
 
 
 def batches(

@@ -7,14 +7,16 @@ import signal
 
 import pytest
 
-from experiments import cli, run_config, workdirs
+from experiments import cli
+from experiments.run import config as run_config
+from experiments.run.workdir import check_nothing_is_lost, lock
 from tests.commands import run_python, without_access
 from tests.tiny_runs import any_config
 
 KILLED = """
 import os, signal, sys
-from experiments import workdirs
-with workdirs.held(sys.argv[1]):
+from experiments.run.workdir import lock
+with lock(sys.argv[1]):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -25,9 +27,9 @@ def test_a_killed_run_leaves_no_lock(tmp_path):
     assert killed.returncode == -signal.SIGKILL
     before = (tmp_path / ".lock").read_text()
     with (
-        workdirs.held(tmp_path),
+        lock(tmp_path),
         pytest.raises(cli.UserError, match=f"process {os.getpid()} on "),
-        workdirs.held(tmp_path),
+        lock(tmp_path),
     ):
         pass
     assert before.startswith("process ") and str(os.getpid()) not in before
@@ -35,9 +37,9 @@ def test_a_killed_run_leaves_no_lock(tmp_path):
 
 def test_the_lock_ends_with_the_run(tmp_path):
     """Also after an error, which a notebook may keep."""
-    with pytest.raises(ZeroDivisionError) as kept, workdirs.held(tmp_path):
+    with pytest.raises(ZeroDivisionError) as kept, lock(tmp_path):
         _ = 1 // 0
-    with workdirs.held(tmp_path):
+    with lock(tmp_path):
         assert kept.value
 
 
@@ -48,7 +50,7 @@ def test_file_systems_without_locks(tmp_path, monkeypatch, capsys):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with workdirs.held(tmp_path):
+    with lock(tmp_path):
         said = capsys.readouterr().err
     assert said.startswith(f"warning: {tmp_path}/.lock can't be locked ([Errno")
     assert said.endswith(f"make sure that no other run uses {tmp_path}.\n")
@@ -59,7 +61,7 @@ def test_a_folder_that_cannot_be_read(tmp_path):
     workdir = tmp_path / "run"
     (workdir / "checkpoints").mkdir(parents=True)
     for check in (
-        workdirs.check_nothing_is_lost,
+        check_nothing_is_lost,
         lambda workdir: run_config.claim(workdir, any_config()),
     ):
         with (
@@ -75,6 +77,6 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(cli.UserError, match="file"),
-        workdirs.held(tmp_path / "file" / "run"),
+        lock(tmp_path / "file" / "run"),
     ):
         pass

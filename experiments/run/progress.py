@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
+import numpy as np
+import tensorboardX.summary
 from matplotlib.figure import Figure
 from PIL import Image
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from experiments import files
-from experiments.events import Events
+from experiments.run import files
 from lavae_jax import plotting
 
 
@@ -58,7 +61,7 @@ class Progress:
         if self._table.exists():
             kept = [row for row in rows(workdir) if row["step"] <= first_step]
             files.write(self._table, "".join(map(_line, kept)))
-        self._events = Events(self._workdir / "tensorboard", first_step)
+        self._tensorboard = _TensorBoard(self._workdir / "tensorboard", first_step)
         self.start_clock(first_step)
 
     def start_clock(self, step: int) -> None:
@@ -119,31 +122,24 @@ class Progress:
         plotting.save(figure, path)
         files.sync(path)
         files.sync(path.parent)
-        with Image.open(path) as image:
-            size = image.size
-        self._events.picture(step, "reconstructions", path.read_bytes(), size)
+        self._tensorboard.picture(step, "reconstructions", path)
         self._say(step, f"picture {path}")
         return path
 
     def message(self, text: str) -> None:
-        """Says something that has no place in the tables.
-
-        Args:
-          text: One line.
-        """
+        """Says a line that has no place in the tables."""
         self._out(text)
 
     def flush(self) -> None:
         """Makes sure that what was reported is on the disk."""
-        self._events.flush()
-        for path in (self._table, self._events.path):
-            if path.exists():
-                files.sync(path)
-                files.sync(path.parent)
+        self._tensorboard.flush()
+        if self._table.exists():
+            files.sync(self._table)
+            files.sync(self._workdir)
 
     def close(self) -> None:
         """Writes what is still in memory."""
-        self._events.close()
+        self._tensorboard.close()
 
     def _say(self, step, *parts):
         width = len(str(self._num_steps))
@@ -153,29 +149,50 @@ class Progress:
         values = {k: float(v) for k, v in values.items() if v is not None}
         with self._table.open("a") as file:
             file.write(_line({"step": step, "part": part} | values))
-        self._events.scalars(step, {f"{part}/{name}": v for name, v in values.items()})
+        self._tensorboard.scalars(step, part, values)
 
 
-class Silence:
-    """Takes what `Progress` takes and reports nothing, where another process does."""
+class _TensorBoard:
+    """Writes the events of one start of a run, to a file of its own.
 
-    def start_clock(self, step: int) -> None:
-        """See `Progress`."""
+    It does what tensorboardX's `SummaryWriter` does with its `purge_step`, without that
+    writer's thread: on a full disk the thread ends, and the run waits for it for ever.
+    Here a full disk is an OSError.
 
-    def train(self, step: int, metrics: NamedTuple) -> None:
-        """See `Progress`."""
+    Args:
+      folder: Where the files are; made when it does not exist.
+      first_step: The step the run goes on from. TensorBoard hides what earlier starts
+        have written of later steps.
+    """
 
-    def held_out(self, step: int, metrics: NamedTuple) -> None:
-        """See `Progress`."""
+    def __init__(self, folder: pathlib.Path, first_step: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        # The names of files begin with a second, in which there may be another start.
+        self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        self._is_closed = False
+        self._write(first_step + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def message(self, text: str) -> None:
-        """See `Progress`."""
+    def scalars(self, step, part, values):
+        for name, value in values.items():
+            summary = tensorboardX.summary.scalar(f"{part}/{name}", value)
+            self._write(step, summary=summary)
 
-    def flush(self) -> None:
-        """See `Progress`."""
+    def picture(self, step, tag, path):
+        with Image.open(path) as image:
+            pixels = np.asarray(image)
+        summary = tensorboardX.summary.image(tag, pixels, dataformats="HWC")
+        self._write(step, summary=summary)
 
-    def close(self) -> None:
-        """See `Progress`."""
+    def flush(self):
+        self._writer.flush()
+
+    def close(self):
+        if not self._is_closed:
+            self._is_closed = True
+            self._writer.close()
+
+    def _write(self, step, **content):
+        self._writer.write_event(Event(step=step, wall_time=time.time(), **content))
 
 
 def _named(metrics, shown=None):

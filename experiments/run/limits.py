@@ -10,7 +10,6 @@ from lavae_jax.baseline import CELL
 from lavae_jax.config import is_baseline
 
 CHOICES = {
-    "on_nan": ("stop", "skip"),
     "precision": ("float32", "bfloat16"),
     "model.norm": ("batch", "none"),
     "model.appearance_net": ("trunk", "glimpse"),
@@ -25,7 +24,6 @@ CHOICES = {
 """The values that a name stands for one of."""
 
 AT_LEAST = {
-    "num_seeds": 1,
     "model.max_objects": 1,
     "model.app_dim": 1,
     "model.channels": 1,
@@ -134,11 +132,8 @@ def check(config: ConfigDict) -> None:
         ValueError: naming the field, its value and what is possible.
     """
     _check_open(config)
-    if not 0 <= config.seed <= MAX_SEED - config.num_seeds + 1:
-        raise ValueError(
-            f"seed must be from 0 to {MAX_SEED}, and so must those of all num_seeds ="
-            f" {config.num_seeds} models: got {config.seed}."
-        )
+    if not 0 <= config.seed <= MAX_SEED:
+        raise ValueError(f"seed must be from 0 to {MAX_SEED}: got {config.seed}.")
     for name, value in _values(config, CHOICES):
         if value not in CHOICES[name]:
             choices = ", ".join(CHOICES[name])

@@ -1,4 +1,4 @@
-"""A workdir belongs to one run at a time, and is not begun anew by mistake."""
+"""A workdir belongs to one run at a time, and no run begins anew in it by mistake."""
 
 import contextlib
 import datetime
@@ -9,12 +9,36 @@ import socket
 from collections.abc import Iterator
 from typing import TextIO
 
-from experiments import cli, processes, progress
+from ml_collections import ConfigDict
+
+from experiments import cli
+from experiments.run import config as run_config
+from experiments.run import processes, progress
 from lavae_jax import runs
 
 
 @contextlib.contextmanager
-def held(workdir: str | pathlib.Path) -> Iterator[None]:
+def open_workdir(workdir: str | pathlib.Path, config: ConfigDict) -> Iterator[None]:
+    """Makes a workdir the one of a run, and keeps other runs out of it meanwhile.
+
+    Of several processes the first does so for all.
+
+    Args:
+      workdir: The run's folder; made when it does not exist.
+      config: The run's config, which is kept there.
+
+    Raises:
+      cli.UserError: If another run holds it, it is that of another config, its
+        checkpoints are gone, or it can't be written to.
+    """
+    with lock(workdir):
+        processes.on_first(lambda: check_nothing_is_lost(workdir))
+        processes.on_first(lambda: run_config.claim(workdir, config))
+        yield
+
+
+@contextlib.contextmanager
+def lock(workdir: str | pathlib.Path) -> Iterator[None]:
     """Keeps other runs out of a workdir, which is made when it does not exist.
 
     The operating system holds the lock for as long as this process lives: one that was
@@ -26,12 +50,12 @@ def held(workdir: str | pathlib.Path) -> Iterator[None]:
     Raises:
       cli.UserError: If another run holds it, or the folder can't be written to.
     """
-    lock = processes.on_first(lambda: _take(pathlib.Path(workdir)))
+    held = processes.on_first(lambda: _take(pathlib.Path(workdir)))
     try:
         yield
     finally:
-        if lock is not None:
-            lock.close()
+        if held is not None:
+            held.close()
 
 
 def _take(workdir: pathlib.Path) -> TextIO:
@@ -73,7 +97,8 @@ def check_nothing_is_lost(workdir: str | pathlib.Path) -> None:
     """Refuses to begin a run anew where an earlier one has lost its checkpoints.
 
     Raises:
-      cli.UserError: If there is none, though steps were reported that come after one.
+      cli.UserError: If there is no checkpoint, though steps were reported that come
+        after one.
     """
     workdir = pathlib.Path(workdir)
     with cli.user_errors(ValueError, OSError):

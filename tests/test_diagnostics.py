@@ -10,9 +10,9 @@ import pytest
 from flax import traverse_util
 
 import lavae_jax
-from experiments import build, collapse
 from experiments.configs import dsprites
-from lavae_jax import pretrained
+from experiments.run import build
+from lavae_jax import diagnostics, pretrained
 from tests import scene_checks, tiny_models
 
 _NUM_IMAGES = 40
@@ -25,7 +25,7 @@ def seen():
     """From changed parameters of a released model to means over test scenes."""
     model, variables = lavae_jax.load_pretrained("multi_dsprites")
     images, n = scene_checks.first_scenes("multi_dsprites", "test", _NUM_IMAGES)
-    measure = jax.jit(lambda changed: collapse.measure(model, changed, images, n))
+    measure = jax.jit(lambda changed: diagnostics.measure(model, changed, images, n))
     flat = pretrained.flatten(variables)
 
     def means(changes):
@@ -41,7 +41,7 @@ def test_a_released_model_is_healthy(seen):
     means = seen([])
     assert means.count_accuracy > 0.95
     assert max(means[1:]) < 0.05
-    assert not collapse.warnings(means)
+    assert not diagnostics.warnings(means)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_released_model_is_healthy(seen):
 )
 def test_a_collapsed_model(seen, changes, warning):
     """Heights of h_loc that are too low or too high, sprites all black or all grey."""
-    warnings = collapse.warnings(seen(changes))
+    warnings = diagnostics.warnings(seen(changes))
     assert any(re.match(warning, text) for text in warnings), warnings
 
 
@@ -89,10 +89,10 @@ def test_objects_explained_by_two_slots(sizes, split):
     for image, size in zip(images, sizes, strict=True):
         image[2 : 2 + size, 3 : 3 + size] = 255
     ones = jnp.ones(2, jnp.int32)
-    seen = collapse.measure(model, variables, images, ones)
+    seen = diagnostics.measure(model, variables, images, ones)
     assert seen.split.tolist() == [bool(split)] * 2
-    assert not collapse.measure(model, variables, images, 2 * ones).split.any()
-    found = collapse.warnings(collapse.Seen(0.0, 0.0, 0.0, 0.0, split))
+    assert not diagnostics.measure(model, variables, images, 2 * ones).split.any()
+    found = diagnostics.warnings(diagnostics.Seen(0.0, 0.0, 0.0, 0.0, split))
     assert [text[:32] for text in found] == ["one object is explained by two s"] * bool(
         split
     )
@@ -106,21 +106,21 @@ def test_without_the_true_numbers():
     images = np.zeros((3, 20, 20, 1), np.uint8)
     images[1, 2:8, 3:9] = 255  # its corners are as many objects as there can be
     for n, unknown in [(None, True), (jnp.array([0, 1, 0]), False)]:
-        found = collapse.measure(model, variables, images, n)
+        found = diagnostics.measure(model, variables, images, n)
         assert found.overcounted.tolist() == [False, True, False]
         assert not found.uncounted.any()
         assert (found.count_accuracy is None) == (found.split is None) == unknown
     images[0, 19, 19] = 255  # lit, and the corners of it are where none is counted
     model = model.clone(count_threshold=1e9)
-    found = collapse.measure(model, variables, images, None)
+    found = diagnostics.measure(model, variables, images, None)
     assert found.uncounted.tolist() == [True, True, False]
-    assert len(collapse.warnings(collapse.Seen(None, 0.6, 0.6, 0.6, None))) == 3
+    assert len(diagnostics.warnings(diagnostics.Seen(None, 0.6, 0.6, 0.6, None))) == 3
 
 
 def test_only_after_the_warm_up():
     """Before its end a healthy model may look like a collapsed one."""
     config = dsprites.get_config("laptop")
-    collapsed = collapse.Seen(0.25, 0.75, 0.0, 0.0, 0.0)
+    collapsed = diagnostics.Seen(0.25, 0.75, 0.0, 0.0, 0.0)
     warnings = build.build(config).warnings
     assert build.warmup_steps(config) == 9_000
     assert not warnings(9_000, collapsed)

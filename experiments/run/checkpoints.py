@@ -8,16 +8,29 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import cli, files, input_pipeline, processes
+from experiments import cli
+from experiments.run import files, processes
 from lavae_jax import runs
 
 
+class Position(NamedTuple):
+    """Where a run is in its data and reports.
+
+    Attributes:
+      batches: The state of the iterator over batches, as JSON can hold it.
+      rows: Metrics by name of the latest steps, which no report has told of yet.
+    """
+
+    batches: dict[str, Any]
+    rows: list[dict[str, float]]
+
+
 class Restored(NamedTuple):
-    """A checkpoint: the step it was made after, the state, and the data's position."""
+    """What a checkpoint holds, and the step it was made after."""
 
     step: int
     state: Any
-    data_state: dict[str, Any]
+    position: Position
 
 
 class Checkpoints:
@@ -47,15 +60,14 @@ class Checkpoints:
             return "There is no checkpoint yet."
         return f"Checkpoints are kept, the last good one is of step {step}."
 
-    def save(self, step: int, state: Any, data_state: dict[str, Any]) -> None:
+    def save(self, step: int, state: Any, position: Position) -> None:
         """Stores a checkpoint, unless there is one of this step.
 
         Args:
           step: Number of steps made.
           state: Any pytree of arrays and random keys (of JAX's default kind), on one
             device or the host.
-          data_state: The position of the data iterator, as JSON can hold it, see
-            `input_pipeline.position`.
+          position: Where the run is in its data.
 
         Raises:
           cli.UserError: If the file system refuses; checkpoints stored before stay.
@@ -66,9 +78,9 @@ class Checkpoints:
                 return
             kept = self.kept()
             try:
-                self._write(step, jax.tree.map(_to_host, state), data_state)
+                self._write(step, jax.tree.map(_to_host, state), position)
             except (OSError, ValueError) as error:
-                # What the disk may not hold is not to be gone on from.
+                # The disk may not hold this one: no run must go on from it.
                 shutil.rmtree(self._folder / str(step), ignore_errors=True)
                 self._manager.reload()
                 raise cli.UserError(
@@ -79,14 +91,16 @@ class Checkpoints:
 
         processes.on_first(write)
 
-    def _write(self, step, arrays, data_state):
+    def _write(self, step, arrays, position):
         size = sum(array.nbytes for array in jax.tree.leaves(arrays))
-        # Orbax would tell with pages of tracebacks. It compresses; the rest is small.
+        # Without room, Orbax prints pages of tracebacks. It compresses the arrays, and
+        # its other files are small.
         files.make_sure_of_room(self._folder, size + 2**20)
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(arrays), data=ocp.args.JsonSave(data_state)
+                state=ocp.args.StandardSave(arrays),
+                data=ocp.args.JsonSave(position._asdict()),
             ),
         )
         files.add_checksums(self._folder / str(step))
@@ -107,53 +121,19 @@ class Checkpoints:
         Raises:
           cli.UserError: If there are some, and none can be used.
         """
-        found = processes.from_first(lambda: self._newest(template))
-        if found is None:
-            return None
-        step, leaves, data_state = found
-        state = jax.tree.unflatten(jax.tree.structure(template), leaves)
-        return Restored(step, jax.tree.map(_from_host, template, state), data_state)
-
-    def check_before(self, step: int) -> None:
-        """Makes sure that the checkpoint before the latest is of this step.
-
-        Args:
-          step: 0 where there is to be none.
-
-        Raises:
-          cli.UserError: If it is not.
-        """
-
-        def check():
-            *_, before, latest = (0, *sorted(self._manager.all_steps()))
-            if before != step:
-                raise gone_on_alone(self._workdir, latest, step)
-
-        processes.on_first(check)
-
-    def go_back(self, step: int) -> None:
-        """Gives up the latest checkpoint, with a warning.
-
-        It is moved to `given_up_checkpoints`.
-
-        Args:
-          step: That of the one before it, see `check_before`.
-        """
-
-        def give_up():
-            latest = max(self._manager.all_steps())
-            with cli.user_errors(OSError):
-                aside = self._set_aside([latest], "given_up_checkpoints")
-            cli.warn(
-                f"{self._workdir} goes back to step {step}, where the other seeds are:"
-                f" its checkpoint of step {latest} is kept in {aside}."
-            )
-
-        processes.on_first(give_up)
-
-    def _newest(self, template):
-        """Step, arrays and the data's position of the latest; None without one."""
         expected = jax.eval_shape(lambda tree: jax.tree.map(_data, tree), template)
+        found = processes.on_first(lambda: self._newest(expected))
+        step, leaves, position = found or (None, [], None)
+        step, position = processes.broadcast_json((step, position))
+        if step is None:
+            return None
+        leaves = processes.broadcast_arrays(leaves, jax.tree.leaves(expected))
+        state = jax.tree.unflatten(jax.tree.structure(template), leaves)
+        state = jax.tree.map(_from_host, template, state)
+        return Restored(step, state, Position(*position))
+
+    def _newest(self, expected):
+        """Step, arrays and position of the latest whole checkpoint, if there is one."""
         with cli.user_errors(ValueError, OSError):
             found = runs.newest(
                 self._workdir, lambda folder: self._read(int(folder.name), expected)
@@ -164,12 +144,13 @@ class Checkpoints:
                 steps = [one.step for one in found.damaged]
                 aside = self._set_aside(steps, "damaged_checkpoints")
                 cli.warn(f"{found.warning} What can't be used is kept in {aside}.")
-            # Those of older versions have none, nor one whose run was killed just then.
+            # Checkpoints of older versions, and one whose run was killed just before it
+            # had some, have no checksums.
             files.add_checksums(self._folder / str(found.step))
         return found.step, *found.content
 
     def _read(self, step, expected):
-        """Arrays and the data's position of a checkpoint."""
+        """Arrays and position of a checkpoint."""
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(
                 jax.tree.map(lambda x: np.empty(x.shape, x.dtype), expected)
@@ -183,7 +164,6 @@ class Checkpoints:
             raise ValueError(
                 "it does not hold a whole state of this run's model"
             ) from error
-        input_pipeline.position(stored.data)
         leaves = jax.tree.leaves(stored.state)
         # Orbax hands back an array of another shape without a word.
         for (path, want), got in zip(
@@ -194,7 +174,7 @@ class Checkpoints:
                     f"{jax.tree_util.keystr(path)} is {got.dtype}{list(got.shape)},"
                     f" not {want.dtype}{list(want.shape)}"
                 )
-        return leaves, stored.data
+        return leaves, _position(stored.data)
 
     def _set_aside(self, steps, name):
         """Moves checkpoints to where no step to come needs their names."""
@@ -206,24 +186,24 @@ class Checkpoints:
 
     def close(self) -> None:
         """Ends the use of the folder."""
-        # Not in step with the others, who may have come to another end.
+        # Each process does so by itself: after an error the others may be elsewhere.
         if self._manager is not None:
             self._manager.close()
 
 
-def gone_on_alone(workdir: str | pathlib.Path, latest: int, step: int) -> cli.UserError:
-    """The error where the run of a seed is too far ahead of the others.
-
-    Args:
-      workdir: Its folder.
-      latest: The step it is at.
-      step: Where the others are.
-    """
-    return cli.UserError(
-        f"{workdir} has gone on to step {latest} without the other seeds, which are at"
-        f" step {step}: train them one by one, with --config.num_seeds=1, the"
-        " --config.seed of each, and its folder as --workdir."
-    )
+def _position(stored):
+    """The position that a checkpoint holds; ValueError if it is something else."""
+    found = stored if isinstance(stored, dict) else {}
+    # Older versions stored the state of the batches alone.
+    batches, rows = found.get("batches", found), found.get("rows", [])
+    if (
+        not isinstance(batches, dict)
+        or not isinstance(batches.get("next_index"), int)
+        or not isinstance(rows, list)
+        or not all(isinstance(row, dict) for row in rows)
+    ):
+        raise ValueError("it does not hold the position in the data")
+    return Position(batches, rows)
 
 
 def _manager(folder, max_to_keep):

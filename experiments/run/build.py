@@ -1,7 +1,7 @@
 """From a config to modules and train step."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,6 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments import collapse, limits, views
 from experiments.build_training import (
     build_optimizer,
     build_recipe,
@@ -23,7 +22,9 @@ from experiments.build_training import (
     warmup_steps,
 )
 from experiments.own import data as own_data
-from lavae_jax import baseline, objectives
+from experiments.run import limits, views
+from experiments.run.experiment import Experiment
+from lavae_jax import baseline, diagnostics, objectives
 from lavae_jax import config as model_configs
 from lavae_jax.config import is_baseline
 from lavae_jax.images import to_float
@@ -35,44 +36,16 @@ from lavae_jax.training.keys import image_keys
 from lavae_jax.warmup import AuxiliaryVAE, cell_for
 
 _SHOWN = (
-    *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "bound", "objects", "tau"),
-    "skipped",
+    *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "bound"),
+    *("objects", "tau"),
 )
-
-
-class Experiment(NamedTuple):
-    """A model, and how it is trained, shown and measured.
-
-    Attributes:
-        model: LAVAE or the baseline, in float32.
-        init: from a key to a fresh state.
-        train_step_at: from the number of a step, counted from 1, to the function that
-            makes it: from a state and images to the next state and a NamedTuple of
-            scalars.
-        shown: names of those scalars that go to the terminal; all of them are stored.
-        look: from a state and images to what the model sees in them, which draws
-            itself with `figure(images)`.
-        measure: from a state, held-out images and their true n, or None where it is
-            not known, to a NamedTuple of figures per image, each [B] or None, whose
-            means are reported.
-        warnings: from the number of a step and these means to what the user should
-            know of them.
-    """
-
-    model: Model
-    init: Callable[..., Any]
-    train_step_at: Callable[[int], Callable[..., Any]]
-    shown: tuple[str, ...]
-    look: Callable[..., views.View]
-    measure: Callable[..., Any]
-    warnings: Callable[[int, Any], Sequence[str]]
 
 
 class HeldOutScenes(NamedTuple):
     """What is measured on scenes that LAVAE is not trained on, [B] each.
 
-    The first five are those of `collapse.Seen`. The others are nats, as in `ElboTerms`,
-    None for the named data sets, whose counts say more.
+    The first five are those of `diagnostics.Seen`. The others are nats, as in
+    `ElboTerms`, None for the named data sets, whose counts say more.
     """
 
     count_accuracy: Any = None
@@ -151,7 +124,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         train_state: state.TrainState, images: Any, n: jax.Array | None
     ) -> HeldOutScenes:
         variables = train_state.variables
-        found = collapse.measure(single, variables, images, n)._asdict()
+        found = diagnostics.measure(single, variables, images, n)._asdict()
         if own_data.is_own(config):
             keys = _same_keys(len(images))
             terms = objectives.elbo(single, variables, to_float(images), keys)
@@ -159,7 +132,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         return HeldOutScenes(**found)
 
     def warnings(number: int, seen: HeldOutScenes) -> Sequence[str]:
-        return () if number <= warmup_steps(config) else collapse.warnings(seen)
+        return () if number <= warmup_steps(config) else diagnostics.warnings(seen)
 
     of_phase = functools.cache(
         functools.partial(

@@ -1,4 +1,25 @@
-"""One device with `jax.jit`, or several with `jax.pmap`: the same steps on both."""
+"""Train steps on one device with `jax.jit`, or on several with `jax.pmap`.
+
+The same train step runs on both, in a notebook as in `experiments.train`:
+
+>>> import jax, optax
+>>> import numpy as np
+>>> import lavae_jax
+>>> from lavae_jax.training import baseline, parallel
+>>> devices = parallel.Devices(jax.devices()[:1])
+>>> single = lavae_jax.BaselineVAE((16, 16, 1), channels=8)
+>>> model = single.clone(axis_name=devices.axis_name)  # averages over devices
+>>> optimizer, beta = optax.adam(1e-3), optax.constant_schedule(1.0)
+>>> state = baseline.init_state(single, optimizer, jax.random.key(0))
+>>> step = devices.compile(baseline.make_train_step(model, optimizer, beta))
+>>> state = devices.replicate(state)
+>>> images = np.zeros((8, 16, 16, 1), np.uint8)
+>>> state, metrics = step(state, devices.shard(images))
+>>> int(devices.unreplicate(state).step)
+1
+
+LAVAE's step comes from `lavae_jax.training.step.make_train_step` in the same way.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,15 +32,14 @@ AXIS = "batch"
 
 
 class Devices:
-    """Where a run takes place.
+    """The devices that a model is trained on.
 
-    On several devices the state is there once per device, all the same, and every
-    device takes its share of the batch. In several processes, every one passes in and
-    gets back what is on its own devices.
+    On several devices each holds a copy of the state and takes its share of the batch.
+    In several processes, every one passes in and gets back what is on its own devices.
 
     Args:
-      devices: By default all devices of all processes; some of `jax.local_devices()`
-        for a run in a single process.
+        devices: by default all devices of all processes; some of `jax.local_devices()`
+            to train in a single process.
     """
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
@@ -34,7 +54,7 @@ class Devices:
 
     @property
     def axis_name(self) -> str | None:
-        """The axis a step must average over, None on one device."""
+        """The axis that a step must average over, None on one device."""
         return AXIS if self._several else None
 
     def __str__(self) -> str:
@@ -46,12 +66,12 @@ class Devices:
         """Compiles a train step, once; its first argument, the state, is used up.
 
         Args:
-          step: From a state and the images of one device to a state and metrics, the
-            same on every device. It averages over `axis_name` where there is one.
+            step: from a state and the images of one device to a state and metrics, the
+                same on every device. It averages over `axis_name` where there is one.
 
         Returns:
-          The same from a state that has been `place`d, and images that have been
-          `share`d; the metrics are there once.
+            the same from a state that has been `replicate`d, and images that have been
+            `shard`ed. Of the metrics there is one copy.
         """
         if step not in self._compiled:
             self._compiled[step] = self._compile(step)
@@ -68,8 +88,8 @@ class Devices:
             )
         return jax.jit(step, donate_argnums=0)
 
-    def place(self, state: Any) -> Any:
-        """Copies a state of NumPy or other arrays to the devices."""
+    def replicate(self, state: Any) -> Any:
+        """Copies a state of NumPy or other arrays to each device of this process."""
         if not self._several:
             # A copy, because the buffers of what was passed in must outlive the step.
             return jax.tree.map(
@@ -78,18 +98,18 @@ class Devices:
         copy = jax.pmap(lambda _, x: x, AXIS, in_axes=(0, None), devices=self.devices)
         return copy(np.arange(self._num_local), state)
 
-    def share(self, images: np.ndarray) -> np.ndarray:
-        """Lays out [B, ...] of this process as its devices take it.
+    def shard(self, images: np.ndarray) -> np.ndarray:
+        """Splits the images [B, ...] of this process among its D devices.
 
-        That is [B, ...] again where there is one in all, or [D, B / D, ...] for the D
-        devices of this process.
+        Returns:
+            [D, B / D, ...], or [B, ...] again where one device is all there is.
         """
         if self._several:
             return images.reshape(self._num_local, -1, *images.shape[1:])
         return images
 
-    def one(self, state: Any) -> Any:
-        """What one device of this process holds of a state."""
+    def unreplicate(self, state: Any) -> Any:
+        """The copy of a state that the first device of this process holds."""
         if not self._several:
             return state
         # Indexing the whole arrays would be a program for all of their devices.

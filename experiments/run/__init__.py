@@ -1,0 +1,1 @@
+"""A training run: what it reads, computes, stores and reports."""

@@ -1,0 +1,292 @@
+"""The training loop: one entry point for the command line, notebooks and tests."""
+
+import contextlib
+import functools
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import cli
+from experiments.run import build, input_pipeline, limits, processes
+from experiments.run.checkpoints import Checkpoints, Position, Restored
+from experiments.run.experiment import Evaluator, Experiment
+from experiments.run.interruptions import Interruptions
+from experiments.run.progress import Progress
+from experiments.run.window import Window
+from experiments.run.workdir import open_workdir
+from lavae_jax.training.parallel import Devices
+
+
+class Result(NamedTuple):
+    """Where a run ended."""
+
+    step: int
+    held_out: Any
+    """Means over the held-out scenes of what the experiment measures there; None if
+    the run had already ended before."""
+
+
+class _Run(NamedTuple):
+    """What stays the same throughout a run.
+
+    `report` is None in all processes but the first, which reports for all.
+    """
+
+    config: ConfigDict
+    experiment: Experiment
+    devices: Devices
+    batches: Iterator[np.ndarray]
+    evaluator: Evaluator
+    store: Checkpoints
+    window: Window
+    report: Progress | None
+
+
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    devices: Sequence[jax.Device] | None = None,
+) -> Result:
+    """Trains a model, or goes on where a run in this workdir was.
+
+    The workdir gets `config.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/` and
+    `pictures/`. On an interruption (SIGINT, SIGTERM) the state is stored before this
+    ends, and the same call goes on from there; the steps of an interrupted run are
+    bitwise those of an unbroken one.
+
+    In several processes (`processes.join`), all of them call this; the first alone
+    reads and writes the workdir.
+
+    Args:
+      config: What `get_config` of a file in `experiments/configs` gives.
+      workdir: The run's folder; made when it does not exist.
+      devices: What to run on, by default every device of every process.
+
+    Returns:
+      The last step, and what was measured there.
+
+    Raises:
+      cli.UserError: If the config, the data or the workdir can't be used, before any
+        long work.
+      window.DivergedError: If the run diverges; it is a `cli.UserError` too.
+      KeyboardInterrupt: After an interruption.
+    """
+    processes.check_same(
+        cli.flatten(config),
+        "its --config has other values than that of process 0: give every process the"
+        " same.",
+    )
+    devices = Devices(devices)
+    with cli.user_errors(ValueError):
+        limits.check_counts(config, len(devices.devices))
+    prepared = _prepare(config)
+    with cli.user_errors(ValueError):
+        experiment = build.build(prepared.config, devices.axis_name)
+    return run(experiment, prepared.config, workdir, devices, prepared.data)
+
+
+def run(
+    experiment: Experiment,
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    devices: Devices,
+    data: input_pipeline.Data | None = None,
+) -> Result:
+    """Trains what has been built; see `train_and_evaluate`.
+
+    Args:
+      experiment: The model and how it is trained, shown and measured.
+      config: The run's config, of which everything but the model's part is used here.
+      workdir: The run's folder.
+      devices: Where the steps run; they average over their `axis_name`.
+      data: What the run reads; by default the config's, which is opened first.
+
+    Returns:
+      The last step, and what was measured there.
+    """
+    with (
+        open_workdir(workdir, config),
+        contextlib.closing(Checkpoints(workdir)) as store,
+    ):
+        try:
+            return _start_or_resume(experiment, config, workdir, devices, data, store)
+        except OSError as error:
+            raise cli.UserError(
+                f"the system refuses to read or write a file: {error}.\n"
+                f"{store.kept()} Once this is put right, the same command goes on from"
+                " there."
+            ) from error
+
+
+def _start_or_resume(experiment, config, workdir, devices, data, store):
+    """Trains from the newest checkpoint, or from a fresh state."""
+    restored = store.restore(jax.eval_shape(experiment.init, jax.random.key(0)))
+    if restored is None:
+        key = jax.random.key(config.seed)
+        restored = Restored(0, experiment.init(key), Position({}, []))
+    step, state, position = restored
+    if step >= config.num_steps:
+        print(
+            f"{workdir} has made its {step} steps; --config.num_steps=N goes on to N."
+        )
+        return Result(step, None)
+    data = data or _load(config)
+    with contextlib.ExitStack() as stack:
+        batches = _batches(config, data.train, position)
+        stack.enter_context(contextlib.closing(batches))
+        # Last, as it takes back what was reported after the checkpoint.
+        report = processes.on_first(
+            lambda: Progress(
+                workdir, config.num_steps, config.batch_size, step, experiment.shown
+            )
+        )
+        if report is not None:
+            stack.enter_context(contextlib.closing(report))
+            report.message(_greeting(workdir, step, state, data, devices))
+        run = _Run(
+            config=config,
+            experiment=experiment,
+            devices=devices,
+            batches=batches,
+            evaluator=Evaluator(experiment, *data.held_out, config.batch_size),
+            store=store,
+            window=Window(store, position.rows),
+            report=report,
+        )
+        return _train(run, devices.replicate(state), step)
+
+
+def _train(run: _Run, state: Any, done: int) -> Result:
+    """Makes the steps after `done`, with everything that is due along the way."""
+    config, held_out, begin = run.config, None, time.monotonic()
+    with Interruptions() as interruptions:
+        for step in range(done + 1, config.num_steps + 1):
+            with cli.user_errors(ValueError):
+                images = run.devices.shard(next(run.batches))
+            train_step = run.devices.compile(run.experiment.train_step_at(step))
+            state, metrics = train_step(state, images)
+            run.window.add(step, metrics)
+            is_last = step == config.num_steps
+            if step == done + 1:
+                _report_first_step(run, step, begin)
+            if is_last or step % config.log_every == 0:
+                _report_means(run, step)
+            if is_last or step % config.eval_every == 0:
+                held_out = _evaluate(run, step, state)
+            if is_last or step % config.picture_every == 0:
+                _draw(run, step, state)
+            signal_name = interruptions.received(step)
+            # Last: a run that goes on from here has all reports of the steps before.
+            if signal_name or is_last or step % config.checkpoint_every == 0:
+                _save(run, step, state)
+            if signal_name:
+                raise KeyboardInterrupt(
+                    f"{signal_name}: stopped after step {step}, which is stored. The"
+                    " same command goes on from there."
+                )
+    return Result(config.num_steps, held_out)
+
+
+def _report_first_step(run, step, begin):
+    """Tells how long the first step took, which is not like the others."""
+    run.window.rows()  # waits for it
+
+    def tell(report):
+        report.message(f"first step: {time.monotonic() - begin:.1f} s")
+        report.start_clock(step)
+
+    _on_first(run, tell)
+
+
+def _report_means(run, step):
+    """Reports the means of the metrics since the last report."""
+    means = run.window.mean()
+    _on_first(run, lambda report: report.train(step, means))
+
+
+def _evaluate(run, step, state):
+    """Measures on the held-out scenes, and reports the means."""
+    means = run.evaluator.measure(run.devices.unreplicate(state))
+
+    def tell(report):
+        report.held_out(step, means)
+        for text in run.experiment.warnings(step, means):
+            report.message(f"warning: {text}")
+        report.start_clock(step)
+
+    _on_first(run, tell)
+    return means
+
+
+def _draw(run, step, state):
+    """Keeps a picture of what the model sees."""
+    state = run.devices.unreplicate(state)
+
+    def draw(report):
+        report.picture(step, run.evaluator.draw(state))
+        report.start_clock(step)
+
+    _on_first(run, draw)
+
+
+def _save(run, step, state):
+    """Stores a state, unless a number of the steps up to it is not finite."""
+    rows, state = run.window.rows(), run.devices.unreplicate(state)
+    run.window.check_state(step, state)
+    _on_first(run, Progress.flush)
+    run.store.save(step, state, Position(run.batches.get_state(), rows))
+    _on_first(run, lambda report: report.start_clock(step))
+
+
+def _on_first(run, work):
+    """Calls `work` with the report, in the process that has one."""
+    processes.on_first(lambda: work(run.report))
+
+
+def _prepare(config):
+    """The config without open values, fitted to the same images in every process."""
+    prepared = processes.together(lambda: input_pipeline.prepare(config))
+    processes.check_same(
+        prepared.config.data.get("fingerprint"),
+        "its data.path holds other images than that of process 0: every process needs"
+        " all of them.",
+    )
+    for remark in prepared.remarks if processes.is_first() else ():
+        print(remark)
+    return prepared
+
+
+def _load(config):
+    """The run's data, which the first process may have to generate."""
+    load = functools.partial(input_pipeline.load_data, config)
+    data = processes.on_first(load)
+    return processes.together(lambda: data or load())
+
+
+def _batches(config, images, position):
+    """The batches from where the run is."""
+    batches = input_pipeline.batches(
+        images,
+        config.batch_size,
+        config.seed,
+        jax.process_index(),
+        jax.process_count(),
+    )
+    if position.batches:
+        batches.set_state(position.batches)
+    return batches
+
+
+def _greeting(workdir, step, state, data, devices):
+    """The first line of a report."""
+    parameters = sum(x.size for x in jax.tree.leaves(state.params))
+    goes_on = f", going on from step {step}" if step else ""
+    return (
+        f"{workdir}{goes_on}: {parameters} parameters, {len(data.train)} scenes to"
+        f" train on, {len(data.held_out.images)} held out, {devices}"
+    )
