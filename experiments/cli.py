@@ -36,10 +36,10 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
     """Shows errors of these kinds, raised inside, to the user as their message.
 
     Args:
-      *kinds: Exceptions that, at this place, can only come from what the user gave.
+        *kinds: Exceptions that, at this place, can only come from what the user gave.
 
     Raises:
-      UserError: Instead of an exception of these kinds.
+        UserError: Instead of an exception of these kinds.
     """
     try:
         yield
@@ -87,8 +87,8 @@ def run(main: Callable[[], None], default_config: str | None = None) -> None:
     The status is 0 for success, 1 after a `UserError`, 130 after an interruption.
 
     Args:
-      main: The command, without arguments.
-      default_config: What `--config` is where it is not given; None if it must be.
+        main: The command, without arguments.
+        default_config: What `--config` is where it is not given; None if it must be.
     """
 
     def parse(argv):
@@ -115,11 +115,11 @@ def check_config_flags(argv: Sequence[str]) -> None:
     """Checks the config, its variant and the overrides named on a command line.
 
     Args:
-      argv: The command line.
+        argv: The command line.
 
     Raises:
-      UserError: If the file or the variant does not exist, or an override names no
-        value of it or has the wrong type. The message lists what there is.
+        UserError: If the file or the variant does not exist, or an override names no
+            value of it or has the wrong type. The message lists what there is.
     """
     file_and_variant = _last_config(argv)
     if file_and_variant is None:
@@ -135,14 +135,14 @@ def load_config(file_and_variant: str) -> ConfigDict:
     """Loads a config.
 
     Args:
-      file_and_variant: A file with a function `get_config`, and after a colon what is
-        passed to it.
+        file_and_variant: A file with a function `get_config`, and after a colon what is
+            passed to it.
 
     Returns:
-      What `get_config` gives.
+        What `get_config` gives.
 
     Raises:
-      UserError: If there is no such file, function or variant.
+        UserError: If there is no such file, function or variant.
     """
     file, _, variant = file_and_variant.partition(":")
     if not pathlib.Path(file).is_file():

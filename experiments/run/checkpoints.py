@@ -17,8 +17,8 @@ class Position(NamedTuple):
     """Where a run is in its data and reports.
 
     Attributes:
-      batches: The state of the iterator over batches, as JSON can hold it.
-      rows: Metrics by name of the latest steps, which no report has told of yet.
+        batches: The state of the iterator over batches, as JSON can hold it.
+        rows: Metrics by name of the latest steps, which no report has told of yet.
     """
 
     batches: dict[str, Any]
@@ -43,8 +43,8 @@ class Checkpoints:
     processes the first alone reads and writes them, but all must call the methods.
 
     Args:
-      workdir: The run's folder; made when it does not exist.
-      max_to_keep: How many checkpoints stay: the latest ones.
+        workdir: The run's folder; made when it does not exist.
+        max_to_keep: How many checkpoints stay: the latest ones.
     """
 
     def __init__(self, workdir: str | pathlib.Path, max_to_keep: int = 3):
@@ -64,13 +64,13 @@ class Checkpoints:
         """Stores a checkpoint, unless there is one of this step.
 
         Args:
-          step: Number of steps made.
-          state: Any pytree of arrays and random keys (of JAX's default kind), on one
-            device or the host.
-          position: Where the run is in its data.
+            step: Number of steps made.
+            state: Any pytree of arrays and random keys (of JAX's default kind), on one
+                device or the host.
+            position: Where the run is in its data.
 
         Raises:
-          cli.UserError: If the file system refuses; checkpoints stored before stay.
+            cli.UserError: If the file system refuses; checkpoints stored before stay.
         """
 
         def write():
@@ -111,15 +111,15 @@ class Checkpoints:
         Later ones that are not are moved to `damaged_checkpoints`; a warning says so.
 
         Args:
-          template: A state of the structure, shapes and dtypes to expect; it may be
-            abstract, as `jax.eval_shape` gives it.
+            template: A state of the structure, shapes and dtypes to expect; it may be
+                abstract, as `jax.eval_shape` gives it.
 
         Returns:
-          The checkpoint, its state as NumPy arrays (and random keys) in the structure
-          of the template; None for a run that has stored none.
+            The checkpoint, its state as NumPy arrays (and random keys) in the structure
+            of the template; None for a run that has stored none.
 
         Raises:
-          cli.UserError: If there are some, and none can be used.
+            cli.UserError: If there are some, and none can be used.
         """
         expected = jax.eval_shape(lambda tree: jax.tree.map(_data, tree), template)
         found = processes.on_first(lambda: self._newest(expected))

@@ -55,12 +55,12 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
     Prints a line where the run's new length changes its learning rates.
 
     Args:
-      workdir: The run's folder; made when it does not exist.
-      config: The run's config, kept there as `config.json`.
+        workdir: The run's folder; made when it does not exist.
+        config: The run's config, kept there as `config.json`.
 
     Raises:
-      cli.UserError: If the folder holds checkpoints of a run with another config: the
-        message lists the differences. Those of `FREE` are allowed.
+        cli.UserError: If the folder holds checkpoints of a run with another config: the
+            message lists the differences. Those of `FREE` are allowed.
     """
     path = pathlib.Path(workdir) / "config.json"
     with cli.user_errors(OSError):
@@ -93,10 +93,10 @@ class Ends(NamedTuple):
     """Up to which step a run is of each kind; the baseline's are all of one kind.
 
     Attributes:
-      joint_steps: The steps that train all of the model; those on touching scenes
-        follow.
-      importance_after: The steps before those on an importance-weighted bound.
-      num_steps: All of them.
+        joint_steps: The steps that train all of the model; those on touching scenes
+            follow.
+        importance_after: The steps before those on an importance-weighted bound.
+        num_steps: All of them.
     """
 
     joint_steps: int
@@ -115,7 +115,7 @@ def begun(config: ConfigDict, done: int) -> dict[str, tuple[int, Any]]:
     """The settings of single parts' steps that went into the first `done` steps.
 
     Returns:
-      For each the step after which it counts, and its value.
+        For each the step after which it counts, and its value.
     """
     joint, weighted, _ = ends(config)
     values = cli.flatten(config)
@@ -187,10 +187,10 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     """Returns the config of the run in a workdir.
 
     Args:
-      workdir: A folder that `experiments.train` has made.
+        workdir: A folder that `experiments.train` has made.
 
     Raises:
-      cli.UserError: If it holds no config.
+        cli.UserError: If it holds no config.
     """
     with cli.user_errors(ValueError, OSError):
         return from_json(runs.read_config(workdir))

@@ -14,7 +14,7 @@ def write(path: pathlib.Path, text: str) -> None:
     """Writes a text; the file appears, or changes, under its name once complete.
 
     Raises:
-      OSError: If the file system refuses; a file that was there is unchanged.
+        OSError: If the file system refuses; a file that was there is unchanged.
     """
     unfinished = path.with_name(f".{path.name.removeprefix('.')}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
@@ -27,7 +27,7 @@ def sync(path: pathlib.Path) -> None:
     """Waits until the disk holds a file's content, or the names in a folder.
 
     Raises:
-      OSError: If the disk refuses what the system has taken for it.
+        OSError: If the disk refuses what the system has taken for it.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -48,7 +48,7 @@ def make_sure_of_room(folder: pathlib.Path, num_bytes: int) -> None:
     three not every system can be asked.
 
     Raises:
-      OSError: If it can't.
+        OSError: If it can't.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):
@@ -59,7 +59,7 @@ def set_aside(path: pathlib.Path, folder: pathlib.Path) -> None:
     """Moves a file or folder into a folder, which is made, where it is kept.
 
     Raises:
-      OSError: If the file system refuses.
+        OSError: If the file system refuses.
     """
     folder.mkdir(exist_ok=True)
     names = (f"{path.name}-{number}" for number in itertools.count())
@@ -72,7 +72,7 @@ def add_checksums(folder: pathlib.Path) -> None:
     Then the disk holds all of the folder.
 
     Raises:
-      OSError: If the file system refuses.
+        OSError: If the file system refuses.
     """
     path = folder / released.CHECKSUMS
     if not path.exists():

@@ -49,13 +49,13 @@ def prepare(config: ConfigDict) -> Prepared:
     what theirs leaves open.
 
     Args:
-      config: A run's config.
+        config: A run's config.
 
     Returns:
-      The config to go on with, and images that have been read for it.
+        The config to go on with, and images that have been read for it.
 
     Raises:
-      cli.UserError: If model and data do not fit, or own images can't be trained on.
+        cli.UserError: If model and data do not fit, or own images can't be trained on.
     """
     if not own_data.is_own(config):
         check_fit(config)
@@ -84,15 +84,15 @@ def load_data(config: ConfigDict) -> Data:
     `num_eval_images` of them are the held-out ones.
 
     Args:
-      config: Has `data.name`, `data.data_dir` and `data.manual_dir` (empty for the
-        defaults of `datasets.load`), `data.num_valid` and `num_eval_images`. Of own
-        images, one that `prepare` has given.
+        config: Has `data.name`, `data.data_dir` and `data.manual_dir` (empty for the
+            defaults of `datasets.load`), `data.num_valid` and `num_eval_images`. Of own
+            images, one that `prepare` has given.
 
     Returns:
-      The images to train on, read as they are asked for, and the held-out scenes.
+        The images to train on, read as they are asked for, and the held-out scenes.
 
     Raises:
-      cli.UserError: If there is no such data set, it can't be made, or is too small.
+        cli.UserError: If there is no such data set, it can't be made, or is too small.
     """
     _check_held_out(config)
     data = config.data
@@ -136,11 +136,11 @@ def check_fit(config: ConfigDict) -> None:
     """Refuses a model for other scenes, before a data set is generated.
 
     Args:
-      config: `data.name` is compared with `model.image_shape` and, of LAVAE,
-        `model.max_objects`.
+        config: `data.name` is compared with `model.image_shape` and, of LAVAE,
+            `model.max_objects`.
 
     Raises:
-      cli.UserError: If they do not fit, or there is no such data set.
+        cli.UserError: If they do not fit, or there is no such data set.
     """
     name, wanted = config.data.name, tuple(config.model.image_shape)
     with cli.user_errors(ValueError):
@@ -170,18 +170,18 @@ def batches(
     processes, one after the other, are the batch that one process would get.
 
     Args:
-      images: uint8 [H, W, C] each.
-      batch_size: Images per step, of all processes together.
-      seed: Gives the orders.
-      process_index: This process, from 0.
-      process_count: Number of processes.
+        images: uint8 [H, W, C] each.
+        batch_size: Images per step, of all processes together.
+        seed: Gives the orders.
+        process_index: This process, from 0.
+        process_count: Number of processes.
 
     Returns:
-      An iterator over uint8 [batch_size / process_count, H, W, C]. Its `get_state` is
-      a small dictionary for JSON, and after `set_state` it goes on from there.
+        An iterator over uint8 [batch_size / process_count, H, W, C]. Its `get_state` is
+        a small dictionary for JSON, and after `set_state` it goes on from there.
 
     Raises:
-      ValueError: If the batch can't be shared evenly.
+        ValueError: If the batch can't be shared evenly.
     """
     share, rest = divmod(batch_size, process_count)
     if rest or share < 1:

@@ -39,11 +39,11 @@ class Interruptions:
         """Tells whether to stop; it has to be called after every step.
 
         Args:
-          step: Number of steps made.
+            step: Number of steps made.
 
         Returns:
-          The name of the signal to stop for, None to go on. Joined processes are all
-          told to stop after the same step.
+            The name of the signal to stop for, None to go on. Joined processes are all
+            told to stop after the same step.
         """
         if not self._has_service:
             return self._received

@@ -63,18 +63,18 @@ def train_and_evaluate(
     reads and writes the workdir.
 
     Args:
-      config: What `get_config` of a file in `experiments/configs` gives.
-      workdir: The run's folder; made when it does not exist.
-      devices: What to run on, by default every device of every process.
+        config: What `get_config` of a file in `experiments/configs` gives.
+        workdir: The run's folder; made when it does not exist.
+        devices: What to run on, by default every device of every process.
 
     Returns:
-      The last step, and what was measured there.
+        The last step, and what was measured there.
 
     Raises:
-      cli.UserError: If the config, the data or the workdir can't be used, before any
-        long work.
-      window.DivergedError: If the run diverges; it is a `cli.UserError` too.
-      KeyboardInterrupt: After an interruption.
+        cli.UserError: If the config, the data or the workdir can't be used, before any
+            long work.
+        window.DivergedError: If the run diverges; it is a `cli.UserError` too.
+        KeyboardInterrupt: After an interruption.
     """
     processes.check_same(
         cli.flatten(config),
@@ -100,14 +100,14 @@ def run(
     """Trains what has been built; see `train_and_evaluate`.
 
     Args:
-      experiment: The model and how it is trained, shown and measured.
-      config: The run's config, of which everything but the model's part is used here.
-      workdir: The run's folder.
-      devices: Where the steps run; they average over their `axis_name`.
-      data: What the run reads; by default the config's, which is opened first.
+        experiment: The model and how it is trained, shown and measured.
+        config: The run's config, of which everything but the model's part is used here.
+        workdir: The run's folder.
+        devices: Where the steps run; they average over their `axis_name`.
+        data: What the run reads; by default the config's, which is opened first.
 
     Returns:
-      The last step, and what was measured there.
+        The last step, and what was measured there.
     """
     with (
         open_workdir(workdir, config),

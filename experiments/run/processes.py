@@ -35,15 +35,15 @@ def join(
     """Meets the other processes, before anything else is done with JAX.
 
     Args:
-      automatic: Whether the cluster tells who they are, as Cloud TPU, Slurm and
-        Kubernetes do; None for where JAX finds such a cluster.
-      coordinator_address: HOST:PORT of the first process, for all other clusters; then
-        the next two are needed too.
-      num_processes: How many there are.
-      process_id: Which of them this is, from 0.
+        automatic: Whether the cluster tells who they are, as Cloud TPU, Slurm and
+            Kubernetes do; None for where JAX finds such a cluster.
+        coordinator_address: HOST:PORT of the first process, for all other clusters;
+            then the next two are needed too.
+        num_processes: How many there are.
+        process_id: Which of them this is, from 0.
 
     Raises:
-      cli.UserError: If they can't be found, or have different numbers of devices.
+        cli.UserError: If they can't be found, or have different numbers of devices.
     """
     named = (coordinator_address, num_processes, process_id)
     _check_names(*named)
@@ -98,13 +98,13 @@ def together(work: Callable[[], _T]) -> _T:
     Without this the others would wait for the one that has ended.
 
     Args:
-      work: Uses no other process.
+        work: Uses no other process.
 
     Returns:
-      What it gives in this process.
+        What it gives in this process.
 
     Raises:
-      cli.UserError: If it, or an OSError, was raised in any process.
+        cli.UserError: If it, or an OSError, was raised in any process.
     """
     if jax.process_count() == 1:
         return work()
@@ -125,13 +125,13 @@ def on_first(work: Callable[[], _T]) -> _T | None:
     """Calls `work` in the first process; an error is an error of all.
 
     Args:
-      work: Uses no other process.
+        work: Uses no other process.
 
     Returns:
-      What it gives, in the first process; None in the others.
+        What it gives, in the first process; None in the others.
 
     Raises:
-      cli.UserError: In every process, if `work` raises it.
+        cli.UserError: In every process, if `work` raises it.
     """
     return together(lambda: work() if is_first() else None)
 
@@ -140,10 +140,10 @@ def broadcast_json(value: Any) -> Any:
     """Sends a value of the first process to all.
 
     Args:
-      value: A value that JSON can hold; that of the other processes is ignored.
+        value: A value that JSON can hold; that of the other processes is ignored.
 
     Returns:
-      The first process's value in every process, as JSON gives it back.
+        The first process's value in every process, as JSON gives it back.
     """
     return json.loads(_broadcast_bytes(json.dumps(value).encode()))
 
@@ -154,11 +154,11 @@ def broadcast_arrays(
     """Sends arrays of the first process to all, bit by bit.
 
     Args:
-      arrays: Those of the first process; the ones of the others are ignored.
-      like: The shapes and dtypes they have, known in every process.
+        arrays: Those of the first process; the ones of the others are ignored.
+        like: The shapes and dtypes they have, known in every process.
 
     Returns:
-      The first process's arrays in every process.
+        The first process's arrays in every process.
     """
     if jax.process_count() == 1:
         return list(arrays)
@@ -188,11 +188,11 @@ def check_same(value: Any, problem: str) -> None:
     """Makes sure that all processes have the same value.
 
     Args:
-      value: A value that JSON can hold.
-      problem: What is wrong in a process that has another value than the first.
+        value: A value that JSON can hold.
+        problem: What is wrong in a process that has another value than the first.
 
     Raises:
-      cli.UserError: In every process, if one has.
+        cli.UserError: In every process, if one has.
     """
     first = broadcast_json(value)
 

@@ -35,13 +35,13 @@ class Progress:
     The methods raise OSError if the file system refuses.
 
     Args:
-      workdir: The run's folder, which exists.
-      num_steps: Where the run ends.
-      batch_size: Images per step, of all processes together.
-      first_step: The step the run goes on from, 0 at the start.
-      shown: Names of the training metrics that go to the terminal; None shows all.
-      out: Takes the lines for the terminal.
-      clock: Gives the time in seconds.
+        workdir: The run's folder, which exists.
+        num_steps: Where the run ends.
+        batch_size: Images per step, of all processes together.
+        first_step: The step the run goes on from, 0 at the start.
+        shown: Names of the training metrics that go to the terminal; None shows all.
+        out: Takes the lines for the terminal.
+        clock: Gives the time in seconds.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Progress:
         """Measures the speed from here on: after compilation, or a long look at data.
 
         Args:
-          step: Number of steps made.
+            step: Number of steps made.
         """
         self._clock_step, self._clock_start = step, self._clock()
 
@@ -76,12 +76,12 @@ class Progress:
         """Reports on training.
 
         Args:
-          step: Number of steps made.
-          metrics: Floats by name, such as the mean ELBO terms since the last report;
-            None for what was not computed, which is left out.
+            step: Number of steps made.
+            metrics: Floats by name, such as the mean ELBO terms since the last report;
+                None for what was not computed, which is left out.
 
         Returns:
-          The speed since the last report.
+            The speed since the last report.
         """
         seconds = max(self._clock() - self._clock_start, 1e-9)
         rate = (step - self._clock_step) / seconds
@@ -102,8 +102,8 @@ class Progress:
         """Reports on scenes that are not trained on.
 
         Args:
-          step: Number of steps made.
-          metrics: Floats by name.
+            step: Number of steps made.
+            metrics: Floats by name.
         """
         self._say(step, "held-out scenes", *_named(metrics))
         self._store(step, "held_out", metrics._asdict())
@@ -112,11 +112,11 @@ class Progress:
         """Keeps a picture.
 
         Args:
-          step: Number of steps made.
-          figure: The picture.
+            step: Number of steps made.
+            figure: The picture.
 
         Returns:
-          Where it is.
+            Where it is.
         """
         path = self._workdir / "pictures" / f"step_{step:08d}.png"
         plotting.save(figure, path)
@@ -160,9 +160,9 @@ class _TensorBoard:
     Here a full disk is an OSError.
 
     Args:
-      folder: Where the files are; made when it does not exist.
-      first_step: The step the run goes on from. TensorBoard hides what earlier starts
-        have written of later steps.
+        folder: Where the files are; made when it does not exist.
+        first_step: The step the run goes on from. TensorBoard hides what earlier starts
+            have written of later steps.
     """
 
     def __init__(self, folder: pathlib.Path, first_step: int):

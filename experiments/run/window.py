@@ -15,8 +15,8 @@ class DivergedError(cli.UserError):
     """A number of the run is not finite.
 
     Args:
-      message: What the user reads.
-      step: The step where it was seen first.
+        message: What the user reads.
+        step: The step where it was seen first.
     """
 
     def __init__(self, message: str, step: int):
@@ -32,8 +32,8 @@ class Window:
     a run is meant to end there, with a message that says what was wrong.
 
     Args:
-      store: The run's checkpoints; an error names the last good one of them.
-      rows: What `rows` gave when the run was stored, of a run that goes on.
+        store: The run's checkpoints; an error names the last good one of them.
+        rows: What `rows` gave when the run was stored, of a run that goes on.
     """
 
     def __init__(self, store: Checkpoints, rows: Sequence[dict[str, float]] = ()):
@@ -49,10 +49,10 @@ class Window:
         """Waits for the steps made so far.
 
         Returns:
-          The metrics of each step since the last mean, as JSON can hold them.
+            The metrics of each step since the last mean, as JSON can hold them.
 
         Raises:
-          DivergedError: If one of them is not finite.
+            DivergedError: If one of them is not finite.
         """
         waiting, self._waiting = jax.device_get(self._waiting), []
         for step, metrics in waiting:
@@ -67,7 +67,7 @@ class Window:
         """The mean of every metric over the steps since the last call that have it.
 
         Raises:
-          DivergedError: If one of them is not finite.
+            DivergedError: If one of them is not finite.
         """
         rows, self._rows = self.rows(), []
         return self._kind(**{name: _mean(name, rows) for name in self._kind._fields})
@@ -76,11 +76,11 @@ class Window:
         """Makes sure that a state is finite, before it is stored.
 
         Args:
-          step: Number of steps made.
-          state: A pytree of arrays on one device or the host.
+            step: Number of steps made.
+            state: A pytree of arrays on one device or the host.
 
         Raises:
-          DivergedError: If an array is not; the message names it.
+            DivergedError: If an array is not; the message names it.
         """
         for path, leaf in jax.tree.leaves_with_path(state):
             is_real = jnp.issubdtype(leaf.dtype, jnp.inexact)

@@ -24,12 +24,12 @@ def open_workdir(workdir: str | pathlib.Path, config: ConfigDict) -> Iterator[No
     Of several processes the first does so for all.
 
     Args:
-      workdir: The run's folder; made when it does not exist.
-      config: The run's config, which is kept there.
+        workdir: The run's folder; made when it does not exist.
+        config: The run's config, which is kept there.
 
     Raises:
-      cli.UserError: If another run holds it, it is that of another config, its
-        checkpoints are gone, or it can't be written to.
+        cli.UserError: If another run holds it, it is that of another config, its
+            checkpoints are gone, or it can't be written to.
     """
     with lock(workdir):
         processes.on_first(lambda: check_nothing_is_lost(workdir))
@@ -48,7 +48,7 @@ def lock(workdir: str | pathlib.Path) -> Iterator[None]:
     the first holds it for all.
 
     Raises:
-      cli.UserError: If another run holds it, or the folder can't be written to.
+        cli.UserError: If another run holds it, or the folder can't be written to.
     """
     held = processes.on_first(lambda: _take(pathlib.Path(workdir)))
     try:
@@ -97,8 +97,8 @@ def check_nothing_is_lost(workdir: str | pathlib.Path) -> None:
     """Refuses to begin a run anew where an earlier one has lost its checkpoints.
 
     Raises:
-      cli.UserError: If there is no checkpoint, though steps were reported that come
-        after one.
+        cli.UserError: If there is no checkpoint, though steps were reported that come
+            after one.
     """
     workdir = pathlib.Path(workdir)
     with cli.user_errors(ValueError, OSError):
