@@ -12,10 +12,10 @@ from experiments.run import files
 from lavae_jax import runs
 from lavae_jax.config import is_baseline
 
-# What may change between two parts of one run, as it changes no step already made. Once
-# the length does, schedules that end with the run are those of the new one: what a run
-# needs that is to end earlier or later than planned. After the end of a cosine the
-# learning rates rise again, which `claim` says.
+# These values may change when a run goes on, as they change no step already made. Where
+# the length changes, schedules that end with the run become those of the new length, so
+# that a run can end earlier or later than planned. After the end of a cosine the
+# learning rates rise again; `claim` says so.
 FREE = (
     "num_steps",
     "log_every",
@@ -33,7 +33,7 @@ FREE = (
     "importance.elbo_share",
     "importance.learning_rate",
 )
-# A config in which these names are missing, of an older version, means these values.
+# A config of an older version, in which these names are missing, means these values.
 ADDED = {"precision": "float32"}
 ADDED_TO_LAVAE = {
     "touching": {"steps": 0, "learning_rate": 1e-3},
@@ -45,7 +45,7 @@ ADDED_TO_LAVAE = {
     },
     "warmup": {"orphans": 3},
 }
-# Older versions wrote these names, which mean nothing any more.
+# Older versions wrote these names; they mean nothing any more.
 REMOVED = ("num_seeds", "on_nan")
 
 
@@ -71,19 +71,22 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
             " put it back, or give this run another --workdir."
         )
     if steps:
-        there, here = read_config(workdir), from_json(json.loads(config.to_json()))
-        if found := [*differences(there, here), *_other_steps(steps[-1], there, here)]:
+        stored, new = read_config(workdir), from_json(json.loads(config.to_json()))
+        if lines := [
+            *differences(stored, new),
+            *_changed_steps(steps[-1], stored, new),
+        ]:
             raise cli.UserError(
                 "\n".join(
                     [
                         f"{workdir} holds a run with another config:",
-                        *found,
-                        *_other_images(there, here),
+                        *lines,
+                        *_changed_images(stored, new),
                         "Give this run another --workdir, or the config of that one.",
                     ]
                 )
             )
-        _tell_new_length(workdir, steps[-1], there, here)
+        _tell_new_length(workdir, steps[-1], stored, new)
     with cli.user_errors(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, config.to_json(indent=2) + "\n")
@@ -132,17 +135,17 @@ def begun(config: ConfigDict, done: int) -> dict[str, tuple[int, Any]]:
     }
 
 
-def _other_steps(done, there, here):
-    """Lines on steps that were of another kind, or in another way, than they would."""
+def _changed_steps(done, stored, new):
+    """Tells which of the steps made would be others by the new config, a line each."""
     names = (
         "num_steps - importance.steps - touching.steps",
         "num_steps - importance.steps",
     )
-    for name, before, after in zip(names, ends(there), ends(here), strict=False):
+    for name, before, after in zip(names, ends(stored), ends(new), strict=False):
         if min(done, before) != min(done, after):
             yield f"  {name}: {before} there, {after} here, of {done} steps made"
-    values = cli.flatten(here)
-    for name, (begin, before) in begun(there, done).items():
+    values = cli.flatten(new)
+    for name, (begin, before) in begun(stored, done).items():
         if before != values.get(name):
             yield (
                 f"  {name}: {before} there, {values.get(name)} here, from step {begin}"
@@ -150,19 +153,23 @@ def _other_steps(done, there, here):
             )
 
 
-def _other_images(there, here):
-    """A line on own images that are not those of the run."""
-    old, new = (config.get("data", {}).get("fingerprint") for config in (there, here))
-    if old and new and old != new:
+def _changed_images(stored, new):
+    """Tells whether the user's images are not those of the run, in a line."""
+    before, now = (
+        config.get("data", {}).get("fingerprint") for config in (stored, new)
+    )
+    if before and now and before != now:
         yield "The images are others than the run was begun with (data.fingerprint)."
 
 
-def _tell_new_length(workdir, done, there, here):
-    """Says what another length does to the learning rates of a run."""
-    if here.get("optimizer", {}).get("decay") != "cosine":
+def _tell_new_length(workdir, done, stored, new):
+    """Prints what another length does to the learning rates of a run."""
+    if new.get("optimizer", {}).get("decay") != "cosine":
         return
-    new = ends(here)
-    for begin, before, after in zip((0, *new), ends(there), new, strict=False):
+    new_ends = ends(new)
+    for begin, before, after in zip(
+        (0, *new_ends), ends(stored), new_ends, strict=False
+    ):
         if begin < done < after != before:
             print(
                 f"The learning rates of {workdir} were to fall until step {before}, and"
@@ -173,13 +180,18 @@ def _tell_new_length(workdir, done, there, here):
             return
 
 
-def differences(there: ConfigDict, here: ConfigDict) -> list[str]:
-    """What keeps two configs from being of one run: a line per value, `FREE` aside."""
-    old, new = cli.flatten(there), cli.flatten(here)
+def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
+    """Tells what keeps two configs from being of one run, a line per value.
+
+    Args:
+        stored: The config that is called "there" in the lines.
+        new: The one that is called "here". Values of `FREE` may differ.
+    """
+    there, here = cli.flatten(stored), cli.flatten(new)
     return [
-        f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} here"
-        for name in sorted(old.keys() | new.keys())
-        if name not in FREE and old.get(name) != new.get(name)
+        f"  {name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
+        for name in sorted(there.keys() | here.keys())
+        if name not in FREE and there.get(name) != here.get(name)
     ]
 
 
@@ -197,7 +209,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
 
 
 def from_json(config: dict[str, Any]) -> ConfigDict:
-    """The config of a run from what its file holds: tuples where JSON has lists."""
+    """Returns the config that a run's file holds, with tuples where JSON has lists."""
     of_model = {} if is_baseline(config) else ADDED_TO_LAVAE
     result = ConfigDict(ADDED | of_model)
     known = {name: value for name, value in config.items() if name not in REMOVED}
