@@ -46,7 +46,5 @@ def test_an_error_of_one_ends_all(tmp_path, data_dir):
     assert codes == [1, 1], errors
     for error in errors:
         assert error.startswith("process 1: its --config has other values than that of")
-    said = "the system refuses to read or write a file", "process 0"
-    for error, start in zip(errors, said, strict=True):
-        assert f"\nerror: {start}: [Errno 27] File too large" in error
+        assert "\nerror: process 0: [Errno 27] File too large" in error
     assert not runs.checkpoint_steps(tmp_path / "run")

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 import lavae_jax
-from experiments import build
 from experiments.configs import baseline_dsprites, dsprites
+from experiments.run import build
 
 
 def measured() -> dict[str, list]:
