@@ -9,15 +9,15 @@ import functools
 import os
 import signal
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from joblib.externals import loky
 
 from datasets import scenes
 
-Maker = Callable[[scenes.Split, int], dict[str, np.ndarray]]
-"""Makes scene `index` of a split; workers get it pickled."""
+Maker = Callable[[scenes.Split, Sequence[int]], list[dict[str, np.ndarray]]]
+"""Makes the scenes of a split that have some indices; workers get it pickled."""
 
 CHUNK = 1_000
 """Scenes that a worker makes at a time."""
@@ -86,7 +86,7 @@ def usable_cores() -> int:
 
 
 def _pack_chunk(maker, split, indices):
-    return [pack(maker(split, index)) for index in indices]
+    return [pack(example) for example in maker(split, indices)]
 
 
 def _compress(content):

@@ -143,7 +143,7 @@ def place(
     for tries in range(1, MAX_TRIES + 1):
         corners: list[tuple[int, int]] = []
         for i, size in enumerate(sizes):
-            free = free_positions(corners, sizes[:i], size, canvas).ravel().nonzero()[0]
+            free = np.flatnonzero(free_positions(corners, sizes[:i], size, canvas))
             if not free.size:
                 break
             position = int(free[draws.below(free.size)])
@@ -186,43 +186,77 @@ def free_positions(
 
 def draw(layout: Layout) -> Picture:
     """Draws a scene and derives its ground truth. See `Picture`."""
-    n, channels = layout.colours.shape
-    image = np.zeros((CANVAS, CANVAS, channels), np.uint8)
-    segmentation = np.zeros((CANVAS, CANVAS), np.uint8)
-    box = np.full((MAX_OBJECTS, 4), EMPTY, np.int32)
-    centre = np.full((MAX_OBJECTS, 2), EMPTY, np.float32)
-    objects = zip(layout.masks, layout.corners.tolist(), layout.colours, strict=True)
-    for i, (mask, (top, left), colour) in enumerate(objects):
-        height, width = mask.shape
-        window = slice(top, top + height), slice(left, left + width)
-        image[window][mask] = colour
-        segmentation[window][mask] = i + 1
-        box[i] = _tight_box(mask.shape, mask.tobytes())
-    box[:n] += np.tile(layout.corners, 2).astype(np.int32)
-    centre[:n] = (box[:n, :2] + box[:n, 2:] - 1) / 2
+    return Picture(*(field[0] for field in draw_all([layout])))
+
+
+def draw_all(layouts: Sequence[Layout]) -> Picture:
+    """Draws B scenes, at least one, at once.
+
+    Returns:
+      A `Picture` whose arrays have a leading axis B.
+    """
+    num_scenes, channels = len(layouts), layouts[0].colours.shape[1]
+    counts = [len(layout.masks) for layout in layouts]
+    scene = np.repeat(np.arange(num_scenes), counts)
+    slot = np.concatenate([np.arange(n) for n in counts])
+    corner = np.concatenate([layout.corners for layout in layouts])
+    colour = np.concatenate([layout.colours for layout in layouts])
+    image = np.zeros((num_scenes, CANVAS, CANVAS, channels), np.uint8)
+    segmentation = np.zeros((num_scenes, CANVAS, CANVAS), np.uint8)
+    box = np.full((num_scenes, MAX_OBJECTS, 4), EMPTY, np.int32)
+    centre = np.full((num_scenes, MAX_OBJECTS, 2), EMPTY, np.float32)
+    if len(scene):
+        footprints = [footprint(mask) for layout in layouts for mask in layout.masks]
+        lengths = [len(one.pixels) for one in footprints]
+        start = (scene * CANVAS + corner[:, 0]) * CANVAS + corner[:, 1]
+        pixel = np.concatenate([one.pixels for one in footprints])
+        pixel += np.repeat(start, lengths)
+        image.reshape(-1, channels)[pixel] = np.repeat(colour, lengths, axis=0)
+        segmentation.reshape(-1)[pixel] = np.repeat(slot + 1, lengths)
+        found = np.array([one.box for one in footprints]) + np.tile(corner, 2)
+        box[scene, slot] = found
+        centre[scene, slot] = (found[:, :2] + found[:, 2:] - 1) / 2
     return Picture(image, segmentation, centre, box)
 
 
-def tight_box(mask: np.ndarray) -> np.ndarray:
-    """Returns int [4], (top, left, bottom, right) of a mask's pixels, ends exclusive.
+class Footprint(NamedTuple):
+    """Where a mask is set.
 
-    Args:
-      mask: bool [h, w] with at least one pixel set.
+    Attributes:
+      pixels: int [P], row * CANVAS + column of each pixel.
+      box: their (top, left, bottom, right), ends exclusive.
     """
-    return np.array(_tight_box(mask.shape, mask.tobytes()))
+
+    pixels: np.ndarray
+    box: tuple[int, int, int, int]
+
+
+def footprint(mask: np.ndarray) -> Footprint:
+    """Returns where a bool mask [h, w] is set, which it must be somewhere."""
+    return _cached_footprint(mask.shape, mask.tobytes())
 
 
 @functools.lru_cache(maxsize=16_384)  # more than the masks of any data set
-def _tight_box(shape: tuple[int, int], content: bytes) -> tuple[int, int, int, int]:
-    """Computes `tight_box` of a mask, whose `tobytes` is the content."""
-    mask = np.frombuffer(content, bool).reshape(shape)
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
+def _cached_footprint(shape: tuple[int, int], content: bytes) -> Footprint:
+    rows, columns = np.frombuffer(content, bool).reshape(shape).nonzero()
+    box = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
+    return Footprint(rows * CANVAS + columns, box)
+
+
+def examples(
+    pictures: Picture, attributes: Sequence[dict[str, np.ndarray]]
+) -> list[dict[str, np.ndarray]]:
+    """Returns one example per scene: its picture's fields and its attributes."""
+    rows = zip(*pictures, strict=True)
+    return [
+        {**dict(zip(Picture._fields, row, strict=True)), **own}
+        for row, own in zip(rows, attributes, strict=True)
+    ]
 
 
 def crop(mask: np.ndarray) -> np.ndarray:
     """Returns a bool mask, of which a pixel or more is set, without empty margins."""
-    top, left, bottom, right = tight_box(mask)
+    top, left, bottom, right = footprint(mask).box
     return mask[top:bottom, left:right]
 
 

@@ -7,19 +7,19 @@ import time
 import numpy as np
 
 
-def square(split, index):
-    """The square of the index."""
-    return {"square": np.array(split.stream * index**2, np.int64)}
+def squares(split, indices):
+    """The squares of the indices."""
+    return [{"square": np.array(split.stream * i**2, np.int64)} for i in indices]
 
 
-def failing(split, index):
+def failing(split, indices):
     """Fails at one index."""
-    if index == 7:
-        raise ValueError(f"scene {index} can't be made")
-    return square(split, index)
+    if 7 in indices:
+        raise ValueError("scene 7 can't be made")
+    return squares(split, indices)
 
 
-def process(split, index):
+def processes(split, indices):
     """The process, and which of the modules are loaded that a worker does not need."""
     heavy = {
         "jax",
@@ -28,13 +28,14 @@ def process(split, index):
         "experiments",
         "tests.commands",
     }
-    return {
+    found = {
         "process": np.array(os.getpid()),
         "loaded": np.array(",".join(sorted(heavy & set(sys.modules)))),
     }
+    return [found for _ in indices]
 
 
-def slow(split, index):
+def slow(split, indices):
     """Takes a second."""
     time.sleep(1)
-    return process(split, index)
+    return processes(split, indices)

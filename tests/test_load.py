@@ -16,14 +16,14 @@ from tests.commands import printed, run_python
 
 NAME = "multi_dsprites/tiny"
 
-KILLED_AT_SCENE_100 = """
+KILLED_IN_THE_SECOND_SPLIT = """
 import os, sys
 from datasets import load, scenes
-draw, calls = scenes.draw, []
-def die_at_100(layout):
-    calls.append(layout)
-    return draw(layout) if len(calls) < 100 else os._exit(9)
-scenes.draw = die_at_100
+draw, calls = scenes.draw_all, []
+def die_at_the_second(layouts):
+    calls.append(layouts)
+    return draw(layouts) if len(calls) < 2 else os._exit(9)
+scenes.draw_all = die_at_the_second
 load.builder("multi_dsprites/tiny", sys.argv[1])
 """
 
@@ -172,7 +172,7 @@ def test_images_are_arrays_that_travel_between_processes(data_dir):
 
 def test_a_killed_generation_is_begun_again(tmp_path):
     """Nothing that a killed process leaves is taken for a data set."""
-    killed = run_python("-c", KILLED_AT_SCENE_100, tmp_path)
+    killed = run_python("-c", KILLED_IN_THE_SECOND_SPLIT, tmp_path)
     assert killed.returncode == 9, killed.stderr
     assert list(tmp_path.rglob("incomplete*"))
     assert len(load.images(NAME, "test", tmp_path)) == 256

@@ -208,7 +208,7 @@ def test_squares_of_digits_do_not_overlap(drawn):
     for index in range(100):
         example = builder.scene(pool, (1,), split, index)
         offsets = [
-            scenes.tight_box(pool.masks[i])[:2] for i in example["pool_index"][:7]
+            scenes.footprint(pool.masks[i]).box[:2] for i in example["pool_index"][:7]
         ]
         corners = example["box"][:7, :2] - offsets
         assert (corners >= 0).all()

@@ -12,6 +12,7 @@ import pytest
 from tensorflow_datasets.core import example_serializer
 
 from datasets import load, packing, scene_builder, scenes
+from datasets.multi_dsprites.scene import many, scene
 from datasets.multi_mnist import digits
 from datasets.multi_mnist.scene import scene as mnist_scene
 from tests import scene_makers
@@ -73,15 +74,15 @@ def test_scenes_come_in_order(small_chunks, num_workers):
     """Workers or none, the last chunk shorter than the others or not."""
     for size in (45, 40):
         split = SPLIT._replace(num_examples=size)
-        packed = packing.pack_split(scene_makers.square, split, num_workers)
+        packed = packing.pack_split(scene_makers.squares, split, num_workers)
         assert _numbers(packed, "square") == [3 * i**2 for i in range(size)]
 
 
 def test_workers_make_the_same_bytes(small_chunks):
-    """A scene does not depend on the process that makes it."""
-    maker = load.scene_maker("multi_dsprites")
-    alone, together = (list(packing.pack_split(maker, SPLIT, k)) for k in (1, 2))
-    assert len(alone) == 45 and alone == together
+    """A scene does not depend on the process, nor on those made with it."""
+    alone, together = (list(packing.pack_split(many, SPLIT, k)) for k in (1, 2))
+    one_by_one = [packing.pack(scene(SPLIT, index)) for index in range(45)]
+    assert alone == together == one_by_one
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -93,7 +94,7 @@ def test_an_error_is_raised_as_it_is(small_chunks, num_workers):
 
 def test_workers_are_light_and_end(small_chunks):
     """They load none of what is heavy, and are gone once nobody wants their scenes."""
-    packed = packing.pack_split(scene_makers.process, SPLIT, 2)
+    packed = packing.pack_split(scene_makers.processes, SPLIT, 2)
     first = next(packed)
     (worker,) = _numbers([first], "process")
     assert worker != os.getpid() and _text(first, "loaded") == ""
@@ -104,7 +105,7 @@ def test_workers_are_light_and_end(small_chunks):
 
 def test_few_scenes_need_no_workers():
     """They are made before workers would have started."""
-    (first, *_) = packing.pack_split(scene_makers.process, SPLIT)
+    (first, *_) = packing.pack_split(scene_makers.processes, SPLIT)
     assert _numbers([first], "process") == [os.getpid()]
 
 

@@ -157,6 +157,21 @@ def test_ground_truth_matches_the_image():
     assert picture.centre[:3].tolist() == [[5.5, 7.5], [60, 4], [-1, -1]]
 
 
+def test_scenes_drawn_together_are_those_drawn_alone():
+    """Also where some are empty, or all of them."""
+    bar = np.ones((1, 3), bool)
+    layouts = [
+        scenes.Layout([bar] * n, np.array([[9, 2], [60, 61], [0, 0]])[:n], colours[:n])
+        for n, colours in ((0, np.zeros((0, 1), np.uint8)), (3, np.full((3, 1), 255)))
+        for _ in range(2)
+    ]
+    for together in (layouts, layouts[:2]):
+        pictures = scenes.draw_all(together)
+        for index, layout in enumerate(together):
+            for field, alone in zip(pictures, scenes.draw(layout), strict=True):
+                np.testing.assert_array_equal(field[index], alone)
+
+
 def test_an_empty_scene_is_black():
     """Zero objects give a black image and empty slots only."""
     layout = scenes.Layout([], np.zeros((0, 2), int), np.zeros((0, 3), np.uint8))

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from datasets import packing, scenes
+from datasets import scenes
 from datasets.multi_dsprites import sprites
-from datasets.multi_dsprites.scene import scene
-from datasets.scene_builder import Appearance, SceneBuilder, array, entropy
+from datasets.multi_dsprites.scene import many, scene
+from datasets.scene_builder import Appearance, SceneBuilder, SceneMaker, array, entropy
 
 
 @dataclasses.dataclass
@@ -76,9 +76,9 @@ class Builder(SceneBuilder):
         return {split: self._generate_examples(split) for split in self.splits}
 
     def _generate_examples(self, split: str):
-        return self._packed_examples(split, scene)
+        return self._packed_examples(split, many)
 
-    def scene_maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
+    def scene_maker(self, manual_dir: epath.Path | None = None) -> SceneMaker:
         """See base class."""
         del manual_dir  # nothing is read
         return scene

@@ -1,5 +1,7 @@
 """One scene of multi-dSprites. Workers import this: it needs no more than NumPy."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from datasets import scenes
@@ -10,6 +12,17 @@ SEED = 1
 
 def scene(split: scenes.Split, index: int) -> dict[str, np.ndarray]:
     """Returns one scene with its ground truth, as described in README.md."""
+    return many(split, [index])[0]
+
+
+def many(split: scenes.Split, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """Returns several scenes of a split, see `scene`."""
+    layouts, attributes = zip(*(_layout(split, i) for i in indices), strict=True)
+    return scenes.examples(scenes.draw_all(layouts), attributes)
+
+
+def _layout(split, index):
+    """Where the objects of a scene are, and their attributes."""
     draws = scenes.Draws(SEED, split.stream, index)
     n = split.counts[draws.below(len(split.counts))]
     pool = sprites.all_sprites()
@@ -21,8 +34,7 @@ def scene(split: scenes.Split, index: int) -> dict[str, np.ndarray]:
         corners=scenes.place(draws, [mask.shape for mask in masks]).corners,
         colours=sprites.RGB[colours],
     )
-    return {
-        **scenes.draw(layout)._asdict(),
+    return layout, {
         "n": np.array(n, np.int32),
         "shape": scenes.padded([s.shape for s in objects], np.int32),
         "scale": scenes.padded([sprites.SCALES[s.scale] for s in objects], np.float32),

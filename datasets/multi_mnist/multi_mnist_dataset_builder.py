@@ -11,10 +11,10 @@ import requests
 import tensorflow_datasets as tfds
 from etils import epath
 
-from datasets import packing, scenes
+from datasets import scenes
 from datasets.multi_mnist import digits
-from datasets.multi_mnist.scene import SEED, scene
-from datasets.scene_builder import Appearance, SceneBuilder, array, entropy
+from datasets.multi_mnist.scene import SEED, many, scene
+from datasets.scene_builder import Appearance, SceneBuilder, SceneMaker, array, entropy
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -95,9 +95,11 @@ class Builder(SceneBuilder):
         }
 
     def _generate_examples(self, split: str, available: digits.Digits):
-        return self._packed_examples(split, self._maker(available))
+        return self._packed_examples(
+            split, functools.partial(many, available, self._seed)
+        )
 
-    def scene_maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
+    def scene_maker(self, manual_dir: epath.Path | None = None) -> SceneMaker:
         """See base class; digits are those of the pool."""
         dl_manager = tfds.download.DownloadManager(
             download_dir=self.data_path.parents[2] / "downloads",
@@ -106,7 +108,7 @@ class Builder(SceneBuilder):
             url_infos=self.url_infos,
         )
         pool, _ = self._digits(dl_manager)
-        return self._maker(pool)
+        return functools.partial(scene, pool, self._seed)
 
     def _digits(self, dl_manager):
         """The digits of the pool, and the new ones."""
@@ -116,9 +118,9 @@ class Builder(SceneBuilder):
         )
         return digits.choose(images, labels, self.builder_config.pool_size)
 
-    def _maker(self, available):
-        seed = (SEED, self.builder_config.pool_size)
-        return functools.partial(scene, available, seed)
+    @property
+    def _seed(self):
+        return SEED, self.builder_config.pool_size
 
     def appearance(self) -> Appearance:
         """See base class."""

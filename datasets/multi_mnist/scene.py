@@ -1,5 +1,7 @@
 """One scene of multi-MNIST. Workers import this: it needs neither TFDS nor SciPy."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from datasets import scenes
@@ -19,6 +21,23 @@ def scene(
       split: the split that the scene is in.
       index: its position.
     """
+    return many(available, seed, split, [index])[0]
+
+
+def many(
+    available: digits.Digits,
+    seed: tuple[int, int],
+    split: scenes.Split,
+    indices: Sequence[int],
+) -> list[dict[str, np.ndarray]]:
+    """Returns several scenes of a split, see `scene`."""
+    drawn = (_layout(available, seed, split, index) for index in indices)
+    layouts, attributes = zip(*drawn, strict=True)
+    return scenes.examples(scenes.draw_all(layouts), attributes)
+
+
+def _layout(available, seed, split, index):
+    """Where the digits of a scene are, and which they are."""
     draws = scenes.Draws(*seed, split.stream, index)
     n = split.counts[draws.below(len(split.counts))]
     chosen = [draws.below(len(available.masks)) for _ in range(n)]
@@ -28,8 +47,7 @@ def scene(
         corners=placement.corners,
         colours=np.full((n, 1), 255, np.uint8),
     )
-    return {
-        **scenes.draw(layout)._asdict(),
+    return layout, {
         "n": np.array(n, np.int32),
         "digit": scenes.padded(available.labels[chosen], np.int32),
         "pool_index": scenes.padded(available.pool_index[chosen], np.int32),
