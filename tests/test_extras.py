@@ -11,8 +11,8 @@ from datasets import extras
 from tests.commands import ROOT, run_python
 
 COMMANDS = (
-    *("train", "evaluate", "release", "parameters", "benchmark", "kill_test"),
-    *("ablations", "paper"),
+    *("train", "evaluate", "release", "benchmark"),
+    *("ablations", "paper", "tpu_check"),
 )
 
 

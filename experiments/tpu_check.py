@@ -1,0 +1,212 @@
+"""Compiles the train steps of a config for TPUs, with their compiler, without a TPU.
+
+python -m experiments.tpu_check --config=experiments/configs/dsprites.py
+
+Every phase of training is compiled for every slice, as one program for all of its
+chips, and the table says whether it fits the memory of a chip. Nothing is run, so there
+are no times of steps. The compiler is part of libtpu: `pip install 'jax[tpu]'`.
+"""
+
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from experiments import benchmark, cli
+from experiments.run import build
+
+_AXIS = "batch"
+_GIB = 2**30
+
+
+class Slice(NamedTuple):
+    """Chips that train together.
+
+    Attributes:
+      topology: What libtpu calls a slice that has these chips, and maybe more.
+      num_chips: How many of them are compiled for.
+      memory: Bytes of a chip, of its maker's data sheet.
+    """
+
+    topology: str
+    num_chips: int
+    memory: int
+
+
+# https://docs.cloud.google.com/tpu/docs/v5e and .../v4: 16 and 32 GiB of HBM. A v4-32
+# is named by its TensorCores, two per chip.
+SLICES = {
+    "v5e-1": Slice("v5e:2x2", 1, 16 * _GIB),
+    "v5e-8": Slice("v5e:2x4", 8, 16 * _GIB),
+    "v4-32": Slice("v4:2x2x4", 16, 32 * _GIB),
+}
+
+
+class Compiled(NamedTuple):
+    """What the compiler says of a step on one chip.
+
+    Attributes:
+      memory: Bytes of arguments, results, temporaries and code.
+      code: Bytes of code.
+      seconds: Wall time of the compilation.
+    """
+
+    memory: int
+    code: int
+    seconds: float
+
+
+@functools.cache
+def mesh(name: str) -> Mesh:
+    """Returns the chips of one of `SLICES`, one device per chip.
+
+    Raises:
+      cli.UserError: If libtpu is missing.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise cli.UserError(
+            "the TPU compiler is missing: install it by pip install 'jax[tpu]'."
+        )
+    # Otherwise libtpu asks the metadata server of a cloud which TPU this machine has.
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+    wanted = SLICES[name]
+    topology = topologies.get_topology_desc(
+        platform="tpu", topology_name=wanted.topology
+    )
+    # A v4 chip is listed with both of its cores, which work as one device.
+    chips = {tuple(device.coords): device for device in reversed(topology.devices)}
+    devices = [chips[coords] for coords in sorted(chips)][: wanted.num_chips]
+    return Mesh(np.array(devices), (_AXIS,))
+
+
+def compile_step(step: Callable[..., Any], state: Any, images: Any, chips: Mesh):
+    """Compiles a train step for all chips of a mesh.
+
+    Args:
+      step: From a state and the images of one chip to a state and metrics.
+      state: Its arrays, or their shapes and dtypes.
+      images: Those of all chips, likewise.
+      chips: Where it is to run.
+
+    Returns:
+      `Compiled`.
+
+    Raises:
+      jax.errors.JaxRuntimeError: If the step needs more memory than a chip has.
+    """
+    whole, shared = PartitionSpec(), PartitionSpec(_AXIS)
+    if chips.size > 1:
+        step = jax.shard_map(
+            step,
+            mesh=chips,
+            in_specs=(whole, shared),
+            out_specs=(whole, whole),
+            # The step itself averages what it returns.
+            check_vma=False,
+        )
+    shardings = tuple(NamedSharding(chips, spec) for spec in (whole, shared))
+    program = jax.jit(step, in_shardings=shardings, donate_argnums=0)
+    lowered = program.lower(state, images)
+    start = time.perf_counter()
+    compiled = lowered.compile()
+    seconds = time.perf_counter() - start
+    used = compiled.memory_analysis()
+    code = used.generated_code_size_in_bytes
+    memory = (
+        used.argument_size_in_bytes
+        + used.output_size_in_bytes
+        - used.alias_size_in_bytes  # results that take the place of arguments
+        + used.temp_size_in_bytes
+        + code
+    )
+    return Compiled(memory, code, seconds)
+
+
+def rows(config: ConfigDict, names: list[str], images_per_chip: int) -> Iterator[str]:
+    """Yields the lines of the table, as Markdown, each as soon as it is known.
+
+    Args:
+      config: A run's config.
+      names: Of `SLICES`.
+      images_per_chip: The share of the batch that one chip has.
+    """
+    yield "| slice | chips | from step | steps | chip's memory | code | compiled in |"
+    yield "|---|--:|--:|--:|--:|--:|--:|"
+    for name in names:
+        chips = mesh(name)
+        axis_name = _AXIS if chips.size > 1 else None
+        with cli.user_errors(ValueError):
+            experiment = build.build(config, axis_name)
+        state = jax.eval_shape(experiment.init, jax.random.key(0))
+        shape = (chips.size * images_per_chip, *config.model.image_shape)
+        images = jax.ShapeDtypeStruct(shape, np.uint8)
+        for first, num, step in benchmark.find_phases(
+            experiment.train_step_at, config.num_steps
+        ):
+            cells = _cells(step, state, images, name)
+            yield f"| {name} | {chips.size} | {first:,} | {num:,} | {cells} |"
+
+
+def _cells(step, state, images, name):
+    """The last cells of a row: what the compiler says."""
+    memory = SLICES[name].memory
+    try:
+        found = compile_step(step, state, images, mesh(name))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return f"more than {memory / _GIB:.0f} GiB | |"
+    return (
+        f"{found.memory / _GIB:.2f} of {memory / _GIB:.0f} GiB |"
+        f" {found.code / 2**20:.1f} MiB | {found.seconds:.0f} s"
+    )
+
+
+def main() -> None:
+    """Prints the table of the config named on the command line."""
+    values = flags.FLAGS
+    unknown = [name for name in values.slices if name not in SLICES]
+    if unknown:
+        raise cli.UserError(
+            f"--slices: there is no {', '.join(unknown)}. Choose from"
+            f" {', '.join(SLICES)}."
+        )
+    # The CPU takes the place of a TPU, and every program is really compiled.
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)
+    images = values.images_per_chip or values.config.batch_size
+    mesh(values.slices[0])  # Without libtpu there is nothing to tell.
+    versions = [f"{p} {importlib.metadata.version(p)}" for p in ("jax", "libtpu")]
+    print(
+        f"{cli.config_name()}, {images} images per chip, {values.config.precision},"
+        f" {', '.join(versions)}, compiled on {os.cpu_count()} cores:\n"
+    )
+    for row in rows(values.config, values.slices, images):
+        print(row, flush=True)
+
+
+def _define_flags():
+    """Defines the flags of the command, which importing this module does not."""
+    cli.define_config()
+    flags.DEFINE_list("slices", list(SLICES), "Slices of TPUs to compile for.")
+    flags.DEFINE_integer(
+        "images_per_chip",
+        None,
+        "The batch of one chip; by default the config's batch_size.",
+        lower_bound=1,
+    )
+
+
+if __name__ == "__main__":
+    _define_flags()
+    cli.run(main)

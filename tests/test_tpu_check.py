@@ -1,0 +1,47 @@
+"""Compiling train steps for TPUs; the last test needs libtpu, and no TPU."""
+
+import importlib.util
+
+import pytest
+
+from experiments import tpu_check
+from tests.commands import refused, run_python
+
+CONFIG = "experiments/configs/dsprites.py:tiny"
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--slices=v5e-1,v9-2", "there is no v9-2. Choose from v5e-1, v5e-8, v4-32"),
+        ("--images_per_chip=0", "1 or greater"),
+    ],
+)
+def test_wrong_flags(tmp_path, flag, message):
+    """They are refused, with what there is."""
+    said = refused(flag, tmp_path, tpu_check, f"--config={CONFIG}", flag)
+    assert message in said
+
+
+def test_without_the_compiler(tmp_path, monkeypatch):
+    """A user without libtpu reads how to install it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    tpu_check.mesh.cache_clear()
+    said = refused("no libtpu", tmp_path, tpu_check, f"--config={CONFIG}")
+    assert "pip install 'jax[tpu]'" in said
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu is not installed: pip install 'jax[tpu]'",
+)
+def test_a_tiny_run_fits_eight_chips():
+    """All phases compile, for chips that average their gradients."""
+    done = run_python(
+        *("-m", "experiments.tpu_check", f"--config={CONFIG}", "--slices=v5e-8"),
+        XLA_FLAGS="",  # the tests' flags are for CPUs
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| v5e-8")]
+    assert sum(int(row.split("|")[4]) for row in rows) == 6
+    assert all(" of 16 GiB" in row and "more than" not in row for row in rows)
