@@ -182,11 +182,12 @@ def benchmark(
 
 def _initial_state(experiment, config, workdir):
     """A fresh training state, with the parameters of a run if one is given."""
+    if workdir is not None:
+        with cli.user_errors(ValueError, OSError):
+            _, variables = lavae_jax.load(workdir)
     state = jax.jit(experiment.init)(jax.random.key(config.seed))
     if workdir is None:
         return state
-    with cli.user_errors(ValueError, OSError):
-        _, variables = lavae_jax.load(workdir)
     params = variables["params"]
     # LAVAE's parameters lie beside those of its warm-up's auxiliary VAE.
     if "lavae" in state.params:
