@@ -14,7 +14,7 @@ CONFIG = "experiments/configs/dsprites.py:tiny"
     ("flag", "message"),
     [
         ("--slices=v5e-1,v9-2", "there is no v9-2. Choose from v5e-1, v5e-8, v4-32"),
-        ("--images_per_chip=0", "1 or greater"),
+        ("--images_per_chip=0", "not a positive integer"),
     ],
 )
 def test_wrong_flags(tmp_path, flag, message):
