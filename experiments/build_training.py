@@ -1,13 +1,10 @@
 """From a config to how a model is trained: recipe, schedules and optimiser."""
 
-import functools
-
 import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from experiments.run import config as run_config
 from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules
@@ -26,99 +23,82 @@ def train_dtype(config: ConfigDict) -> DTypeLike:
 
 
 def build_schedules(config: ConfigDict) -> schedules.Schedules:
-    """Everything that changes during training."""
-    c, warmup, joint = config.model, config.warmup, run_config.ends(config).joint_steps
+    """What changes during training besides the learning rates."""
+    c, elbo, warmup = config.model, config.elbo, warmup_steps(config)
+    tau = schedules.exponential(elbo.tau_init, elbo.tau_final, elbo.tau_steps)
     return schedules.Schedules(
-        tau=schedules.exponential(warmup.tau_init, warmup.tau_final, warmup.tau_steps),
+        tau=optax.join_schedules(
+            [optax.constant_schedule(elbo.tau_init), tau], [warmup]
+        ),
         epsilon=schedules.exponential(
-            c.epsilon_init, c.epsilon, warmup.epsilon_steps or joint
-        ),
-        force_one_prob=schedules.hold_then_linear(
-            warmup.force_one_init,
-            warmup.force_one_final,
-            warmup.hold_steps,
-            warmup.fade_steps,
-        ),
-        location_weight=schedules.hold_then_linear(
-            warmup.location_weight,
-            warmup.location_weight_final,
-            warmup.hold_steps,
-            warmup.fade_steps,
-        ),
-        bump_sigma=schedules.hold_then_linear(
-            warmup.bump_sigma_init,
-            warmup.bump_sigma_final,
-            warmup.hold_steps,
-            warmup.fade_steps,
+            c.epsilon_init, c.epsilon, config.num_steps - config.tighten.steps
         ),
     )
 
 
 def warmup_steps(config: ConfigDict) -> int:
-    """The step after which LAVAE is trained as it will be from then on."""
-    w = config.warmup
-    ends = (w.hold_steps + w.fade_steps, w.auxiliary_steps, w.lead_steps)
-    return max(*ends, w.proposal_steps)
+    """The steps after which nothing but the likelihood teaches h_loc."""
+    return config.warmup.auxiliary_steps + config.warmup.guided_steps
 
 
 def build_recipe(config: ConfigDict) -> recipes.Recipe:
     """The rest of how LAVAE is trained."""
-    w, ends = config.warmup, run_config.ends(config)
+    w, elbo, tighten = config.warmup, config.elbo, config.tighten
     return recipes.Recipe(
-        draws=w.draws,
-        target=w.target,
-        refine=w.refine,
-        bump_height=w.bump_height,
         auxiliary_steps=w.auxiliary_steps,
-        lead_steps=w.lead_steps,
-        proposal_steps=w.proposal_steps,
-        settle_steps=w.settle_steps,
-        location_every=w.location_every,
-        appearance_updates=w.appearance_updates,
-        joint_steps=ends.joint_steps if config.touching.steps else None,
-        importance_after=ends.importance_after if config.importance.steps else None,
-        importance_samples=config.importance.num_samples,
-        importance_elbo=config.importance.elbo_share,
+        guided_steps=w.guided_steps,
+        target=w.target,
+        bump_height=w.bump_height,
+        bump_sigma=w.bump_sigma,
+        location_weight=w.location_weight,
         object_size=object_size(config),
-        orphans=w.orphans,
+        draws=elbo.draws,
+        num_draws=elbo.num_draws,
+        count_temperature=elbo.count_temperature,
+        advantage_limit=elbo.advantage_limit,
+        location_every=elbo.location_every,
+        appearance_updates=elbo.appearance_updates,
+        superpose=elbo.superpose,
+        tighten_after=config.num_steps - tighten.steps if tighten.steps else None,
+        tighten_draws=tighten.num_draws,
+        tighten_elbo=tighten.elbo_share,
     )
 
 
 def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
     """One optimiser per part, with its own learning rate."""
-    c = config.optimizer
-    rate_of = functools.partial(learning_rate, c)
-    lead, (joint, last, _) = config.warmup.lead_steps, run_config.ends(config)
+    c, tighten, warmup = config.optimizer, config.tighten, warmup_steps(config)
+    last = config.num_steps - tighten.steps
     location = schedules.exponential(
         c.location_learning_rate,
         c.location_learning_rate * c.location_final_factor,
         c.location_decay_steps,
     )
     if c.decay == "cosine":
-        location = rate_of(c.location_learning_rate, lead, joint - lead)
-    rest = rate_of(c.learning_rate, lead, joint - lead)
-    if config.touching.steps:
-        alone = rate_of(config.touching.learning_rate, 0, config.touching.steps)
-        location = optax.join_schedules([location, alone], [joint])
-    if config.importance.steps:
-        alone = rate_of(config.importance.learning_rate, 0, config.importance.steps)
-        rest = optax.join_schedules([rest, alone], [last])
+        location = learning_rate(c, c.location_learning_rate, last - warmup)
+    first = optax.constant_schedule(c.warmup_learning_rate)
+    rest = [
+        first,
+        learning_rate(c, c.learning_rate, last - warmup),
+        learning_rate(c, tighten.learning_rate, tighten.steps),
+    ]
     rates = optimizers.Parts(
-        location=location,
-        rest=rest,
-        auxiliary=rate_of(c.auxiliary_learning_rate, 0, config.warmup.auxiliary_steps),
+        location=optax.join_schedules([first, location], [warmup]),
+        rest=optax.join_schedules(rest, [warmup, last]),
+        auxiliary=learning_rate(
+            c, c.warmup_learning_rate, config.warmup.auxiliary_steps
+        ),
     )
     return optimizers.make_optimizer(transform(c), rates, c.clip_norm)
 
 
-def learning_rate(c: ConfigDict, rate: float, start: int, steps: int) -> optax.Schedule:
-    """The schedule of a part that is trained for `steps` steps after `start`."""
+def learning_rate(c: ConfigDict, rate: float, steps: int) -> optax.Schedule:
+    """The schedule of a part of a run that lasts so many steps."""
     if c.decay == "constant":
         return optax.constant_schedule(rate)
-    cosine = optax.warmup_cosine_decay_schedule(
+    return optax.warmup_cosine_decay_schedule(
         0.0, rate, c.rise_steps, max(steps, c.rise_steps + 1), rate * c.final_factor
     )
-    return optax.join_schedules([optax.constant_schedule(0.0), cosine], [start])
 
 
 def transform(c: ConfigDict) -> optax.GradientTransformation:

@@ -35,9 +35,9 @@ The paper's equations:
 
 Training:
 
-- `lavae_jax.warmup`, `lavae_jax.refinement`, `lavae_jax.touching`: what h_loc learns
-  from.
-- `lavae_jax.training`: schedules, optimiser and train step, on one device or several.
+- `lavae_jax.training`: the train step, its stages, schedules and optimiser, on one
+  device or several.
+- `lavae_jax.warmup`: Appendix B's auxiliary VAE, which first teaches h_loc.
 - `lavae_jax.diagnostics`: whether a model has collapsed.
 
 What they hand to each other: `lavae_jax.types`, `lavae_jax.images`, `lavae_jax.config`,

@@ -1,6 +1,7 @@
 """LAVAE: the generative model of Eq. 1 and the inference model of Eq. 5."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -87,7 +88,10 @@ class LAVAE(nn.Module):
     def count(self, h_loc: Array) -> Array:
         """Eq. 7: q(n | x) = δ(n − f_count(h_loc)); [B, H, W] to n̂ [B] int32."""
         return counts.f_count(
-            lax.stop_gradient(h_loc), self.count_threshold, self.max_objects
+            lax.stop_gradient(h_loc),
+            self.count_threshold,
+            self.max_objects,
+            self.exclusion_radius,
         )
 
     def appearance_features(self, x: Array, train: bool = False) -> Array:
@@ -98,11 +102,20 @@ class LAVAE(nn.Module):
         """Eq. 9: reads the appearance parameters at the locations.
 
         Args:
-            features: from `appearance_features`.
-            locations: a draw; the slots of `active` are read.
+            features: from `appearance_features`, of B images.
+            locations: K draws for each image, [B · K, ...], those of an image in a row;
+                the slots of `active` are read.
+
+        Returns:
+            Parameters [B · K, M, L].
         """
-        capacity = self._capacity(features.shape[0])
-        h_app = self.appearance_net.read(features, locations, capacity)
+        num_images, num_draws = features.shape[0], locations.active.shape[0]
+        slots_of_image = jax.tree.map(  # [B · K, M, ...] to [B, K · M, ...]
+            lambda a: a.reshape(num_images, -1, *a.shape[2:]), locations
+        )
+        capacity = self._capacity(num_draws)
+        h_app = self.appearance_net.read(features, slots_of_image, capacity)
+        h_app = h_app.reshape(num_draws, self.max_objects, -1)
         h_app = jnp.where(locations.active[..., None], h_app, 0)
         return appearances.from_outputs(h_app)
 

@@ -1,5 +1,6 @@
 """The training objective (Eq. 6, Appendix A) and the bound of Table 1."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -78,11 +79,15 @@ def reconstruct(
     Args:
         model: bound to its variables.
         x: binary images, [B, H, W, C].
-        locations: a draw from q(z_loc | x), or a proposal during the warm-up.
-        n: n̂, [B] int32, which trains p(n), also where fewer objects are drawn.
-        keys: [B], one per image.
+        locations: K draws from q(z_loc | x) for each image, those of an image in a row,
+            [B · K, ...]; or where the warm-up puts the objects.
+        n: [B · K] int32, which trains p(n).
+        keys: [B · K], one per draw.
         epsilon: ε of the likelihood, by default the model's.
         train: whether batch statistics are used and updated.
+
+    Returns:
+        A `Reconstruction` of every draw.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -106,6 +111,7 @@ def reconstruct(
     sprites = model.sprites(z_app, locations.active, train)
     canvas = model.canvas(sprites, locations)
     kl_app = appearances.kl(appearance)
+    x = jnp.repeat(x, canvas.shape[0] // x.shape[0], axis=0)
     terms = ElboTerms(
         log_px=model.log_likelihood(x, canvas, epsilon),
         kl_app=kl_app.sum(axis=-1),
@@ -196,6 +202,46 @@ def appearance_log_weights(
     log_ratio = log_p - appearances.posterior(appearance).log_prob(z_app)
     log_ratio = jnp.where(locations.active, log_ratio, 0).sum(axis=-1)
     return model.log_likelihood(x, canvas, epsilon), log_ratio
+
+
+def importance_bound(
+    model: LAVAE,
+    x: Array,
+    locations: Locations,
+    n: Array,
+    keys: Array,
+    num_draws: int,
+    epsilon: Array | float | None = None,
+) -> tuple[ElboTerms, Array]:
+    """The bound log 1/K Σ_k w_k of K draws of z_app at given locations.
+
+    Args:
+        model: bound to its variables.
+        x: binary images, [B, H, W, C].
+        locations: a draw from q(z_loc | x), [B, ...].
+        n: [B] int32.
+        keys: [B], one per image.
+        num_draws: K.
+        epsilon: ε of the likelihood, by default the model's.
+
+    Returns:
+        The ELBO's terms, means over the K draws, and the mean bound over the images.
+    """
+    appearance = model.appearance(model.appearance_features(x), locations)
+    keys = jax.vmap(lambda key: jax.random.split(key, num_draws))(keys)
+    repeated = jax.tree.map(
+        lambda leaf: jnp.repeat(leaf, num_draws, axis=0), (x, appearance, locations)
+    )
+    draws = appearance_log_weights(model, *repeated, keys.reshape(-1), epsilon)
+    log_px, log_ratio = (values.reshape(keys.shape) for values in draws)
+    terms = ElboTerms(
+        log_px=log_px.mean(axis=1),
+        kl_app=-log_ratio.mean(axis=1),
+        kl_loc=kl_locations(locations, model.num_sites),
+        kl_n=-model.log_p_n(n),
+    )
+    log_w = jax.nn.logsumexp(log_px + log_ratio, axis=1) - math.log(num_draws)
+    return terms, (log_w - terms.kl_loc - terms.kl_n).mean()
 
 
 def log_weights(

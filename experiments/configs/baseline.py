@@ -15,7 +15,7 @@ def variant(name: str, lavae: ConfigDict) -> ConfigDict:
 
 def paper(lavae: ConfigDict) -> ConfigDict:
     """Every setting of Appendix B; what the paper leaves open is marked."""
-    others = ("model", "optimizer", "warmup", "touching", "importance")
+    others = ("model", "optimizer", "warmup", "elbo", "tighten")
     config = ConfigDict({k: v for k, v in lavae.items() if k not in others})
 
     model = config.model = ConfigDict()

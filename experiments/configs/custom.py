@@ -14,8 +14,7 @@ What the model assumes of them:
 - Pixels are lit or not: 0 and 1, or 0 and 255, in each channel on its own, because the
   likelihood is Bernoulli. `data.threshold` (1 to 255) makes grey levels so: a value is
   lit from there on. Lit pixels that no object explains cost −log ε nats each: for noisy
-  images raise `model.epsilon` to about the share of wrong pixels. `laptop` takes
-  `warmup.orphans` = 3 lit pixels that no object reaches for one, so remove specks.
+  images raise `model.epsilon` to about the share of wrong pixels.
 - Objects are lit on a black background, several per image and small beside it, at most
   `model.max_objects`. They may come in any colour that channels of 0 and 1 make.
 - Any object fits a square of `model.sprite_size` pixels and looks alike wherever it is.
@@ -32,7 +31,7 @@ the run's `config.json`. What may have to be set:
   it, which should be no less than an object; 1 is right for small ones.
 - `warmup.object_size`: pixels of an object. All lengths of the warm-up and of the
   refinement (cells of the auxiliary VAE, windows around peaks, reach) are those that
-  suit objects of 19 pixels times its share in them. `warmup.bump_sigma_init`,
+  suit objects of 19 pixels times its share in them. `warmup.bump_sigma`,
   `model.exclusion_radius` and `model.glimpse_size` follow it too.
 - `model.gamma` and `model.count_threshold` = 4γ grow with the logarithm of the number
   of pixels, as Appendix B has it, and need no attention.
@@ -62,7 +61,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
             glimpse_size=int,
             objects_per_image=float,
         ),
-        "warmup": dict(object_size=int, bump_sigma_init=float),
+        "warmup": dict(object_size=int, bump_sigma=float),
     }
     if variant != "paper":
         open_values["model"]["exclusion_radius"] = int

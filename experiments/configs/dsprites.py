@@ -12,10 +12,6 @@ from experiments.configs import base
 def get_config(variant: str = "paper") -> ConfigDict:
     """The config of a variant; the base settings are those of multi-dSprites."""
     config = base.variant(variant)
-    if variant == "laptop":
-        # Objects of the same colour touch here; digits keep their margins.
-        config.touching.steps = 1_600
-        config.num_steps += config.touching.steps
     if variant == "tiny":
         config.data.name = "multi_dsprites/tiny"
     return config

@@ -214,7 +214,7 @@ def _fit_lavae(config, found):
         glimpse_size=warmup.scaled_side(_GLIMPSE, size),
         exclusion_radius=round(warmup.scaled(_EXCLUSION, size)),
     )
-    _fill(steps, bump_sigma_init=max(warmup.scaled(_BUMP_SIGMA, size), 1.0))
+    _fill(steps, bump_sigma=max(warmup.scaled(_BUMP_SIGMA, size), 1.0))
 
 
 def _fill(section, **values):

@@ -147,7 +147,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     return Experiment(
         model=single,
         init=init,
-        train_step_at=lambda number: of_phase(recipes.phase_at(recipe, number)),
+        train_step_at=lambda number: of_phase(recipes.stage_at(recipe, number)),
         shown=_SHOWN,
         look=look,
         measure=measure,
@@ -162,7 +162,7 @@ def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
         optax.clip_by_global_norm(c.clip_norm),
         transform(c),
         optax.scale_by_learning_rate(
-            learning_rate(c, c.learning_rate, 0, config.num_steps)
+            learning_rate(c, c.learning_rate, config.num_steps)
         ),
     )
     beta = optax.linear_schedule(config.beta.init, config.beta.final, config.beta.steps)

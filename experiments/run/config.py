@@ -3,14 +3,13 @@
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from experiments import cli
 from experiments.run import files
 from lavae_jax import runs
-from lavae_jax.config import is_baseline
 
 # These values may change when a run goes on, as they change no step already made. Where
 # the length changes, schedules that end with the run become those of the new length, so
@@ -26,25 +25,9 @@ FREE = (
     "data.data_dir",
     "data.manual_dir",
     "data.path",
-    "touching.steps",
-    "touching.learning_rate",
-    "importance.steps",
-    "importance.num_samples",
-    "importance.elbo_share",
-    "importance.learning_rate",
 )
-# A config of an older version, in which these names are missing, means these values.
+# A config of an older version, in which this name is missing, means this value.
 ADDED = {"precision": "float32"}
-ADDED_TO_LAVAE = {
-    "touching": {"steps": 0, "learning_rate": 1e-3},
-    "importance": {
-        "steps": 0,
-        "num_samples": 8,
-        "elbo_share": 0.1,
-        "learning_rate": 1e-3,
-    },
-    "warmup": {"orphans": 3},
-}
 # Older versions wrote these names; they mean nothing any more.
 REMOVED = ("num_seeds", "on_nan")
 
@@ -92,65 +75,20 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         files.write(path, config.to_json(indent=2) + "\n")
 
 
-class Ends(NamedTuple):
-    """Up to which step a run is of each kind; the baseline's are all of one kind.
-
-    Attributes:
-        joint_steps: The steps that train all of the model; those on touching scenes
-            follow.
-        importance_after: The steps before those on an importance-weighted bound.
-        num_steps: All of them.
-    """
-
-    joint_steps: int
-    importance_after: int
-    num_steps: int
-
-
-def ends(config: Mapping[str, Any]) -> Ends:
-    """Where the kinds of steps end in a run of a config."""
-    num_steps = config.get("num_steps", 0)
-    last = num_steps - config.get("importance", {}).get("steps", 0)
-    return Ends(last - config.get("touching", {}).get("steps", 0), last, num_steps)
-
-
-def begun(config: ConfigDict, done: int) -> dict[str, tuple[int, Any]]:
-    """The settings of single parts' steps that went into the first `done` steps.
-
-    Returns:
-        For each the step after which it counts, and its value.
-    """
-    joint, weighted, _ = ends(config)
-    values = cli.flatten(config)
-    names = {
-        "touching.learning_rate": (joint, min(done, weighted)),
-        "importance.learning_rate": (weighted, done),
-        "importance.num_samples": (weighted, done),
-        "importance.elbo_share": (weighted, done),
-    }
-    return {
-        name: (begin, values[name])
-        for name, (begin, end) in names.items()
-        if begin < end
-    }
+def _last_stage(config: Mapping[str, Any]) -> int:
+    """The steps before those that tighten the bound."""
+    tighten = config.get("tighten", {}).get("steps", 0)
+    return config.get("num_steps", 0) - tighten
 
 
 def _changed_steps(done, stored, new):
-    """Tells which of the steps made would be others by the new config, a line each."""
-    names = (
-        "num_steps - importance.steps - touching.steps",
-        "num_steps - importance.steps",
-    )
-    for name, before, after in zip(names, ends(stored), ends(new), strict=False):
-        if min(done, before) != min(done, after):
-            yield f"  {name}: {before} there, {after} here, of {done} steps made"
-    values = cli.flatten(new)
-    for name, (begin, before) in begun(stored, done).items():
-        if before != values.get(name):
-            yield (
-                f"  {name}: {before} there, {values.get(name)} here, from step {begin}"
-                " on"
-            )
+    """Tells which of the steps made would be of another stage, in a line."""
+    before, after = _last_stage(stored), _last_stage(new)
+    if min(done, before) != min(done, after):
+        yield (
+            f"  num_steps - tighten.steps: {before} there, {after} here, of {done}"
+            " steps made"
+        )
 
 
 def _changed_images(stored, new):
@@ -166,10 +104,10 @@ def _tell_new_length(workdir, done, stored, new):
     """Prints what another length does to the learning rates of a run."""
     if new.get("optimizer", {}).get("decay") != "cosine":
         return
-    new_ends = ends(new)
-    for begin, before, after in zip(
-        (0, *new_ends), ends(stored), new_ends, strict=False
-    ):
+    old_ends, new_ends = (
+        (_last_stage(config), config.get("num_steps", 0)) for config in (stored, new)
+    )
+    for begin, before, after in zip((0, new_ends[0]), old_ends, new_ends, strict=True):
         if begin < done < after != before:
             print(
                 f"The learning rates of {workdir} were to fall until step {before}, and"
@@ -210,8 +148,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
 
 def from_json(config: dict[str, Any]) -> ConfigDict:
     """Returns the config that a run's file holds, with tuples where JSON has lists."""
-    of_model = {} if is_baseline(config) else ADDED_TO_LAVAE
-    result = ConfigDict(ADDED | of_model)
+    result = ConfigDict(ADDED)
     known = {name: value for name, value in config.items() if name not in REMOVED}
     result.update(_tuples(known))
     return result

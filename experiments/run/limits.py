@@ -18,8 +18,8 @@ CHOICES = {
     "model.upsampling": ("bilinear", "shuffle"),
     "optimizer.name": ("adamax", "adam"),
     "optimizer.decay": ("constant", "cosine"),
-    "warmup.draws": ("relaxed", "straight_through", "mode"),
-    "warmup.target": ("kl_map", "bumps"),
+    "warmup.target": ("bumps", "kl_map"),
+    "elbo.draws": ("score", "relaxed", "straight_through"),
 }
 """The values that a name stands for one of."""
 
@@ -38,22 +38,15 @@ AT_LEAST = {
     "beta.steps": 1,
     "optimizer.rise_steps": 0,
     "warmup.location_weight": 0,
-    "warmup.location_weight_final": 0,
-    "warmup.hold_steps": 0,
-    "warmup.fade_steps": 0,
     "warmup.auxiliary_steps": 0,
-    "warmup.lead_steps": 0,
-    "warmup.proposal_steps": 0,
-    "warmup.settle_steps": 0,
-    "warmup.epsilon_steps": 0,
-    "warmup.tau_steps": 1,
-    "warmup.location_every": 1,
-    "warmup.appearance_updates": 1,
+    "warmup.guided_steps": 0,
     "warmup.object_size": 1,
-    "warmup.orphans": 1,
-    "touching.steps": 0,
-    "importance.steps": 0,
-    "importance.num_samples": 1,
+    "elbo.tau_steps": 1,
+    "elbo.num_draws": 1,
+    "elbo.location_every": 1,
+    "elbo.appearance_updates": 0,
+    "tighten.steps": 0,
+    "tighten.num_draws": 1,
 }
 """The least values of counts and weights."""
 
@@ -66,16 +59,16 @@ POSITIVE = (
     "optimizer.location_learning_rate",
     "optimizer.location_final_factor",
     "optimizer.location_decay_steps",
-    "optimizer.auxiliary_learning_rate",
+    "optimizer.warmup_learning_rate",
     "optimizer.clip_norm",
     "optimizer.final_factor",
-    "touching.learning_rate",
-    "importance.learning_rate",
-    "warmup.tau_init",
-    "warmup.tau_final",
+    "tighten.learning_rate",
     "warmup.bump_height",
-    "warmup.bump_sigma_init",
-    "warmup.bump_sigma_final",
+    "warmup.bump_sigma",
+    "elbo.tau_init",
+    "elbo.tau_final",
+    "elbo.count_temperature",
+    "elbo.advantage_limit",
 )
 """Numbers above 0."""
 
@@ -89,9 +82,8 @@ MAX_SEED = 2**32 - 1
 """The largest seed that the shuffling of the data takes."""
 
 SHARES = (
-    "warmup.force_one_init",
-    "warmup.force_one_final",
-    "importance.elbo_share",
+    "elbo.superpose",
+    "tighten.elbo_share",
 )
 """Numbers from 0 to 1."""
 
@@ -210,7 +202,7 @@ def _check_sites(model: ConfigDict) -> None:
 
 def _check_together(config: ConfigDict) -> None:
     """Refuses values that are possible each, but not together."""
-    model, warmup = config.model, config.warmup
+    model, warmup, elbo = config.model, config.warmup, config.elbo
     if any(size % model.stem_stride for size in model.image_shape[:2]):
         raise ValueError(
             f"model.stem_stride must divide the image's height and width: got"
@@ -223,38 +215,16 @@ def _check_together(config: ConfigDict) -> None:
             f" model.appearance_net=trunk: got {model.channels} and"
             f" {model.stem_stride}."
         )
-    if warmup.draws != "mode" and model.appearance_net == "glimpse":
+    if elbo.draws != "score" and model.appearance_net == "glimpse":
         raise ValueError(
             "model.appearance_net=glimpse reads single sites and needs"
-            f" warmup.draws=mode: got {warmup.draws}."
+            f" elbo.draws=score: got {elbo.draws}."
         )
-    if warmup.refine and (warmup.draws != "mode" or warmup.target != "bumps"):
+    warmup_steps = warmup.auxiliary_steps + warmup.guided_steps
+    if config.tighten.steps and config.num_steps - config.tighten.steps < warmup_steps:
         raise ValueError(
-            "warmup.refine=True needs warmup.draws=mode and warmup.target=bumps: got"
-            f" {warmup.draws} and {warmup.target}."
-        )
-    faded = warmup.hold_steps + warmup.fade_steps
-    ends = warmup.location_weight_final == 0 and faded <= warmup.auxiliary_steps
-    if not (warmup.refine or ends or config.num_steps <= warmup.auxiliary_steps):
-        raise ValueError(
-            "without warmup.refine h_loc is taught by the auxiliary VAE as long as its"
-            " loss has a weight: warmup.location_weight_final must be 0 and"
-            f" warmup.auxiliary_steps at least hold_steps + fade_steps = {faded}: got"
-            f" {warmup.location_weight_final} and {warmup.auxiliary_steps}."
-        )
-    if config.touching.steps and not warmup.refine:
-        raise ValueError(
-            "touching.steps are for h_loc that is taught by refinement: set it to 0, or"
-            f" warmup.refine=True; got {config.touching.steps}."
-        )
-    touching, importance = config.touching.steps, config.importance.steps
-    joint = config.num_steps - touching - importance
-    proposed = max(warmup.lead_steps, warmup.proposal_steps)
-    if touching + importance and joint <= proposed:
-        raise ValueError(
-            "touching.steps and importance.steps are the last ones of a run: got"
-            f" {touching} and {importance} of num_steps = {config.num_steps}, which"
-            f" leave {joint} steps to all that comes before, but more than {proposed}"
-            " are needed (warmup.lead_steps, warmup.proposal_steps). Lower them, to 0"
-            " for none."
+            f"tighten.steps are the last ones of a run: got {config.tighten.steps} of"
+            f" num_steps = {config.num_steps}, which leave fewer than the"
+            f" {warmup_steps} steps of the warm-up (warmup.auxiliary_steps, warmup.guided_steps)."
+            " Lower them, to 0 for none."
         )

@@ -1,5 +1,6 @@
 """The number of objects n: Eq. 2, Eq. 7 and f_count of Appendix B."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -53,13 +54,45 @@ def local_maxima(h: Array, side: int = 3) -> Array:
     return h == reduce_square(h, side, lax.max, -jnp.inf)
 
 
-def f_count(h_loc: Array, threshold: float, max_objects: int) -> Array:
-    """f_count: the number of local maxima of h_loc above the threshold, at most M.
+def peaks(h_loc: Array, radius: int = 0) -> Array:
+    """Marks the local maxima of h_loc, the candidates for objects.
+
+    A site is a peak when it is the largest of the square around it: 3×3, or the square
+    of side 2 · radius + 1 if that is larger, so that no two peaks lie within the radius
+    in which `draw_locations` puts one object at most. Of equal sites, the first is one.
+
+    Args:
+        h_loc: location logits, [B, H, W].
+        radius: pixels, `exclusion_radius` of the model.
+
+    Returns:
+        [B, H, W] bool.
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.latents import counts
+    >>> h_loc = jnp.array([[[3.0, 3.0, 1.0, 4.0]]])
+    >>> counts.peaks(h_loc).tolist()
+    [[[True, False, False, True]]]
+    >>> counts.peaks(h_loc, radius=3).tolist()
+    [[[False, False, False, True]]]
+    """
+    side = max(3, 2 * radius + 1)
+    largest = local_maxima(h_loc, side)
+    num_sites = h_loc.shape[1] * h_loc.shape[2]
+    site = jnp.arange(num_sites, dtype=jnp.int32).reshape(1, *h_loc.shape[1:])
+    site = jnp.where(largest, site, num_sites)
+    first = reduce_square(site, side, lax.min, jnp.int32(num_sites))
+    return largest & (site == first)
+
+
+def f_count(h_loc: Array, threshold: float, max_objects: int, radius: int = 0) -> Array:
+    """f_count: the number of peaks of h_loc above the threshold, at most M.
 
     Args:
         h_loc: location logits after γ, [B, H, W].
         threshold: 4γ in the paper.
         max_objects: M.
+        radius: see `peaks`.
 
     Returns:
         n̂, [B] int32.
@@ -72,8 +105,55 @@ def f_count(h_loc: Array, threshold: float, max_objects: int) -> Array:
     >>> counts.f_count(h_loc, threshold=16.0, max_objects=10).tolist()
     [2]
     """
-    peaks = local_maxima(h_loc) & (h_loc > threshold)
-    return jnp.minimum(peaks.sum(axis=(1, 2)), max_objects).astype(jnp.int32)
+    objects = peaks(h_loc, radius) & (h_loc > threshold)
+    return jnp.minimum(objects.sum(axis=(1, 2)), max_objects).astype(jnp.int32)
+
+
+def draw_n(
+    h_loc: Array,
+    threshold: float,
+    max_objects: int,
+    temperature: float,
+    keys: Array,
+    radius: int = 0,
+) -> tuple[Array, Array]:
+    """Draws n from the q(n | x) of training, whose limit for T → 0 is f_count.
+
+    Every peak of height v counts as an object with probability σ((v − threshold) / T),
+    on its own. With f_count alone, nothing in the ELBO depends on the heights, and they
+    drift across the threshold.
+
+    Args:
+        h_loc: location logits after γ, [B, H, W].
+        threshold: 4γ in the paper.
+        max_objects: M.
+        temperature: T, positive.
+        keys: [B], one per image.
+        radius: see `peaks`.
+
+    Returns:
+        n [B] int32, at most M, and the log-probability of the decisions that gave it,
+        nats, [B], whose gradient raises or lowers the peaks.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.latents import counts
+    >>> h_loc = jnp.zeros((1, 4, 4)).at[0, 1, 2].set(17.0)
+    >>> keys = jax.random.split(jax.random.key(0), 1)
+    >>> n, log_q = counts.draw_n(h_loc, 16.0, 10, 1.0, keys)
+    >>> n.tolist(), log_q.round(2).tolist()  # σ(1) = 0.73
+    ([1], [-0.31])
+    """
+    candidates = peaks(lax.stop_gradient(h_loc), radius)
+    logits = (h_loc - threshold) / temperature
+    uniform = jax.vmap(
+        lambda key: jax.random.uniform(key, h_loc.shape[1:], h_loc.dtype)
+    )(keys)
+    present = uniform < jax.nn.sigmoid(logits)
+    log_q = jnp.where(present, jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits))
+    n = (candidates & present).sum(axis=(1, 2))
+    log_q = jnp.where(candidates, log_q, 0).sum(axis=(1, 2))
+    return jnp.minimum(n, max_objects).astype(jnp.int32), log_q
 
 
 def active_slots(n: Array, max_objects: int) -> Array:

@@ -65,24 +65,30 @@ def init_state(
     )
 
 
-def restarted(
-    state: TrainState, optimizer: Optimizer, part: str, after: int
-) -> TrainState:
-    """The state with which a part of the model begins to learn something else.
+def restart_moments(state: TrainState, optimizer: Optimizer, after: int) -> TrainState:
+    """The state with which LAVAE begins to learn from another objective.
 
-    Adam's moments are those of gradients that had become small: with them the first
-    steps of another kind would be many times too long.
+    Adam's moments are those of the gradients so far. Where the new ones are many times
+    larger, the first steps would be many times too long.
 
     Args:
         state: before a step.
         optimizer: that of the run.
-        part: whose moments begin anew, a field of `Parts`.
-        after: the steps after which they do; at all others, nothing changes.
+        after: the number of steps after which the moments of LAVAE's parts begin anew;
+            at all others, nothing changes.
     """
     first = state.step == after
-    opt_state = jax.tree.map(
-        lambda fresh, old: jnp.where(first, fresh, old),
-        optimizer.transform.init(getattr(split(state.params), part)),
-        getattr(state.opt_state, part),
-    )
-    return state._replace(opt_state=state.opt_state._replace(**{part: opt_state}))
+    parts = split(state.params)
+    fresh = {
+        part: optimizer.transform.init(getattr(parts, part))
+        for part in ("location", "rest")
+    }
+    chosen = {
+        part: jax.tree.map(
+            lambda new, old: jnp.where(first, new, old),
+            init,
+            getattr(state.opt_state, part),
+        )
+        for part, init in fresh.items()
+    }
+    return state._replace(opt_state=state.opt_state._replace(**chosen))

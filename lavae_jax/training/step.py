@@ -1,6 +1,18 @@
-"""The train step: a pure function of state and images, on one device or many."""
+"""The train step: Appendix B's warm-up, then the ELBO of Eq. 6 and nothing else.
+
+A run goes through the stages of `recipe.stage_at`, each a function of this file:
+
+1. `auxiliary`: the auxiliary VAE learns alone, for as long as its KL map needs to show
+   one peak per object.
+2. `guided`: LAVAE learns with its objects at these peaks, and h_loc is regressed on
+   them.
+3. `elbo`: everything learns from the ELBO of K draws of n, z_loc and z_app. In between,
+   `appearance` steps train everything but h_loc, the costliest part.
+4. `tighten`: everything but h_loc learns from a bound of several draws of z_app.
+"""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -9,147 +21,329 @@ from jax import lax
 
 from lavae_jax import warmup
 from lavae_jax.images import to_float
+from lavae_jax.latents import counts
+from lavae_jax.latents.locations import draw_locations
 from lavae_jax.model import LAVAE
-from lavae_jax.objectives import reconstruct
-from lavae_jax.training import locating
-from lavae_jax.training.importance_step import importance_step
+from lavae_jax.objectives import Reconstruction, importance_bound, reconstruct
 from lavae_jax.training.keys import image_keys
-from lavae_jax.training.locating import Setup
-from lavae_jax.training.metrics import (
-    TrainMetrics,
-    of_target,
-    of_terms,
-    per_object,
-)
+from lavae_jax.training.metrics import TrainMetrics, of_terms
 from lavae_jax.training.optimizer import Optimizer, Parts, split
-from lavae_jax.training.recipe import Phase, Recipe
+from lavae_jax.training.recipe import Recipe, Stage
 from lavae_jax.training.schedules import Schedules
-from lavae_jax.training.state import TrainState
-from lavae_jax.training.touching_step import touching_step
-from lavae_jax.types import Array, Variables
+from lavae_jax.training.state import TrainState, restart_moments
+from lavae_jax.types import Array, Locations, Variables, hard_locations
 
 
-def _update_keys(state: TrainState, update: int, setup: Setup, x: Array) -> Array:
-    """A key per image for an update of a step, [B]."""
-    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), update)
-    return image_keys(key, x.shape[0], setup.model.axis_name)
+class Setup(NamedTuple):
+    """What a train step is made of, see `make_train_step`."""
+
+    model: LAVAE
+    auxiliary: warmup.AuxiliaryVAE
+    optimizer: Optimizer
+    schedules: Schedules
+    recipe: Recipe
 
 
-def _lavae_loss(
-    params: Variables,
+# Warm-up, Appendix B.
+
+
+def auxiliary_step(setup: Setup, state: TrainState, x: Array, keys: Array):
+    """Trains the auxiliary VAE."""
+
+    def loss(params):
+        log_px, kl = setup.auxiliary.apply({"params": params}, x, keys)
+        return (kl - log_px).mean()
+
+    value, grad = jax.value_and_grad(loss)(state.params["auxiliary"])
+    state = _update(setup, state, Parts(None, None, grad), state.batch_stats)
+    return state, TrainMetrics(value, auxiliary_loss=value)
+
+
+def guided_step(setup: Setup, state: TrainState, x: Array, keys: Array):
+    """Trains LAVAE with its objects at the peaks of the auxiliary VAE's KL map."""
+    recipe, size = setup.recipe, x.shape[1:3]
+    kl_map = setup.auxiliary.apply(
+        {"params": state.params["auxiliary"]}, x, method="kl_map"
+    )
+    centres, valid = warmup.kl_peaks(
+        kl_map, setup.model.max_objects, recipe.object_size
+    )
+    locations = _at(centres, valid, size)
+    target = kl_map
+    if recipe.target == "bumps":
+        target = warmup.bumps(
+            centres, valid, recipe.bump_height, recipe.bump_sigma, size
+        )
+
+    def loss(params):
+        def forward(model):
+            h_loc = model.location_logits(x, train=True)
+            n = valid.sum(axis=1)
+            result = reconstruct(
+                model, x, locations, n, keys, _epsilon(setup, state), train=True
+            )
+            error = (h_loc / model.gamma - target) ** 2
+            return result.terms, error.sum(axis=(1, 2)).mean()
+
+        (terms, error), batch_stats = _apply(setup, state, params, forward)
+        loss = recipe.location_weight * error - terms.elbo.mean()
+        return loss, (terms, error, batch_stats)
+
+    (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(state.params["lavae"])
+    terms, error, batch_stats = aux
+    state = _update(setup, state, _lavae_grads(grad), batch_stats)
+    metrics = of_terms(TrainMetrics(value), terms, valid)
+    state = _appearance_updates(setup, state, x, locations)
+    return state, metrics._replace(location_loss=error)
+
+
+def _at(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
+    """Hard locations at the pixels nearest to centres [B, M, 2]."""
+    height, width = size
+    nearest = jnp.round(centres).astype(jnp.int32)
+    row = jnp.clip(nearest[..., 0], 0, height - 1)
+    column = jnp.clip(nearest[..., 1], 0, width - 1)
+    return hard_locations(row * width + column, valid)
+
+
+# The ELBO, Eq. 6.
+
+
+def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
+    """Trains everything on the ELBO of K draws from q(n, z | x) of each image."""
+    x, superposed = _superpose(setup, x, keys)
+
+    def loss(params):
+        def forward(model):
+            return _draw_and_reconstruct(setup, model, state, x, keys)
+
+        drawn, batch_stats = _apply(setup, state, params, forward)
+        result, log_q_n = drawn
+        terms = _prior_of_single_scenes(setup, result.terms, superposed)
+        log_q = log_q_n
+        if setup.recipe.draws == "score":
+            log_q = log_q + result.locations.log_q.sum(axis=1)
+        advantage = leave_one_out(
+            terms.elbo, setup.recipe.num_draws, setup.recipe.advantage_limit
+        )
+        loss = -(terms.elbo + advantage * log_q).mean()
+        return loss, (terms, result.locations, batch_stats)
+
+    grad, aux = jax.grad(loss, has_aux=True)(state.params["lavae"])
+    terms, locations, batch_stats = aux
+    state = _update(setup, state, _lavae_grads(grad), batch_stats)
+    state = _appearance_updates(setup, state, x, locations)
+    metrics = of_terms(TrainMetrics(-terms.elbo.mean()), terms, locations.active)
+    return state, metrics
+
+
+def _draw_and_reconstruct(
+    setup: Setup, model: LAVAE, state: TrainState, x: Array, keys: Array
+) -> tuple[Reconstruction, Array]:
+    """K draws of n, z_loc and z_app per image, [B · K, ...], and log q of the n."""
+    recipe, relaxed = setup.recipe, setup.recipe.draws != "score"
+    h_loc = model.location_logits(x, train=True)
+    h_loc = jnp.repeat(h_loc, recipe.num_draws, axis=0)
+    keys = jax.vmap(lambda key: jax.random.split(key, recipe.num_draws))(keys)
+    key_n, key_loc, key_app = jax.vmap(lambda key: jax.random.split(key, 3))(
+        keys.reshape(-1)
+    ).T
+    n, log_q_n = counts.draw_n(
+        h_loc,
+        model.count_threshold,
+        model.max_objects,
+        recipe.count_temperature,
+        key_n,
+        model.exclusion_radius,
+    )
+    locations = draw_locations(
+        h_loc,
+        n,
+        model.max_objects,
+        keys=key_loc,
+        tau=setup.schedules.tau(state.step) if relaxed else None,
+        straight_through=recipe.draws == "straight_through",
+        exclusion_radius=model.exclusion_radius,
+    )
+    epsilon = _epsilon(setup, state)
+    result = reconstruct(model, x, locations, n, key_app, epsilon, train=True)
+    return result, log_q_n
+
+
+def leave_one_out(elbo: Array, num_draws: int, limit: float) -> Array:
+    """The score function's weights: each draw's ELBO less the mean of the others.
+
+    The gradient of E_q[f] is E_q[∇f + (f − b) ∇log q] for any b that does not depend on
+    the draw itself; the mean of an image's other draws is one that takes most of the
+    variance away (Kool et al., "Buy 4 REINFORCE samples, get a baseline for free!",
+    2019). Cutting it at ± limit keeps single draws, which cost thousands of nats early
+    on, from deciding a step.
+
+    Args:
+        elbo: nats, [B · K], those of an image in a row.
+        num_draws: K.
+        limit: nats.
+
+    Returns:
+        [B · K], constants; 0 where K = 1.
+    """
+    elbo = lax.stop_gradient(elbo).reshape(-1, num_draws)
+    others = (elbo.sum(axis=1, keepdims=True) - elbo) / max(num_draws - 1, 1)
+    weights = elbo - others if num_draws > 1 else jnp.zeros_like(elbo)
+    return jnp.clip(weights, -limit, limit).reshape(-1)
+
+
+def _superpose(setup: Setup, x: Array, keys: Array) -> tuple[Array, Array]:
+    """Adds another image of the batch to a share of the images; [B] bool, to which.
+
+    λ is a sum over objects (Eq. 4), so two scenes on top of each other are a scene
+    again, with objects that touch and overlap more often than in single scenes.
+    """
+    axis_name, num_images = setup.model.axis_name, x.shape[0]
+    draw = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))
+    superposed = draw(keys) < setup.recipe.superpose
+    if not setup.recipe.superpose:
+        return x, superposed
+    everyone, first = x, 0
+    if axis_name is not None:
+        everyone = lax.all_gather(x, axis_name, tiled=True)
+        first = lax.axis_index(axis_name) * num_images
+    other = jnp.roll(everyone, 1, axis=0)
+    other = lax.dynamic_slice_in_dim(other, first, num_images)
+    both = jnp.maximum(x, other)
+    return jnp.where(superposed[:, None, None, None], both, x), superposed
+
+
+def _prior_of_single_scenes(setup: Setup, terms, superposed: Array):
+    """Leaves superposed scenes, which have more objects than others, out of p(n)."""
+    superposed = jnp.repeat(superposed, setup.recipe.num_draws)
+    return terms._replace(kl_n=jnp.where(superposed, 0, terms.kl_n))
+
+
+# Everything but h_loc, at locations that are given.
+
+
+def appearance_step(setup: Setup, state: TrainState, x: Array, keys: Array):
+    """Trains everything but h_loc on the ELBO, at locations drawn from it."""
+    return _without_location(setup, state, x, keys, num_draws=1, elbo_share=1.0)
+
+
+def tighten_step(setup: Setup, state: TrainState, x: Array, keys: Array):
+    """Trains everything but h_loc on a bound of several draws of z_app."""
+    recipe = setup.recipe
+    return _without_location(
+        setup, state, x, keys, recipe.tighten_draws, recipe.tighten_elbo
+    )
+
+
+def _without_location(setup, state, x, keys, num_draws, elbo_share):
+    model = setup.model.bind(state.variables)
+    key_loc, key_app = jax.vmap(jax.random.split)(keys).T
+    h_loc = model.location_logits(x)
+    locations = draw_locations(
+        h_loc,
+        model.count(h_loc),
+        model.max_objects,
+        keys=key_loc,
+        exclusion_radius=model.exclusion_radius,
+    )
+    state, metrics = _appearance_update(
+        setup, state, x, locations, key_app, num_draws, elbo_share
+    )
+    if num_draws == 1:
+        state = _appearance_updates(setup, state, x, locations)
+    return state, metrics
+
+
+def _appearance_updates(setup: Setup, state: TrainState, x: Array, locations):
+    """Further updates of everything but h_loc, each at one of the draws of z_loc.
+
+    Args:
+        setup: of the train step.
+        state: with which they begin.
+        x: [B, H, W, C].
+        locations: [B · K, ...].
+    """
+    locations = jax.tree.map(  # [K, B, ...]
+        lambda a: jnp.moveaxis(a.reshape(x.shape[0], -1, *a.shape[1:]), 1, 0),
+        lax.stop_gradient(locations),
+    )
+    num_draws = locations.active.shape[0]
+
+    def update(index, state):
+        at = jax.tree.map(lambda a: a[index % num_draws], locations)
+        keys = _keys(setup, state, index + 1, x.shape[0])
+        return _appearance_update(setup, state, x, at, keys)[0]
+
+    return lax.fori_loop(0, setup.recipe.appearance_updates, update, state)
+
+
+def _appearance_update(
     setup: Setup,
     state: TrainState,
     x: Array,
+    locations: Locations,
     keys: Array,
-    kl_map: Array,
+    num_draws: int = 1,
+    elbo_share: float = 1.0,
 ):
-    """−ELBO plus the squared loss on h_loc: mean over the images of this device."""
-    step = state.step
-    key_force, key_loc, key_app = jax.vmap(lambda k: jax.random.split(k, 3))(keys).T
-    epsilon = setup.schedules.epsilon(step)
+    """One update of everything but h_loc, at given locations.
 
-    def forward(model):
-        h_loc = model.location_logits(x, train=True)
-        if not setup.phase.location:
-            h_loc = lax.stop_gradient(h_loc)
-        n_hat = model.count(h_loc)
-        forced = jax.vmap(jax.random.bernoulli, (0, None))(
-            key_force, setup.schedules.force_one_prob(step)
-        )
-        n = jnp.where(forced, 1, n_hat)
-        locations = locating.locations(setup, step, h_loc, n, key_loc, kl_map)
-        result = reconstruct(model, x, locations, n_hat, key_app, epsilon, train=True)
-        if not _is_taught(setup):
-            return result, jnp.zeros(x.shape[0], x.dtype), None
-        target, refined = locating.location_target(
-            setup, model, step, x, result, kl_map, epsilon
-        )
-        error = (h_loc / model.gamma - lax.stop_gradient(target)) ** 2
-        return result, error.sum(axis=(1, 2)), refined
-
-    forward = nn.apply(forward, setup.model, mutable=["batch_stats"])
-    variables = {"params": params, "batch_stats": state.batch_stats}
-    (result, error, refined), updates = forward(variables)
-    terms = result.terms
-    weight = setup.schedules.location_weight(step)
-    loss = (weight * error - _trained_elbo(setup, terms)).mean()
-    return loss, (result, error, refined, updates.get("batch_stats", {}))
-
-
-def _is_taught(setup: Setup) -> bool:
-    """Whether h_loc has a target: without refinement, as long as there is a KL map."""
-    phase = setup.phase
-    return phase.location and (phase.auxiliary or phase.propose or setup.recipe.refine)
-
-
-def _trained_elbo(setup: Setup, terms) -> Array:
-    """The ELBO, less its location term where nothing else tells h_loc where to look.
-
-    Without a gradient of the likelihood through the draws, KL_loc would only pull h_loc
-    towards the uniform prior.
+    The objective is elbo_share · ELBO + (1 − elbo_share) · log 1/K Σ_k w_k (Burda et
+    al., "Importance Weighted Autoencoders", 2016) over K draws of z_app. The ELBO's
+    share keeps q(z_app) from drawing so widely that single draws are poor (Rainforth et
+    al., "Tighter Variational Bounds are Not Necessarily Better", 2018).
     """
-    if setup.recipe.draws == "mode":
-        terms = terms._replace(kl_loc=lax.stop_gradient(terms.kl_loc))
-    return terms.elbo
+
+    def loss(rest):
+        params = {**state.params["lavae"], **rest}
+        n, epsilon = locations.active.sum(axis=1), _epsilon(setup, state)
+
+        def forward(model):
+            if num_draws == 1:
+                terms = reconstruct(
+                    model, x, locations, n, keys, epsilon, train=True
+                ).terms
+                return terms, terms.elbo.mean()
+            return importance_bound(model, x, locations, n, keys, num_draws, epsilon)
+
+        (terms, bound), batch_stats = _apply(setup, state, params, forward)
+        objective = elbo_share * terms.elbo.mean() + (1 - elbo_share) * bound
+        return -objective, (terms, bound, batch_stats)
+
+    rest = split(state.params).rest
+    (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(rest)
+    terms, bound, batch_stats = aux
+    # p(n) learns from drawn n in `elbo` steps alone, where superposed scenes are known.
+    grad = {**grad, "prior_n_logits": jnp.zeros_like(grad["prior_n_logits"])}
+    state = _update(setup, state, Parts(None, grad, None), batch_stats)
+    metrics = of_terms(TrainMetrics(value, bound=bound), terms, locations.active)
+    return state, metrics
 
 
-def _auxiliary_loss(params, auxiliary, x, keys):
-    log_px, kl = auxiliary.apply({"params": params}, x, keys)
-    return (kl - log_px).mean()
+# What all stages share.
 
 
-def _auxiliary_step(setup: Setup, params, x, keys):
-    """Loss, gradient and KL map of the auxiliary VAE, as far as the phase has them."""
-    loss, grad, kl_map = None, None, None
-    if setup.phase.auxiliary:
-        loss_and_grad = jax.value_and_grad(_auxiliary_loss)
-        loss, grad = loss_and_grad(params, setup.auxiliary, x, keys)
-    if setup.phase.auxiliary or setup.phase.propose:
-        kl_map = setup.auxiliary.apply({"params": params}, x, method="kl_map")
-    return loss, grad, lax.stop_gradient(kl_map)
+def _epsilon(setup: Setup, state: TrainState) -> Array:
+    return jnp.asarray(setup.schedules.epsilon(state.step), jnp.float32)
 
 
-def _lavae_step(setup: Setup, state: TrainState, x, keys, kl_map):
-    """Locations, gradients by part, batch statistics and metrics of LAVAE."""
-    (loss, aux), grad = jax.value_and_grad(_lavae_loss, has_aux=True)(
-        state.params["lavae"], setup, state, x, keys, kl_map
-    )
-    result, error, target, batch_stats = aux
-    grads = split({"lavae": grad, "auxiliary": None})
-    metrics = of_terms(TrainMetrics(loss), result.terms, result.locations.active)
-    metrics = metrics._replace(epsilon=_now(setup.schedules.epsilon, state))
-    if setup.recipe.draws != "mode":
-        metrics = metrics._replace(tau=_now(setup.schedules.tau, state))
-    if _is_taught(setup):
-        metrics = metrics._replace(location_loss=error.mean())
-    if not setup.phase.location:
-        grads = grads._replace(location=None)
-    if target is not None:
-        metrics = of_target(metrics, target)
-    locations = jax.tree.map(lax.stop_gradient, result.locations)
-    return locations, grads, batch_stats, metrics
+def _keys(setup: Setup, state: TrainState, update: Array | int, num_images: int):
+    """A key per image for an update of a step, [B]."""
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), update)
+    return image_keys(key, num_images, setup.model.axis_name)
 
 
-def _now(schedule, state: TrainState) -> Array:
-    return jnp.asarray(schedule(state.step), jnp.float32)
-
-
-def _appearance_loss(rest, setup: Setup, state: TrainState, x, keys, locations):
-    """−ELBO at given locations; a function of all parameters but those of h_loc."""
-    epsilon = setup.schedules.epsilon(state.step)
-
-    def forward(model):
-        n = locations.active.sum(axis=1)
-        return reconstruct(model, x, locations, n, keys, epsilon, train=True)
-
-    params = {**state.params["lavae"], **rest}
+def _apply(setup: Setup, state: TrainState, params: Variables, forward: Callable):
+    """What a method of LAVAE gives, and the batch statistics after it."""
     result, updates = nn.apply(forward, setup.model, mutable=["batch_stats"])(
         {"params": params, "batch_stats": state.batch_stats}
     )
-    batch_stats = {**state.batch_stats, **updates.get("batch_stats", {})}
-    # n is what was drawn, which may be forced, and has nothing to teach p(n).
-    terms = result.terms._replace(kl_n=lax.stop_gradient(result.terms.kl_n))
-    return -terms.elbo.mean(), batch_stats
+    return result, {**state.batch_stats, **updates.get("batch_stats", {})}
+
+
+def _lavae_grads(grad: Variables) -> Parts:
+    return split({"lavae": grad, "auxiliary": None})
 
 
 def _average(setup: Setup, tree):
@@ -158,21 +352,26 @@ def _average(setup: Setup, tree):
     return tree if axis_name is None else lax.pmean(tree, axis_name)
 
 
-def _updated(setup: Setup, state: TrainState, grads: Parts, batch_stats):
-    """The state after one update."""
+def _update(setup: Setup, state: TrainState, grads: Parts, batch_stats) -> TrainState:
+    """The state after one update of the optimiser."""
     params, opt_state = setup.optimizer.update(
         _average(setup, grads), state.opt_state, state.params, state.step
     )
     return state._replace(params=params, batch_stats=batch_stats, opt_state=opt_state)
 
 
-def _appearance_update(setup: Setup, state: TrainState, update: int, x, locations):
-    """The state after one more update of everything but h_loc."""
-    keys = _update_keys(state, update, setup, x)
-    grad, batch_stats = jax.grad(_appearance_loss, has_aux=True)(
-        split(state.params).rest, setup, state, x, keys, locations
-    )
-    return _updated(setup, state, Parts(None, grad, None), batch_stats)
+def _begin(recipe: Recipe, stage: Stage) -> int:
+    """The number of steps after which the objective of a stage is first trained on."""
+    return recipe.tighten_after if stage == "tighten" else recipe.warmup_steps
+
+
+_STEPS = {
+    "auxiliary": auxiliary_step,
+    "guided": guided_step,
+    "elbo": elbo_step,
+    "appearance": appearance_step,
+    "tighten": tighten_step,
+}
 
 
 def make_train_step(
@@ -181,9 +380,9 @@ def make_train_step(
     optimizer: Optimizer,
     schedules: Schedules,
     recipe: Recipe,
-    phase: Phase,
+    stage: Stage,
 ) -> Callable[[TrainState, Array], tuple[TrainState, TrainMetrics]]:
-    """Makes the train step of a phase.
+    """Makes the train step of a stage.
 
     Args:
         model: LAVAE; its `axis_name` is the mapped axis of devices, or None.
@@ -191,41 +390,20 @@ def make_train_step(
         optimizer: for the parameters of both.
         schedules: what changes with the step.
         recipe: the rest of how it is trained.
-        phase: what the step does.
+        stage: what the step does.
 
     Returns:
         From a state and images (uint8 or binary float, [B, H, W, C], this device's
         share of the batch) to the next state and metrics, the same on every device.
     """
-    setup = Setup(model, auxiliary, optimizer, schedules, recipe, phase)
+    setup = Setup(model, auxiliary, optimizer, schedules, recipe)
 
     def train_step(state, images):
         x = to_float(images)
-        keys = _update_keys(state, 0, setup, x)
-        if phase.touching or phase.importance:
-            of_a_part = touching_step if phase.touching else importance_step
-            state, grads, batch_stats, metrics = of_a_part(setup, state, x, keys)
-            state = _updated(setup, state, grads, batch_stats)
-            return _next(setup, state, metrics)
-        loss, grad, kl_map = _auxiliary_step(setup, state.params["auxiliary"], x, keys)
-        if not phase.lavae:
-            grads, metrics = Parts(None, None, grad), TrainMetrics(loss)
-            state = _updated(setup, state, grads, state.batch_stats)
-        else:
-            locations, grads, batch_stats, metrics = _lavae_step(
-                setup, state, x, keys, kl_map
-            )
-            state = _updated(setup, state, grads._replace(auxiliary=grad), batch_stats)
-            for update in range(1, recipe.appearance_updates):
-                state = _appearance_update(setup, state, update, x, locations)
-            if phase.auxiliary:
-                metrics = metrics._replace(loss=metrics.loss + loss)
-        return _next(setup, state, metrics._replace(auxiliary_loss=loss))
+        keys = _keys(setup, state, 0, x.shape[0])
+        if stage in ("elbo", "appearance", "tighten"):
+            state = restart_moments(state, optimizer, _begin(recipe, stage))
+        state, metrics = _STEPS[stage](setup, state, x, keys)
+        return state._replace(step=state.step + 1), _average(setup, metrics)
 
     return train_step
-
-
-def _next(setup: Setup, state: TrainState, metrics: TrainMetrics):
-    """The state with which the next step begins, and the metrics of all devices."""
-    metrics = per_object(_average(setup, metrics))
-    return state._replace(step=state.step + 1), metrics
