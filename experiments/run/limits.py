@@ -225,6 +225,7 @@ def _check_together(config: ConfigDict) -> None:
         raise ValueError(
             f"tighten.steps are the last ones of a run: got {config.tighten.steps} of"
             f" num_steps = {config.num_steps}, which leave fewer than the"
-            f" {warmup_steps} steps of the warm-up (warmup.auxiliary_steps, warmup.guided_steps)."
+            f" {warmup_steps} steps of the warm-up (warmup.auxiliary_steps,"
+            " warmup.guided_steps)."
             " Lower them, to 0 for none."
         )
