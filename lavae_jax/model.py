@@ -76,7 +76,8 @@ class LAVAE(nn.Module):
         """D = H · W."""
         return self.image_shape[0] * self.image_shape[1]
 
-    def _capacity(self, num_images: int) -> int:
+    def capacity(self, num_images: int) -> int:
+        """Size of the buffer of the active slots of so many images."""
         return slots.capacity_for(num_images, self.max_objects, self.objects_per_image)
 
     # Inference model, Eq. 5.
@@ -113,7 +114,7 @@ class LAVAE(nn.Module):
         slots_of_image = jax.tree.map(  # [B · K, M, ...] to [B, K · M, ...]
             lambda a: a.reshape(num_images, -1, *a.shape[2:]), locations
         )
-        capacity = self._capacity(num_draws)
+        capacity = self.capacity(num_draws)
         h_app = self.appearance_net.read(features, slots_of_image, capacity)
         h_app = h_app.reshape(num_draws, self.max_objects, -1)
         h_app = jnp.where(locations.active[..., None], h_app, 0)
@@ -137,7 +138,7 @@ class LAVAE(nn.Module):
             del image
             return module.f_sprite(z_app, valid, train)
 
-        capacity = self._capacity(z_app.shape[0])
+        capacity = self.capacity(z_app.shape[0])
         return slots.map_active(
             self, decode, active, (z_app,), capacity, self.axis_name
         )

@@ -7,6 +7,7 @@ no object is ever dropped.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def capacity_for(num_images: int, max_objects: int, objects_per_image: float) ->
 
 
 def _apply_to_buffer(
-    module: nn.Module,
+    module: nn.Module | None,
     network: SlotNetwork,
     capacity: int,
     active: Array,
@@ -49,7 +50,7 @@ def _apply_to_buffer(
 
 
 def map_active(
-    module: nn.Module,
+    module: nn.Module | None,
     network: SlotNetwork,
     active: Array,
     per_slot: tuple[Array, ...],
@@ -59,7 +60,8 @@ def map_active(
     """Applies a network to the active slots of a batch.
 
     Args:
-        module: the Linen module that `network` is a method of.
+        module: the Linen module that `network` is a method of; None for a function
+            without parameters.
         network: maps (module, image [A] int32, valid [A] bool, *inputs [A, ...]) to
             [A, ...], where A is the size of the buffer and `image` tells which image
             each object belongs to. Rows that are not valid must not affect the others.
@@ -78,6 +80,15 @@ def map_active(
     most = active.sum()
     if axis_name is not None and not module.is_initializing():
         most = lax.pmax(most, axis_name)
+
+    if module is None:
+        return lax.cond(
+            most <= capacity,
+            partial(_apply_to_buffer, None, network, capacity),
+            partial(_apply_to_buffer, None, network, num_slots),
+            active,
+            per_slot,
+        )
 
     def small(mdl, active, per_slot):
         return _apply_to_buffer(mdl, network, capacity, active, per_slot)

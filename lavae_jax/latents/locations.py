@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lavae_jax import distributions
+from lavae_jax import distributions, slots
 from lavae_jax.latents.counts import active_slots
 from lavae_jax.types import Array, Locations
 
@@ -78,6 +78,7 @@ def _disc(site: Array, height: int, width: int, radius: int) -> Array:
 
 def _gumbel(keys: Array, step: Array, size: int) -> Array:
     """Standard Gumbel noise [B, size], a stream of its own for every image and step."""
+
     standard = distributions.Gumbel(jnp.float32(0), jnp.float32(1))
 
     def one_image(key):
@@ -103,21 +104,44 @@ def _draw_site(log_b: Array, shape: tuple[int, int], keys: Array, step: Array) -
 
 def _draw_one(h_flat, shape, keys, tau, radius, taken, step):
     """One step of Eq. 11: mask, renormalise, draw; returns the sites now taken."""
-    log_b = jax.nn.log_softmax(jnp.where(taken, MASKED, h_flat))
-    q = distributions.Categorical(logits=log_b)
+    logits = jnp.where(taken, MASKED, h_flat)
     relaxed = None
     if keys is not None and tau is None:
-        site = _draw_site(log_b, shape, keys, step)
+        site = _draw_site(logits, shape, keys, step)
     else:
-        perturbed = log_b
         if keys is not None:
-            perturbed = log_b + _gumbel(keys, step, h_flat.shape[1])
-        site = jnp.argmax(perturbed, axis=-1).astype(jnp.int32)
-        relaxed = None if tau is None else jax.nn.softmax(perturbed / tau)
-    # MASKED · 0 is finite, so entropies of masked logits are too.
-    entropy = -(jnp.exp(log_b) * log_b).sum(axis=-1)
-    taken = taken | _disc(site, *shape, radius)
-    return taken, (site, q.log_prob(site), entropy, relaxed)
+            logits = logits + _gumbel(keys, step, h_flat.shape[1])
+        site = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        relaxed = None if tau is None else jax.nn.softmax(logits / tau)
+    return taken | _disc(site, *shape, radius), (site, taken, relaxed)
+
+
+def _densities(
+    h_flat: Array, taken: Array, site: Array, active: Array, capacity: int
+) -> tuple[Array, Array]:
+    """Log-probabilities of the drawn sites and entropies of q there, nats, [B, M].
+
+    They are computed for the active slots alone, which are a fraction of all: the
+    softmax over all sites with its gradient is the costliest part of a draw.
+
+    Args:
+        h_flat: location logits, [B, D].
+        taken: [B, M, D] bool, the sites that were taken when slot i was drawn.
+        site: [B, M] int32.
+        active: [B, M] bool.
+        capacity: size of the buffer of active slots, see `slots.map_active`.
+    """
+
+    def of_active(module, image, valid, taken, site):
+        del module, valid
+        log_b = jax.nn.log_softmax(jnp.where(taken, MASKED, h_flat[image]))
+        log_q = distributions.Categorical(logits=log_b).log_prob(site)
+        # MASKED · 0 is finite, so entropies of masked logits are too.
+        entropy = -(jnp.exp(log_b) * log_b).sum(axis=-1)
+        return jnp.stack([log_q, entropy], axis=-1)
+
+    both = slots.map_active(None, of_active, active, (taken, site), capacity)
+    return both[..., 0], both[..., 1]
 
 
 def draw_locations(
@@ -129,6 +153,7 @@ def draw_locations(
     tau: Array | None = None,
     straight_through: bool = False,
     exclusion_radius: int = 0,
+    capacity: int | None = None,
 ) -> Locations:
     """Draws z_loc from q(z_loc | n, x), Eq. 8 and 11, as a scan over the slots.
 
@@ -143,6 +168,8 @@ def draw_locations(
         straight_through: pass hard one-hot vectors on, with the relaxed ones' gradient.
         exclusion_radius: pixels around a drawn site that later draws leave out; 0, the
             paper's, leaves out the site alone.
+        capacity: slots expected to be active in the whole batch, which are cheaper when
+            they are no more; by default all.
 
     Returns:
         Locations; z_loc is None when tau is None.
@@ -164,13 +191,16 @@ def draw_locations(
     num_images, height, width = h_loc.shape
     num_sites = height * width
     h_flat = h_loc.reshape(num_images, num_sites)
-    draw_one = partial(_draw_one, h_flat, (height, width), keys, tau, exclusion_radius)
+    # Hard sites have no gradient, and neither has the scan that draws them.
+    drawn_from = lax.stop_gradient(h_flat) if tau is None else h_flat
+    draw_one = partial(
+        _draw_one, drawn_from, (height, width), keys, tau, exclusion_radius
+    )
 
     def skip(taken, step):
         del step
-        zeros = jnp.zeros(num_images, h_loc.dtype)
-        relaxed = None if tau is None else jnp.zeros_like(h_flat)
-        return taken, (zeros.astype(jnp.int32), zeros, zeros, relaxed)
+        relaxed = None if tau is None else jnp.zeros((num_images, num_sites))
+        return taken, (jnp.zeros(num_images, jnp.int32), taken, relaxed)
 
     def body(taken, step):
         # Steps beyond the largest n of the batch would be masked out as a whole.
@@ -178,16 +208,15 @@ def draw_locations(
 
     taken = jnp.zeros((num_images, num_sites), bool)
     _, drawn = lax.scan(body, taken, jnp.arange(max_objects))
-    drawn = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), drawn)  # [B, M, ...]
+    site, taken, z_loc = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), drawn)
     active = active_slots(n, max_objects)
-    site, log_q, entropy = (jnp.where(active, a, 0) for a in drawn[:3])
-    z_loc = drawn[3]
+    site = jnp.where(active, site, 0)
+    capacity = active.size if capacity is None else capacity
+    log_q, entropy = _densities(h_flat, taken, site, active, capacity)
     if z_loc is not None:
         z_loc = jnp.where(active[..., None], z_loc, 0)
         if straight_through:
-            hard = (
-                jax.nn.one_hot(site, num_sites, dtype=z_loc.dtype) * active[..., None]
-            )
+            hard = jax.nn.one_hot(site, num_sites) * active[..., None]
             z_loc = z_loc + lax.stop_gradient(hard - z_loc)
     return Locations(site, active, log_q, entropy, z_loc)
 

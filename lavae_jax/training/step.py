@@ -164,6 +164,7 @@ def _draw_and_reconstruct(
         tau=setup.schedules.tau(state.step) if relaxed else None,
         straight_through=recipe.draws == "straight_through",
         exclusion_radius=model.exclusion_radius,
+        capacity=model.capacity(h_loc.shape[0]),
     )
     epsilon = _epsilon(setup, state)
     result = reconstruct(model, x, locations, n, key_app, epsilon, train=True)
