@@ -78,7 +78,6 @@ def _disc(site: Array, height: int, width: int, radius: int) -> Array:
 
 def _gumbel(keys: Array, step: Array, size: int) -> Array:
     """Standard Gumbel noise [B, size], a stream of its own for every image and step."""
-
     standard = distributions.Gumbel(jnp.float32(0), jnp.float32(1))
 
     def one_image(key):
@@ -199,7 +198,7 @@ def draw_locations(
 
     def skip(taken, step):
         del step
-        relaxed = None if tau is None else jnp.zeros((num_images, num_sites))
+        relaxed = None if tau is None else jnp.zeros_like(h_flat)
         return taken, (jnp.zeros(num_images, jnp.int32), taken, relaxed)
 
     def body(taken, step):
@@ -216,7 +215,8 @@ def draw_locations(
     if z_loc is not None:
         z_loc = jnp.where(active[..., None], z_loc, 0)
         if straight_through:
-            hard = jax.nn.one_hot(site, num_sites) * active[..., None]
+            hard = jax.nn.one_hot(site, num_sites, dtype=z_loc.dtype)
+            hard = hard * active[..., None]
             z_loc = z_loc + lax.stop_gradient(hard - z_loc)
     return Locations(site, active, log_q, entropy, z_loc)
 
