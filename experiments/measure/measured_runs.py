@@ -117,9 +117,6 @@ def _but_for_the_seed(measured):
     """Collects all that runs must share to be compared."""
     shared = run_config.from_json({**measured.run.config, "seed": 0})
     shared.steps = measured.run.step
-    shared.update(run_config.ends(shared)._asdict())
-    for name, (_, value) in run_config.begun(shared, shared.steps).items():
-        shared[name.replace(".", " ")] = value
     shared.data_version = measured.report.data_version
     shared.images = tuple(split.num_images for split in measured.report.splits)
     return shared

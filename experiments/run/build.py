@@ -11,7 +11,9 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments.build_training import (
+from experiments.own import data as own_data
+from experiments.run import limits, views
+from experiments.run.build_training import (
     build_optimizer,
     build_recipe,
     build_schedules,
@@ -21,8 +23,6 @@ from experiments.build_training import (
     transform,
     warmup_steps,
 )
-from experiments.own import data as own_data
-from experiments.run import limits, views
 from experiments.run.experiment import Experiment
 from lavae_jax import baseline, diagnostics, objectives
 from lavae_jax import config as model_configs
