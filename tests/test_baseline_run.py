@@ -264,10 +264,10 @@ def test_impossible_values_are_refused(field, value, message):
 def test_what_is_lavaes_is_unknown():
     """LAVAE's settings are none of the baseline's: the command lists what there is."""
     status, said = run_here(
-        train, f"--config={ROOT / CONFIG}", "--config.warmup.refine=true"
+        train, f"--config={ROOT / CONFIG}", "--config.warmup.target=bumps"
     )
     assert status == 1 and "Traceback" not in said
     assert said.startswith(
-        "error: --config.warmup.refine: there is no such value in this config."
+        "error: --config.warmup.target: there is no such value in this config."
     )
     assert "beta.steps = 4" in said

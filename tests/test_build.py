@@ -72,22 +72,21 @@ def test_unknown_variants_are_refused():
         ("model.exclusion_radius", 13, r"radius=13 px .* 9 \* 529 of 4096 sites"),
         ("model.max_objects", 100, "may cover all of a 64x64 image.* got 100"),
         ("model.appearance_net", "trunk", "multiple of model.stem_stride².* 18 and 2"),
-        ("warmup.draws", "relaxed", "needs warmup.draws=mode: got relaxed"),
-        ("warmup.target", "kl_map", "warmup.refine=True needs .* got mode and kl_map"),
-        ("warmup.location_every", 0, "warmup.location_every must be at least 1: got 0"),
+        ("elbo.draws", "relaxed", "needs elbo.draws=score: got relaxed"),
+        ("elbo.location_every", 0, "elbo.location_every must be at least 1: got 0"),
+        ("elbo.num_draws", 0, "elbo.num_draws must be at least 1: got 0"),
+        ("elbo.superpose", 1.5, "elbo.superpose must be from 0 to 1: got 1.5"),
+        ("elbo.count_temperature", 0.0, "count_temperature must be positive: got 0.0"),
         ("optimizer.learning_rate", 0.0, "optimizer.learning_rate must be positive"),
         ("optimizer.clip_norm", float("nan"), "optimizer.clip_norm must be positive"),
         ("optimizer.final_factor", -0.1, "optimizer.final_factor must be positive"),
-        ("warmup.tau_final", 0.0, "warmup.tau_final must be positive: got 0.0"),
-        ("warmup.force_one_init", 1.5, "force_one_init must be from 0 to 1: got 1.5"),
-        ("warmup.lead_steps", -1, "warmup.lead_steps must be at least 0: got -1"),
-        ("touching.steps", 30_000, "got 30000 and 6000 of .*leave -12400 steps"),
-        ("num_steps", 9_200, "leave 1600 steps to .* but more than 1600 are needed"),
-        ("touching.steps", -1, "touching.steps must be at least 0: got -1"),
-        ("importance.num_samples", 0, "num_samples must be at least 1: got 0"),
-        ("importance.elbo_share", 1.1, "elbo_share must be from 0 to 1: got 1.1"),
-        ("importance.learning_rate", 0.0, "learning_rate must be positive: got 0.0"),
-        ("warmup.refine", False, "without warmup.refine .* got 0.1 and 800"),
+        ("elbo.tau_final", 0.0, "elbo.tau_final must be positive: got 0.0"),
+        ("warmup.guided_steps", -1, "warmup.guided_steps must be at least 0: got -1"),
+        ("tighten.steps", 30_000, "got 30000 of .* which leave fewer than the 1000"),
+        ("tighten.steps", -1, "tighten.steps must be at least 0: got -1"),
+        ("tighten.num_draws", 0, "num_draws must be at least 1: got 0"),
+        ("tighten.elbo_share", 1.1, "elbo_share must be from 0 to 1: got 1.1"),
+        ("tighten.learning_rate", 0.0, "learning_rate must be positive: got 0.0"),
     ],
 )
 def test_impossible_values_are_refused(field, value, message):
@@ -121,29 +120,29 @@ def test_every_object_has_a_site_left(radius):
         limits.check(config)
 
 
-def test_schedules_of_single_parts():
-    """The run before their steps is as without them; then one rate rises once more."""
-    whole, joint = (dsprites.get_config("laptop") for _ in range(2))
-    whole.importance.update(steps=900, learning_rate=5e-4)
-    whole.num_steps = 16_000 + 1_600 + 900
-    joint.num_steps = 16_000
-    joint.touching.steps = joint.importance.steps = 0
-    new, old = (
-        build.build_optimizer(config).learning_rates for config in (whole, joint)
-    )
-    for step in (1, 100, 900, 1_000, 8_000, 15_999):
-        assert [float(rate(step)) for rate in new] == [
-            float(rate(step)) for rate in old
-        ]
-        epsilon, before = (
-            build.build_schedules(config).epsilon(step) for config in (whole, joint)
-        )
-        assert float(epsilon) == float(before)
-    rates = [float(new.location(16_000 + step)) for step in (0, 100, 200, 900, 1_600)]
-    np.testing.assert_allclose(rates, [0, 5e-4, 1e-3, 5.05e-4, 1e-5], rtol=1e-4)
-    rates = [float(new.rest(17_600 + step)) for step in (0, 100, 200, 550, 900)]
-    np.testing.assert_allclose(rates, [0, 2.5e-4, 5e-4, 2.525e-4, 5e-6], rtol=1e-4)
-    recipe = build.build_recipe(whole)
-    assert (recipe.joint_steps, recipe.importance_after) == (16_000, 17_600)
-    recipe = build.build_recipe(joint)
-    assert (recipe.joint_steps, recipe.importance_after) == (None, None)
+def test_schedules_follow_the_stages():
+    """Rates begin anew after the warm-up and at the last stage; ε falls until then."""
+    config = dsprites.get_config("laptop")
+    config.num_steps, config.tighten.steps = 10_000, 1_000
+    config.tighten.learning_rate = 5e-4
+    rates = build.build_optimizer(config).learning_rates
+    assert float(rates.location(999)) == config.optimizer.warmup_learning_rate
+    location = [float(rates.location(1_000 + step)) for step in (0, 50, 100, 8_000)]
+    np.testing.assert_allclose(location, [0, 5e-5, 1e-4, 2e-6], rtol=1e-4)
+    rest = [float(rates.rest(9_000 + step)) for step in (0, 50, 100, 1_000)]
+    np.testing.assert_allclose(rest, [0, 2.5e-4, 5e-4, 1e-5], rtol=1e-4)
+    epsilon = build.build_schedules(config).epsilon
+    values = [float(epsilon(step)) for step in (0, 4_500, 9_000, 10_000)]
+    np.testing.assert_allclose(values, [1e-2, 1e-4, 1e-6, 1e-6], rtol=1e-3)
+    assert build.build_recipe(config).tighten_after == 9_000
+    config.tighten.steps = 0
+    assert build.build_recipe(config).tighten_after is None
+
+
+def test_tau_begins_after_the_warm_up():
+    """Its fall takes `tau_steps` steps of the ELBO, not of the warm-up."""
+    config = dsprites.get_config("paper")
+    config.warmup.update(auxiliary_steps=30, guided_steps=20)
+    tau = build.build_schedules(config).tau
+    values = [float(tau(step)) for step in (0, 50, 50_050, 100_050, 200_000)]
+    np.testing.assert_allclose(values, [0.5, 0.5, 0.1, 0.02, 0.02], rtol=1e-4)

@@ -24,17 +24,13 @@ _SETTINGS = measure.Settings(num_samples=2, batch_size=4)
 
 
 def _config(path, warmup_steps):
-    """Steps of the warm-up's VAE alone, then one of the rest of a run.
-
-    That one trains and refines the locations after a warm-up, and leaves them alone
-    without one, which compiles in half the time.
-    """
+    """Steps of the auxiliary VAE alone, then one that trains everything but h_loc."""
     config = custom.get_config("tiny")
     config.data.path = str(path)
     config.update(num_steps=warmup_steps + 1, log_every=1)
-    config.warmup.update(lead_steps=warmup_steps, auxiliary_steps=warmup_steps)
-    config.warmup.update(proposal_steps=warmup_steps, settle_steps=warmup_steps)
-    config.warmup.update(location_every=2, appearance_updates=1)
+    config.warmup.update(auxiliary_steps=warmup_steps, guided_steps=0)
+    config.elbo.update(location_every=100, appearance_updates=0)
+    config.tighten.steps = 0
     return config
 
 

@@ -22,7 +22,7 @@ from tests import commands
             {
                 "seed": 3,
                 "optimizer.learning_rate": 1.5e-4,
-                "warmup.refine": True,
+                "elbo.superpose": 0.5,
                 "model.image_shape": (32, 64, 1),
                 "data.data_dir": "my data",
             },

@@ -20,7 +20,7 @@ from experiments.configs import baseline_dsprites, dsprites
 from experiments.run import build
 from experiments.run import config as run_config
 from lavae_jax import baseline, blocks, networks
-from lavae_jax.training import optimizer, recipe, schedules, state, step
+from lavae_jax.training import optimizer, schedules, state, step
 from lavae_jax.types import hard_locations
 from lavae_jax.warmup import AuxiliaryVAE
 from tests import scale_runs, tiny_models
@@ -124,15 +124,13 @@ def _step(dtype):
     """A step of the paper's recipe, and a state for it; updates are gradients."""
     rates = optimizer.Parts(*[optax.constant_schedule(1.0)] * 3)
     optim = optimizer.make_optimizer(optax.identity(), rates, 1e9)
-    values = (1.0, 0.01, 1.0, 0.1, 2.0)
-    constants = schedules.Schedules(*map(optax.constant_schedule, values))
+    constants = schedules.Schedules(*map(optax.constant_schedule, (1.0, 0.01)))
     model = tiny_models.tiny_model(
         SHAPE, norm="batch", appearance_net="trunk", sprite_net="conv", dtype=dtype
     )
     auxiliary = AuxiliaryVAE(SHAPE[2], 2, 4, dtype=dtype)
-    everything = recipe.Phase(True, True, propose=False, location=True)
     train_step = step.make_train_step(
-        model, auxiliary, optim, constants, scale_runs.RECIPE, everything
+        model, auxiliary, optim, constants, scale_runs.RECIPE, "elbo"
     )
     variables = tiny_models.random_variables(model, scale=0.3)
     shapes = jax.eval_shape(auxiliary.init, KEYS[0], X, KEYS)
@@ -193,7 +191,7 @@ def _multiplications(eqn):
 
 
 @pytest.mark.parametrize(
-    ("configs", "variant", "importance_steps", "share"),
+    ("configs", "variant", "tighten_steps", "share"),
     [
         (dsprites, "paper", 0, 0.9),
         # Its sprites are the outputs of a last layer, which is float32.
@@ -203,7 +201,7 @@ def _multiplications(eqn):
     ],
 )
 @pytest.mark.standard_promotion
-def test_what_is_bfloat16_in_a_step(configs, variant, importance_steps, share):
+def test_what_is_bfloat16_in_a_step(configs, variant, tighten_steps, share):
     """Most products; but parameters, moments, batch statistics and metrics are not.
 
     Nor is anything of a softmax, a density or a norm: all exponentials, logarithms and
@@ -213,8 +211,8 @@ def test_what_is_bfloat16_in_a_step(configs, variant, importance_steps, share):
     config = configs.get_config(variant)
     config.precision = "bfloat16"
     if "warmup" in config:
-        config.warmup.appearance_updates = 1  # The others are like the first.
-        config.importance.steps = importance_steps
+        config.elbo.update(location_every=1, appearance_updates=0)
+        config.tighten.steps = tighten_steps
     experiment = build.build(config)
     images = jax.ShapeDtypeStruct((8, *config.model.image_shape), np.uint8)
     start = jax.eval_shape(experiment.init, jax.random.key(0))

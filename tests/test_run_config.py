@@ -102,99 +102,40 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         run_config.claim(tmp_path / "file" / "run", any_config())
 
 
-def test_steps_of_single_parts_may_be_added(tmp_path, capsys):
-    """To a run trained without, also by a version that knew none: no step changes."""
-    older, longer = (dsprites.get_config("laptop") for _ in range(2))
-    older.num_steps -= older.touching.steps + older.importance.steps
-    del older.touching, older.importance, older.warmup.orphans
-    run_config.claim(tmp_path, older)
-    _save(tmp_path)
-    there = run_config.read_config(tmp_path)
-    assert (there.touching.steps, there.warmup.orphans) == (0, 3)
-    assert there.importance.steps == 0
-    run_config.claim(tmp_path, longer)
-    assert not capsys.readouterr().out
-    assert run_config.read_config(tmp_path) == longer
-
-
 @pytest.mark.parametrize(
-    ("there", "done", "here", "changed"),
+    ("there", "done", "here", "fits"),
     [
-        ((10, 0, 0), 8, (10, 4, 0), "joint"),  # of 8 steps made 2 would be others
-        ((10, 4, 0), 8, (10, 0, 0), "joint"),
-        ((10, 4, 0), 8, (14, 4, 0), "joint"),
-        ((10, 4, 0), 8, (14, 8, 0), None),  # more of those it is at
-        ((10, 4, 0), 6, (14, 8, 0), None),
-        ((10, 0, 0), 10, (14, 4, 0), None),
-        ((10, 4, 0), 5, (20, 8, 0), None),
-        ((10, 4, 0), 8, (10, 2, 2), None),
-        ((10, 4, 0), 9, (10, 2, 2), "importance"),
-        ((10, 2, 2), 9, (12, 2, 4), None),
-        ((10, 2, 2), 9, (12, 4, 2), "importance"),
-        ((10, 0, 4), 6, (12, 2, 4), None),
-        ((10, 0, 4), 7, (12, 2, 4), "importance"),
+        ((10, 4), 6, (14, 4), True),  # it only comes later to the last stage
+        ((10, 4), 8, (14, 4), False),  # two of the steps made would be others
+        ((10, 4), 5, (8, 4), False),
+        ((10, 0), 10, (14, 0), True),
     ],
 )
-def test_steps_that_were_made_stay_what_they_were(tmp_path, there, done, here, changed):
-    """The steps of each kind may change as far as no step made does."""
+def test_steps_that_were_made_keep_their_stage(tmp_path, there, done, here, fits):
+    """A run's length may change as far as no step made is of another stage then."""
     configs = [dsprites.get_config("tiny") for _ in range(2)]
     for config, values in zip(configs, (there, here), strict=True):
-        config.num_steps, config.touching.steps, config.importance.steps = values
+        config.num_steps, config.tighten.steps = values
     run_config.claim(tmp_path, configs[0])
     _save(tmp_path, step=done)
-    if changed is None:
+    if fits:
         run_config.claim(tmp_path, configs[1])
         return
-    name = r"  num_steps - importance.steps"
-    name += r" - touching.steps" if changed == "joint" else ""
-    old = there[0] - there[2] - (there[1] if changed == "joint" else 0)
-    with pytest.raises(cli.UserError, match=rf"{name}: {old} there, .* {done} steps"):
+    expected = f"tighten.steps: {there[0] - there[1]} there, .* {done} steps"
+    with pytest.raises(cli.UserError, match=expected):
         run_config.claim(tmp_path, configs[1])
 
 
-@pytest.mark.parametrize(
-    ("name", "begin"),
-    [
-        ("touching.learning_rate", 6),
-        ("importance.learning_rate", 8),
-        ("importance.num_samples", 8),
-        ("importance.elbo_share", 8),
-    ],
-)
-def test_settings_of_single_parts(tmp_path, name, begin):
-    """They may change as long as there are no steps that went by them."""
-    here, there = (dsprites.get_config("tiny") for _ in range(2))
-    for config in (here, there):
-        config.num_steps, config.touching.steps, config.importance.steps = 10, 2, 2
-    here.update_from_flattened_dict({name: 1})
-    run_config.claim(tmp_path, there)
-    _save(tmp_path, step=begin)
-    run_config.claim(tmp_path, here)
-    run_config.claim(tmp_path, there)
-    _save(tmp_path, step=begin + 1)
-    with pytest.raises(cli.UserError, match=f"  {name}: .* from step {begin} on"):
-        run_config.claim(tmp_path, here)
-
-
-@pytest.mark.parametrize(
-    ("done", "here", "said"),
-    [
-        (5, (14, 3, 6), None),  # The steps on touching scenes have not begun.
-        (6, (14, 3, 6), "until step 7, and now do until step 8: from step 6 on"),
-        (7, (12, 2, 5), None),
-        (8, (12, 2, 5), "until step 10, and now do until step 12: from step 8 on"),
-    ],
-)
-def test_a_new_length_of_single_parts(tmp_path, capsys, done, here, said):
-    """Their rates fall along cosines of their own: it is said where these change."""
+def test_a_new_length_changes_rates_that_are_falling(tmp_path, capsys):
+    """Where the last stage begins later, the run says until when rates fall now."""
     configs = [dsprites.get_config("tiny") for _ in range(2)]
-    for config, values in zip(configs, ((10, 2, 3), here), strict=True):
-        config.num_steps, config.touching.steps, config.importance.steps = values
+    for config, length in zip(configs, (10, 14), strict=True):
+        config.num_steps, config.tighten.steps = length, 3
     run_config.claim(tmp_path, configs[0])
-    _save(tmp_path, step=done)
+    _save(tmp_path, step=6)
     run_config.claim(tmp_path, configs[1])
-    found = capsys.readouterr().out
-    assert not found if said is None else said in found
+    said = capsys.readouterr().out
+    assert "until step 7, and now do until step 11: from step 6 on" in said
 
 
 def test_the_baseline_knows_no_steps_of_single_parts(tmp_path):

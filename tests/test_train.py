@@ -27,25 +27,23 @@ LENGTHS = dict(
     eval_every=4,
     picture_every=4,
 )
-# One step of the warm-up, then steps like those of the rest of a run.
-PHASES = dict(
-    lead_steps=1,
-    auxiliary_steps=1,
-    proposal_steps=1,
-    settle_steps=1,
-    location_every=1,
-    appearance_updates=1,
-)
+# One step of each stage but those that train everything except h_loc.
+STAGES = {
+    "warmup.auxiliary_steps": 1,
+    "warmup.guided_steps": 1,
+    "elbo.location_every": 1,
+    "elbo.appearance_updates": 1,
+    "tighten.steps": 1,
+}
 
 
 @pytest.fixture(scope="module")
 def config(data_dir):
-    """Four steps, the last two of single parts; a checkpoint after every other one."""
+    """Four steps, one of each stage; a checkpoint after every other one."""
     config = cli.load_config(str(ROOT / CONFIG))
     config.data.data_dir = data_dir
-    config.warmup.update(PHASES)
+    config.update_from_flattened_dict(STAGES)
     config.update(LENGTHS)
-    config.touching.steps = config.importance.steps = 1
     return config
 
 
@@ -130,10 +128,7 @@ def test_the_command(tmp_path, data_dir):
         f"--workdir={tmp_path / 'run'}",
         f"--config.data.data_dir={data_dir}",
         # As the runs above, so that nothing is compiled again.
-        *(f"--config.{name}={value}" for name, value in LENGTHS.items()),
-        *(f"--config.warmup.{name}={value}" for name, value in PHASES.items()),
-        "--config.touching.steps=1",
-        "--config.importance.steps=1",
+        *(f"--config.{name}={value}" for name, value in (LENGTHS | STAGES).items()),
     )
     assert (result.returncode, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
