@@ -15,7 +15,7 @@ from tests.commands import ROOT, printed
 LAYERS = (
     {"types", "distributions", "plain_distributions"},
     {"latents", "compositing", "likelihood", "slots", "blocks", "networks"},
-    {"objectives", "model", "warmup", "refinement", "baseline", "inference"},
+    {"objectives", "model", "warmup", "baseline", "inference"},
     {"training", "config"},
     {"released"},
     {"runs"},
