@@ -47,16 +47,49 @@ def around(a, row, column, side):
     return a[max(row - r, 0) : row + r + 1, max(column - r, 0) : column + r + 1]
 
 
-def f_count(h_loc, threshold, max_objects):
+def peaks(h, radius=0):
+    """The sites of a map [H, W] that are largest of their square, the first of equals.
+
+    The square's side is 3, or 2 · radius + 1 if that is larger.
+    """
+    r = max(1, radius)
+    largest = [
+        (row, column)
+        for row, column in np.ndindex(*h.shape)
+        if h[row, column] == around(h, row, column, 2 * r + 1).max()
+    ]
+
+    def is_near(a, b):
+        return abs(a[0] - b[0]) <= r and abs(a[1] - b[1]) <= r
+
+    return [
+        site[0] * h.shape[1] + site[1]
+        for i, site in enumerate(largest)
+        if not any(is_near(site, earlier) for earlier in largest[:i])
+    ]
+
+
+def f_count(h_loc, threshold, max_objects, radius=0):
     """f_count of Appendix B on [B, H, W]."""
-    n = []
-    for h in h_loc:
-        peaks = 0
-        for row, column in np.ndindex(*h.shape):
-            highest = around(h, row, column, 3).max()
-            peaks += h[row, column] == highest and h[row, column] > threshold
-        n.append(min(peaks, max_objects))
-    return np.array(n)
+    n = [sum(h.ravel()[site] > threshold for site in peaks(h, radius)) for h in h_loc]
+    return np.minimum(n, max_objects)
+
+
+def sigmoid(a):
+    """1 / (1 + exp(−a))."""
+    return 1 / (1 + np.exp(-np.asarray(a, np.float64)))
+
+
+def presences(h, threshold, temperature, radius=0):
+    """Every choice of peaks of h [H, W] as objects: {chosen sites: probability}."""
+    sites = peaks(h, radius)
+    p = sigmoid((h.ravel()[sites].astype(np.float64) - threshold) / temperature)
+    return {
+        tuple(
+            site for site, is_object in zip(sites, chosen, strict=True) if is_object
+        ): (np.prod(np.where(chosen, p, 1 - p)))
+        for chosen in itertools.product([False, True], repeat=len(sites))
+    }
 
 
 def disc(site, height, width, radius):
