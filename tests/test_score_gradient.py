@@ -1,0 +1,254 @@
+"""How the gradient of the ELBO reaches h_loc: the estimator against enumeration."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lavae_jax
+from lavae_jax import objectives
+from lavae_jax.latents.locations import draw_locations
+from lavae_jax.networks import GlimpseAppearanceNet
+from lavae_jax.training import optimizer, recipe, schedules, step
+from lavae_jax.training.optimizer import Parts
+from lavae_jax.training.state import TrainState
+from lavae_jax.types import hard_locations
+from lavae_jax.warmup import AuxiliaryVAE
+from tests import reference, tiny_models
+
+# optax and distrax mix dtypes and ranks.
+pytestmark = pytest.mark.standard_promotion
+
+H, W, M = 2, 3, 2
+THRESHOLD, TEMPERATURE = 1.5, 2.0
+H_LOC = np.array([[2.0, 0.1, 0.7], [0.5, -0.9, 1.2]])  # peaks at (0, 0) and (1, 2)
+NUM_IMAGES, NUM_STEPS = 250, 24
+
+
+class Table(nn.Module):
+    """Location logits that are parameters, the same for every image."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        """[B, H, W, C] to [B, H, W]."""
+        del train
+        h = self.param("h", nn.initializers.zeros, (H, W))
+        return jnp.broadcast_to(h, (x.shape[0], H, W))
+
+
+class Stamp(nn.Module):
+    """One sprite for all appearances, so that log p(x | z) depends on sites alone."""
+
+    @nn.compact
+    def __call__(self, z_app, valid, train):
+        """[A, L] to [A, 3, 3, 1]."""
+        del valid, train
+        sprite = self.param("sprite", nn.initializers.zeros, (3, 3, 1))
+        return jnp.broadcast_to(nn.sigmoid(sprite), (z_app.shape[0], 3, 3, 1))
+
+
+def _problem():
+    """A model, its variables and one image."""
+    model = lavae_jax.LAVAE(
+        location_net=Table(),
+        appearance_net=GlimpseAppearanceNet(3, 4, 2),
+        f_sprite=Stamp(),
+        image_shape=(H, W, 1),
+        max_objects=M,
+        app_dim=2,
+        sprite_size=3,
+        gamma=1.0,
+        count_threshold=THRESHOLD,
+        epsilon=0.1,
+    )
+    variables = tiny_models.random_variables(model)
+    variables["params"]["location_net"]["h"] = jnp.asarray(H_LOC, jnp.float32)
+    return model, variables, tiny_models.binary_images(model, 1, seed=3)
+
+
+def _without_location_terms(model, variables, x):
+    """Log p(x | z) − KL_app of all ordered sites: {sites: nats}."""
+    ordered = [s for n in range(M + 1) for s in reference.ordered_draws(H_LOC, n)]
+    n = np.array([len(sites) for sites in ordered], np.int32)
+    sites = np.array([[*s, 0, 0][:M] for s in ordered], np.int32)
+    locations = hard_locations(sites, np.arange(M) < n[:, None])
+
+    @jax.jit
+    def run(x, locations, n):
+        keys = jax.random.split(jax.random.key(0), len(ordered))
+        result = objectives.reconstruct(model.bind(variables), x, locations, n, keys)
+        return result.terms.log_px - result.terms.kl_app
+
+    values = np.asarray(run(x, locations, n), np.float64)
+    return dict(zip(ordered, values, strict=True))
+
+
+def _numbers(h):
+    """The probability of every n under the q(n | x) of training, [M + 1]."""
+    p_n = np.zeros(M + 1)
+    for sites, p in reference.presences(h, THRESHOLD, TEMPERATURE).items():
+        p_n[min(len(sites), M)] += p
+    return p_n
+
+
+def _expected_elbo(h, values, logits):
+    """E_q of log p(x, n, z) − log q(z_loc) over n and ordered sites, in float64."""
+    total = 0.0
+    for n, p_n in enumerate(_numbers(h)):
+        prior = reference.log_p_n(n, logits) + reference.log_p_locations(n, H * W)
+        for sites, q in reference.ordered_draws(h, n).items():
+            total += p_n * q * (values[sites] + prior - math.log(q))
+    return total
+
+
+def _expected_entropy(h):
+    """Of the steps of the draws, on average over what q draws at H_LOC."""
+    total = 0.0
+    for n, p_n in enumerate(_numbers(H_LOC)):
+        for sites, q in reference.ordered_draws(H_LOC, n).items():
+            sites = np.array([sites], int)
+            total += p_n * q * reference.location_terms(h[None], sites, [n])[1].sum()
+    return total
+
+
+def _slopes(function):
+    """The gradient at H_LOC by central differences."""
+    slopes, by = np.zeros((H, W)), 1e-5
+    for index in np.ndindex(H, W):
+        change = np.zeros((H, W))
+        change[index] = by
+        slopes[index] = (function(H_LOC + change) - function(H_LOC - change)) / (2 * by)
+    return slopes
+
+
+def _gradients(model, variables, x, num_draws):
+    """What the `elbo` step of the library descends on, of step after step.
+
+    The optimiser adds the gradient itself, and no step moves anything.
+    """
+    auxiliary = AuxiliaryVAE(1, latent_channels=1, channels=2)
+    ascent = optimizer.make_optimizer(
+        optax.identity(), Parts(*[optax.constant_schedule(1.0)] * 3), 1e9
+    )
+    train_step = jax.jit(
+        step.make_train_step(
+            model,
+            auxiliary,
+            ascent,
+            schedules.Schedules(*[optax.constant_schedule(0.1)] * 2),
+            recipe.Recipe(
+                auxiliary_steps=0,
+                guided_steps=0,
+                draws="score",
+                num_draws=num_draws,
+                count_temperature=TEMPERATURE,
+                advantage_limit=1e9,
+            ),
+            "elbo",
+        )
+    )
+    params = {"lavae": variables["params"], "auxiliary": {"w": jnp.zeros(1)}}
+    start = TrainState(
+        jnp.array(0), params, {}, ascent.init(params), jax.random.key(num_draws)
+    )
+    images, gradients = np.repeat(x, NUM_IMAGES, axis=0), []
+    for number in range(NUM_STEPS):
+        after, _ = train_step(start._replace(step=jnp.array(number)), images)
+        gradients.append(
+            jax.tree.map(
+                lambda a, b: np.float64(a) - np.float64(b), after.params, params
+            )["lavae"]
+        )
+    return gradients
+
+
+def _assert_mean(found, expected):
+    """The mean of independent estimates is this, within four standard errors."""
+    found = np.stack(found)
+    error = found.std(axis=0, ddof=1) / math.sqrt(len(found))
+    np.testing.assert_array_less(
+        np.abs(found.mean(axis=0) - expected), 4 * error + 1e-4
+    )
+    return error
+
+
+@pytest.mark.parametrize("num_draws", [2, 4])
+def test_the_score_function_gives_the_gradient_of_the_elbo(num_draws):
+    """Of every logit of h_loc, and of p(n), with presences and sites enumerated.
+
+    The direct gradient of the entropies in KL_loc is far larger than the errors, so the
+    mean would be another without it.
+    """
+    model, variables, x = _problem()
+    logits = variables["params"]["prior_n_logits"]
+    values = _without_location_terms(model, variables, x)
+    exact = _slopes(lambda h: _expected_elbo(h, values, logits))
+    found = _gradients(model, variables, x, num_draws)
+    error = _assert_mean([g["location_net"]["h"] for g in found], exact)
+    assert error.max() < 0.1 * np.abs(exact).max()
+
+    assert (np.abs(_slopes(_expected_entropy)) > 8 * error).any()
+    p_n = np.exp([reference.log_p_n(n, logits) for n in range(M + 1)])
+    _assert_mean([g["prior_n_logits"] for g in found], _numbers(H_LOC) - p_n)
+
+
+def test_leave_one_out():
+    """Each draw's value less the mean of the image's others, cut at the limit."""
+    elbo = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    elbo[0, 1] = -3_000
+    expected = np.zeros((5, 4))
+    for b, k in np.ndindex(5, 4):
+        expected[b, k] = elbo[b, k] - np.delete(elbo[b], k).mean(dtype=np.float64)
+    for limit in (1e9, 0.7):
+        weights = step.leave_one_out(elbo.reshape(-1), 4, limit).reshape(5, 4)
+        cut = np.clip(expected, -limit, limit)
+        np.testing.assert_allclose(weights, cut, rtol=1e-5, atol=1e-5)
+    assert np.abs(weights).max() == np.float32(0.7)
+    gradient = jax.grad(lambda a: step.leave_one_out(a, 4, 1.0).sum())(elbo.reshape(-1))
+    assert not gradient.any()
+
+
+def test_one_draw_has_no_others():
+    """Its weight is 0, so that no noise without a baseline reaches h_loc."""
+    assert not step.leave_one_out(jnp.array([-50.0, 7.0]), 1, 100.0).any()
+
+
+@pytest.mark.parametrize("draws", ["score", "relaxed", "straight_through"])
+def test_pathwise_gradients(draws):
+    """What paints passes a gradient on to h_loc from relaxed draws, and from no others.
+
+    That of relaxed draws is the slope of log p(x | z) − KL_app for the same noise.
+    """
+    model = tiny_models.tiny_model((6, 7, 1), max_objects=1, appearance_net="trunk")
+    variables = tiny_models.random_variables(model)
+    x, keys = tiny_models.binary_images(model, 3), tiny_models.image_keys(3)
+    h_loc = np.random.default_rng(0).normal(size=(3, 6, 7)).astype(np.float32)
+    n = np.ones(3, np.int32)
+
+    @jax.jit
+    def value(h_loc):
+        locations = draw_locations(
+            h_loc,
+            n,
+            1,
+            keys=keys,
+            tau=None if draws == "score" else jnp.float32(0.5),
+            straight_through=draws == "straight_through",
+        )
+        bound = model.bind(variables)
+        terms = objectives.reconstruct(bound, x, locations, n, keys).terms
+        return (terms.log_px - terms.kl_app).sum()
+
+    gradient = np.asarray(jax.jit(jax.grad(value))(h_loc))
+    if draws == "score":
+        assert not gradient.any()
+        return
+    assert (np.abs(gradient).max(axis=(1, 2)) > 0.01).all()
+    if draws == "relaxed":
+        direction = gradient / np.linalg.norm(gradient)
+        rise = value(h_loc + 1e-2 * direction) - value(h_loc - 1e-2 * direction)
+        assert rise / 2e-2 == pytest.approx(np.linalg.norm(gradient), rel=0.02)
