@@ -316,10 +316,14 @@ def _appearance_update(
     (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(rest)
     terms, bound, batch_stats = aux
     # p(n) learns from drawn n in `elbo` steps alone, where superposed scenes are known.
-    grad = {**grad, "prior_n_logits": jnp.zeros_like(grad["prior_n_logits"])}
+    prior = {"prior_n_logits": state.params["lavae"]["prior_n_logits"]}
+    grad = {**grad, "prior_n_logits": jnp.zeros_like(prior["prior_n_logits"])}
     state = _update(setup, state, Parts(None, grad, None), batch_stats)
-    metrics = of_terms(TrainMetrics(value, bound=bound), terms, locations.active)
-    return state, metrics
+    # Adam moves parameters without a gradient as well, by their last ones.
+    lavae = {**state.params["lavae"], **prior}
+    state = state._replace(params={**state.params, "lavae": lavae})
+    metrics = TrainMetrics(value, bound=bound if num_draws > 1 else None)
+    return state, of_terms(metrics, terms, locations.active)
 
 
 # What all stages share.
