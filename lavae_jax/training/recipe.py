@@ -20,6 +20,7 @@ class Recipe(NamedTuple):
             equal height on its peaks.
         bump_height: height of a bump before γ; f_count's threshold there is 4.
         bump_sigma: width of a bump, px.
+        location_weight: factor on the squared loss on h_loc, summed over sites.
         object_size: side of the largest objects, px; scales the lengths of the warm-up.
         draws: how the gradient of the ELBO reaches h_loc through the draws of z_loc:
             "relaxed", the paper's Gumbel-softmax; "straight_through", hard draws with
