@@ -201,8 +201,9 @@ def _superpose(setup: Setup, x: Array, keys: Array) -> tuple[Array, Array]:
     again, with objects that touch and overlap more often than in single scenes.
     """
     axis_name, num_images = setup.model.axis_name, x.shape[0]
-    draw = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))
-    superposed = draw(keys) < setup.recipe.superpose
+    # Not a key of the K draws: `split` gives what `fold_in` gives for 0 to K − 1.
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, setup.recipe.num_draws)
+    superposed = jax.vmap(jax.random.uniform)(keys) < setup.recipe.superpose
     if not setup.recipe.superpose:
         return x, superposed
     everyone, first = x, 0
