@@ -1,0 +1,147 @@
+"""What changes in the course of a run: stages, schedules and each part's optimiser."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments.configs import dsprites
+from experiments.run import build_training
+from lavae_jax.training import optimizer, recipe
+from lavae_jax.training.optimizer import Parts
+
+# optax mixes dtypes and ranks.
+pytestmark = pytest.mark.standard_promotion
+
+
+def test_stages():
+    """Steps are counted from 1, and a stage includes the step it is said to last to."""
+    settings = recipe.Recipe(
+        auxiliary_steps=200, guided_steps=100, location_every=4, tighten_after=1_008
+    )
+    expected = {
+        1: "auxiliary",
+        200: "auxiliary",
+        201: "guided",
+        300: "guided",
+        301: "appearance",
+        303: "appearance",
+        304: "elbo",
+        305: "appearance",
+        1_008: "elbo",
+        1_009: "tighten",
+        1_012: "tighten",
+    }
+    assert {k: recipe.stage_at(settings, k) for k in expected} == expected
+
+
+def test_stages_that_are_left_out():
+    """Without a warm-up the ELBO teaches h_loc from the first step, and to the last."""
+    settings = recipe.Recipe(auxiliary_steps=0, guided_steps=0)
+    assert {recipe.stage_at(settings, k) for k in (1, 2, 3, 10**6)} == {"elbo"}
+
+
+@pytest.mark.parametrize("variant", ["paper", "laptop"])
+def test_the_stages_of_the_configs(variant):
+    """In this order, each for as long as the config says, the last to the end."""
+    config = dsprites.get_config(variant)
+    settings = build_training.build_recipe(config)
+    steps = range(1, config.num_steps + 1)
+    stages = [recipe.stage_at(settings, step) for step in steps]
+    warmup, tighten = config.warmup, config.tighten.steps
+    learning = config.num_steps - settings.warmup_steps - tighten
+    counted = [
+        ("auxiliary", warmup.auxiliary_steps),
+        ("guided", warmup.guided_steps),
+        ("elbo", learning),
+        ("tighten", tighten),
+    ]
+    expected = [stage for stage, number in counted for _ in range(number)]
+    assert [s.replace("appearance", "elbo") for s in stages] == expected
+    assert stages.count("elbo") == learning // config.elbo.location_every
+
+
+def test_the_papers_temperature():
+    """From 0.5 to 0.02 in 100,000 steps, which begin when draws first need it."""
+    config = dsprites.get_config("paper")
+    s, first = build_training.build_schedules(config), 4_000
+    assert config.warmup.auxiliary_steps + config.warmup.guided_steps == first
+    corners = [0, first, first + 50_000, first + 100_000, 300_000]
+    tau = [0.5, 0.5, 0.5 * 0.04**0.5, 0.02, 0.02]
+    np.testing.assert_allclose([s.tau(k) for k in corners], tau, rtol=1e-4)
+    np.testing.assert_allclose([s.epsilon(k) for k in corners], 1e-6, rtol=1e-4)
+
+
+def test_the_laptops_schedules():
+    """ε and the rates have reached their ends where the last stage begins."""
+    config = dsprites.get_config("laptop")
+    last = config.num_steps - config.tighten.steps
+    epsilon = build_training.build_schedules(config).epsilon
+    np.testing.assert_allclose([epsilon(0), epsilon(last)], [1e-2, 1e-6], rtol=1e-3)
+    rates, c = build_training.build_optimizer(config).learning_rates, config.optimizer
+    first = config.warmup.auxiliary_steps + config.warmup.guided_steps
+    rise = c.rise_steps
+    for name, rate in [
+        ("location", c.location_learning_rate),
+        ("rest", c.learning_rate),
+    ]:
+        schedule = getattr(rates, name)
+        steps = [0, first - 1, first, first + rise, last - 1]
+        expected = [c.warmup_learning_rate] * 2 + [0, rate, rate * c.final_factor]
+        np.testing.assert_allclose([schedule(k) for k in steps], expected, atol=1e-6)
+    steps = [last, last + rise, config.num_steps]
+    rate = config.tighten.learning_rate
+    expected = [0, rate, rate * c.final_factor]
+    np.testing.assert_allclose([rates.rest(k) for k in steps], expected, atol=1e-6)
+
+
+def _toy_params(location, rest, auxiliary):
+    lavae = {"location_net": {"w": location}, "f_sprite": {"w": rest}}
+    return {"lavae": lavae, "auxiliary": {"w": auxiliary}}
+
+
+def test_the_papers_learning_rates():
+    """Adamax's first update is the learning rate; that of h_loc falls to 1%."""
+    optim = build_training.build_optimizer(dsprites.get_config("paper"))
+    params = _toy_params(*[jnp.ones(3)] * 3)
+    gradient = optimizer.split(params)
+    for step, location in ((0, 1e-3), (4_000, 5e-4), (104_000, 5e-6)):
+        updated, _ = optim.update(gradient, optim.init(params), params, step)
+        expected = _toy_params(*[np.full(3, 1 - r) for r in (location, 1e-3, 1e-3)])
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), updated, expected
+        )
+
+
+def test_every_part_is_clipped_on_its_own():
+    """A huge gradient elsewhere leaves that of the location network as it is."""
+    rates = Parts(*map(optax.constant_schedule, (1, 2, 3)))
+    optim = optimizer.make_optimizer(optax.identity(), rates, 1.0)
+    params = _toy_params(*[jnp.zeros(2)] * 3)
+    gradient = optimizer.split(
+        _toy_params(
+            jnp.array([0.3, 0.4]), jnp.array([300.0, 400.0]), jnp.array([0.0, 10.0])
+        )
+    )
+    updated, _ = optim.update(gradient, optim.init(params), params, 0)
+    expected = _toy_params(*map(np.array, ([-0.3, -0.4], [-1.2, -1.6], [0, -3])))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updated, expected
+    )
+
+
+def test_parts_without_a_gradient_stay_as_they_are():
+    """Neither their parameters nor the moments of their optimiser change."""
+    rates = Parts(*map(optax.constant_schedule, (1, 2, 3)))
+    optim = optimizer.make_optimizer(optax.scale_by_adam(), rates, 1.0)
+    params = _toy_params(*[jnp.ones(2)] * 3)
+    fresh = optim.init(params)
+    _, before = optim.update(optimizer.split(params), fresh, params, 0)
+    gradient = Parts(None, optimizer.split(params).rest, None)
+    updated, after = optim.update(gradient, before, params, 1)
+    assert updated["lavae"]["location_net"] is params["lavae"]["location_net"]
+    assert updated["auxiliary"] is params["auxiliary"]
+    assert after.location is before.location
+    assert after.auxiliary is before.auxiliary
+    assert (updated["lavae"]["f_sprite"]["w"] != params["lavae"]["f_sprite"]["w"]).all()
