@@ -110,6 +110,78 @@ def test_elbo_terms(relaxed):
         np.testing.assert_allclose(exact.elbo, expected.elbo, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("appearance_net", "tau"), [("glimpse", None), ("trunk", None), ("trunk", 0.5)]
+)
+def test_several_draws_per_image(appearance_net, tau):
+    """K draws of n and z_loc in one call give what a call for each of them gives."""
+    model, variables, x = _model(appearance_net=appearance_net)
+    num_draws = 3
+    keys = tiny_models.image_keys(B * num_draws)
+    n = np.random.default_rng(0).integers(0, 4, B * num_draws).astype(np.int32)
+
+    @jax.jit
+    def draw(x, n, keys):
+        h_loc = jnp.repeat(model.bind(variables).location_logits(x), num_draws, axis=0)
+        return draw_locations(h_loc, n, model.max_objects, keys=keys, tau=tau)
+
+    @jax.jit
+    def reconstruct(x, locations, n, keys):
+        bound = model.bind(variables)
+        appearance = bound.appearance(bound.appearance_features(x), locations)
+        result = objectives.reconstruct(bound, x, locations, n, keys)
+        return appearance, result
+
+    locations = draw(x, n, keys)
+    together = reconstruct(x, locations, n, keys)
+    assert together[1].canvas.shape == (B * num_draws, *model.image_shape)
+    for k in range(num_draws):
+        one, found = jax.tree.map(
+            lambda a, k=k: a[k::num_draws], ((locations, n, keys), together)
+        )
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+            found,
+            reconstruct(x, *one),
+        )
+
+
+def test_importance_bound():
+    """Log of the mean weight of K draws of z_app at the same sites, against NumPy."""
+    model, variables, x = _model(count_threshold=6.0)
+    keys, num_draws = tiny_models.image_keys(B), 3
+    _, n, locations, parameters, *_ = _given_networks(model, variables, x, keys)
+
+    @jax.jit
+    def run(locations, parameters):
+        bound = model.bind(variables)
+        terms, mean = objectives.importance_bound(bound, x, locations, n, keys, 3)
+        each = jax.vmap(lambda key: jax.random.split(key, num_draws))(keys)
+        z_app = jax.vmap(appearance.draw, (None, 1))(parameters, each)
+        sprites = [bound.sprites(z, locations.active) for z in z_app]
+        return terms, mean, z_app, sprites
+
+    q = appearance.Appearance(*(a.astype(np.float32) for a in parameters))
+    terms, mean, z_app, sprites = run(locations, q)
+    sites, active = np.asarray(locations.site), np.asarray(locations.active)
+    maps = reference.one_hot_maps(sites, active, *model.image_shape[:2])
+    log_px = np.array([_log_px(model, x, np.float64(a), maps) for a in sprites])
+    log_ratio = reference.log_normal(np.float64(z_app)) - reference.log_normal(
+        np.float64(z_app), *parameters
+    )
+    log_ratio = (log_ratio * active).sum(-1)
+    logits = variables["params"]["prior_n_logits"]
+    kl_n = np.array([-reference.log_p_n(k, logits) for k in n])
+    kl_loc = np.float64(locations.entropy).sum(1)
+    kl_loc = -kl_loc - [reference.log_p_locations(k, model.num_sites) for k in n]
+    log_w = np.log(np.exp(log_px + log_ratio - log_px.max(0)).mean(0)) + log_px.max(0)
+    expected = (log_px.mean(0), -log_ratio.mean(0), kl_loc, kl_n)
+    for term, value in zip(terms, expected, strict=True):
+        np.testing.assert_allclose(term, value, rtol=1e-4, atol=1e-3)
+    assert mean == pytest.approx((log_w - kl_loc - kl_n).mean(), rel=1e-4)
+    assert (terms.elbo < log_w - kl_loc - kl_n)[n > 0].all()
+
+
 @pytest.mark.parametrize("radius", [0, 2])
 def test_log_weights(radius):
     """Log p(x, z) − log q(z | x) of the same draws, against NumPy."""
