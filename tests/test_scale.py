@@ -39,7 +39,8 @@ def test_a_run_does_not_depend_on_its_spread(tmp_path):
         tmp_path,
     )
     expected, init = scale_runs.rows(tmp_path / "one"), scale_runs.experiment().init
-    objects = [round(row["objects"] * scale_runs.BATCH_SIZE) for row in expected]
+    draws = scale_runs.BATCH_SIZE * scale_runs.RECIPE.num_draws
+    objects = [round(row["objects"] * draws) for row in expected]
     assert len(objects) == 20
     assert min(objects) < 4 < max(objects)  # none on some device, two on another
     start = scale_runs.plain(init(jax.random.key(0)))

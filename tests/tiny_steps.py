@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -12,31 +13,24 @@ from lavae_jax.warmup import AuxiliaryVAE
 from tests import tiny_models
 
 SHAPE = (12, 18, 2)
-LAPTOP = recipe.Recipe(
-    draws="mode",
-    target="bumps",
-    refine=True,
-    bump_height=10.0,
-    auxiliary_steps=2,
-    lead_steps=1,
-    proposal_steps=3,
-    settle_steps=4,
+RECIPE = recipe.Recipe(
+    auxiliary_steps=1,
+    guided_steps=1,
+    bump_sigma=2.0,
+    object_size=5,
+    draws="score",
+    num_draws=3,
+    count_temperature=4.0,
     location_every=2,
     appearance_updates=2,
-    joint_steps=2,
-    importance_after=3,
-    importance_samples=3,
+    superpose=0.5,
+    tighten_after=4,
+    tighten_draws=3,
+    tighten_elbo=0.25,
 )
-PROPOSE = recipe.Phase(True, True, propose=True, location=True)
-REFINE = recipe.Phase(False, True, propose=False, location=True)
-TOUCH = REFINE._replace(touching=True)
-WEIGH = REFINE._replace(location=False, importance=True)
+STAGES = ("auxiliary", "guided", "elbo", "appearance", "tighten")
 SCHEDULES = schedules.Schedules(
-    tau=schedules.exponential(0.5, 0.02, 10),
-    epsilon=optax.constant_schedule(1e-2),
-    force_one_prob=optax.constant_schedule(0.5),
-    location_weight=optax.constant_schedule(0.1),
-    bump_sigma=optax.constant_schedule(2.0),
+    tau=schedules.exponential(0.5, 0.02, 10), epsilon=optax.constant_schedule(1e-2)
 )
 
 
@@ -48,26 +42,36 @@ def make_model(axis_name=None):
         objects_per_image=0.1,
         max_objects=5,
         exclusion_radius=2,
+        count_threshold=8.0,
         axis_name=axis_name,
     )
 
 
-AUXILIARY = AuxiliaryVAE(SHAPE[2], latent_channels=2, channels=4)
-
-
-def make_optimizer():
-    """One with the same rate for all parts."""
-    rates = Parts(*[optax.constant_schedule(1e-2)] * 3)
-    # Unlike Adam's, updates are proportional to gradients, so that errors show.
-    return optimizer.make_optimizer(optax.identity(), rates, 1.0)
+AUXILIARY = AuxiliaryVAE(SHAPE[2], latent_channels=2, channels=4, cell=2)
 
 
 @functools.cache
-def compiled_step(recipe, phase, num_devices):
-    """The step of a phase, on so many devices."""
+def make_optimizer(transform=optax.identity):
+    """One with the same rate for all parts.
+
+    Unlike Adam's, updates of the identity are proportional to gradients, so that errors
+    show.
+    """
+    rates = Parts(*[optax.constant_schedule(1e-2)] * 3)
+    return optimizer.make_optimizer(transform(), rates, 1.0)
+
+
+@functools.cache
+def compiled_step(recipe, stage, num_devices=1, transform=optax.identity):
+    """The step of a stage, on so many devices."""
     axis_name = None if num_devices == 1 else "batch"
     train_step = step.make_train_step(
-        make_model(axis_name), AUXILIARY, make_optimizer(), SCHEDULES, recipe, phase
+        make_model(axis_name),
+        AUXILIARY,
+        make_optimizer(transform),
+        SCHEDULES,
+        recipe,
+        stage,
     )
     if num_devices == 1:
         return jax.jit(train_step)
@@ -81,20 +85,26 @@ def compiled_step(recipe, phase, num_devices):
 
 
 @functools.cache
-def start_state():
+def start_state(transform=optax.identity):
     """A state in which every part has something to do."""
     model = make_model()
-    fresh = state.init_state(model, AUXILIARY, make_optimizer(), jax.random.key(0))
     variables = tiny_models.random_variables(model, scale=0.3)
-    # An auxiliary VAE that sees something everywhere.
-    auxiliary = jax.tree.map(lambda a: a + 0.1, fresh.params["auxiliary"])
-    return fresh._replace(
-        params={"lavae": variables["params"], "auxiliary": auxiliary},
-        batch_stats=variables.get("batch_stats", {}),
+    x = jnp.zeros((1, *SHAPE))
+    keys = tiny_models.image_keys(1)
+    shapes = jax.eval_shape(AUXILIARY.init, jax.random.key(0), x, keys)
+    # Its KL map has peaks.
+    auxiliary = tiny_models.random_leaves(shapes, scale=0.3)
+    params = {"lavae": variables["params"], "auxiliary": auxiliary["params"]}
+    return state.TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats={},
+        opt_state=make_optimizer(transform).init(params),
+        key=jax.random.key(0),
     )
 
 
-def make_images(num_images):
+def make_images(num_images=8):
     """Images with one square each, but for the first."""
     images = np.zeros((num_images, *SHAPE), np.uint8)
     rng = np.random.default_rng(0)
@@ -104,13 +114,22 @@ def make_images(num_images):
     return images
 
 
-def run_phases(recipe, phases, num_devices):
-    """A step of each phase: the state after them, and the metrics of each."""
-    images = make_images(8)
+@functools.cache
+def run_stages(num_devices):
+    """A step of each stage: the states before, between and after, and the metrics."""
+    images = make_images()
     if num_devices > 1:
         images = images.reshape(num_devices, -1, *SHAPE)
-    current, metrics = start_state(), []
-    for phase in phases:
-        current, measured = compiled_step(recipe, phase, num_devices)(current, images)
+    states, metrics = [start_state()], []
+    for stage in STAGES:
+        after, measured = compiled_step(RECIPE, stage, num_devices)(states[-1], images)
+        states.append(after)
         metrics.append(measured)
-    return current._replace(key=None), metrics
+    return states, metrics
+
+
+def changed(before, after):
+    """Which leaves of two trees of the same form differ at all."""
+    return jax.tree.leaves(
+        jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+    )
