@@ -22,7 +22,6 @@ from ml_collections import ConfigDict
 
 from experiments import cli
 from experiments.run import checkpoints, loop, processes, views
-from experiments.run import config as run_config
 from experiments.run.experiment import Experiment
 from lavae_jax.training.parallel import Devices
 from lavae_jax.types import Scene
@@ -119,7 +118,6 @@ def six_steps(data_dir):
             checkpoint_every=2,
             num_eval_images=31,
             precision="float32",
-            **run_config.ADDED_TO_LAVAE,
         )
     )
 

@@ -254,6 +254,15 @@ def test_checksums_are_those_of_the_command(stored):
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
 
 
+def test_a_position_of_an_older_version_is_taken():
+    """It was the state of the batches alone. Anything else is damage."""
+    here = {"next_index": 4}
+    assert checkpoints._position(here) == (here, [])
+    for stored in ({"index": 4}, [4], {"batches": 4}, {"batches": here, "rows": [1]}):
+        with pytest.raises(ValueError, match="does not hold the position in the data"):
+            checkpoints._position(stored)
+
+
 def test_another_models_checkpoint_is_refused(tmp_path):
     """Other shapes or fields are an error that names the checkpoint."""
     store = checkpoints.Checkpoints(tmp_path)

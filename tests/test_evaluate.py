@@ -225,7 +225,7 @@ def workdir(config, state, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     run_config.claim(folder, config)
     store = checkpoints.Checkpoints(folder)
-    store.save(11, state, {})
+    store.save(11, state, checkpoints.Position({}, []))
     store.close()
     return folder
 

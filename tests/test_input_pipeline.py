@@ -122,14 +122,3 @@ def test_a_data_dir_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(cli.UserError, match="file"):
         input_pipeline.load_data(_config(str(tmp_path / "file" / "data")))
-
-
-def test_a_position_is_that_of_batches():
-    """As it is stored now, and as it once was; anything else is refused."""
-    here = {"next_index": 4}
-    for stored in ({"batches": here, "rows": [{"loss": 1.0}]}, here):
-        position = input_pipeline.position(stored)
-        assert (position.batches, len(position.rows)) == (here, len(stored) - 1)
-    for stored in ({"index": 4}, [4], {"batches": 4}, {"batches": here, "rows": [1]}):
-        with pytest.raises(ValueError, match="does not hold the position in the data"):
-            input_pipeline.position(stored)
