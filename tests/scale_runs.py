@@ -45,7 +45,9 @@ _SCHEDULES = schedules.Schedules(
 )
 _AUXILIARY = AuxiliaryVAE(SHAPE[2], latent_channels=2, channels=4)
 _OPTIMIZER = optimizer.make_optimizer(
-    optax.identity(), Parts(*map(optax.constant_schedule, (1e-6, 1e-5, 1e-6))), 1e9
+    optax.identity(),
+    Parts(*map(optax.constant_schedule, (1e-6, 1e-5, 1e-5, 1e-6))),
+    1e9,
 )
 
 

@@ -122,7 +122,7 @@ def test_networks_are_close_to_float32(name):
 
 def _step(dtype):
     """A step of the paper's recipe, and a state for it; updates are gradients."""
-    rates = optimizer.Parts(*[optax.constant_schedule(1.0)] * 3)
+    rates = optimizer.Parts(*[optax.constant_schedule(1.0)] * 4)
     optim = optimizer.make_optimizer(optax.identity(), rates, 1e9)
     constants = schedules.Schedules(*map(optax.constant_schedule, (1.0, 0.01)))
     model = tiny_models.tiny_model(

@@ -85,6 +85,7 @@ def test_the_laptops_schedules():
     for name, rate in [
         ("location", c.location_learning_rate),
         ("rest", c.learning_rate),
+        ("prior_n", c.learning_rate),
     ]:
         schedule = getattr(rates, name)
         steps = [0, first - 1, first, first + rise, last - 1]
@@ -96,19 +97,23 @@ def test_the_laptops_schedules():
     np.testing.assert_allclose([rates.rest(k) for k in steps], expected, atol=1e-6)
 
 
-def _toy_params(location, rest, auxiliary):
-    lavae = {"location_net": {"w": location}, "f_sprite": {"w": rest}}
+def _toy_params(location, rest, prior_n, auxiliary):
+    lavae = {
+        "location_net": {"w": location},
+        "f_sprite": {"w": rest},
+        "prior_n_logits": prior_n,
+    }
     return {"lavae": lavae, "auxiliary": {"w": auxiliary}}
 
 
 def test_the_papers_learning_rates():
     """Adamax's first update is the learning rate; that of h_loc falls to 1%."""
     optim = build_training.build_optimizer(dsprites.get_config("paper"))
-    params = _toy_params(*[jnp.ones(3)] * 3)
+    params = _toy_params(*[jnp.ones(3)] * 4)
     gradient = optimizer.split(params)
     for step, location in ((0, 1e-3), (4_000, 5e-4), (104_000, 5e-6)):
         updated, _ = optim.update(gradient, optim.init(params), params, step)
-        expected = _toy_params(*[np.full(3, 1 - r) for r in (location, 1e-3, 1e-3)])
+        expected = _toy_params(*[np.full(3, 1 - r) for r in (location, *[1e-3] * 3)])
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), updated, expected
         )
@@ -116,16 +121,20 @@ def test_the_papers_learning_rates():
 
 def test_every_part_is_clipped_on_its_own():
     """A huge gradient elsewhere leaves that of the location network as it is."""
-    rates = Parts(*map(optax.constant_schedule, (1, 2, 3)))
+    rates = Parts(*map(optax.constant_schedule, (1, 2, 2, 3)))
     optim = optimizer.make_optimizer(optax.identity(), rates, 1.0)
-    params = _toy_params(*[jnp.zeros(2)] * 3)
+    params = _toy_params(*[jnp.zeros(2)] * 4)
     gradient = optimizer.split(
         _toy_params(
-            jnp.array([0.3, 0.4]), jnp.array([300.0, 400.0]), jnp.array([0.0, 10.0])
+            jnp.array([0.3, 0.4]),
+            jnp.array([300.0, 400.0]),
+            jnp.array([0.5, 0.0]),
+            jnp.array([0.0, 10.0]),
         )
     )
     updated, _ = optim.update(gradient, optim.init(params), params, 0)
-    expected = _toy_params(*map(np.array, ([-0.3, -0.4], [-1.2, -1.6], [0, -3])))
+    values = ([-0.3, -0.4], [-1.2, -1.6], [-1, 0], [0, -3])
+    expected = _toy_params(*map(np.array, values))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updated, expected
     )
@@ -133,12 +142,12 @@ def test_every_part_is_clipped_on_its_own():
 
 def test_parts_without_a_gradient_stay_as_they_are():
     """Neither their parameters nor the moments of their optimiser change."""
-    rates = Parts(*map(optax.constant_schedule, (1, 2, 3)))
+    rates = Parts(*map(optax.constant_schedule, (1, 2, 2, 3)))
     optim = optimizer.make_optimizer(optax.scale_by_adam(), rates, 1.0)
-    params = _toy_params(*[jnp.ones(2)] * 3)
+    params = _toy_params(*[jnp.ones(2)] * 4)
     fresh = optim.init(params)
     _, before = optim.update(optimizer.split(params), fresh, params, 0)
-    gradient = Parts(None, optimizer.split(params).rest, None)
+    gradient = Parts(rest=optimizer.split(params).rest)
     updated, after = optim.update(gradient, before, params, 1)
     assert updated["lavae"]["location_net"] is params["lavae"]["location_net"]
     assert updated["auxiliary"] is params["auxiliary"]

@@ -132,7 +132,7 @@ def _gradients(model, variables, x, num_draws):
     """
     auxiliary = AuxiliaryVAE(1, latent_channels=1, channels=2)
     ascent = optimizer.make_optimizer(
-        optax.identity(), Parts(*[optax.constant_schedule(1.0)] * 3), 1e9
+        optax.identity(), Parts(*[optax.constant_schedule(1.0)] * 4), 1e9
     )
     train_step = jax.jit(
         step.make_train_step(

@@ -42,7 +42,7 @@ def make_model(axis_name=None):
         objects_per_image=0.1,
         max_objects=5,
         exclusion_radius=2,
-        count_threshold=8.0,
+        count_threshold=0.9,
         axis_name=axis_name,
     )
 
@@ -57,7 +57,7 @@ def make_optimizer(transform=optax.identity):
     Unlike Adam's, updates of the identity are proportional to gradients, so that errors
     show.
     """
-    rates = Parts(*[optax.constant_schedule(1e-2)] * 3)
+    rates = Parts(*[optax.constant_schedule(1e-2)] * 4)
     return optimizer.make_optimizer(transform(), rates, 1.0)
 
 

@@ -9,41 +9,48 @@ from lavae_jax.types import Array, Variables
 
 
 class Parts(NamedTuple):
-    """Something for each part that is optimised on its own.
+    """Something for each part that is optimised on its own; None for those left out.
 
     Attributes:
         location: of the location network.
-        rest: of LAVAE's other networks and p(n).
+        rest: of LAVAE's other networks.
+        prior_n: of the logits of p(n).
         auxiliary: of the warm-up's VAE.
     """
 
-    location: Any
-    rest: Any
-    auxiliary: Any
+    location: Any = None
+    rest: Any = None
+    prior_n: Any = None
+    auxiliary: Any = None
 
 
 def split(params: Variables) -> Parts:
     """{"lavae": ..., "auxiliary": ...} to the parameters of each part.
 
     >>> from lavae_jax.training import optimizer
-    >>> params = {"lavae": {"location_net": 1, "f_sprite": 2}, "auxiliary": 3}
-    >>> optimizer.split(params)
-    Parts(location=1, rest={'f_sprite': 2}, auxiliary=3)
+    >>> lavae = {"location_net": 1, "f_sprite": 2, "prior_n_logits": 3}
+    >>> optimizer.split({"lavae": lavae, "auxiliary": 4})
+    Parts(location=1, rest={'f_sprite': 2}, prior_n=3, auxiliary=4)
     """
     rest = dict(params["lavae"])
-    location = rest.pop("location_net")
-    return Parts(location, rest, params["auxiliary"])
+    location, prior_n = rest.pop("location_net"), rest.pop("prior_n_logits")
+    return Parts(location, rest, prior_n, params["auxiliary"])
 
 
 def join(parts: Parts) -> Variables:
     """The inverse of `split`.
 
     >>> from lavae_jax.training import optimizer
-    >>> params = {"lavae": {"f_sprite": 2, "location_net": 1}, "auxiliary": 3}
+    >>> lavae = {"location_net": 1, "f_sprite": 2, "prior_n_logits": 3}
+    >>> params = {"lavae": lavae, "auxiliary": 4}
     >>> optimizer.join(optimizer.split(params)) == params
     True
     """
-    lavae = {**parts.rest, "location_net": parts.location}
+    lavae = {
+        **parts.rest,
+        "location_net": parts.location,
+        "prior_n_logits": parts.prior_n,
+    }
     return {"lavae": lavae, "auxiliary": parts.auxiliary}
 
 

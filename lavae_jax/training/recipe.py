@@ -29,11 +29,11 @@ class Recipe(NamedTuple):
         count_temperature: T of `counts.draw_n`.
         advantage_limit: the score function's weights are cut at ± this, nats.
         location_every: h_loc is trained in every so many steps, 1 in the paper.
-        appearance_updates: further updates per step of everything but h_loc, at the
-            same locations with new draws of z_app; 0 in the paper.
+        appearance_updates: further updates per step of h_app and f_sprite, at the same
+            locations with new draws of z_app; 0 in the paper.
         superpose: share of the training images that another one is added to.
-        tighten_after: steps after which everything but h_loc is trained on a bound of
-            several draws of z_app; None for never, as in the paper.
+        tighten_after: steps after which h_app and f_sprite alone are trained, on a
+            bound of several draws of z_app; None for never, as in the paper.
         tighten_draws: its number of draws.
         tighten_elbo: the share of the ELBO in the objective of these steps.
     """

@@ -81,7 +81,7 @@ def restart_moments(state: TrainState, optimizer: Optimizer, after: int) -> Trai
     parts = split(state.params)
     fresh = {
         part: optimizer.transform.init(getattr(parts, part))
-        for part in ("location", "rest")
+        for part in ("location", "rest", "prior_n")
     }
     chosen = {
         part: jax.tree.map(

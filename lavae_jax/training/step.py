@@ -7,8 +7,8 @@ A run goes through the stages of `recipe.stage_at`, each a function of this file
 2. `guided`: LAVAE learns with its objects at these peaks, and h_loc is regressed on
    them.
 3. `elbo`: everything learns from the ELBO of K draws of n, z_loc and z_app. In between,
-   `appearance` steps train everything but h_loc, the costliest part.
-4. `tighten`: everything but h_loc learns from a bound of several draws of z_app.
+   `appearance` steps train h_app and f_sprite alone, as h_loc is the costliest part.
+4. `tighten`: h_app and f_sprite learn from a bound of several draws of z_app.
 """
 
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def auxiliary_step(setup: Setup, state: TrainState, x: Array, keys: Array):
         return (kl - log_px).mean()
 
     value, grad = jax.value_and_grad(loss)(state.params["auxiliary"])
-    state = _update(setup, state, Parts(None, None, grad), state.batch_stats)
+    state = _update(setup, state, Parts(auxiliary=grad), state.batch_stats)
     return state, TrainMetrics(value, auxiliary_loss=value)
 
 
@@ -222,16 +222,16 @@ def _prior_of_single_scenes(setup: Setup, terms, superposed: Array):
     return terms._replace(kl_n=jnp.where(superposed, 0, terms.kl_n))
 
 
-# Everything but h_loc, at locations that are given.
+# h_app and f_sprite, at locations that are given.
 
 
 def appearance_step(setup: Setup, state: TrainState, x: Array, keys: Array):
-    """Trains everything but h_loc on the ELBO, at locations drawn from it."""
+    """Trains h_app and f_sprite on the ELBO, at locations drawn from h_loc."""
     return _without_location(setup, state, x, keys, num_draws=1, elbo_share=1.0)
 
 
 def tighten_step(setup: Setup, state: TrainState, x: Array, keys: Array):
-    """Trains everything but h_loc on a bound of several draws of z_app."""
+    """Trains h_app and f_sprite on a bound of several draws of z_app."""
     recipe = setup.recipe
     return _without_location(
         setup, state, x, keys, recipe.tighten_draws, recipe.tighten_elbo
@@ -258,7 +258,7 @@ def _without_location(setup, state, x, keys, num_draws, elbo_share):
 
 
 def _appearance_updates(setup: Setup, state: TrainState, x: Array, locations):
-    """Further updates of everything but h_loc, each at one of the draws of z_loc.
+    """Further updates of h_app and f_sprite, each at one of the draws of z_loc.
 
     Args:
         setup: of the train step.
@@ -289,7 +289,7 @@ def _appearance_update(
     num_draws: int = 1,
     elbo_share: float = 1.0,
 ):
-    """One update of everything but h_loc, at given locations.
+    """One update of h_app and f_sprite, at given locations.
 
     The objective is elbo_share · ELBO + (1 − elbo_share) · log 1/K Σ_k w_k (Burda et
     al., "Importance Weighted Autoencoders", 2016) over K draws of z_app. The ELBO's
@@ -316,13 +316,7 @@ def _appearance_update(
     rest = split(state.params).rest
     (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(rest)
     terms, bound, batch_stats = aux
-    # p(n) learns from drawn n in `elbo` steps alone, where superposed scenes are known.
-    prior = {"prior_n_logits": state.params["lavae"]["prior_n_logits"]}
-    grad = {**grad, "prior_n_logits": jnp.zeros_like(prior["prior_n_logits"])}
-    state = _update(setup, state, Parts(None, grad, None), batch_stats)
-    # Adam moves parameters without a gradient as well, by their last ones.
-    lavae = {**state.params["lavae"], **prior}
-    state = state._replace(params={**state.params, "lavae": lavae})
+    state = _update(setup, state, Parts(rest=grad), batch_stats)
     metrics = TrainMetrics(value, bound=bound if num_draws > 1 else None)
     return state, of_terms(metrics, terms, locations.active)
 
