@@ -41,8 +41,9 @@ def test_the_paper_is_the_default(name):
     assert config.optimizer.name == "adamax"
     assert config.optimizer.learning_rate == 1e-3
     assert config.optimizer.location_learning_rate == rate
-    assert config.warmup.draws == "relaxed"
-    assert config.warmup.target == "kl_map"
+    assert config.elbo.draws == "relaxed"
+    assert (config.elbo.tau_init, config.elbo.tau_final) == (0.5, 0.02)
+    assert config.elbo.tau_steps == 100_000
     assert config.model.exclusion_radius == 0
 
 
@@ -126,7 +127,7 @@ def test_schedules_follow_the_stages():
     config.num_steps, config.tighten.steps = 10_000, 1_000
     config.tighten.learning_rate = 5e-4
     rates = build.build_optimizer(config).learning_rates
-    assert float(rates.location(999)) == config.optimizer.warmup_learning_rate
+    assert float(rates.location(999)) == pytest.approx(2e-3)
     location = [float(rates.location(1_000 + step)) for step in (0, 50, 100, 8_000)]
     np.testing.assert_allclose(location, [0, 5e-5, 1e-4, 2e-6], rtol=1e-4)
     rest = [float(rates.rest(9_000 + step)) for step in (0, 50, 100, 1_000)]
