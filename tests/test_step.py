@@ -108,7 +108,8 @@ def test_what_h_loc_is_first_taught(target):
     if target == "bumps":
         centres, valid = warmup.kl_peaks(kl_map, 5, RECIPE.object_size)
         assert valid.any()
-        expected = warmup.bumps(centres, valid, 10.0, RECIPE.bump_sigma, SHAPE[:2])
+        bumps = warmup.bumps(centres, valid, 10.0, RECIPE.bump_sigma, SHAPE[:2])
+        expected = np.asarray(bumps, np.float64)
     model = make_model()
     h_loc = model.apply(state.variables, x, method="location_logits")
     error = ((np.float64(h_loc) / model.gamma - expected) ** 2).sum((1, 2)).mean()
