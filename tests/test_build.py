@@ -83,7 +83,7 @@ def test_unknown_variants_are_refused():
         ("optimizer.final_factor", -0.1, "optimizer.final_factor must be positive"),
         ("elbo.tau_final", 0.0, "elbo.tau_final must be positive: got 0.0"),
         ("warmup.guided_steps", -1, "warmup.guided_steps must be at least 0: got -1"),
-        ("tighten.steps", 30_000, "got 30000 of .* which leave fewer than the 1000"),
+        ("tighten.steps", 30_000, "got 30000 of .* which leave fewer than the 600"),
         ("tighten.steps", -1, "tighten.steps must be at least 0: got -1"),
         ("tighten.num_draws", 0, "num_draws must be at least 1: got 0"),
         ("tighten.elbo_share", 1.1, "elbo_share must be from 0 to 1: got 1.1"),
@@ -127,8 +127,8 @@ def test_schedules_follow_the_stages():
     config.num_steps, config.tighten.steps = 10_000, 1_000
     config.tighten.learning_rate = 5e-4
     rates = build.build_optimizer(config).learning_rates
-    assert float(rates.location(999)) == pytest.approx(2e-3)
-    location = [float(rates.location(1_000 + step)) for step in (0, 50, 100, 8_000)]
+    assert float(rates.location(599)) == pytest.approx(2e-3)
+    location = [float(rates.location(600 + step)) for step in (0, 50, 100, 8_400)]
     np.testing.assert_allclose(location, [0, 5e-5, 1e-4, 2e-6], rtol=1e-4)
     rest = [float(rates.rest(9_000 + step)) for step in (0, 50, 100, 1_000)]
     np.testing.assert_allclose(rest, [0, 2.5e-4, 5e-4, 1e-5], rtol=1e-4)
