@@ -73,36 +73,6 @@ def run_here(module, *arguments):
     return status, errors.getvalue()
 
 
-def refused(given, folder, module, *arguments):
-    """The message of a command that is refused: one, without a traceback or a loss.
-
-    Args:
-      given: What is printed beside the message.
-      folder: Its files must stay.
-      module: See `run_here`.
-      *arguments: Likewise.
-    """
-    before = _contents(folder)
-    status, said = run_here(module, *arguments)
-    print(f"\n{given}\n  {said.strip()}")
-    assert (status, said[:7]) == (1, "error: "), said
-    assert "Traceback" not in said
-    after = _contents(folder)
-    assert {name: after.get(name) for name in before} == before
-    return said[7:]
-
-
-def _contents(folder):
-    """Every file with its content; a lock is no content, nor is a link."""
-    return {
-        path.relative_to(folder): path.read_bytes()
-        if path.is_file() and not path.is_symlink()
-        else None
-        for path in folder.rglob("*")
-        if path.name != ".lock"
-    }
-
-
 @contextlib.contextmanager
 def without_access(folder):
     """Takes this process the right to look into a folder, also as root."""

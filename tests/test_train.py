@@ -7,16 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-import lavae_jax
 from experiments import cli, train
-from experiments.run import build, checkpoints, input_pipeline, loop
-from experiments.run import config as run_config
-from lavae_jax import runs
+from experiments.run import build, checkpoints, loop
 from lavae_jax.training.parallel import Devices
-from tests.commands import ROOT, refused, run_python
+from tests.commands import ROOT, run_here
 
 CONFIG = "experiments/configs/dsprites.py:tiny"
-COMMAND = ("-m", "experiments.train", f"--config={CONFIG}")
 
 
 LENGTHS = dict(
@@ -99,64 +95,19 @@ def test_goes_on_exactly_where_it_was(tmp_path, config, experiment, unbroken):
     assert len({row["loss"] for row in rows.values()}) == 4
 
 
-@pytest.mark.standard_promotion
-def test_several_devices_make_the_same_steps(tmp_path, config, unbroken):
-    """On four devices, every metric is that of one, up to the order of sums."""
-    loop.train_and_evaluate(config, tmp_path, jax.devices())
-    four, one = _train_rows(tmp_path), _train_rows(unbroken)
-    for step, row in one.items():
-        assert four[step] == pytest.approx(row, rel=1e-3, abs=1e-3)
-
-
-def test_a_trained_model_sees_scenes(data_dir, unbroken):
-    """The stored variables are the ones the library's functions take."""
-    run = runs.read(unbroken)
-    assert run.step == 4
-    config = run_config.from_json(run.config)
-    held_out = input_pipeline.load_data(config).held_out
-    model = build.build_model(config)
-    scene = jax.jit(lambda x: lavae_jax.infer(model, run.variables, x))(
-        held_out.images[:4]
-    )
-    assert scene.yx.shape == (4, config.model.max_objects, 2)
-
-
-def test_the_command(tmp_path, data_dir):
-    """`python -m experiments.train` as the README has it, with overrides."""
-    result = run_python(
-        *COMMAND,
+def test_the_command(tmp_path, data_dir, capsys):
+    """The command of the README trains, with overrides, and reports to its workdir."""
+    status, said = run_here(
+        train,
+        f"--config={ROOT / CONFIG}",
         f"--workdir={tmp_path / 'run'}",
         f"--config.data.data_dir={data_dir}",
         # As the runs above, so that nothing is compiled again.
         *(f"--config.{name}={value}" for name, value in (LENGTHS | STAGES).items()),
+        "--nodistributed",
     )
-    assert (result.returncode, result.stderr) == (0, "")
-    lines = result.stdout.splitlines()
+    assert (status, said) == (0, "")
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{tmp_path / 'run'}: ")
     assert lines[-2].startswith("step 4/4  held-out scenes  count_accuracy ")
     assert list((tmp_path / "run" / "pictures").glob("*.png"))
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("--config.optimizer.name=sgd", "optimizer.name must be one of adamax, adam"),
-        ("--config.model.sprite_size=20", "model.sprite_size must be odd: got 20"),
-        ("--config.batch_size=0", "batch_size must be at least 1: got 0"),
-        ("--config.data.name=multi_mnist/1k", "data.name=multi_mnist/1k has images of"),
-    ],
-)
-def test_impossible_values_are_refused_at_the_start(tmp_path, override, message):
-    """One message, before the workdir or the data exist."""
-    said = refused(
-        override,
-        tmp_path,
-        train,
-        f"--config={ROOT / CONFIG}",
-        f"--workdir={tmp_path / 'run'}",
-        f"--config.data.data_dir={tmp_path / 'data'}",
-        override,
-        "--nodistributed",
-    )
-    assert said.startswith(message)
-    assert not list(tmp_path.iterdir())
