@@ -2,15 +2,15 @@
 
 It stands in where none of what a test holds depends on the model.
 
-Also the program of one of two processes that make such a run together:
+Also the program of one of two processes that make such a run together, until one of
+them is told to stop:
 
-python -m tests.mean_images ADDRESS INDEX DATA_DIR WORKDIR ENDING
+python -m tests.mean_images ADDRESS INDEX DATA_DIR WORKDIR
 """
 
 import functools
 import json
 import os
-import resource
 import signal
 import sys
 from typing import NamedTuple
@@ -48,7 +48,7 @@ def _nothing():
 
 
 @functools.cache
-def experiment(axis_name=None, learning_rate=0.5, on_measure=_nothing, spoilt_step=-1):
+def experiment(axis_name=None, learning_rate=0.5, on_measure=_nothing):
     """The mean image by gradient descent; it sees one object unless all is black."""
 
     def init(key):
@@ -66,7 +66,6 @@ def experiment(axis_name=None, learning_rate=0.5, on_measure=_nothing, spoilt_st
 
         mean = state.params["mean"]
         loss, gradient = jax.value_and_grad(loss_fn)(mean)
-        gradient = jnp.where(state.step + 1 == spoilt_step, jnp.nan, gradient)
         seen = jnp.mean(x, axis=0)
         if axis_name:
             loss, gradient, seen = jax.lax.pmean((loss, gradient, seen), axis_name)
@@ -172,32 +171,17 @@ def assert_close_end(workdir, other):
         np.testing.assert_allclose(leaf, same_leaf, rtol=1e-5, atol=1e-6)
 
 
-def _main(address, index, data_dir, workdir, ending):
-    """Ends by a signal to the second process, or by a disk of the first that is full.
-
-    Before the latter, the second process is given another seed.
-    """
+def _main(address, index, data_dir, workdir):
+    """Trains without end, until the second process sends itself a signal."""
     processes.join(None, address, 2, int(index))
-    first, config = processes.is_first(), six_steps(data_dir)
+    never, config = 10**6, six_steps(data_dir)
+    config.update(num_steps=never, log_every=100, eval_every=10)
+    config.update(picture_every=never, checkpoint_every=never)
     stop = _nothing
-    if ending == "signal":
-        never = 10**6
-        config.update(num_steps=never, log_every=100, eval_every=10)
-        config.update(picture_every=never, checkpoint_every=never)
-        if not first:
-            stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
-    else:
-        config.seed = 3 if first else 4
-        try:
-            loop.train_and_evaluate(config, workdir)
-        except cli.UserError as error:
-            print(error, file=sys.stderr)
-        config.update(seed=3, num_steps=50, checkpoint_every=50)
-        if first:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    if not processes.is_first():
+        stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
     devices = Devices()
-    toy = experiment(devices.axis_name, on_measure=stop)
-    loop.run(toy, config, workdir, devices)
+    loop.run(experiment(devices.axis_name, on_measure=stop), config, workdir, devices)
 
 
 if __name__ == "__main__":

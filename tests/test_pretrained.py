@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pathlib
 import shutil
 
 import jax
@@ -70,24 +69,6 @@ def test_the_newest_model_of_a_run(stored, model, variables):
     assert runs.read(stored).step == 16
 
 
-def test_a_run_that_goes_on_is_left_alone(stored, tmp_path):
-    """A checkpoint being written is neither read nor cleared away."""
-    workdir = shutil.copytree(stored, tmp_path / "run")
-    unfinished = workdir / "checkpoints" / "20.orbax-checkpoint-tmp"
-    unfinished.mkdir()
-    assert lavae_jax.load(workdir)[0].image_shape == MODEL_CONFIG.image_shape
-    assert unfinished.is_dir()
-
-
-def test_a_damaged_newest_model_of_a_run(stored, model, variables, tmp_path):
-    """The checkpoint before a damaged one is loaded, with a warning."""
-    workdir = shutil.copytree(stored, tmp_path / "run")
-    (workdir / "checkpoints" / "16" / "state" / "manifest.ocdbt").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"/16 can't be used: .*of step 4 is used"):
-        loaded = lavae_jax.load(workdir)
-    _assert_same(loaded, model, jax.tree.map(lambda x: x / 2, variables))
-
-
 def test_a_released_model(folder, model, variables):
     """A released model is read as it was written."""
     _assert_same(pretrained.load_released(folder), model, variables)
@@ -114,9 +95,7 @@ def test_models_are_loaded_by_name(folder, model, variables, monkeypatch):
         lavae_jax.load_pretrained("toy")
 
 
-@pytest.mark.parametrize(
-    "name", [released.WEIGHTS, released.CONFIG, released.REPORT, released.CARD]
-)
+@pytest.mark.parametrize("name", [released.WEIGHTS, released.REPORT])
 def test_changed_files_are_refused(folder, name):
     """One changed bit is refused, with file, both checksums and what to do."""
     content = bytearray((folder / name).read_bytes())
@@ -130,22 +109,6 @@ def test_changed_files_are_refused(folder, name):
         pretrained.load_released(folder)
 
 
-@pytest.mark.parametrize("name", [released.WEIGHTS, released.CARD, released.CHECKSUMS])
-def test_missing_files_are_refused(folder, name):
-    """A missing file is named, with what to do."""
-    (folder / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"toy/{name} is missing. Install"):
-        pretrained.load_released(folder)
-
-
-def test_files_without_a_checksum_are_refused(folder):
-    """A file that the list of checksums lacks is refused."""
-    lines = (folder / released.CHECKSUMS).read_text().splitlines()
-    (folder / released.CHECKSUMS).write_text("\n".join(["x", *lines[1:]]))
-    with pytest.raises(ValueError, match=rf"{released.WEIGHTS} .* has no line for it"):
-        pretrained.load_released(folder)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -154,10 +117,6 @@ def test_files_without_a_checksum_are_refused(folder):
         (
             {"params/prior_n_logits": np.ones((2, 3), np.float32)},
             r"params/prior_n_logits is float32\[2, 3\], not float32\[4\]",
-        ),
-        (
-            {"params/prior_n_logits": np.ones(4, np.float16)},
-            r"params/prior_n_logits is float16\[4\], not float32\[4\]",
         ),
     ],
 )
@@ -180,44 +139,28 @@ def test_runs_of_another_model_are_refused(stored, tmp_path):
     config = json.loads(path.read_text())
     config["model"].update(app_dim=5, max_objects=4)
     path.write_text(json.dumps(config))
-    message = (
-        r"checkpoints/{} can't be used: it does not hold the model of its config: "
-    )
-    message += r".* is float32\[8\], not float32\[10\]; .*; and 1 more\.\n"
-    with pytest.raises(ValueError, match=message.format(16) + ".*" + message.format(4)):
-        lavae_jax.load(workdir)
-    config["model"]["gamma"] = "four"
-    path.write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"run/config.json: model.gamma must be a num"):
+    message = "/16 can't be used: it does not hold the model of its config: "
+    with pytest.raises(ValueError, match=message):
         lavae_jax.load(workdir)
 
 
 def test_what_is_no_run_is_refused(tmp_path):
-    """Folders without a config or checkpoint, or with a broken config, are refused."""
+    """Folders without a config or checkpoint are refused."""
     with pytest.raises(FileNotFoundError, match=r"absent is not the workdir of a run"):
         lavae_jax.load(tmp_path / "absent")
     config = json.dumps({**RUN_CONFIG, "checkpoint_every": 500})
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(FileNotFoundError, match=r"no checkpoint yet: .* 500 steps"):
         lavae_jax.load(tmp_path)
-    for text in ("{", "[]"):
-        (tmp_path / "config.json").write_text(text)
-        with pytest.raises(ValueError, match=r"config.json can't be read"):
-            lavae_jax.load(tmp_path)
 
 
 @pytest.mark.standard_promotion
 @pytest.mark.parametrize("name", pretrained.names())
 def test_released_weights_keep_what_their_report_says(name):
     """Figures on the first test images are within the error of the reported ones."""
-    check_figures(pretrained.FOLDER / name)
-
-
-def check_figures(folder: pathlib.Path):
-    """Asserts that a released model explains images, and counts, as it did."""
-    contents = released.read(folder)
+    contents = released.read(pretrained.FOLDER / name)
     (split,) = (x for x in contents.report["splits"] if x["name"] == "test")
-    model, variables = pretrained.load_released(folder)
+    model, variables = lavae_jax.load_pretrained(name)
     data = contents.config["data"]["name"]
     images, n = scene_checks.first_scenes(data, "test", _NUM_IMAGES)
 

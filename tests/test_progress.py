@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from PIL import Image
 
 from experiments.run import progress
 from tests import event_files
@@ -58,23 +56,6 @@ def test_speed_and_eta(report):
     assert report.lines == [
         "step   50/1000  2.5 steps/s  80 images/s  ETA 0:06:20  elbo -120.5  tau 0.5"
     ]
-
-
-def test_the_terminal_may_show_less(tmp_path, report):
-    """Only the chosen metrics are printed; the table has all of them."""
-    report(shown=("tau", "absent")).train(50, _Terms(-120.5, 0.5))
-    assert report.lines[0].endswith("  tau 0.5")
-    assert "elbo" not in report.lines[0]
-    assert _rows(tmp_path)[0]["elbo"] == -120.5
-
-
-def test_speed_leaves_out_what_is_not_training(report):
-    """The clock starts again after an evaluation, and at the step it went on from."""
-    reporter = report(first_step=100)
-    report.clock.now += 500
-    reporter.start_clock(110)
-    report.clock.now += 10
-    assert reporter.train(150, _Terms(0, 0)).steps_per_second == 4.0
 
 
 def test_the_table_and_tensorboard(tmp_path, report):
@@ -131,17 +112,3 @@ def test_tensorboard_shows_each_step_once(tmp_path, report):
     shown = event_files.shown(tmp_path / "tensorboard")
     elbo = [(key[0], v.simple_value) for key, v in shown.items() if "elbo" in key[1]]
     assert elbo == [(50, 3.0), (150, 3.0)]
-
-
-def test_pictures(tmp_path, report):
-    """A picture is a file named by its step, and the same pixels in TensorBoard."""
-    figure = Figure(figsize=(1, 2), dpi=50)
-    figure.patch.set_facecolor((0.0, 0.2, 1.0))
-    reporter = report()
-    path = reporter.picture(70, figure)
-    reporter.close()
-    assert path == tmp_path / "pictures" / "step_00000070.png"
-    value = event_files.shown(tmp_path / "tensorboard")[70, "reconstructions"]
-    assert (value.image.height, value.image.width) == (100, 50)
-    with Image.open(path) as image:
-        assert image.convert("RGB").getpixel((3, 4)) == (0, 51, 255)

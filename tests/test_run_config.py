@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.configs import baseline_dsprites, dsprites
+from experiments.configs import dsprites
 from experiments.run import checkpoints
 from experiments.run import config as run_config
 from tests.tiny_runs import any_config
@@ -26,10 +26,9 @@ def test_checkpoints_without_a_config(tmp_path):
     (workdir / "config.json").unlink()
     with pytest.raises(cli.UserError, match=r"holds checkpoints, but no config\.json"):
         run_config.claim(workdir, any_config())
-    for content in ("{", "[3]", '{"data": 3}'):
-        (workdir / "config.json").write_text(content)
-        with pytest.raises(cli.UserError, match=r"config\.json can't be read"):
-            run_config.claim(workdir, any_config())
+    (workdir / "config.json").write_text("{")
+    with pytest.raises(cli.UserError, match=r"config\.json can't be read"):
+        run_config.claim(workdir, any_config())
 
 
 def test_another_config_is_refused(tmp_path):
@@ -65,43 +64,6 @@ def test_a_run_of_an_older_version_goes_on(tmp_path):
     run_config.claim(tmp_path, any_config())
 
 
-def test_a_new_length_says_what_it_does_to_a_cosine(tmp_path, capsys):
-    """Once, and only where the learning rates depend on the length."""
-    for decay in ("cosine", "constant"):
-        workdir = tmp_path / decay
-        config = any_config(optimizer={"decay": decay})
-        longer = any_config(optimizer={"decay": decay}, num_steps=20)
-        run_config.claim(workdir, config)
-        _save(workdir, step=7)
-        run_config.claim(workdir, config)
-        assert not capsys.readouterr().out
-        run_config.claim(workdir, longer)
-        said = capsys.readouterr().out
-        run_config.claim(workdir, longer)
-        assert not capsys.readouterr().out
-        run_config.claim(workdir, any_config(optimizer={"decay": decay}, num_steps=7))
-        assert not capsys.readouterr().out  # nothing is left to train
-        if decay == "constant":
-            assert not said
-        else:
-            assert "to fall until step 10, and now do until step 20: from" in said
-            assert "from step 7 on, they jump to those of such a run" in said
-
-
-def test_a_workdir_without_checkpoints_is_free(tmp_path):
-    """A run that never stored anything doesn't hold its folder."""
-    run_config.claim(tmp_path, any_config())
-    run_config.claim(tmp_path, any_config(seed=1))
-    assert run_config.read_config(tmp_path).seed == 1
-
-
-def test_a_folder_that_cannot_be_made(tmp_path):
-    """A path below a file is refused with the path, before anything is computed."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(cli.UserError, match="file"):
-        run_config.claim(tmp_path / "file" / "run", any_config())
-
-
 @pytest.mark.parametrize(
     ("there", "done", "here", "fits"),
     [
@@ -124,22 +86,3 @@ def test_steps_that_were_made_keep_their_stage(tmp_path, there, done, here, fits
     expected = f"tighten.steps: {there[0] - there[1]} there, .* {done} steps"
     with pytest.raises(cli.UserError, match=expected):
         run_config.claim(tmp_path, configs[1])
-
-
-def test_a_new_length_changes_rates_that_are_falling(tmp_path, capsys):
-    """Where the last stage begins later, the run says until when rates fall now."""
-    configs = [dsprites.get_config("tiny") for _ in range(2)]
-    for config, length in zip(configs, (10, 14), strict=True):
-        config.num_steps, config.tighten.steps = length, 3
-    run_config.claim(tmp_path, configs[0])
-    _save(tmp_path, step=6)
-    run_config.claim(tmp_path, configs[1])
-    said = capsys.readouterr().out
-    assert "until step 7, and now do until step 11: from step 6 on" in said
-
-
-def test_the_baseline_knows_no_steps_of_single_parts(tmp_path):
-    """Its config is read as it was written."""
-    config = baseline_dsprites.get_config("tiny")
-    run_config.claim(tmp_path, config)
-    assert run_config.read_config(tmp_path) == config

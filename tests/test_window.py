@@ -23,15 +23,6 @@ def _window(tmp_path):
     return Window(Checkpoints(tmp_path))
 
 
-def test_means_are_over_the_steps_that_have_a_metric(window):
-    """A mean is None if no step has the metric; every step counts in one mean only."""
-    for step, metrics in enumerate([_Metrics(2.0), _Metrics(4.0, -3.0), _Metrics(9.0)]):
-        window.add(step, metrics)
-    assert window.mean() == _Metrics(5.0, -3.0)
-    window.add(3, _Metrics(1.0, -7.0))
-    assert window.mean() == _Metrics(1.0, -7.0, None)
-
-
 def test_means_go_on_after_an_interruption(window, tmp_path):
     """A mean over steps on both sides of it counts each of them, once."""
     window.add(1, _Metrics(2.0))
@@ -44,12 +35,11 @@ def test_means_go_on_after_an_interruption(window, tmp_path):
         assert one.rows() == []
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_divergence_is_an_error(window, value):
+def test_divergence_is_an_error(window):
     """It names the step, each metric that is wrong and the last good checkpoint."""
     window.add(6, _Metrics(1.0))
-    window.add(7, _Metrics(value, value, 1.0))
-    message = rf"step 7: loss is {value}, elbo is {value}: .* no checkpoint yet"
+    window.add(7, _Metrics(np.nan, np.inf, 1.0))
+    message = r"step 7: loss is nan, elbo is inf: .* no checkpoint yet"
     with pytest.raises(cli.UserError, match=message):
         window.rows()
 
