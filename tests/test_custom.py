@@ -1,13 +1,11 @@
 """Training on images of one's own, from their files to a model that sees them."""
 
-import io
 import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 
 import lavae_jax
 from experiments import cli, evaluate
@@ -59,21 +57,13 @@ def colour(tmp_path_factory):
 
 
 def _check_run(folder, result, rows):
+    """Checks the last figures and the picture of a run."""
     step = result.step
     row = rows[step, "held_out"]
     assert row["elbo"] == result.held_out.elbo
     kl = row["kl_app"] + row["kl_loc"] + row["kl_n"]
     assert row["elbo"] == pytest.approx(row["log_px"] - kl, rel=1e-5)
-    assert rows[step, "train"]["log_px"] < 0
     assert (folder / "run" / "pictures" / f"step_{step:08}.png").stat().st_size
-
-
-def test_a_folder_of_grey_pictures(grey):
-    """The loop is the same; without true counts it measures the ELBO."""
-    folder, result, rows = grey
-    _check_run(folder, result, rows)
-    assert result.held_out.count_accuracy is None
-    assert "count_accuracy" not in rows[2, "held_out"]
 
 
 def test_an_archive_of_colour_images_with_counts(colour):
@@ -88,25 +78,27 @@ def test_an_archive_of_colour_images_with_counts(colour):
     assert rows[1, "held_out"]["count_accuracy"] == pytest.approx(expected)
 
 
-def test_the_runs_config_needs_no_images(grey, tmp_path):
-    """Model and weights are loaded from a copy without them; they are only measured."""
-    folder, *_ = grey
+def test_a_folder_of_grey_pictures(grey, tmp_path):
+    """Without true counts, ELBO and bound of the images held out are measured.
+
+    The model is loaded from a copy of the run without the images, which evaluation
+    needs.
+    """
+    folder, result, rows = grey
+    _check_run(folder, result, rows)
+    assert result.held_out.count_accuracy is None
+    (split,) = _evaluate(folder).splits
+    assert (split.name, split.num_images, split.truth) == ("held_out", 4, None)
+    assert np.isfinite(split.bounds[-1].negative_log_p.mean)
     shutil.copytree(folder / "run", tmp_path / "run")
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert stored["model"]["image_shape"] == [48, 80, 1]
-    assert stored["data"]["path"] == str(folder / "own")
-    assert not [
-        k for k, v in cli.flatten(run_config.from_json(stored)).items() if v is None
-    ]
     stored["data"]["path"] = "nowhere"
     (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
     model, variables = lavae_jax.load(tmp_path / "run")
-    assert model.image_shape == (48, 80, 1)
     images = squares(2, (48, 80, 1))[0]
     assert lavae_jax.reconstruct(model, variables, images).shape == images.shape
-    config = run_config.read_config(tmp_path / "run")
     with pytest.raises(cli.UserError, match="nowhere does not exist"):
-        evaluate.evaluate(config, model, variables, settings=_SETTINGS)
+        _evaluate(tmp_path)
 
 
 def _evaluate(folder, **arguments):
@@ -121,28 +113,8 @@ def _evaluate(folder, **arguments):
     )
 
 
-def _printed(result):
-    console = Console(file=io.StringIO(), width=200)
-    report.print_tables(result, console)
-    return console.file.getvalue()
-
-
-def test_the_held_out_images_are_evaluated(grey):
-    """All of them, those that were not trained on; no truth is made up."""
-    folder, *_ = grey
-    result = _evaluate(folder)
-    (split,) = result.splits
-    assert (split.name, split.num_images, split.truth) == ("held_out", 4, None)
-    assert np.isfinite(split.bounds[-1].negative_log_p.mean)
-    config = run_config.read_config(folder / "run")
-    assert result.data_version == config.data.fingerprint
-    assert "4 images" in _printed(result) and "count accuracy" not in _printed(result)
-    with pytest.raises(cli.UserError, match=r"one split, held_out: got .'test'."):
-        _evaluate(folder, splits=["test"])
-
-
 def test_known_counts_are_evaluated(colour, tmp_path):
-    """Counts and nothing else, in the report, its tables and its pictures."""
+    """Counts that come with the images are compared, and nothing else is made up."""
     folder, *_ = colour
     result = _evaluate(folder, out=tmp_path)
     (split,) = report.read(tmp_path / "report.json").splits
@@ -150,25 +122,15 @@ def test_known_counts_are_evaluated(colour, tmp_path):
     assert split.truth.confusion.sum(axis=1)[:4].tolist() == [1, 1, 1, 1]
     assert split.truth.location is None and split.truth.ari is None
     assert split.truth.components_accuracy == 1.0
-    text = _printed(result)
-    assert "count accuracy" in text and "location error" not in text
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
-        "held_out_confusion.png",
-        "held_out_reconstructions.png",
-        "samples.png",
-    ]
 
 
 def test_a_run_goes_on_with_its_own_images_alone(colour, tmp_path, capsys):
-    """The open config is fitted again to the same; other images are refused by name."""
+    """The open config is fitted again to the same; other images are refused."""
     folder, *_ = colour
     path = shutil.copy(folder / "own.npz", tmp_path / "moved.npz")
     loop.train_and_evaluate(_config(path, 0), folder / "run", jax.devices()[:1])
     assert "has made its 1 steps" in capsys.readouterr().out
     with np.load(path) as archive:
         np.savez(path, images=archive["images"][::-1], n=archive["n"][::-1])
-    with pytest.raises(cli.UserError) as refusal:
+    with pytest.raises(cli.UserError, match=r"data\.fingerprint"):
         loop.train_and_evaluate(_config(path, 0), folder / "run", jax.devices()[:1])
-    lines = str(refusal.value).splitlines()
-    assert [line.split(":")[0] for line in lines[1:-2]] == ["  data.fingerprint"]
-    assert lines[-2].startswith("The images are others than the run was begun with")

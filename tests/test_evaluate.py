@@ -14,13 +14,13 @@ from PIL import Image
 from rich.console import Console
 
 import lavae_jax
-from experiments import cli, evaluate
+from experiments import evaluate
 from experiments.measure import measure, report
 from experiments.run import build, checkpoints
 from experiments.run import config as run_config
 from lavae_jax import metrics, plotting, pretrained
 from tests import tiny_models
-from tests.commands import run_here, run_python
+from tests.commands import run_here
 
 pytestmark = pytest.mark.standard_promotion
 
@@ -89,18 +89,18 @@ def test_written_files(written, config):
     content = json.loads((out / "report.json").read_text())
     assert content == report.plain(result)
     assert content["config"] == json.loads(config.to_json())
-    assert np.array(content["splits"][0]["truth"]["confusion"]).shape == (11, 11)
-    assert sorted(path.name for path in out.iterdir()) == [
-        "report.json",
-        "samples.png",
-        "test_7_confusion.png",
-        "test_7_reconstructions.png",
-        "test_confusion.png",
-        "test_reconstructions.png",
-    ]
+    assert len(list(out.glob("*.png"))) == 5
     for path in out.glob("*.png"):
         with Image.open(path) as picture:
             picture.load()
+    console = Console(file=io.StringIO(), width=200)
+    report.print_tables(result, console)
+    for figure in (
+        f"{result.splits[1].bounds[2].negative_log_p.mean:.2f}",
+        f"{result.splits[0].truth.count_accuracy:.2%}",
+        f"{result.splits[0].truth.location.mean:.2f}",
+    ):
+        assert figure in console.file.getvalue()
 
 
 def test_reports_are_read_as_they_were_written(written, tmp_path):
@@ -111,13 +111,9 @@ def test_reports_are_read_as_they_were_written(written, tmp_path):
     truth = again.splits[1].truth
     np.testing.assert_array_equal(truth.confusion, result.splits[1].truth.confusion)
     assert truth.location == result.splits[1].truth.location
-    assert isinstance(again.splits, tuple)
-    fewer = report.plain(result)
-    del fewer["data_version"]
-    for content in ("{", "[]", json.dumps(fewer)):
-        (tmp_path / "report.json").write_text(content)
-        with pytest.raises(ValueError, match=r"report\.json is not a report"):
-            report.read(tmp_path / "report.json")
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"report\.json is not a report"):
+        report.read(tmp_path / "report.json")
 
 
 def test_samples_are_those_of_the_prior(written, model, variables, tmp_path):
@@ -138,34 +134,8 @@ def test_undefined_figures_are_null():
     }
 
 
-def _printed(result):
-    console = Console(file=io.StringIO(), width=200)
-    report.print_tables(result, console)
-    return console.file.getvalue()
-
-
-def test_tables_name_every_figure(written):
-    """The tables have the numbers of the report."""
-    result, _ = written
-    text = _printed(result)
-    truth = result.splits[0].truth
-    for expected in (
-        f"{result.splits[1].bounds[2].negative_log_p.mean:.2f}",
-        "-log p(x), K = 12",
-        "effective sample size",
-        f"{truth.count_accuracy:.2%}",
-        f"{truth.components_accuracy:.2%}",
-        f"{truth.location.mean:.2f}",
-        "floor",
-        "FG-ARI",
-        "ε = 1e-06",
-        "test_7: true count (rows), inferred count (columns)",
-    ):
-        assert expected in text
-
-
 def test_own_images(config, model, variables, sets, tmp_path):
-    """Own images give counts, bounds and a picture, and no figures that need truth."""
+    """Own images give counts and bounds, and no figures that need truth."""
     np.savez(tmp_path / "own.npz", images=sets[0].images[:9] > 0)
     result = evaluate.evaluate(
         config,
@@ -179,44 +149,7 @@ def test_own_images(config, model, variables, sets, tmp_path):
     assert split.truth is None and split.floor is None and split.num_images == 8
     scene = lavae_jax.infer(model, variables, sets[0].images[:8])
     np.testing.assert_array_equal(split.counts, np.bincount(scene.n, minlength=11))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "report.json",
-        "samples.png",
-        "own_images_reconstructions.png",
-    }
-    text = _printed(result)
-    assert "objects inferred" in text and "accuracy" not in text
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"splits": ["test_9"]}, "Unknown split 'test_9'"),
-        ({"splits": ["test[:10]"]}, "pass a whole one"),
-        ({"settings": measure.Settings(num_samples=0)}, "num_samples must be at least"),
-        ({"settings": measure.Settings(batch_size=-1)}, "batch_size must be at least"),
-        ({"settings": measure.Settings(num_images=0)}, "num_images must be at least"),
-        ({"images_path": "nowhere.npz"}, "nowhere.npz does not exist"),
-        ({"images_path": __file__}, "neither .npy, .npz, .png nor a folder"),
-    ],
-)
-def test_bad_requests_are_refused_at_the_start(
-    config, model, variables, tmp_path, changes, message
-):
-    """The message says what is wrong, and nothing has been written."""
-    with pytest.raises(cli.UserError, match=message.replace("[", r"\[")):
-        evaluate.evaluate(config, model, variables, out=tmp_path / "out", **changes)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_that_cannot_be_made_is_noticed_before_the_work(
-    config, model, variables, tmp_path, capsys
-):
-    """A file in the way ends the evaluation before the first image."""
-    (tmp_path / "out").write_text("in the way")
-    with pytest.raises(cli.UserError, match="out can't be written to"):
-        evaluate.evaluate(config, model, variables, out=tmp_path / "out")
-    assert "images/s" not in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*confusion*"))
 
 
 @pytest.fixture(scope="module")
@@ -230,19 +163,18 @@ def workdir(config, state, tmp_path_factory):
     return folder
 
 
-def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path):
+def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path, capsys):
     """The command evaluates a workdir, also on own images."""
     np.save(tmp_path / "own.npy", sets[0].images)
-    done = run_python(
-        "-m",
-        "experiments.evaluate",
+    status, said = run_here(
+        evaluate,
         f"--workdir={workdir}",
         f"--images={tmp_path / 'own.npy'}",
         "--num_images=4",
         "--num_samples=2",
     )
-    assert done.returncode == 0, done.stderr
-    assert "step 11" in done.stdout and "-log p(x), K = 2" in done.stdout
+    assert status == 0, said
+    assert "step 11" in capsys.readouterr().out
     content = json.loads((workdir / "evaluation_own_images/report.json").read_text())
     assert content["step"] == 11 and content["splits"][0]["num_images"] == 4
 
@@ -264,21 +196,3 @@ def test_command_evaluates_a_released_model(tmp_path):
     released = pretrained.FOLDER / "multi_mnist_1k"
     assert content["step"] == json.loads((released / "report.json").read_text())["step"]
     assert content["config"] == json.loads((released / "config.json").read_text())
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ([], "give either --workdir, the folder of a run, or --weights, a released"),
-        (["--workdir={workdir}", "--weights=multi_dsprites"], "give either --workdir"),
-        (["--weights=multi_sprites"], "there is no released model 'multi_sprites'"),
-        (["--workdir={workdir}", "--splits=test_9"], "Unknown split 'test_9'"),
-    ],
-)
-def test_command_refuses_without_a_traceback(workdir, arguments, message):
-    """A refusal is one message that begins with error, and a status other than 0."""
-    filled_in = [argument.format(workdir=workdir) for argument in arguments]
-    status, said = run_here(evaluate, *filled_in)
-    assert status != 0
-    assert said.startswith("error: ") and message in said
-    assert "Traceback" not in said

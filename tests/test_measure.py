@@ -92,16 +92,6 @@ def test_inference_equals_the_library_called_directly(model, variables, sets):
     assert not np.allclose(again.log_weights[1], again.log_weights[2], rtol=1e-4)
 
 
-def test_the_seed_and_nothing_else_gives_the_samples(model, variables, sets):
-    """The same seed draws the same weights, and another seed others."""
-    first, second, other = (
-        measure.infer(model, variables, sets[0], _SETTINGS._replace(seed=seed))
-        for seed in (1, 1, 2)
-    )
-    np.testing.assert_array_equal(first.log_weights, second.log_weights)
-    assert not np.array_equal(first.log_weights, other.log_weights)
-
-
 def _perfect(image_set, rng):
     """Makes what a model infers that is right about all but the order."""
     num_images, slots = len(image_set.images), 10
@@ -159,26 +149,3 @@ def test_comparison_states_bounds_as_costs(sets):
 def _object_entropy():
     builder = load.BUILDERS["multi_dsprites"][0](config="full")
     return builder.appearance().entropy
-
-
-def test_more_objects_than_the_model_has_slots(sets):
-    """More objects than slots give wrong counts, not an error."""
-    inferred = _perfect(sets[1], np.random.default_rng(3))
-    scenes = inferred.scenes._replace(
-        n=np.full(_NUM_IMAGES, 3),
-        yx=inferred.scenes.yx[:, :3],
-        active=inferred.scenes.active[:, :3],
-    )
-    inferred = inferred._replace(scenes=scenes)
-    split = measure.compare(sets[1], inferred, np.log(np.full(4, 0.25)))
-    assert split.truth.confusion[7, 3] == _NUM_IMAGES
-    assert split.truth.count_accuracy == 0.0
-    assert split.truth.location.num_missed == 4 * _NUM_IMAGES
-    assert split.truth.count_nats == np.inf
-
-
-def test_only_new_digits_have_no_floor(data_dir, tmp_path):
-    """Only a split with new digits has no floor; other failures are errors."""
-    assert measure._floor("multi_mnist/1k", "test_new_digits", tmp_path, None) is None
-    with pytest.raises(ValueError, match="only a whole split"):
-        measure._floor(_NAME, "test[:5]", data_dir, None)

@@ -6,7 +6,6 @@ import pytest
 from datasets import load, scenes
 from experiments.paper import batched
 from experiments.paper import claims as paper_claims
-from experiments.paper import models as paper_models
 from experiments.paper import subject as paper_subject
 from experiments.paper.subject import Settings
 from experiments.run import build
@@ -79,22 +78,3 @@ def test_calibration_against_loops(learned, config):
     divergence = sum(f * np.log(f / q) for f, q in zip(expected, p, strict=True) if f)
     assert found.divergence == pytest.approx(divergence, rel=1e-4)
     assert paper_claims.measure_calibration(changed, 0, settings).num_scenes == 256
-
-
-def test_images_of_a_subject(learned, config, tmp_path, monkeypatch):
-    """A subject has the first images of both splits, their n and inferred scenes."""
-    loaded = {"LAVAE": (learned.model, learned.variables), "baseline": ("b", {})}
-    monkeypatch.setattr(paper_models, "load", lambda models: loaded[models.family])
-    lavae, baseline = (
-        paper_models.Models("multi_dsprites/tiny", family, source=tmp_path)
-        for family in paper_models.FAMILIES
-    )
-    settings = Settings(num_images=12, data_dir=config.data.data_dir)
-    found = paper_subject.look(lavae, baseline, settings)
-    np.testing.assert_array_equal(found.few.images, learned.few.images)
-    np.testing.assert_array_equal(found.few.n, learned.few.n)
-    np.testing.assert_array_equal(found.few.scene.n, learned.few.scene.n)
-    assert found.many.split == "test_7" and found.many.n.tolist() == [7] * 12
-    assert found.baseline == ("b", {})
-    without = paper_subject.look(lavae, baseline._replace(source=None), settings)
-    assert without.baseline is None

@@ -1,17 +1,14 @@
 """The figures of the paper show the scenes that they say, edited as they say."""
 
-import jax
 import numpy as np
 import pytest
 
-import lavae_jax
 from experiments.paper import batched
 from experiments.paper import edits as paper_edits
-from experiments.paper import figures as paper_figures
 from experiments.paper import subject as paper_subject
 from lavae_jax import editing
 from lavae_jax.types import Scene
-from tests import figure_texts, tiny_models, tiny_subjects
+from tests import tiny_subjects
 
 pytestmark = pytest.mark.standard_promotion
 
@@ -26,7 +23,6 @@ def subject():
 
 
 def _panels(figure, columns):
-    assert figure_texts.boxes(figure)
     panels = np.array(figure.axes).reshape(-1, columns)
     return panels, [
         [
@@ -49,20 +45,6 @@ def _sprites(subject, z_app):
     active = np.arange(8) < n[:, None]
     scene = Scene(n, np.zeros((*active.shape, 2), np.int32), z_app, active)
     return batched.sprites(subject.model, subject.variables, scene)[:, 0]
-
-
-def test_batches_change_nothing(subject):
-    """Results are the same in several batches, of which the last is filled up."""
-    scene = editing.take(subject.many.scene, np.arange(130) % 2)
-    model, variables = subject.model, subject.variables
-    found = batched.render(model, variables, scene)
-    assert found.shape == (130, *tiny_subjects.SHAPE)
-    expected = lavae_jax.render(model, variables, subject.many.scene)
-    np.testing.assert_allclose(found, np.asarray(expected)[np.arange(130) % 2], 1e-5)
-    again = batched.infer(model, variables, subject.many.images)
-    whole = lavae_jax.infer(model, variables, subject.many.images)
-    np.testing.assert_array_equal(again.n, whole.n)
-    np.testing.assert_array_equal(again.yx, whole.yx)
 
 
 def test_locations(subject):
@@ -89,28 +71,6 @@ def test_locations(subject):
         y, x = yx[slot]
         assert frame.get_bbox().bounds == (x - 2.5, y - 2.5, 5, 5)
     assert [panel.get_title() for panel in panels[0][2:]] == [str(x) for x in columns]
-    title = " ".join(figure.get_suptitle().split())
-    assert title.endswith("the column (across) or the row (down) above, in pixels")
-
-
-def test_appearances(subject):
-    """The dimensions with the largest effect on the object are shown at every value."""
-    figure, caption = paper_edits.appearances(subject, subject.many, 7)
-    panels, shown = _panels(figure, 2 + len(paper_edits.VALUES))
-    scene = editing.take(subject.many.scene, 0)
-    effects = paper_subject.effects(subject, scene)
-    order = sorted(range(4), key=lambda dim: -effects[dim])
-    assert len(shown) == 4 and "Of all 4 dimensions" in caption
-    for line, dim in enumerate(order):
-        label = panels[line, 0].texts[0].get_text()
-        assert label == f"dimension {dim}\n({effects[dim]:.3f})"
-        for place, value in enumerate(paper_edits.VALUES):
-            styled = editing.restyle(scene, 0, dim, value)
-            (expected,) = tiny_subjects.rendered(subject, styled)
-            _assert_shows(shown[line][2 + place], expected)
-    titles = [panel.get_title() for panel in panels[0]]
-    assert titles[:4] == ["input", "reconstruction", "−2.0", "−1.5"]
-    assert titles[6] == "0"
 
 
 def test_effects_against_loops(subject):
@@ -152,66 +112,3 @@ def test_swaps(subject):
             (expected,) = tiny_subjects.rendered(subject, one)
             _assert_shows(shown[line][column], expected)
         assert len(panels[1, column].patches) == 2
-
-
-def test_samples_beside_the_baseline(subject, monkeypatch):
-    """Samples are those of `generate`; the caption says if there is no baseline."""
-    monkeypatch.setattr(paper_figures, "NUM_SAMPLES", 9)
-    figure, caption = paper_figures.samples(subject, seed=3)
-    assert "baseline has not been trained" in caption and len(figure.subfigs) == 1
-    model = lavae_jax.BaselineVAE((16, 16, 3), latent_channels=1, channels=4)
-    baseline = model, tiny_models.random_variables(model)
-    figure, caption = paper_figures.samples(subject._replace(baseline=baseline), seed=3)
-    left, right = figure.subfigs
-    assert figure_texts.boxes(figure)
-    assert "baseline on the right" in caption
-    key = jax.random.key(3)
-    for part, (one, variables) in (
-        (left, (subject.model, subject.variables)),
-        (right, baseline),
-    ):
-        made = lavae_jax.generate(one, variables, key, 9)
-        for panel, means in zip(part.axes, made, strict=True):
-            _assert_shows(panel.images[0].get_array(), means)
-
-
-def test_samples_of_5_and_6(subject):
-    """A model with fewer than six slots has no figure of 5 and 6 objects."""
-    figure, _ = paper_figures.samples_of_5_and_6(subject, seed=0)
-    (part,) = figure.subfigs
-    assert part.get_suptitle() == "Tiny: samples with p(n) replaced, n = 5 or 6"
-    model = subject.model.clone(max_objects=5)
-    with pytest.raises(paper_edits.NothingToShowError, match="no more than 5 objects"):
-        paper_figures.samples_of_5_and_6(subject._replace(model=model), seed=0)
-
-
-def test_figures_without_a_scene_are_left_out_with_a_reason(
-    subject, tmp_path, monkeypatch
-):
-    """Where no image is counted right the page says so; other figures are drawn."""
-    monkeypatch.setattr(paper_figures, "NUM_SAMPLES", 4)
-    wrong = [
-        tiny_subjects.images("test", [3, 2], [2, 3]),
-        tiny_subjects.images("test_7", [7, 7], [6, 2]),
-    ]
-    wrong_subject = subject._replace(few=wrong[0], many=wrong[1])
-    pictures = list(paper_figures.draw(wrong_subject, tmp_path, seed=0))
-    assert [picture.name for picture in pictures] == paper_figures.names()
-    for picture in pictures[:4]:
-        assert (tmp_path / picture.file).stat().st_size > 1_000
-    for picture in pictures[4:]:
-        split, n = ("test", 3) if picture.name.endswith("_3") else ("test_7", 7)
-        assert picture.file is None and picture.caption == (
-            f"Left out: none of the first 2 images of {split} has {n} objects and is"
-            " counted right."
-        )
-    black = tiny_subjects.images("test", [0, 0])
-    with pytest.raises(paper_edits.NothingToShowError, match="test that were read are"):
-        paper_figures.inference(subject, black, 4)
-
-
-def test_numbered_figures_exist():
-    """Every figure of the paper is one of those that are drawn."""
-    assert sorted(paper_figures.IN_THE_PAPER) == list(range(1, 12))
-    for _, names in paper_figures.IN_THE_PAPER.values():
-        assert set(names) <= set(paper_figures.names())
