@@ -5,40 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from experiments import benchmark, cli
-from experiments.configs import baseline_dsprites, dsprites
+from experiments import benchmark
+from experiments.configs import baseline_dsprites
 from experiments.run import build
 from tests import commands
 
 pytestmark = pytest.mark.standard_promotion
-
-
-def test_phases_are_the_distinct_functions_of_a_run():
-    """Each function is found once, with its first step and its number of steps."""
-
-    def first():
-        """Makes steps 1 and 3."""
-
-    def second():
-        """Makes steps 2 and 4 to 6."""
-
-    phases = benchmark.find_phases(lambda n: first if n in (1, 3) else second, 6)
-    assert phases == [
-        benchmark.Phase(1, 2, first),
-        benchmark.Phase(2, 4, second),
-    ]
-
-
-def test_images_have_three_one_two_and_no_squares():
-    """The mean number of objects is the data sets' 1.5; all values are 0 or 255."""
-    images = benchmark.make_images(40, (30, 20, 3))
-    assert set(np.unique(images)) == {0, 255}
-    lit = (images > 0).any(axis=-1).sum(axis=(1, 2)).reshape(10, 4)
-    assert (lit[:, 1] == 36).all() and (lit[:, 3] == 0).all()
-    assert (lit[:, 0] <= 108).all() and (lit[:, 2] <= 72).all()
 
 
 def test_every_phase_is_timed_and_counted(monkeypatch):
@@ -94,9 +68,3 @@ def test_the_command_writes_its_figures(tmp_path, capsys):
     written = json.loads(path.read_text())
     assert len(written["phases"]) == 1
     assert f"{written['milliseconds']:.1f} ms" in capsys.readouterr().out
-
-
-def test_a_run_of_another_model_is_refused(tmp_path):
-    """`--workdir` must hold a run of the same model."""
-    with pytest.raises(cli.UserError, match="is not the workdir of a run"):
-        benchmark.benchmark(dsprites.get_config("tiny"), 1, tmp_path)

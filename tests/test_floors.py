@@ -40,9 +40,7 @@ def exact_entropies(counts, size):
     return estimated, bounded
 
 
-@pytest.mark.parametrize(
-    ("counts", "size"), [((0, 1, 2), (1, 2)), ((1, 2), (2, 1)), ((2, 3), (2, 2))]
-)
+@pytest.mark.parametrize(("counts", "size"), [((0, 1, 2), (1, 2)), ((2, 3), (2, 2))])
 def test_entropy_equals_enumeration(counts, size):
     """The estimate is that of the formula, which is below the entropy of the sets.
 
@@ -97,17 +95,6 @@ def test_bounds_of_multi_dsprites(tmp_path, split, expected):
     assert bounds == pytest.approx(expected, abs=0.05)
 
 
-def test_the_estimate_is_deterministic():
-    """Two calls draw the same placements; larger boxes have fewer."""
-    sizes = np.array([[19, 17], [3, 4]])
-    first, second, other = (
-        floors.placement_entropy(3, boxes, num_placements=50)
-        for boxes in (sizes, sizes, sizes + 1)
-    )
-    assert first == second
-    assert first > other
-
-
 def test_appearance_of_multi_dsprites(tmp_path):
     """Three shapes with 10, 20 and 40 different angles of 6 scales, seven colours."""
     appearance = builder.Builder(config="tiny", data_dir=tmp_path).appearance()
@@ -115,10 +102,3 @@ def test_appearance_of_multi_dsprites(tmp_path):
     expected = math.log(3) + math.log(6) + angles + math.log(7)
     assert appearance.entropy == pytest.approx(expected)
     assert appearance.sizes.shape == (720, 2)
-
-
-@pytest.mark.parametrize("split", ["train[:100]", "test+test_7"])
-def test_parts_of_splits_have_no_floor(tmp_path, split):
-    """The error names the split."""
-    with pytest.raises(ValueError, match="whole split"):
-        floors.floor("multi_dsprites/tiny", split, tmp_path)

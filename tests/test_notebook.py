@@ -47,15 +47,6 @@ def test_it_is_kept_without_outputs(notebook):
         assert cell.outputs == [] and cell.execution_count is None, cell.id
 
 
-def test_outside_of_a_clone_it_says_what_to_set(notebook, tmp_path, monkeypatch):
-    """The address is a placeholder: nothing is cloned before it has been replaced."""
-    monkeypatch.chdir(tmp_path)
-    parameters, find, *_ = (cell.source for cell in _code(notebook))
-    with pytest.raises(ValueError, match="set REPOSITORY, in the cell above"):
-        exec(parameters + "\n" + find, {})
-    assert not list(tmp_path.iterdir())
-
-
 def test_it_runs_from_top_to_bottom(notebook, tmp_path):
     """Against this checkout, sliders included; the training is cut short."""
     (parameters,) = (

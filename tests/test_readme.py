@@ -28,12 +28,3 @@ def test_the_python_of_the_readme():
     assert (swapped.yx[0, 0] == scene.yx[0, 1]).all()
     assert names["means"].shape == (4, 3, *model.image_shape)
     assert names["grid"].z_app[:, 0, 0].tolist()[:3] == [-2, 0, 2]
-
-
-def test_what_the_readme_links_to_is_there():
-    """Pictures, pages and files of the repository."""
-    text = (ROOT / "README.md").read_text()
-    links = re.findall(r"\]\(([^)#]+)\)", text)
-    files = [link for link in links if not link.startswith("https://")]
-    assert len(files) > 20
-    assert [link for link in files if not (ROOT / link).exists()] == []

@@ -49,34 +49,6 @@ def sequential_law(sizes, canvas):
     return {placed: probability / total for placed, probability in law.items()}
 
 
-@pytest.mark.parametrize("index", range(20))
-def test_boxes_lie_inside_the_canvas_and_never_overlap(index):
-    """`place` keeps its promise for boxes of every shape."""
-    corners = scenes.place(scenes.Draws(7, index), SIZES, canvas=12).corners
-    for corner, size in zip(corners, SIZES, strict=True):
-        assert (corner >= 0).all()
-        assert (corner + size <= 12).all()
-    for i, j in itertools.combinations(range(len(SIZES)), 2):
-        assert not overlap(corners[i], SIZES[i], corners[j], SIZES[j])
-
-
-def test_free_positions_are_those_found_by_listing_pixels():
-    """`free_positions` equals a search over every position and placed box."""
-    corners, size = [(0, 3), (6, 1), (4, 6), (7, 7)], (2, 3)
-    free = scenes.free_positions(corners, SIZES, size, canvas=12)
-    expected = [
-        [
-            not any(
-                overlap((row, column), size, corner, other)
-                for corner, other in zip(corners, SIZES, strict=True)
-            )
-            for column in range(10)
-        ]
-        for row in range(11)
-    ]
-    np.testing.assert_array_equal(free, expected)
-
-
 @pytest.mark.parametrize(
     ("sizes", "canvas"), [([(2, 3), (1, 2)], 4), ([(2, 2), (2, 2), (2, 2)], 4)]
 )
@@ -127,13 +99,6 @@ def test_draws_are_uniform():
     assert stats.chisquare(over).pvalue > 1e-3
 
 
-def test_permutation_holds_every_index_once():
-    """`permutation` is one, and another key gives another."""
-    order = scenes.permutation(500, 4)
-    np.testing.assert_array_equal(np.sort(order), np.arange(500))
-    assert (order != scenes.permutation(500, 5)).any()
-
-
 def test_ground_truth_matches_the_image():
     """Boxes are tight, centres are theirs, and the map tells which pixel is whose."""
     corner_shape = np.array([[1, 0, 0, 0], [1, 1, 0, 0]], bool)
@@ -170,14 +135,3 @@ def test_scenes_drawn_together_are_those_drawn_alone():
         for index, layout in enumerate(together):
             for field, alone in zip(pictures, scenes.draw(layout), strict=True):
                 np.testing.assert_array_equal(field[index], alone)
-
-
-def test_an_empty_scene_is_black():
-    """Zero objects give a black image and empty slots only."""
-    layout = scenes.Layout([], np.zeros((0, 2), int), np.zeros((0, 3), np.uint8))
-    picture = scenes.draw(layout)
-    assert picture.image.shape == (64, 64, 3)
-    assert not picture.image.any()
-    assert not picture.segmentation.any()
-    assert (picture.box == scenes.EMPTY).all()
-    assert (picture.centre == scenes.EMPTY).all()
