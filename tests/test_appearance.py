@@ -33,13 +33,6 @@ def test_kl(parameters):
 
 
 @pytest.mark.standard_promotion
-def test_kl_is_that_of_the_distributions(parameters):
-    """Of `posterior` and `prior`, which the importance weights use."""
-    expected = appearance.posterior(parameters).kl_divergence(appearance.prior(L))
-    np.testing.assert_allclose(appearance.kl(parameters), expected, rtol=1e-5)
-
-
-@pytest.mark.standard_promotion
 def test_densities(parameters):
     """Those of diagonal Gaussians with the given log-variances."""
     z = np.random.default_rng(1).normal(size=(B, M, L)).astype(np.float32)

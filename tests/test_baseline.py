@@ -268,18 +268,3 @@ def test_size(configs):
     assert encoder / both == pytest.approx(0.5, abs=0.05)
     assert (model.latent_shape, model.latent_dim) == ((8, 8, 16), 1024)
     assert model.epsilon == config.model.epsilon
-
-
-def test_what_has_no_meaning_is_refused():
-    """Objects of a model without them, and images of another shape."""
-    model = _model()
-    variables, x, keys = _given(model)
-    with pytest.raises(TypeError, match=r"infer needs .* LAVAE: got BaselineVAE"):
-        lavae_jax.infer(model, variables, x)
-    prior_n = jnp.ones(3) / 3
-    with pytest.raises(ValueError, match="prior_n is for LAVAE"):
-        lavae_jax.generate(model, variables, jax.random.key(0), 2, prior_n)
-    with pytest.raises(ValueError, match=r"shape \[B, 16, 8, 2\], got \[3, 16, 8, 1\]"):
-        lavae_jax.log_likelihood_bound(model, variables, x[..., :1], keys)
-    with pytest.raises(ValueError, match=r"shape \[B, 16, 8, 2\]"):
-        lavae_jax.reconstruct(model, variables, x[0])

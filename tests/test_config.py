@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-import typing
 
 import pytest
 
 import lavae_jax
 from experiments.configs import base, mnist_1k
-from experiments.run import build, limits
+from experiments.run import build
 from lavae_jax import config as model_configs
 from tests.tiny_runs import CONFIG
 
@@ -52,27 +51,6 @@ def test_a_runs_config_builds_the_same_model(variant):
     assert from_file.image_shape == (64, 64, 1)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"max_objects": 2.0}, r"model.max_objects must be a whole number: got 2.0"),
-        ({"width": True}, r"model.width must be a whole number: got True"),
-        ({"gamma": "4"}, r"model.gamma must be a number: got '4'"),
-        ({"epsilon": None}, r"model.epsilon must be a number: got None"),
-        ({"norm": "layer"}, r"model.norm must be one of batch, none: got 'layer'"),
-        ({"sprite_net": ["mlp"]}, r"must be one of conv, mlp: got \['mlp'\]"),
-        ({"image_shape": [64, 64]}, r"model.image_shape must be three whole numbers"),
-        ({"image_shape": [64, 64, 3.0]}, r"three whole numbers: got \[64, 64, 3.0\]"),
-        ({"image_shape": 64}, r"must be three whole numbers: got 64"),
-        ({"chanels": 4, "size": 1}, r"has unknown chanels, size: .* another version"),
-    ],
-)
-def test_wrong_values_are_refused(changes, message):
-    """Naming the field, what it may be, and what it is."""
-    with pytest.raises(ValueError, match=message):
-        lavae_jax.ModelConfig.from_dict({**CONFIG._asdict(), **changes})
-
-
 def test_missing_values_are_refused():
     """No value is made up; nor is the config of something else taken for a run's."""
     values = CONFIG._asdict()
@@ -82,15 +60,3 @@ def test_missing_values_are_refused():
     for config in ({}, {"model": "lavae"}, CONFIG._asdict()):
         with pytest.raises(ValueError, match="no part `model`"):
             model_configs.from_run(config)
-
-
-def test_choices_are_those_of_the_experiments():
-    """What the command line accepts for a model is what a model can be built from."""
-    choices = {
-        f"model.{name}": typing.get_args(kind)
-        for config in (lavae_jax.ModelConfig, lavae_jax.BaselineConfig)
-        for name, kind in typing.get_type_hints(config).items()
-        if typing.get_origin(kind) is typing.Literal and name != "kind"
-    }
-    theirs = {k: v for k, v in limits.CHOICES.items() if k.startswith("model.")}
-    assert choices == theirs

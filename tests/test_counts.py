@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import draw_locations
@@ -27,16 +26,6 @@ def test_peaks_are_the_loop(radius):
     assert [np.flatnonzero(row).tolist() for row in found] == expected
 
 
-@pytest.mark.parametrize("radius", [0, 2, 4])
-def test_no_two_peaks_within_the_radius(radius):
-    """Neither in a row, nor in a column, nor on a diagonal, whatever the map."""
-    apart = max(1, radius)
-    for marked in np.asarray(counts.peaks(_maps(), radius)):
-        sites = np.argwhere(marked)
-        distance = np.abs(sites[:, None] - sites[None]).max(axis=-1)
-        assert (distance[~np.eye(len(sites), dtype=bool)] > apart).all()
-
-
 @pytest.mark.parametrize(("max_objects", "radius"), [(3, 0), (100, 0), (100, 2)])
 def test_f_count_is_the_loop(max_objects, radius):
     """The number of peaks above the threshold, capped at M."""
@@ -55,13 +44,6 @@ def test_f_count_counts_peaks_above_the_threshold():
     h[2, 2, 2] = 16  # not above the threshold
     h[3, 2, 2], h[3, 2, 4] = 17, 18  # one pixel between them
     np.testing.assert_array_equal(counts.f_count(h, 16.0, 10), [2, 1, 0, 2])
-
-
-def test_a_plateau_is_one_peak():
-    """Equal neighbours in a row, in a column, on a diagonal and in a square."""
-    h = np.zeros((4, 9, 9), np.float32)
-    h[0, 3, 2:6] = h[1, 2:6, 3] = h[2, [2, 3], [4, 3]] = h[3, 4:6, 4:6] = 20
-    np.testing.assert_array_equal(counts.f_count(h, 16.0, 10), [1, 1, 1, 1])
 
 
 def test_maxima_within_the_radius_are_one():
@@ -100,28 +82,6 @@ def test_the_likeliest_sites_are_the_counted_peaks(radius):
     for image, sites, number in zip(h, np.asarray(locations.site), n, strict=True):
         counted = {s for s in reference.peaks(image, radius) if image.flat[s] > 16}
         assert set(sites[:number].tolist()) == counted
-
-
-def test_peaks_of_negative_maps_at_the_border():
-    """Beyond the border there is nothing that could be higher."""
-    h = np.full((1, 4, 4), -3.0, np.float32)
-    h[0, 0, 2] = -1
-    marked = np.argwhere(counts.local_maxima(h)[0])
-    assert [0, 2] in marked.tolist()
-    np.testing.assert_array_equal(counts.f_count(h, -2.0, 10), [1])
-
-
-@pytest.mark.parametrize(
-    ("operation", "init", "numpy"), [(lax.add, 0.0, np.sum), (lax.max, -np.inf, np.max)]
-)
-def test_reduce_square(operation, init, numpy):
-    """The square around every point, cut at the border."""
-    a = np.random.default_rng(1).normal(size=(2, 6, 8)).astype(np.float32)
-    expected = np.zeros_like(a)
-    for b, row, column in np.ndindex(*a.shape):
-        expected[b, row, column] = numpy(reference.around(a[b], row, column, 5))
-    reduced = counts.reduce_square(a, 5, operation, init)
-    np.testing.assert_allclose(reduced, expected, atol=1e-5)
 
 
 def _three_peaks():

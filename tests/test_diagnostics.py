@@ -98,25 +98,6 @@ def test_objects_explained_by_two_slots(sizes, split):
     )
 
 
-def test_without_the_true_numbers():
-    """Of images whose n is not known, all but accuracy and splits is told."""
-    model = tiny_models.tiny_model((20, 20, 1), sprite_size=9, max_objects=2)
-    model = model.clone(location_net=_Corners())
-    variables = tiny_models.random_variables(model)
-    images = np.zeros((3, 20, 20, 1), np.uint8)
-    images[1, 2:8, 3:9] = 255  # its corners are as many objects as there can be
-    for n, unknown in [(None, True), (jnp.array([0, 1, 0]), False)]:
-        found = diagnostics.measure(model, variables, images, n)
-        assert found.overcounted.tolist() == [False, True, False]
-        assert not found.uncounted.any()
-        assert (found.count_accuracy is None) == (found.split is None) == unknown
-    images[0, 19, 19] = 255  # lit, and the corners of it are where none is counted
-    model = model.clone(count_threshold=1e9)
-    found = diagnostics.measure(model, variables, images, None)
-    assert found.uncounted.tolist() == [True, True, False]
-    assert len(diagnostics.warnings(diagnostics.Seen(None, 0.6, 0.6, 0.6, None))) == 3
-
-
 def test_only_after_the_warm_up():
     """Before its end a healthy model may look like a collapsed one."""
     config = dsprites.get_config("laptop")

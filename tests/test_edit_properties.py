@@ -1,20 +1,17 @@
-"""What edits are to each other, and what they paint."""
+"""What edits paint."""
 
 import jax
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 import lavae_jax
 from lavae_jax import editing
 from tests import tiny_models
 from tests.scene_lists import (
     DATA,
-    NUMBERS,
     PLACES,
     SHAPE,
-    WHATS,
     B,
     L,
     M,
@@ -24,76 +21,6 @@ from tests.scene_lists import (
     same,
     slots_of,
 )
-
-# What edits are to each other.
-
-
-@examples
-@given(images_of(1), PLACES, WHATS, DATA)
-def test_edits_that_undo_each_other(images, place, what, data):
-    """An edit and its inverse give the scene back."""
-    scene, slots = make(images), slots_of(data, images)
-    places = [objects[slot][0] for objects, slot in zip(images, slots, strict=True)]
-    there = editing.move(scene, slots, place, SHAPE)
-    assert same(editing.move(there, slots, places, SHAPE), scene)
-
-    others = slots_of(data, images)
-    swapped = editing.swap(scene, slots, others, what)
-    assert same(swapped, editing.swap(scene, others, slots, what))
-    assert same(editing.swap(swapped, slots, others, what), scene)
-
-    roomy = [b for b, objects in enumerate(images) if len(objects) < M]
-    last = [len(images[b]) for b in roomy]
-    copied = editing.duplicate(scene, 0, place, SHAPE, only=roomy)
-    assert same(editing.remove(copied, last, only=roomy), scene)
-
-    image = data.draw(st.integers(0, B - 1))
-    order = data.draw(st.permutations(range(len(images[image]))))
-    ordered = editing.select(scene, order, only=image)
-    assert same(editing.select(ordered, np.argsort(order), only=image), scene)
-
-
-@examples
-@given(images_of(2), PLACES, PLACES, NUMBERS, DATA)
-def test_edits_that_commute(images, place, other_place, value, data):
-    """Edits of different objects, fields or images commute."""
-    scene = make(images)
-    dim = data.draw(st.integers(0, L - 1))
-
-    def commute(*edits):
-        return same(edits[0](edits[1](scene)), edits[1](edits[0](scene)))
-
-    def move(slot, place, only=None):
-        return lambda scene: editing.move(scene, slot, place, SHAPE, only=only)
-
-    def restyle(slot):
-        return lambda scene: editing.restyle(scene, slot, dim, value)
-
-    def swap(what):
-        return lambda scene: editing.swap(scene, 0, 1, what)
-
-    assert commute(move(0, place), move(1, other_place))
-    assert commute(move(1, place), restyle(1))
-    assert commute(restyle(0), move(1, place))
-    assert commute(swap("location"), swap("appearance"))
-    assert commute(move(0, place, only=0), move(0, other_place, only=2))
-    assert commute(
-        lambda scene: editing.remove(scene, 0, only=1), move(1, place, [0, 2])
-    )
-    # They do not where the order decides.
-    assert commute(move(0, place), move(0, other_place)) == (place == other_place)
-
-
-@examples
-@given(images_of(2, 2))
-def test_a_swap_of_both_sequences_reorders_the_objects(images):
-    """After either swap the same objects are at the same places, in other slots."""
-    scene = make(images)
-    both = editing.swap(editing.swap(scene, 0, 1, "location"), 0, 1, "appearance")
-    assert same(both, editing.select(scene, [1, 0]))
-
-
-# What edits paint.
 
 
 @pytest.fixture(scope="module", name="trained")

@@ -35,19 +35,6 @@ def _draw(h_loc, n=N, seed=0, tau=None, **options):
 
 
 @pytest.mark.parametrize("radius", [0, 1])
-def test_draws_are_distinct_sites(h_loc, radius):
-    """No site is drawn twice, nor one within the radius of an earlier one."""
-    for seed in range(5):
-        drawn = _draw(h_loc, seed=seed, exclusion_radius=radius)
-        for b, n in enumerate(N):
-            taken = set()
-            for site in np.asarray(drawn.site[b, :n]).tolist():
-                assert 0 <= site < D
-                assert site not in taken
-                taken |= reference.disc(site, H, W, radius)
-
-
-@pytest.mark.parametrize("radius", [0, 1])
 def test_log_q_and_entropy(h_loc, radius):
     """Of the drawn sites, given those before, as Eq. 11 has them."""
     drawn = _draw(h_loc, exclusion_radius=radius)

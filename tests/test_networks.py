@@ -137,38 +137,6 @@ def test_space_to_depth():
     np.testing.assert_array_equal(blocks.depth_to_space(folded, 2), x)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("norm", ["batch", "none"])
-def test_shapes(stride, norm):
-    """A stem changes the trunk's grid, and no result's."""
-    trunk = blocks.Trunk(8, norm, stride, num_blocks=1)
-    x = jnp.zeros((2, H, W, C))
-
-    def shape(module, *args, **kwargs):
-        out, _ = jax.eval_shape(
-            lambda: module.init_with_output(jax.random.key(0), *args, **kwargs)
-        )
-        return out.shape
-
-    assert shape(trunk, x, True) == (2, H // stride, W // stride, 8)
-    assert shape(networks.LocationNet(trunk, 4), x, True) == (2, H, W)
-    appearance_net = networks.AppearanceNet(trunk, 5)
-    assert shape(appearance_net, x, True, method="feature_map") == (2, H * W, 10)
-
-
-def test_location_net_is_scaled():
-    """`output_scale` is a factor on the logits."""
-    trunk = blocks.Trunk(4, "none", num_blocks=1)
-    x = _normal(1, H, W, C)
-    nets = [networks.LocationNet(trunk, 4, scale) for scale in (1.0, 10.0)]
-    init = jax.jit(nets[0].init, static_argnums=2)
-    variables = init(jax.random.key(0), x, False)
-    plain, scaled = (
-        jax.jit(net.apply, static_argnums=2)(variables, x, False) for net in nets
-    )
-    np.testing.assert_allclose(scaled, 10 * plain, rtol=1e-5)
-
-
 def _locations(relaxed):
     site = np.array([[0, H * W - 1, 9], [7, 7, 2 * W]], np.int32)
     zeros = np.zeros(site.shape, np.float32)
@@ -260,20 +228,3 @@ def test_glimpses_are_read_in_active_slots_only():
     expected = net.apply({"params": params}, x, image, sites, method="at_sites")
     np.testing.assert_allclose(read[active], expected, atol=1e-5)
     assert not np.asarray(read)[~active].any()
-
-
-@pytest.mark.parametrize(
-    "decoder",
-    [
-        networks.SpriteDecoder(5, 3, 4, base_size=2, base_channels=2),
-        networks.MLPSpriteDecoder(5, 3, 4),
-    ],
-)
-def test_sprites(decoder):
-    """[A, S, S, C] in [0, 1], different for different appearances."""
-    z = 3 * _normal(A, 4)
-    variables = decoder.init(jax.random.key(0), z, VALID, True)
-    sprites = decoder.apply(variables, z, VALID, False)
-    assert sprites.shape == (A, 5, 5, 3)
-    assert ((sprites >= 0) & (sprites <= 1)).all()
-    assert np.ptp(sprites, axis=0).max() > 1e-3

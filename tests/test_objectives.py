@@ -110,9 +110,7 @@ def test_elbo_terms(relaxed):
         np.testing.assert_allclose(exact.elbo, expected.elbo, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("appearance_net", "tau"), [("glimpse", None), ("trunk", None), ("trunk", 0.5)]
-)
+@pytest.mark.parametrize(("appearance_net", "tau"), [("glimpse", None), ("trunk", 0.5)])
 def test_several_draws_per_image(appearance_net, tau):
     """K draws of n and z_loc in one call give what a call for each of them gives."""
     model, variables, x = _model(appearance_net=appearance_net)

@@ -74,16 +74,6 @@ def test_peaks_are_found():
     assert distance.max() < 1
 
 
-def test_more_peaks_than_slots():
-    """The highest M are kept."""
-    centres = np.array([[[10, 10], [10, 40], [30, 25]]], np.float32)
-    kl_map = warmup.bumps(centres, np.ones((1, 3), bool), 10.0, 4.0, (40, 50))
-    kl_map = kl_map.at[:, :20, :25].multiply(2)
-    positions, valid = warmup.kl_peaks(kl_map, 1)
-    assert valid.all()
-    np.testing.assert_allclose(positions[0, 0], [10, 10], atol=0.5)
-
-
 def test_the_papers_latent():
     """11×11 cells of 8 variables for 64×64 pixels, and a KL map of 64×64."""
     vae = warmup.AuxiliaryVAE(1)
@@ -168,24 +158,3 @@ def test_peaks_of_objects_of_another_size():
     positions, valid = warmup.kl_peaks(large, 4, object_size=39)
     assert valid.sum() == 1 and warmup.kl_peaks(large, 4)[1].sum() == 2
     np.testing.assert_allclose(positions[0, 0], [20, 21], atol=0.5)
-
-
-@pytest.mark.standard_promotion
-@pytest.mark.parametrize("cell", [2, 8])
-def test_cells_of_another_size(cell):
-    """They tile any image, and pixels and KL map come back in its size."""
-    vae = warmup.AuxiliaryVAE(1, latent_channels=2, channels=4, cell=cell)
-    x, keys = jnp.ones((2, 13, 20, 1)), jax.random.split(jax.random.key(0), 2)
-    variables = jax.eval_shape(vae.init, keys[0], x, keys)
-
-    def shape(method, *arguments):
-        apply = jax.eval_shape(
-            lambda v: vae.apply(v, *arguments, method=method), variables
-        )
-        return jax.tree.leaves(apply)[0].shape
-
-    rows, columns = -(-13 // cell), -(-20 // cell)
-    assert shape("encode", x) == (2, rows, columns, 2)
-    z = jnp.zeros((2, rows, columns, 2))
-    assert shape("decode", z, 13, 20) == (2, 13, 20, 1)
-    assert shape("kl_map", x) == (2, 13, 20)
