@@ -20,7 +20,7 @@ counts:
 
 - The floor of the model family, which any LAVAE obeys whatever its networks: its prior
   over locations is uniform over the sites not yet taken, so the i-th of n objects costs
-  log(D - i + 1) nats, D = 64 * 64, although not every site can hold it:
+  log(D - i + 1) nats, D = height * width, although not every site can hold it:
 
       floor = log |counts| + E[ n h + sum_i log(D - i + 1) - log n! ].
 """
@@ -84,10 +84,11 @@ def floor(
     builder = load.builder(name, data_dir, manual_dir)
     if split not in builder.splits:
         raise ValueError(f"only a whole split has a floor: got {split!r} of {name!r}.")
-    counts = builder.splits[split].counts
+    counts, appearance = builder.splits[split].counts, builder.appearance()
+    canvas = load.image_shape(name)[0]
     return Floor(
-        entropy=entropy(counts, builder.appearance()),
-        floor=family_floor(counts, builder.appearance().entropy),
+        entropy=entropy(counts, appearance, canvas=canvas),
+        floor=family_floor(counts, appearance.entropy, canvas),
     )
 
 

@@ -25,6 +25,7 @@ BUILDERS = {
     "multi_dsprites": (multi_dsprites_dataset_builder.Builder, "full"),
     "multi_dsprites/small": (multi_dsprites_dataset_builder.Builder, "small"),
     "multi_dsprites/tiny": (multi_dsprites_dataset_builder.Builder, "tiny"),
+    "multi_dsprites/bench": (multi_dsprites_dataset_builder.Builder, "bench"),
     "multi_mnist/1k": (multi_mnist_dataset_builder.Builder, "1k"),
     "multi_mnist/10k": (multi_mnist_dataset_builder.Builder, "10k"),
     "multi_mnist/tiny": (multi_mnist_dataset_builder.Builder, "tiny"),
@@ -110,7 +111,7 @@ def images(
       manual_dir: see `builder`.
 
     Returns:
-      A sequence of uint8 [64, 64, C], 0 or 255.
+      A sequence of uint8 [H, W, C], 0 or 255.
 
     Raises:
       ValueError: if the name or the split is unknown; see also `builder`.
@@ -191,7 +192,12 @@ def train_split(name: str) -> scenes.Split:
     Raises:
       ValueError: if the name is unknown.
     """
-    return _builder(name).splits["train"]
+    return splits(name)["train"]
+
+
+def splits(name: str) -> dict[str, scenes.Split]:
+    """Returns all splits of a data set by name, see `train_split`."""
+    return _builder(name).splits
 
 
 def check_split(name: str, split: str) -> None:

@@ -84,13 +84,14 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         channels: int,
         attributes: dict[str, tfds.features.FeatureConnector],
         metadata: tfds.core.Metadata | None = None,
+        canvas: int = scenes.CANVAS,
     ) -> tfds.core.DatasetInfo:
-        canvas, slots = (scenes.CANVAS, scenes.CANVAS), scenes.MAX_OBJECTS
+        slots = scenes.MAX_OBJECTS
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
-                    "image": array((*canvas, channels), np.uint8),
-                    "segmentation": array(canvas, np.uint8),
+                    "image": array((canvas, canvas, channels), np.uint8),
+                    "segmentation": array((canvas, canvas), np.uint8),
                     "n": array((), np.int32),
                     "centre": array((slots, 2), np.float32),
                     "box": array((slots, 4), np.int32),

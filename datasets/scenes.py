@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 CANVAS = 64
-"""Height and width of a scene, in pixels."""
+"""Height and width of a scene, in pixels, where none is given."""
 
 MAX_OBJECTS = 10
 """Number of object slots in an example; the slots from n on hold `EMPTY`."""
@@ -77,8 +77,9 @@ class Picture(NamedTuple):
     """Image and ground truth of one scene; slots from n on hold `EMPTY`.
 
     Attributes:
-      image: [64, 64, C] uint8, 0 or 255.
-      segmentation: [64, 64] uint8, 0 for background, i + 1 for the object in slot i.
+      image: [canvas, canvas, C] uint8, 0 or 255.
+      segmentation: [canvas, canvas] uint8, 0 for background, i + 1 for the object in
+        slot i.
       centre: [MAX_OBJECTS, 2] float32, (row, column) of the centre of the bounding
         box, in pixels; whole numbers are centres of pixels.
       box: [MAX_OBJECTS, 4] int32, (top, left, bottom, right) of the visible pixels,
@@ -184,13 +185,17 @@ def free_positions(
     return free
 
 
-def draw(layout: Layout) -> Picture:
-    """Draws a scene and derives its ground truth. See `Picture`."""
-    return Picture(*(field[0] for field in draw_all([layout])))
+def draw(layout: Layout, canvas: int = CANVAS) -> Picture:
+    """Draws a scene and derives its ground truth. See `Picture` and `draw_all`."""
+    return Picture(*(field[0] for field in draw_all([layout], canvas)))
 
 
-def draw_all(layouts: Sequence[Layout]) -> Picture:
+def draw_all(layouts: Sequence[Layout], canvas: int = CANVAS) -> Picture:
     """Draws B scenes, at least one, at once.
+
+    Args:
+      layouts: the scenes' objects.
+      canvas: height and width of the canvas, in pixels.
 
     Returns:
       A `Picture` whose arrays have a leading axis B.
@@ -201,15 +206,16 @@ def draw_all(layouts: Sequence[Layout]) -> Picture:
     slot = np.concatenate([np.arange(n) for n in counts])
     corner = np.concatenate([layout.corners for layout in layouts])
     colour = np.concatenate([layout.colours for layout in layouts])
-    image = np.zeros((num_scenes, CANVAS, CANVAS, channels), np.uint8)
-    segmentation = np.zeros((num_scenes, CANVAS, CANVAS), np.uint8)
+    image = np.zeros((num_scenes, canvas, canvas, channels), np.uint8)
+    segmentation = np.zeros((num_scenes, canvas, canvas), np.uint8)
     box = np.full((num_scenes, MAX_OBJECTS, 4), EMPTY, np.int32)
     centre = np.full((num_scenes, MAX_OBJECTS, 2), EMPTY, np.float32)
     if len(scene):
         footprints = [footprint(mask) for layout in layouts for mask in layout.masks]
-        lengths = [len(one.pixels) for one in footprints]
-        start = (scene * CANVAS + corner[:, 0]) * CANVAS + corner[:, 1]
-        pixel = np.concatenate([one.pixels for one in footprints])
+        lengths = [len(one.rows) for one in footprints]
+        start = (scene * canvas + corner[:, 0]) * canvas + corner[:, 1]
+        pixel = np.concatenate([one.rows for one in footprints]) * canvas
+        pixel += np.concatenate([one.columns for one in footprints])
         pixel += np.repeat(start, lengths)
         image.reshape(-1, channels)[pixel] = np.repeat(colour, lengths, axis=0)
         segmentation.reshape(-1)[pixel] = np.repeat(slot + 1, lengths)
@@ -223,11 +229,13 @@ class Footprint(NamedTuple):
     """Where a mask is set.
 
     Attributes:
-      pixels: int [P], row * CANVAS + column of each pixel.
+      rows: int [P], the row of each pixel.
+      columns: int [P], its column.
       box: their (top, left, bottom, right), ends exclusive.
     """
 
-    pixels: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
     box: tuple[int, int, int, int]
 
 
@@ -240,7 +248,7 @@ def footprint(mask: np.ndarray) -> Footprint:
 def _cached_footprint(shape: tuple[int, int], content: bytes) -> Footprint:
     rows, columns = np.frombuffer(content, bool).reshape(shape).nonzero()
     box = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
-    return Footprint(rows * CANVAS + columns, box)
+    return Footprint(rows, columns, box)
 
 
 def examples(

@@ -1,5 +1,6 @@
 """multi-dSprites: the sprites, the scenes, and what the builder writes."""
 
+import dataclasses
 import math
 import multiprocessing
 from concurrent import futures
@@ -23,6 +24,13 @@ CHECKSUMS = {
     "test_7": "7f3f1cff94c6b8bc9d3b1e82eca4164f",
     "validation_7": "0ec7915047ea9ea929ec7befe4814fa4",
 }
+BENCH_CHECKSUMS = {
+    "train": "d445bfa725af14c0c59c021cf5162d5c",
+    "test": "2e7dd47a25a4d318c42316a04be0980f",
+    "test_5": "4765d19f71bc441ffb4b461e70ca0fd2",
+    "validation_5": "344746d83e35e48be0f2e8a648d90a9e",
+}
+"""Of the first 64 scenes of each split."""
 
 
 def reference_mask(shape, scale, angle):
@@ -83,10 +91,19 @@ def test_there_are_720_sprites_with_420_masks_of_at_most_19_pixels():
     assert all(scenes.crop(s.mask).shape == s.mask.shape for s in pool)
 
 
-def test_no_rounding_error_can_change_a_sprite():
+def test_the_benchs_sprites_are_the_same_at_half_the_size():
+    """They have the same attributes in the same order, and fit in 11 pixels."""
+    pool, small = sprites.all_sprites(), sprites.all_sprites(sprites.SMALL_RADIUS)
+    assert [one[1:] for one in small] == [one[1:] for one in pool]
+    assert max(max(one.mask.shape) for one in small) == 11
+    assert len({(one.mask.shape, one.mask.tobytes()) for one in small}) == 365
+
+
+@pytest.mark.parametrize("radius", [sprites.RADIUS, sprites.SMALL_RADIUS])
+def test_no_rounding_error_can_change_a_sprite(radius):
     """No sampling point is close enough to an outline to change sides elsewhere."""
     closest = min(
-        np.abs(sprites.signed_distance(shape, scale, angle)).min()
+        np.abs(sprites.signed_distance(shape, scale, angle, radius)).min()
         for shape in range(3)
         for scale in sprites.SCALES
         for angle in sprites.ANGLES
@@ -114,6 +131,39 @@ def test_content_of_the_splits_is_pinned(data_dir, split):
     source = load.data_source(NAME, split, data_dir)
     assert len(source) == 256
     assert scene_checks.digest(source) == CHECKSUMS[split]
+
+
+@pytest.mark.parametrize("split", BENCH_CHECKSUMS)
+def test_scenes_of_the_bench_are_pinned(split):
+    """Their canvas has 32x32 pixels, and the splits' names tell their counts."""
+    wanted = load.splits("multi_dsprites/bench")[split]
+    make = load.scene_maker("multi_dsprites/bench")
+    examples = [make(wanted, index) for index in range(64)]
+    assert scene_checks.digest(examples) == BENCH_CHECKSUMS[split]
+    for example in examples:
+        assert example["image"].shape == (32, 32, 3)
+        scene_checks.check_ground_truth(
+            example, {5} if split.endswith("_5") else {0, 1, 2, 3}
+        )
+        scene_checks.check_boxes_are_apart(example["box"][: example["n"]])
+
+
+def test_a_small_bench_is_written_and_read(tmp_path):
+    """What the builder writes are the scenes of its maker, with the canvas of its own.
+
+    The bench itself differs in its numbers of scenes only.
+    """
+    (bench,) = (one for one in builder.Builder.BUILDER_CONFIGS if one.name == "bench")
+    few = dataclasses.replace(bench, name="few", num_train=5, num_test=3)
+    made = builder.Builder(config=few, data_dir=tmp_path, file_format="array_record")
+    made.download_and_prepare(file_format="array_record")
+    for split, wanted in made.splits.items():
+        source = made.as_data_source(split)
+        expected = [
+            made.scene_maker()(wanted, index) for index in range(wanted.num_examples)
+        ]
+        found = [source[index] for index in range(len(source))]
+        assert scene_checks.digest(found) == scene_checks.digest(expected)
 
 
 @pytest.mark.parametrize(

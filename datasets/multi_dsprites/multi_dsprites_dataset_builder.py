@@ -1,6 +1,7 @@
 """TFDS builder of multi-dSprites. See README.md in this folder."""
 
 import dataclasses
+import functools
 import math
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from etils import epath
 
 from datasets import scenes
 from datasets.multi_dsprites import sprites
-from datasets.multi_dsprites.scene import many, scene
+from datasets.multi_dsprites.scene import BENCH, PAPER, Size, many, scene
 from datasets.scene_builder import Appearance, SceneBuilder, SceneMaker, array, entropy
 
 
@@ -21,14 +22,22 @@ class Config(tfds.core.BuilderConfig):
     Attributes:
       num_train: number of scenes of the training split.
       num_test: number of scenes of each other split.
+      size: how large a scene and its objects are.
+      crowd: objects in each scene of the splits with more of them than in training,
+        which are named after it.
     """
 
     num_train: int = 190_000
     num_test: int = 10_000
+    size: Size = PAPER
+    crowd: int = 7
 
 
 class Builder(SceneBuilder):
-    """Scenes of coloured squares, ellipses and triangles on black, 64x64 pixels."""
+    """Scenes of coloured squares, ellipses and triangles on black, 64x64 pixels.
+
+    Those of the configuration `bench` are 32x32 pixels, with smaller objects.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "Initial release."}
@@ -46,23 +55,33 @@ class Builder(SceneBuilder):
             num_train=256,
             num_test=256,
         ),
+        Config(
+            name="bench",
+            description="40k training scenes of 32x32 pixels, 2k of each other.",
+            num_train=40_000,
+            num_test=2_000,
+            size=BENCH,
+            crowd=5,  # cover as much of this canvas as seven do of 64x64 pixels
+        ),
     ]
 
     @property
     def splits(self) -> dict[str, scenes.Split]:
         """See base class."""
         config = self.builder_config
+        crowd = config.crowd
         return {
             "train": scenes.Split(config.num_train, counts=(0, 1, 2, 3), stream=0),
             "test": scenes.Split(config.num_test, counts=(0, 1, 2, 3), stream=1),
-            "test_7": scenes.Split(config.num_test, counts=(7,), stream=2),
-            "validation_7": scenes.Split(config.num_test, counts=(7,), stream=4),
+            f"test_{crowd}": scenes.Split(config.num_test, (crowd,), stream=2),
+            f"validation_{crowd}": scenes.Split(config.num_test, (crowd,), stream=4),
         }
 
     def _info(self) -> tfds.core.DatasetInfo:
         slots = (scenes.MAX_OBJECTS,)
         return self._scene_info(
             channels=3,
+            canvas=self.builder_config.size.canvas,
             attributes={
                 "shape": array(slots, np.int32),
                 "scale": array(slots, np.float32),
@@ -76,16 +95,18 @@ class Builder(SceneBuilder):
         return {split: self._generate_examples(split) for split in self.splits}
 
     def _generate_examples(self, split: str):
-        return self._packed_examples(split, many)
+        maker = functools.partial(many, size=self.builder_config.size)
+        return self._packed_examples(split, maker)
 
     def scene_maker(self, manual_dir: epath.Path | None = None) -> SceneMaker:
         """See base class."""
         del manual_dir  # nothing is read
-        return scene
+        return functools.partial(scene, size=self.builder_config.size)
 
     def appearance(self) -> Appearance:
         """See base class."""
-        masks = [sprite.mask for sprite in sprites.all_sprites()]
+        pool = sprites.all_sprites(self.builder_config.size.radius)
+        masks = [sprite.mask for sprite in pool]
         return Appearance(
             entropy=entropy(masks) + math.log(len(sprites.COLOURS)),
             sizes=np.array([mask.shape for mask in masks]),

@@ -1,6 +1,7 @@
 """One scene of multi-dSprites. Workers import this: it needs no more than NumPy."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,28 +11,47 @@ from datasets.multi_dsprites import sprites
 SEED = 1
 
 
-def scene(split: scenes.Split, index: int) -> dict[str, np.ndarray]:
+class Size(NamedTuple):
+    """How large scenes and their objects are, in pixels.
+
+    Attributes:
+      canvas: height and width of a scene.
+      radius: of the circle around the largest sprites, see `sprites.RADIUS`.
+    """
+
+    canvas: int = scenes.CANVAS
+    radius: float = sprites.RADIUS
+
+
+PAPER = Size()
+BENCH = Size(canvas=32, radius=sprites.SMALL_RADIUS)
+
+
+def scene(split: scenes.Split, index: int, size: Size = PAPER) -> dict[str, np.ndarray]:
     """Returns one scene with its ground truth, as described in README.md."""
-    return many(split, [index])[0]
+    return many(split, [index], size)[0]
 
 
-def many(split: scenes.Split, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
+def many(
+    split: scenes.Split, indices: Sequence[int], size: Size = PAPER
+) -> list[dict[str, np.ndarray]]:
     """Returns several scenes of a split, see `scene`."""
-    layouts, attributes = zip(*(_layout(split, i) for i in indices), strict=True)
-    return scenes.examples(scenes.draw_all(layouts), attributes)
+    layouts, attributes = zip(*(_layout(split, i, size) for i in indices), strict=True)
+    return scenes.examples(scenes.draw_all(layouts, size.canvas), attributes)
 
 
-def _layout(split, index):
+def _layout(split, index, size):
     """Where the objects of a scene are, and their attributes."""
     draws = scenes.Draws(SEED, split.stream, index)
     n = split.counts[draws.below(len(split.counts))]
-    pool = sprites.all_sprites()
+    pool = sprites.all_sprites(size.radius)
     objects = [pool[draws.below(len(pool))] for _ in range(n)]
     colours = [draws.below(len(sprites.COLOURS)) for _ in range(n)]
     masks = [sprite.mask for sprite in objects]
+    sides = [mask.shape for mask in masks]
     layout = scenes.Layout(
         masks=masks,
-        corners=scenes.place(draws, [mask.shape for mask in masks]).corners,
+        corners=scenes.place(draws, sides, size.canvas).corners,
         colours=sprites.RGB[colours],
     )
     return layout, {

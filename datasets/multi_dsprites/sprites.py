@@ -15,14 +15,14 @@ COLOURS = ("red", "green", "yellow", "blue", "magenta", "cyan", "white")
 RGB = np.array([[i & 1, i >> 1 & 1, i >> 2 & 1] for i in range(1, 8)], np.uint8) * 255
 """The colours' values, uint8 [7, 3], 0 or 255."""
 
-MAX_SIDE = 19
-"""Largest height and width of a sprite's bounding box, in pixels."""
-
 RADIUS = 9.48
 """Radius in pixels, at scale 1, of the circle around the centre that every shape
-touches and none leaves. It is a little under MAX_SIDE / 2: at 9.5 some outlines pass
-exactly through sampling points, where rounding errors of the machine would decide; at
-9.48 none comes closer than 1e-6 pixels."""
+touches and none leaves. It is a little under 19 / 2: at 9.5 some outlines pass exactly
+through sampling points, where rounding errors of the machine would decide; at 9.48 none
+comes closer than 1e-6 pixels."""
+
+SMALL_RADIUS = 5.48
+"""The same of the bench's sprites, which fit in 11 pixels."""
 
 ELLIPSE_RATIO = 0.6
 """Short axis of the ellipse divided by its long axis."""
@@ -35,7 +35,7 @@ class Sprite(NamedTuple):
     """A rendered sprite.
 
     Attributes:
-      mask: bool [h, w], cropped to the pixels that are set; h, w <= 19.
+      mask: bool [h, w], cropped to the pixels that are set; h, w <= `max_side`.
       shape: index into `SHAPES`.
       scale: index into `SCALES`.
       angle: index into `ANGLES`, which are radians, counter-clockwise in the picture.
@@ -47,18 +47,25 @@ class Sprite(NamedTuple):
     angle: int
 
 
+def max_side(radius: float = RADIUS) -> int:
+    """Returns the largest height and width of a sprite's bounding box, in pixels."""
+    return 2 * round(radius) + 1
+
+
 @functools.cache
-def all_sprites() -> tuple[Sprite, ...]:
+def all_sprites(radius: float = RADIUS) -> tuple[Sprite, ...]:
     """Returns all 720 sprites; the angle varies fastest, the shape slowest."""
     return tuple(
-        Sprite(render(shape, SCALES[scale], ANGLES[angle]), shape, scale, angle)
+        Sprite(render(shape, SCALES[scale], ANGLES[angle], radius), shape, scale, angle)
         for shape in range(len(SHAPES))
         for scale in range(len(SCALES))
         for angle in range(len(ANGLES))
     )
 
 
-def render(shape: int, scale: float, angle: float) -> np.ndarray:
+def render(
+    shape: int, scale: float, angle: float, radius: float = RADIUS
+) -> np.ndarray:
     """Renders one sprite.
 
     A pixel is set where at least half of its `SAMPLES`^2 sampling points lie inside
@@ -69,16 +76,20 @@ def render(shape: int, scale: float, angle: float) -> np.ndarray:
       shape: index into `SHAPES`.
       scale: size, 1 for the largest.
       angle: radians, counter-clockwise in the picture.
+      radius: of the circle around the largest shapes, pixels.
 
     Returns:
       bool [h, w], cropped to the pixels that are set.
     """
-    inside = signed_distance(shape, scale, angle) < 0
-    blocks = inside.reshape(MAX_SIDE, SAMPLES, MAX_SIDE, SAMPLES)
+    inside = signed_distance(shape, scale, angle, radius) < 0
+    side = max_side(radius)
+    blocks = inside.reshape(side, SAMPLES, side, SAMPLES)
     return scenes.crop(2 * blocks.sum((1, 3)) >= SAMPLES**2)
 
 
-def signed_distance(shape: int, scale: float, angle: float) -> np.ndarray:
+def signed_distance(
+    shape: int, scale: float, angle: float, radius: float = RADIUS
+) -> np.ndarray:
     """Measures on which side of the outline the sampling points lie.
 
     Unrotated, the square's sides and the ellipse's long axis are horizontal and the
@@ -88,13 +99,15 @@ def signed_distance(shape: int, scale: float, angle: float) -> np.ndarray:
       shape: index into `SHAPES`.
       scale: size, 1 for the largest.
       angle: radians, counter-clockwise in the picture.
+      radius: of the circle around the largest shapes, pixels.
 
     Returns:
-      float64 [MAX_SIDE * SAMPLES, MAX_SIDE * SAMPLES], in pixels: negative inside,
-      positive outside (for the ellipse, in a metric in which it is a circle).
+      float64 [S * SAMPLES, S * SAMPLES] with S = `max_side`, in pixels: negative
+      inside, positive outside (for the ellipse, in a metric in which it is a circle).
     """
-    radius = RADIUS * scale
-    steps = (np.arange(MAX_SIDE * SAMPLES) + 0.5) / SAMPLES - MAX_SIDE / 2
+    side = max_side(radius)
+    radius = radius * scale
+    steps = (np.arange(side * SAMPLES) + 0.5) / SAMPLES - side / 2
     x, y = steps[None, :], -steps[:, None]
     u = np.cos(angle) * x + np.sin(angle) * y
     v = -np.sin(angle) * x + np.cos(angle) * y
