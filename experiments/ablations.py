@@ -3,67 +3,84 @@
 python -m experiments.ablations --seeds=3 --workdir=runs/ablations
 
 trains every setting of `SETTINGS`, seed after seed, on the config of the 32×32 bench
-(`--config` names another one) and writes `table.md` and `table.json` to the workdir:
-counts and bounds at the end, and after 1, 2, 4, 8, ... minutes of training, without
-compilation. A run that has ended is not repeated, an interrupted one goes on, and a run
-that diverges is a result. All figures are of scenes held out from the training split.
+(`--config` names another one, `--only` some of the settings) and writes `table.md` and
+`table.json` to the workdir: counts and bounds at the end, and over the minutes of
+training, without compilation, and the steps. A run that has ended is not repeated, an
+interrupted one goes on, and a run that diverges is a result. No test split is used.
 """
 
 import json
 import math
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
 import lavae_jax
+from datasets import load
 from experiments import cli
-from experiments.measure import measure, report
+from experiments.measure import ablation_table, measure, report
+from experiments.measure.ablation_table import NUM_SAMPLES, Result
+from experiments.own import data as own_data
 from experiments.run import input_pipeline, limits, loop
 from experiments.run.window import DivergedError
 from lavae_jax import metrics
 
 CONFIG = "experiments/configs/bench.py"
 
+_TRUNK = {"model.appearance_net": "trunk"}
+_RELAXED = {**_TRUNK, "elbo.draws": "relaxed"}
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "base": {},
-    "half-batch": {"batch_size": 8},
-    "batch-norm": {"model.norm": "batch"},
-    "trunk": {"model.appearance_net": "trunk"},
-    "conv-sprites": {"model.sprite_net": "conv"},
+    # How gradients reach h_loc. Glimpses need exact draws, so all have the trunk.
+    "trunk": _TRUNK,
+    "relaxed": _RELAXED,
+    "straight-through": {**_TRUNK, "elbo.draws": "straight_through"},
+    "relaxed-tau-1-to-0.1": {**_RELAXED, "elbo.tau_init": 1.0, "elbo.tau_final": 0.1},
+    "relaxed-tau-0.5": {**_RELAXED, "elbo.tau_final": 0.5},
+    "relaxed-draws-1": {**_RELAXED, "elbo.num_draws": 1},  # no gradient to the counts
+    "relaxed-draws-2": {**_RELAXED, "elbo.num_draws": 2},
+    "relaxed-draws-8": {**_RELAXED, "elbo.num_draws": 8},
+    "relaxed-rate-3e-5": {**_RELAXED, "optimizer.location_learning_rate": 3e-5},
+    "relaxed-rate-5e-4": {**_RELAXED, "optimizer.location_learning_rate": 5e-4},
+    # What the score function averages over.
+    "draws-2": {"elbo.num_draws": 2},
+    "draws-8": {"elbo.num_draws": 8},
+    "temperature-0.5": {"elbo.count_temperature": 0.5},
+    "temperature-1": {"elbo.count_temperature": 1.0},
+    "temperature-4": {"elbo.count_temperature": 4.0},
+    "batch-8": {"batch_size": 8},
+    "batch-32": {"batch_size": 32},
+    # How often which part is trained, and at what rate.
+    "appearance-0": {"elbo.appearance_updates": 0},
+    "appearance-2": {"elbo.appearance_updates": 2},
+    "location-every-1": {"elbo.location_every": 1},
+    "constant-rates": {
+        "optimizer.decay": "constant",
+        "optimizer.location_final_factor": 1.0,
+    },
+    # The warm-up.
+    "auxiliary-100": {"warmup.auxiliary_steps": 100},
+    "auxiliary-200": {"warmup.auxiliary_steps": 200},
+    "guided-50": {"warmup.guided_steps": 50},
+    "kl-map": {"warmup.target": "kl_map"},
+    # Scenes and locations.
     "radius-0": {"model.exclusion_radius": 0},
-    "adamax": {"optimizer.name": "adamax"},
-    "constant-rates": {"optimizer.decay": "constant"},
+    "superpose-0": {"elbo.superpose": 0.0},
+    "superpose-0.6": {"elbo.superpose": 0.6},
 }
-"""Values of the config by their full names, for each setting by its own name."""
-NUM_SAMPLES = 20  # importance samples of the bound at the end of each run
+"""Values of the config by their full names, for each setting by its own name.
 
+They change `bench.py:laptop`: K = 4 draws, T = 2, batches of 16, 8 further updates of
+appearances, h_loc in every second step, cosine decay, 400 and 200 steps of warm-up on
+bumps, exclusion radius 4, and a share of 0.3 superposed scenes.
+"""
 _FILE = "ablation.json"
-
-
-class Moment(NamedTuple):
-    """A run after some minutes of training; NaN for what is not known by then."""
-
-    minutes: float
-    counts: float  # share of held-out scenes counted right, at the last look
-    negative_elbo: float  # nats per image, of the latest training batches
-
-
-class Result(NamedTuple):
-    """What one run gave; its last three figures are NaN if it diverged."""
-
-    name: str  # of the setting
-    changes: dict[str, Any]
-    seed: int
-    minutes: float  # training time in all
-    diverged_at: int | None  # step
-    moments: tuple[Moment, ...]  # after 1, 2, 4, ... minutes
-    counts: float  # share of held-out scenes counted right
-    negative_elbo: float  # nats per held-out image, with exact draws
-    negative_log_p: float  # upper bound with `NUM_SAMPLES` importance samples
 
 
 def changed(config: ConfigDict, changes: Mapping[str, Any], seed: int) -> ConfigDict:
@@ -121,7 +138,7 @@ def ablate(
 
 def _train(name, changes, config, folder):
     """Trains and measures one run; one that diverges is not measured."""
-    diverged_at, figures = None, (math.nan, math.nan, math.nan)
+    diverged_at, figures = None, dict.fromkeys(ablation_table.FIGURES, math.nan)
     try:
         loop.train_and_evaluate(config, folder)
         figures = _measure(config, folder)
@@ -129,22 +146,62 @@ def _train(name, changes, config, folder):
         print(f"  the run diverged: step {error.step} is not finite")
         diverged_at = error.step
     rows = _timed_rows(folder)
-    minutes = rows[-1]["minutes"] if rows else 0.0
-    start = (name, dict(changes), config.seed, minutes, diverged_at, moments(rows))
-    return Result(*start, *figures)
+    return Result(
+        name=name,
+        changes=dict(changes),
+        seed=config.seed,
+        minutes=rows[-1]["minutes"] if rows else 0.0,
+        diverged_at=diverged_at,
+        moments=ablation_table.moments(rows),
+        **figures,
+    )
 
 
 def _measure(config, folder):
-    """Counts, −ELBO and bound of the newest model of a run, on its held-out scenes."""
+    """The figures of the newest model of a run, by their names in `Result`."""
     model, variables = lavae_jax.load(folder)
     held_out = input_pipeline.load_data(config).held_out
-    images = measure.ImageSet("held-out scenes", held_out.images)
-    settings = measure.Settings(num_samples=NUM_SAMPLES)
-    inferred = measure.infer(model, variables, images, settings)
+
+    def infer(name, images, num_samples):
+        settings = measure.Settings(num_samples=num_samples)
+        image_set = measure.ImageSet(name, images)
+        return measure.infer(model, variables, image_set, settings)
+
+    inferred = infer("held-out scenes", held_out.images, NUM_SAMPLES)
     log_weights = inferred.log_weights.astype(np.float64)
     (bound,) = metrics.importance_bounds(log_weights.T, [NUM_SAMPLES])
-    counts = metrics.count_accuracy(held_out.n, inferred.scenes.n)
-    return counts, float(-log_weights.mean()), float(-bound.log_p.mean())
+    crowded_counts = math.nan
+    if crowded := _crowded_split(config):
+        images, n = _first_scenes(config, crowded)
+        found = infer(crowded, images, 1).scenes.n
+        crowded_counts = metrics.count_accuracy(n, found)
+    return {
+        "counts": metrics.count_accuracy(held_out.n, inferred.scenes.n),
+        "crowded_counts": crowded_counts,
+        "negative_elbo": float(-log_weights.mean()),
+        "negative_log_p": float(-bound.log_p.mean()),
+    }
+
+
+def _crowded_split(config):
+    """The name of the validation split with more objects than in training, or None."""
+    names = () if own_data.is_own(config) else load.splits(config.data.name)
+    return next((name for name in names if re.fullmatch(r"validation_\d+", name)), None)
+
+
+def _first_scenes(config, split):
+    """As many first images of a split as are held out, and their counts."""
+    data = config.data
+    folders = (data.data_dir or None, data.manual_dir or None)
+    part = f"{split}[:{config.num_eval_images}]"
+    with cli.user_errors(ValueError, OSError):
+        # A split may have fewer scenes than are held out.
+        if config.num_eval_images >= load.splits(data.name)[split].num_examples:
+            part = split
+        scenes = list(load.data_source(data.name, part, *folders))
+    return np.stack([scene["image"] for scene in scenes]), np.stack(
+        [scene["n"] for scene in scenes]
+    )
 
 
 def _timed_rows(folder):
@@ -159,25 +216,6 @@ def _timed_rows(folder):
     return rows
 
 
-def moments(rows: Sequence[Mapping[str, Any]]) -> tuple[Moment, ...]:
-    """Picks the state of a run after 1, 2, 4, ... minutes.
-
-    Args:
-        rows: What the run reported, in order; each with `minutes` and its metrics.
-    """
-    found, due = [], 1.0
-    while rows and due <= rows[-1]["minutes"]:
-        counts, negative_elbo = math.nan, math.nan
-        for row in rows:
-            if row["minutes"] <= due:
-                counts = row.get("count_accuracy", counts)
-                if row["part"] == "train" and "elbo" in row:
-                    negative_elbo = -row["elbo"]
-        found.append(Moment(due, counts, negative_elbo))
-        due *= 2
-    return tuple(found)
-
-
 def _write_table(workdir, names):
     """Writes and returns all results in a workdir; those in `names` come first."""
     results = []
@@ -187,55 +225,10 @@ def _write_table(workdir, names):
         places = {name: place for place, name in enumerate(names)}
         results.sort(key=lambda one: places.get(one.name, len(names)))
         report.write(results, workdir / "table.json")
-        (workdir / "table.md").write_text(markdown(results), encoding="utf-8")
+        (workdir / "table.md").write_text(
+            ablation_table.markdown(results), encoding="utf-8"
+        )
     return results
-
-
-def markdown(results: Sequence[Result]) -> str:
-    """Writes the table: a row per setting, with means and deviations over its seeds."""
-    by_name: dict[str, list[Result]] = {}
-    for result in results:
-        by_name.setdefault(result.name, []).append(result)
-    minutes = sorted({one.minutes for run in results for one in run.moments})
-    heads = ["setting", "changed", "seeds", "minutes", "counts", "−ELBO", "−log p(x) ≤"]
-    heads += [f"{minute:g} min" for minute in minutes]
-    lines = [heads, ["---"] * 3 + ["--:"] * (len(heads) - 3)]
-    lines += [_cells(runs, minutes) for runs in by_name.values()]
-    return (
-        "Counts are the share of held-out scenes counted right; −ELBO and −log p(x)"
-        f" (upper bound from {NUM_SAMPLES} importance samples) are nats per held-out"
-        " image. ± is the standard deviation over seeds. The last columns are the"
-        " counts and the −ELBO of training batches after so many minutes of training."
-        "\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    )
-
-
-def _cells(runs, minutes):
-    """The texts of one setting's row."""
-    changes = ", ".join(f"`{name}={value}`" for name, value in runs[0].changes.items())
-    seeds = [
-        f"{run.seed}" + (f" (diverged at {run.diverged_at})" if run.diverged_at else "")
-        for run in runs
-    ]
-    cells = [f"`{runs[0].name}`", changes, ", ".join(seeds)]
-    cells.append(_mean([run.minutes for run in runs], ".1f"))
-    cells.append(_mean([run.counts for run in runs], ".2%"))
-    cells.append(_mean([run.negative_elbo for run in runs], ".1f"))
-    cells.append(_mean([run.negative_log_p for run in runs], ".1f"))
-    for minute in minutes:
-        here = [one for run in runs for one in run.moments if one.minutes == minute]
-        counts = _mean([one.counts for one in here], ".1%")
-        cells.append(f"{counts}, {_mean([one.negative_elbo for one in here], '.0f')}")
-    return cells
-
-
-def _mean(values, form):
-    """A mean with its deviation over the runs that have the value."""
-    values = [value for value in values if not math.isnan(value)]
-    if not values:
-        return "–"
-    text = f"{np.mean(values):{form}}"
-    return text + (f" ± {np.std(values, ddof=1):{form}}" if len(values) > 1 else "")
 
 
 def main() -> None:
@@ -245,7 +238,8 @@ def main() -> None:
         raise cli.UserError(f"--only: {', '.join(unknown)} not in {list(SETTINGS)}.")
     chosen = {name: SETTINGS[name] for name in values.only or SETTINGS}
     seeds = range(values.config.seed, values.config.seed + values.seeds)
-    print(markdown(ablate(values.config, chosen, seeds, values.workdir)))
+    results = ablate(values.config, chosen, seeds, values.workdir)
+    print(ablation_table.markdown(results))
 
 
 def _define_flags():

@@ -6,8 +6,10 @@ import math
 import pytest
 
 from experiments import ablations, cli
-from experiments.ablations import Moment, Result
-from experiments.configs import dsprites
+from experiments.configs import base, bench, dsprites
+from experiments.measure import ablation_table
+from experiments.measure.ablation_table import Moment, Result
+from experiments.run import input_pipeline, limits
 
 pytestmark = pytest.mark.standard_promotion
 
@@ -33,7 +35,7 @@ def test_every_setting_is_trained_with_every_seed(done):
     for result in results:
         assert result.minutes > 0 and result.diverged_at is None
         assert result.negative_log_p <= result.negative_elbo
-        assert 0 <= result.counts <= 1
+        assert 0 <= result.counts <= 1 and 0 <= result.crowded_counts <= 1
 
 
 def test_runs_that_have_ended_are_not_repeated(done):
@@ -53,32 +55,68 @@ def test_a_value_that_does_not_exist_is_refused(done, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_moments_are_the_last_reports_before_each_minute():
-    """Nothing is taken from a report that comes later."""
+@pytest.mark.parametrize("name", ablations.SETTINGS)
+def test_every_setting_fits_the_bench(name):
+    """Its values exist, can be trained with, and change something."""
+    config, changes = bench.get_config(), ablations.SETTINGS[name]
+    changed = ablations.changed(config, changes, seed=3)
+    assert changed.seed == 3
+    for field, value in changes.items():
+        assert cli.flatten(config)[field] != value
+        assert cli.flatten(changed)[field] == value
+
+
+@pytest.mark.parametrize("variant", base.VARIANTS)
+def test_variants_of_the_bench_fit_its_scenes(variant):
+    """Models and data have one size, and enough scenes are held out."""
+    config = bench.get_config(variant)
+    limits.check(config)
+    input_pipeline.prepare(config)
+    assert config.data.num_valid >= config.num_eval_images
+    if variant != "tiny":
+        assert config.num_steps == 5_000
+
+
+def test_the_benchs_paper_has_the_papers_networks():
+    """What makes it the paper's: networks, norm, optimiser and relaxed draws."""
+    config, paper = bench.get_config("paper"), base.paper()
+    for section, names in {
+        "model": ("norm", "appearance_net", "sprite_net"),
+        "optimizer": ("name", "learning_rate", "location_learning_rate"),
+        "elbo": ("draws", "tau_init", "tau_final"),
+    }.items():
+        for name in names:
+            assert config[section][name] == paper[section][name]
+
+
+def test_moments_are_the_looks_at_held_out_scenes():
+    """Each has the −ELBO of the training batches before it, if these have one."""
     rows = [
-        {"minutes": 0.5, "part": "train", "elbo": -300.0},
-        {"minutes": 0.9, "part": "train", "elbo": -200.0},
-        {"minutes": 1.5, "part": "train", "elbo": -100.0},
-        {"minutes": 1.5, "part": "held_out", "count_accuracy": 0.9},
-        {"minutes": 2.2, "part": "train", "elbo": -50.0},
+        {"minutes": 0.5, "step": 1, "part": "train"},
+        {"minutes": 0.5, "step": 1, "part": "held_out", "count_accuracy": 0.25},
+        {"minutes": 0.9, "step": 2, "part": "train", "elbo": -200.0},
+        {"minutes": 1.5, "step": 3, "part": "train", "elbo": -100.0},
+        {"minutes": 1.5, "step": 3, "part": "held_out", "count_accuracy": 0.9},
+        {"minutes": 2.2, "step": 4, "part": "train", "elbo": -50.0},
     ]
-    first, second = ablations.moments(rows)
-    assert (first.minutes, first.negative_elbo) == (1, 200)
-    assert math.isnan(first.counts)
-    assert second == Moment(2, 0.9, 100)
-    assert ablations.moments([]) == ()
+    first, second = ablation_table.moments(rows)
+    assert first[:3] == (0.5, 1, 0.25) and math.isnan(first.negative_elbo)
+    assert second == Moment(1.5, 3, 0.9, 100)
+    assert ablation_table.moments([]) == ()
 
 
 def test_the_table_has_means_and_deviations_over_seeds():
     """A run that diverged is named, and does not enter the means."""
-    moment = Moment(1.0, 0.5, 200.0)
-    run = Result("base", {}, 0, 2.0, None, (moment,), 0.9, 80.0, 70.0)
-    other = run._replace(seed=1, counts=0.7, negative_log_p=74.0)
     nan = math.nan
-    lost = run._replace(
-        seed=2, diverged_at=7, counts=nan, negative_elbo=nan, negative_log_p=nan
-    )
-    *_, row = ablations.markdown([run, other, lost]).splitlines()
-    assert "0, 1, 2 (diverged at 7)" in row
-    assert "80.00% ± 14.14%" in row and "72.0 ± 2.8" in row
-    assert "50.0% ± 0.0%, 200 ± 0" in row
+    looks = (Moment(0.9, 450, 0.5, 200.0), Moment(2.1, 1_050, 0.8, 90.0))
+    run = Result("base", {}, 0, 2.1, None, looks, 0.9, 0.6, 80.0, 70.0)
+    other = run._replace(seed=1, counts=0.7, negative_log_p=74.0)
+    lost = Result("base", {}, 2, 0.5, 7, (), nan, nan, nan, nan)
+    lines = ablation_table.markdown([run, other, lost]).splitlines()
+    ends, minutes, steps = (line for line in lines if line.startswith("| `base` |"))
+    assert "0, 1, 2 (diverged at 7)" in ends
+    assert "80.00% ± 14.14%" in ends and "72.0 ± 2.8" in ends
+    # The look after 2.1 minutes or 1,050 steps comes too late for 2 and 1,000.
+    assert minutes.count("50.0% ± 0.0%, 200 ± 0") == 2
+    assert steps.count("50.0% ± 0.0%, 200 ± 0") == 2
+    assert lines[-1] == "| `base`, seed 2 (diverged at 7) | 0.5 | – | – | – | – |"
