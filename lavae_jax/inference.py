@@ -34,7 +34,8 @@ def infer(
             sites and the means.
 
     Returns:
-        A Scene.
+        A Scene. Where its n is the model's `max_objects`, the image holds at least as
+        many objects.
 
     Raises:
         TypeError, ValueError: if the images are not what the model was built for, or

@@ -191,10 +191,13 @@ def _rows(splits):
         yield name, [_is_located(split) and cell(split.truth) for split in splits]
     if splits[0].counts is None:
         return
-    for n in range(len(splits[0].counts)):
+    most = len(splits[0].counts) - 1
+    for n in range(most + 1):
         shares = [split.counts[n] / split.num_images for split in splits]
-        if any(shares) and any(split.truth is None for split in splits):
-            yield f"images with {n} objects inferred", [f"{x:.1%}" for x in shares]
+        capped = n == most  # n̂ stops at M, whatever the image holds
+        if any(shares) and (capped or any(split.truth is None for split in splits)):
+            name = f"at least {n}" if capped else f"{n}"
+            yield f"images with {name} objects inferred", [f"{x:.1%}" for x in shares]
 
 
 def _is_located(split):
