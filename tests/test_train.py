@@ -95,6 +95,7 @@ def test_goes_on_exactly_where_it_was(tmp_path, config, experiment, unbroken):
     assert len({row["loss"] for row in rows.values()}) == 4
 
 
+@pytest.mark.standard_promotion
 def test_the_command(tmp_path, data_dir, capsys):
     """The command of the README trains, with overrides, and reports to its workdir."""
     status, said = run_here(
