@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from experiments import tpu_check
-from tests.commands import refused, run_python
+from tests.commands import run_here, run_python
 
 CONFIG = "experiments/configs/dsprites.py:tiny"
 
@@ -17,18 +17,18 @@ CONFIG = "experiments/configs/dsprites.py:tiny"
         ("--images_per_chip=0", "not a positive integer"),
     ],
 )
-def test_wrong_flags(tmp_path, flag, message):
+def test_wrong_flags(flag, message):
     """They are refused, with what there is."""
-    said = refused(flag, tmp_path, tpu_check, f"--config={CONFIG}", flag)
-    assert message in said
+    status, said = run_here(tpu_check, f"--config={CONFIG}", flag)
+    assert status == 1 and message in said
 
 
-def test_without_the_compiler(tmp_path, monkeypatch):
+def test_without_the_compiler(monkeypatch):
     """A user without libtpu reads how to install it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     tpu_check.mesh.cache_clear()
-    said = refused("no libtpu", tmp_path, tpu_check, f"--config={CONFIG}")
-    assert "pip install 'jax[tpu]'" in said
+    status, said = run_here(tpu_check, f"--config={CONFIG}")
+    assert status == 1 and "pip install 'jax[tpu]'" in said
 
 
 @pytest.mark.skipif(
