@@ -29,10 +29,10 @@ the run's `config.json`. What may have to be set:
 - `model.max_objects`: what to be ready for, at the cost of memory.
 - `model.stem_stride`: divides height and width. The network of h_loc sees 23 px times
   it, which should be no less than an object; 1 is right for small ones.
-- `warmup.object_size`: pixels of an object. All lengths of the warm-up and of the
-  refinement (cells of the auxiliary VAE, windows around peaks, reach) are those that
-  suit objects of 19 pixels times its share in them. `warmup.bump_sigma`,
-  `model.exclusion_radius` and `model.glimpse_size` follow it too.
+- `warmup.object_size`: pixels of an object. All lengths of the warm-up (cells of the
+  auxiliary VAE, windows around peaks) were found for objects of 19 pixels and are
+  scaled by it. `warmup.bump_sigma`, `model.exclusion_radius` and `model.glimpse_size`
+  follow it too.
 - `model.gamma` and `model.count_threshold` = 4γ grow with the logarithm of the number
   of pixels, as Appendix B has it, and need no attention.
 """
