@@ -16,9 +16,9 @@ KILLED_IN_THE_SECOND_SPLIT = """
 import os, sys
 from datasets import load, scenes
 draw, calls = scenes.draw_all, []
-def die_at_the_second(layouts):
-    calls.append(layouts)
-    return draw(layouts) if len(calls) < 2 else os._exit(9)
+def die_at_the_second(*arguments):
+    calls.append(arguments)
+    return draw(*arguments) if len(calls) < 2 else os._exit(9)
 scenes.draw_all = die_at_the_second
 load.builder("multi_dsprites/tiny", sys.argv[1])
 """
