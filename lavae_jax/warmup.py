@@ -25,8 +25,8 @@ from lavae_jax.networks import head_init
 from lavae_jax.types import Array
 
 OBJECT_SIZE = 19
-"""Side, in pixels, of the largest objects of multi-dSprites. The lengths here were found
-with them, and are scaled for objects of another size."""
+"""Side, in pixels, of the largest objects of multi-dSprites. The lengths here were
+found with them, and are scaled for objects of another size."""
 
 CELL = 6
 """Pixels per cell of the latent grid: 64 pixels give the paper's 11×11 cells."""
