@@ -128,6 +128,7 @@ def _elbo() -> ConfigDict:
     elbo.location_every = 1
     elbo.appearance_updates = 0
     elbo.superpose = 0.0  # 0 in the paper; objects that touch are rare without it
+    elbo.wake_weight = 0.0
     return elbo
 
 
@@ -153,7 +154,7 @@ def laptop() -> ConfigDict:
 
     model = config.model
     model.norm = "none"
-    model.stem_stride = 2
+    model.stem_stride = 4
     model.channels = 16
     model.location_hidden = 16
     model.location_scale = 10.0
@@ -180,9 +181,9 @@ def laptop() -> ConfigDict:
     elbo = config.elbo
     elbo.draws = "score"  # glimpses are read at single sites
     elbo.num_draws = 4
-    elbo.location_every = 2  # h_loc is half of the cost, and the first to have learned
     elbo.appearance_updates = 8  # they cost little beside h_loc
     elbo.superpose = 0.3  # else objects that touch are counted as one
+    elbo.wake_weight = 10.0  # else most of them stay one
 
     config.tighten.steps = 3_000
     return config

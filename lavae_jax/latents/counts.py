@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lavae_jax import distributions
-from lavae_jax.types import Array
+from lavae_jax.types import Array, Locations
 
 
 def reduce_square(a: Array, side: int, operation, init: float) -> Array:
@@ -154,6 +154,34 @@ def draw_n(
     n = (candidates & present).sum(axis=(1, 2))
     log_q = jnp.where(candidates, log_q, 0).sum(axis=(1, 2))
     return jnp.minimum(n, max_objects).astype(jnp.int32), log_q
+
+
+def log_q_present(
+    h_loc: Array, locations: Locations, threshold: float, temperature: float
+) -> Array:
+    """The log-probability that `draw_n` counts the objects at given sites.
+
+    Args:
+        h_loc: location logits after γ, [B, H, W].
+        locations: [B, ...], of which sites and active slots are used.
+        threshold: 4γ in the paper.
+        temperature: T, positive.
+
+    Returns:
+        Σ log σ((v − threshold) / T) over the objects, nats, [B].
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.latents import counts
+    >>> from lavae_jax.types import hard_locations
+    >>> one = hard_locations(jnp.array([[3, 0]]), jnp.array([[True, False]]))
+    >>> print(jnp.exp(counts.log_q_present(jnp.full((1, 2, 2), 16.0), one, 16.0, 2.0)))
+    [0.5]
+    """
+    heights = jnp.take_along_axis(
+        h_loc.reshape(h_loc.shape[0], -1), locations.site, axis=1
+    )
+    log_q = jax.nn.log_sigmoid((heights - threshold) / temperature)
+    return jnp.where(locations.active, log_q, 0).sum(axis=1)
 
 
 def active_slots(n: Array, max_objects: int) -> Array:

@@ -221,6 +221,46 @@ def draw_locations(
     return Locations(site, active, log_q, entropy, z_loc)
 
 
+def at_sites(
+    h_loc: Array,
+    site: Array,
+    active: Array,
+    *,
+    exclusion_radius: int = 0,
+    capacity: int | None = None,
+) -> Locations:
+    """What `draw_locations` returns when its hard draws are the given sites.
+
+    Args:
+        h_loc: location logits after γ, [B, H, W].
+        site: [B, M] int32, in the order of the draws.
+        active: [B, M] bool, true for the first n slots.
+        exclusion_radius: see `draw_locations`.
+        capacity: see `draw_locations`.
+
+    Returns:
+        Locations without z_loc. The log-probability of a site that draws before it have
+        excluded is about `MASKED`.
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.latents import locations
+    >>> site, active = jnp.array([[5, 2, 0]]), jnp.array([[True, True, False]])
+    >>> given = locations.at_sites(jnp.zeros((1, 2, 4)), site, active)
+    >>> print(jnp.exp(-given.log_q).round())  # 1 of 8 sites, then 1 of 7
+    [[8. 7. 1.]]
+    """
+    num_images, height, width = h_loc.shape
+    site = jnp.where(active, site, 0)
+    disc = partial(_disc, height=height, width=width, radius=exclusion_radius)
+    discs = jax.vmap(disc, in_axes=1, out_axes=1)(site)
+    taken = jnp.cumsum(discs, axis=1) - discs > 0
+    capacity = active.size if capacity is None else capacity
+    log_q, entropy = _densities(
+        h_loc.reshape(num_images, -1), taken, site, active, capacity
+    )
+    return Locations(site, active, log_q, entropy, None)
+
+
 def kl_locations(locations: Locations, num_sites: int) -> Array:
     """Appendix A: Σ_i [log(D − i + 1) − H(b^i)] given the sites taken before, nats.
 

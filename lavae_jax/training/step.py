@@ -22,7 +22,7 @@ from jax import lax
 from lavae_jax import warmup
 from lavae_jax.images import to_float
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import draw_locations
+from lavae_jax.latents.locations import MASKED, draw_locations
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import Reconstruction, importance_bound, reconstruct
 from lavae_jax.training.keys import image_keys
@@ -31,6 +31,7 @@ from lavae_jax.training.optimizer import Optimizer, Parts, split
 from lavae_jax.training.recipe import Recipe, Stage
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.state import TrainState, restart_moments
+from lavae_jax.training.superposition import objects_of_both, superpose
 from lavae_jax.types import Array, Locations, Variables, hard_locations
 
 
@@ -110,24 +111,35 @@ def _at(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
 
 
 def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
-    """Trains everything on the ELBO of K draws from q(n, z | x) of each image."""
-    x, superposed = _superpose(setup, x, keys)
+    """Trains everything on the ELBO of K draws from q(n, z | x) of each image.
+
+    A superposed image has one more sample, the objects of the two scenes it is made of.
+    """
+    recipe, single = setup.recipe, x
+    # Not one of the three keys of the draws: `split` gives what `fold_in` gives for 0 to 2.
+    key_superpose = jax.vmap(jax.random.fold_in, (0, None))(keys, 3)
+    if recipe.superpose:
+        x, superposed = superpose(
+            x, key_superpose, recipe.superpose, setup.model.axis_name
+        )
+    else:
+        superposed = jnp.zeros(x.shape[0], bool)
 
     def loss(params):
         def forward(model):
-            return _draw_and_reconstruct(setup, model, state, x, keys)
+            return _draw_and_reconstruct(
+                setup, model, state, x, single, superposed, keys
+            )
 
         drawn, batch_stats = _apply(setup, state, params, forward)
-        result, log_q_n = drawn
-        terms = _prior_of_single_scenes(setup, result.terms, superposed)
-        log_q = log_q_n
-        if setup.recipe.draws == "score":
-            log_q = log_q + result.locations.log_q.sum(axis=1)
-        advantage = leave_one_out(
-            terms.elbo, setup.recipe.num_draws, setup.recipe.advantage_limit
-        )
-        loss = -(terms.elbo + advantage * log_q).mean()
-        return loss, (terms, result.locations, batch_stats)
+        result, log_q = drawn
+        terms = _prior_of_single_scenes(result.terms, superposed)
+        elbo = terms.elbo.reshape(x.shape[0], -1)
+        advantage = leave_one_out(elbo[:, : recipe.num_draws], recipe.advantage_limit)
+        score = (advantage * log_q[:, : recipe.num_draws]).mean()
+        if recipe.wake_weight:
+            score += recipe.wake_weight * wake(elbo, log_q, superposed)
+        return -(elbo.mean() + score), (terms, result.locations, batch_stats)
 
     grad, aux = jax.grad(loss, has_aux=True)(state.params["lavae"])
     terms, locations, batch_stats = aux
@@ -138,40 +150,84 @@ def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
 
 
 def _draw_and_reconstruct(
-    setup: Setup, model: LAVAE, state: TrainState, x: Array, keys: Array
+    setup: Setup, model: LAVAE, state: TrainState, x, single, superposed, keys
 ) -> tuple[Reconstruction, Array]:
-    """K draws of n, z_loc and z_app per image, [B · K, ...], and log q of the n."""
+    """K draws of n, z_loc and z_app per image, [B · K, ...], and their log q, [B, K].
+
+    With `wake_weight`, the objects of both scenes are draw K + 1.
+    """
     recipe, relaxed = setup.recipe, setup.recipe.draws != "score"
+    num_images = x.shape[0]
     h_loc = model.location_logits(x, train=True)
-    h_loc = jnp.repeat(h_loc, recipe.num_draws, axis=0)
-    keys = jax.vmap(lambda key: jax.random.split(key, recipe.num_draws))(keys)
-    key_n, key_loc, key_app = jax.vmap(lambda key: jax.random.split(key, 3))(
-        keys.reshape(-1)
-    ).T
-    n, log_q_n = counts.draw_n(
-        h_loc,
+    repeated = jnp.repeat(h_loc, recipe.num_draws, axis=0)
+    key_n, key_loc, key_app = jax.vmap(lambda key: jax.random.split(key, 3))(keys).T
+    of_draws = jax.vmap(lambda key: jax.random.split(key, recipe.num_draws))
+    n, log_q = counts.draw_n(
+        repeated,
         model.count_threshold,
         model.max_objects,
         recipe.count_temperature,
-        key_n,
+        of_draws(key_n).reshape(-1),
         model.exclusion_radius,
     )
     locations = draw_locations(
-        h_loc,
+        repeated,
         n,
         model.max_objects,
-        keys=key_loc,
+        keys=of_draws(key_loc).reshape(-1),
         tau=setup.schedules.tau(state.step) if relaxed else None,
         straight_through=recipe.draws == "straight_through",
         exclusion_radius=model.exclusion_radius,
-        capacity=model.capacity(h_loc.shape[0]),
+        capacity=model.capacity(repeated.shape[0]),
     )
+    if not relaxed:
+        log_q += locations.log_q.sum(axis=1)
+    log_q, samples = log_q.reshape(num_images, -1), recipe.num_draws
+    if recipe.wake_weight:
+        proposal = objects_of_both(model, single, superposed, h_loc)
+        log_q_proposal = proposal.log_q.sum(axis=1) + counts.log_q_present(
+            h_loc, proposal, model.count_threshold, recipe.count_temperature
+        )
+        log_q = jnp.concatenate([log_q, log_q_proposal[:, None]], axis=1)
+        locations = jax.tree.map(
+            lambda a, b: jnp.concatenate(
+                [a.reshape(num_images, -1, *a.shape[1:]), b[:, None]], axis=1
+            ).reshape(-1, *a.shape[1:]),
+            locations,
+            lax.stop_gradient(proposal),
+        )
+        samples += 1
+    of_samples = jax.vmap(lambda key: jax.random.split(key, samples))
     epsilon = _epsilon(setup, state)
-    result = reconstruct(model, x, locations, n, key_app, epsilon, train=True)
-    return result, log_q_n
+    n = locations.active.sum(axis=1)
+    result = reconstruct(
+        model, x, locations, n, of_samples(key_app).reshape(-1), epsilon, train=True
+    )
+    return result, log_q
 
 
-def leave_one_out(elbo: Array, num_draws: int, limit: float) -> Array:
+def wake(elbo: Array, log_q: Array, superposed: Array) -> Array:
+    """The objective of reweighted wake-sleep for the last sample of superposed images.
+
+    log q of the sample is weighted with its share of Σ_k exp(ELBO_k) (Bornschein &
+    Bengio, "Reweighted Wake-Sleep", 2015): it rises as far as the likelihood is higher
+    with the proposed objects than with the drawn ones.
+
+    Args:
+        elbo: nats, [B, K + 1].
+        log_q: nats, [B, K + 1].
+        superposed: [B] bool; other images have nothing proposed.
+
+    Returns:
+        A scalar to maximise.
+    """
+    share = jax.nn.softmax(lax.stop_gradient(elbo), axis=1)[:, -1]
+    # A proposed site that earlier ones exclude can't be drawn.
+    possible = superposed & (log_q[:, -1] > MASKED / 2)
+    return jnp.where(possible, share * log_q[:, -1], 0).mean()
+
+
+def leave_one_out(elbo: Array, limit: float) -> Array:
     """The score function's weights: each draw's ELBO less the mean of the others.
 
     The gradient of E_q[f] is E_q[∇f + (f − b) ∇log q] for any b that does not depend on
@@ -181,44 +237,22 @@ def leave_one_out(elbo: Array, num_draws: int, limit: float) -> Array:
     on, from deciding a step.
 
     Args:
-        elbo: nats, [B · K], those of an image in a row.
-        num_draws: K.
+        elbo: nats, [B, K].
         limit: nats.
 
     Returns:
-        [B · K], constants; 0 where K = 1.
+        [B, K], constants; 0 where K = 1.
     """
-    elbo = lax.stop_gradient(elbo).reshape(-1, num_draws)
-    others = (elbo.sum(axis=1, keepdims=True) - elbo) / max(num_draws - 1, 1)
-    weights = elbo - others if num_draws > 1 else jnp.zeros_like(elbo)
-    return jnp.clip(weights, -limit, limit).reshape(-1)
+    elbo, num_draws = lax.stop_gradient(elbo), elbo.shape[1]
+    if num_draws == 1:
+        return jnp.zeros_like(elbo)
+    others = (elbo.sum(axis=1, keepdims=True) - elbo) / (num_draws - 1)
+    return jnp.clip(elbo - others, -limit, limit)
 
 
-def _superpose(setup: Setup, x: Array, keys: Array) -> tuple[Array, Array]:
-    """Adds another image of the batch to a share of the images; [B] bool, to which.
-
-    λ is a sum over objects (Eq. 4), so two scenes on top of each other are a scene
-    again, with objects that touch and overlap more often than in single scenes.
-    """
-    axis_name, num_images = setup.model.axis_name, x.shape[0]
-    # Not a key of the K draws: `split` gives what `fold_in` gives for 0 to K − 1.
-    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, setup.recipe.num_draws)
-    superposed = jax.vmap(jax.random.uniform)(keys) < setup.recipe.superpose
-    if not setup.recipe.superpose:
-        return x, superposed
-    everyone, first = x, 0
-    if axis_name is not None:
-        everyone = lax.all_gather(x, axis_name, tiled=True)
-        first = lax.axis_index(axis_name) * num_images
-    other = jnp.roll(everyone, 1, axis=0)
-    other = lax.dynamic_slice_in_dim(other, first, num_images)
-    both = jnp.maximum(x, other)
-    return jnp.where(superposed[:, None, None, None], both, x), superposed
-
-
-def _prior_of_single_scenes(setup: Setup, terms, superposed: Array):
+def _prior_of_single_scenes(terms, superposed: Array):
     """Leaves superposed scenes, which have more objects than others, out of p(n)."""
-    superposed = jnp.repeat(superposed, setup.recipe.num_draws)
+    superposed = jnp.repeat(superposed, terms.kl_n.shape[0] // superposed.shape[0])
     return terms._replace(kl_n=jnp.where(superposed, 0, terms.kl_n))
 
 
