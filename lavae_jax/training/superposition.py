@@ -1,0 +1,97 @@
+"""Superposed scenes, and where the scenes that they are made of have their objects.
+
+λ is a sum over objects (Eq. 4), so two scenes on top of each other are a scene again,
+with objects that touch and overlap more often than in single scenes. Where two objects
+touch, h_loc has one maximum at first; no draw from q then puts an object on the other
+one, and the ELBO has no say. The objects that q finds in each of the two scenes alone
+are a proposal for both together, which the ELBO is asked to judge.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lavae_jax.latents.locations import at_sites, draw_locations
+from lavae_jax.model import LAVAE
+from lavae_jax.types import Array, Locations
+
+
+def partner(tree, axis_name: str | None):
+    """What belongs to the image before each one, in the batch of all devices.
+
+    Args:
+        tree: arrays [B, ...].
+        axis_name: the mapped axis of devices, or None.
+
+    Returns:
+        The same tree; the first image's partner is the last.
+
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.training import superposition
+    >>> superposition.partner(jnp.array([1, 2, 3]), None).tolist()
+    [3, 1, 2]
+    """
+
+    def one(a):
+        if axis_name is None:
+            return jnp.roll(a, 1, axis=0)
+        everyone = jnp.roll(lax.all_gather(a, axis_name, tiled=True), 1, axis=0)
+        first = lax.axis_index(axis_name) * a.shape[0]
+        return lax.dynamic_slice_in_dim(everyone, first, a.shape[0])
+
+    return jax.tree.map(one, tree)
+
+
+def superpose(
+    x: Array, keys: Array, share: float, axis_name: str | None
+) -> tuple[Array, Array]:
+    """Adds its partner to a share of the images.
+
+    Args:
+        x: binary images, [B, H, W, C].
+        keys: [B], one per image.
+        share: between 0 and 1.
+        axis_name: the mapped axis of devices, or None.
+
+    Returns:
+        The images, and which were superposed, [B] bool.
+    """
+    superposed = jax.vmap(jax.random.uniform)(keys) < share
+    both = jnp.maximum(x, partner(x, axis_name))
+    return jnp.where(superposed[:, None, None, None], both, x), superposed
+
+
+def objects_of_both(
+    model: LAVAE, single: Array, superposed: Array, h_loc: Array
+) -> Locations:
+    """The most likely sites of an image's objects and of its partner's.
+
+    Args:
+        model: bound to its variables.
+        single: the images before they were superposed, [B, H, W, C].
+        superposed: which were, [B] bool.
+        h_loc: of the images as they are now, [B, H, W].
+
+    Returns:
+        Locations [B, ...] with the densities that q has there; at most M objects.
+    """
+    h_single = lax.stop_gradient(model.location_logits(single))
+    likely = draw_locations(
+        h_single,
+        model.count(h_single),
+        model.max_objects,
+        keys=None,
+        exclusion_radius=model.exclusion_radius,
+    )
+    other = partner((likely.site, likely.active), model.axis_name)
+    site = jnp.concatenate([likely.site, other[0]], axis=1)
+    active = jnp.concatenate([likely.active, other[1] & superposed[:, None]], axis=1)
+    first = jnp.argsort(~active, axis=1, stable=True)[:, : model.max_objects]
+    site, active = (jnp.take_along_axis(a, first, axis=1) for a in (site, active))
+    return at_sites(
+        h_loc,
+        site,
+        active,
+        exclusion_radius=model.exclusion_radius,
+        capacity=model.capacity(h_loc.shape[0]),
+    )
