@@ -22,16 +22,16 @@ from jax import lax
 from lavae_jax import warmup
 from lavae_jax.images import to_float
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import MASKED, draw_locations
+from lavae_jax.latents.locations import draw_locations
 from lavae_jax.model import LAVAE
-from lavae_jax.objectives import Reconstruction, importance_bound, reconstruct
+from lavae_jax.objectives import importance_bound, reconstruct
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.metrics import TrainMetrics, of_terms
 from lavae_jax.training.optimizer import Optimizer, Parts, split
 from lavae_jax.training.recipe import Recipe, Stage
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.state import TrainState, restart_moments
-from lavae_jax.training.superposition import objects_of_both, superpose
+from lavae_jax.training.superposition import superpose, wake
 from lavae_jax.types import Array, Locations, Variables, hard_locations
 
 
@@ -111,35 +111,36 @@ def _at(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
 
 
 def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
-    """Trains everything on the ELBO of K draws from q(n, z | x) of each image.
-
-    A superposed image has one more sample, the objects of the two scenes it is made of.
-    """
-    recipe, single = setup.recipe, x
-    # Not one of the three keys of the draws: `split` gives what `fold_in` gives for 0 to 2.
-    key_superpose = jax.vmap(jax.random.fold_in, (0, None))(keys, 3)
-    if recipe.superpose:
-        x, superposed = superpose(
-            x, key_superpose, recipe.superpose, setup.model.axis_name
-        )
-    else:
-        superposed = jnp.zeros(x.shape[0], bool)
+    """Trains everything on the ELBO of K draws from q(n, z | x) of each image."""
+    recipe, single, epsilon = setup.recipe, x, _epsilon(setup, state)
+    x, superposed = _superpose(setup, x, keys)
 
     def loss(params):
         def forward(model):
-            return _draw_and_reconstruct(
-                setup, model, state, x, single, superposed, keys
-            )
+            h_loc = model.location_logits(x, train=True)
+            locations, log_q, key_app = _draw(setup, model, state, h_loc, keys)
+            n = locations.active.sum(axis=1)
+            drawn = reconstruct(model, x, locations, n, key_app, epsilon, train=True)
+            terms = _prior_of_single_scenes(drawn.terms, superposed)
+            elbo = terms.elbo.reshape(log_q.shape)
+            advantage = leave_one_out(elbo, recipe.advantage_limit)
+            objective = (elbo + advantage * log_q).mean()
+            if recipe.wake_weight:
+                objective += recipe.wake_weight * wake(
+                    model,
+                    single,
+                    x,
+                    superposed,
+                    h_loc,
+                    elbo,
+                    key_app[:: recipe.num_draws],
+                    epsilon,
+                    recipe.count_temperature,
+                )
+            return -objective, (terms, locations)
 
-        drawn, batch_stats = _apply(setup, state, params, forward)
-        result, log_q = drawn
-        terms = _prior_of_single_scenes(result.terms, superposed)
-        elbo = terms.elbo.reshape(x.shape[0], -1)
-        advantage = leave_one_out(elbo[:, : recipe.num_draws], recipe.advantage_limit)
-        score = (advantage * log_q[:, : recipe.num_draws]).mean()
-        if recipe.wake_weight:
-            score += recipe.wake_weight * wake(elbo, log_q, superposed)
-        return -(elbo.mean() + score), (terms, result.locations, batch_stats)
+        (value, aux), batch_stats = _apply(setup, state, params, forward)
+        return value, (*aux, batch_stats)
 
     grad, aux = jax.grad(loss, has_aux=True)(state.params["lavae"])
     terms, locations, batch_stats = aux
@@ -149,82 +150,52 @@ def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
     return state, metrics
 
 
-def _draw_and_reconstruct(
-    setup: Setup, model: LAVAE, state: TrainState, x, single, superposed, keys
-) -> tuple[Reconstruction, Array]:
-    """K draws of n, z_loc and z_app per image, [B · K, ...], and their log q, [B, K].
+def _superpose(setup: Setup, x: Array, keys: Array) -> tuple[Array, Array]:
+    """Adds another image to a share of them; [B] bool, to which."""
+    if not setup.recipe.superpose:
+        return x, jnp.zeros(x.shape[0], bool)
+    # Not a key of the K draws: `split` gives what `fold_in` gives for 0 to K - 1.
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, setup.recipe.num_draws)
+    return superpose(x, keys, setup.recipe.superpose, setup.model.axis_name)
 
-    With `wake_weight`, the objects of both scenes are draw K + 1.
+
+def _draw(
+    setup: Setup, model: LAVAE, state: TrainState, h_loc: Array, keys: Array
+) -> tuple[Locations, Array, Array]:
+    """K draws of n and z_loc per image, those of an image in a row.
+
+    Returns:
+        Locations [B · K, ...]; the log-probability, [B, K], by which the score function
+        teaches h_loc: of n, and of z_loc where no gradient goes through it; and keys
+        [B · K] for z_app.
     """
     recipe, relaxed = setup.recipe, setup.recipe.draws != "score"
-    num_images = x.shape[0]
-    h_loc = model.location_logits(x, train=True)
-    repeated = jnp.repeat(h_loc, recipe.num_draws, axis=0)
-    key_n, key_loc, key_app = jax.vmap(lambda key: jax.random.split(key, 3))(keys).T
-    of_draws = jax.vmap(lambda key: jax.random.split(key, recipe.num_draws))
+    h_loc = jnp.repeat(h_loc, recipe.num_draws, axis=0)
+    keys = jax.vmap(lambda key: jax.random.split(key, recipe.num_draws))(keys)
+    key_n, key_loc, key_app = jax.vmap(lambda key: jax.random.split(key, 3))(
+        keys.reshape(-1)
+    ).T
     n, log_q = counts.draw_n(
-        repeated,
+        h_loc,
         model.count_threshold,
         model.max_objects,
         recipe.count_temperature,
-        of_draws(key_n).reshape(-1),
+        key_n,
         model.exclusion_radius,
     )
     locations = draw_locations(
-        repeated,
+        h_loc,
         n,
         model.max_objects,
-        keys=of_draws(key_loc).reshape(-1),
+        keys=key_loc,
         tau=setup.schedules.tau(state.step) if relaxed else None,
         straight_through=recipe.draws == "straight_through",
         exclusion_radius=model.exclusion_radius,
-        capacity=model.capacity(repeated.shape[0]),
+        capacity=model.capacity(h_loc.shape[0]),
     )
     if not relaxed:
         log_q += locations.log_q.sum(axis=1)
-    log_q, samples = log_q.reshape(num_images, -1), recipe.num_draws
-    if recipe.wake_weight:
-        proposal = objects_of_both(model, single, superposed, h_loc)
-        log_q_proposal = proposal.log_q.sum(axis=1) + counts.log_q_present(
-            h_loc, proposal, model.count_threshold, recipe.count_temperature
-        )
-        log_q = jnp.concatenate([log_q, log_q_proposal[:, None]], axis=1)
-        locations = jax.tree.map(
-            lambda a, b: jnp.concatenate(
-                [a.reshape(num_images, -1, *a.shape[1:]), b[:, None]], axis=1
-            ).reshape(-1, *a.shape[1:]),
-            locations,
-            lax.stop_gradient(proposal),
-        )
-        samples += 1
-    of_samples = jax.vmap(lambda key: jax.random.split(key, samples))
-    epsilon = _epsilon(setup, state)
-    n = locations.active.sum(axis=1)
-    result = reconstruct(
-        model, x, locations, n, of_samples(key_app).reshape(-1), epsilon, train=True
-    )
-    return result, log_q
-
-
-def wake(elbo: Array, log_q: Array, superposed: Array) -> Array:
-    """The objective of reweighted wake-sleep for the last sample of superposed images.
-
-    log q of the sample is weighted with its share of Σ_k exp(ELBO_k) (Bornschein &
-    Bengio, "Reweighted Wake-Sleep", 2015): it rises as far as the likelihood is higher
-    with the proposed objects than with the drawn ones.
-
-    Args:
-        elbo: nats, [B, K + 1].
-        log_q: nats, [B, K + 1].
-        superposed: [B] bool; other images have nothing proposed.
-
-    Returns:
-        A scalar to maximise.
-    """
-    share = jax.nn.softmax(lax.stop_gradient(elbo), axis=1)[:, -1]
-    # A proposed site that earlier ones exclude can't be drawn.
-    possible = superposed & (log_q[:, -1] > MASKED / 2)
-    return jnp.where(possible, share * log_q[:, -1], 0).mean()
+    return locations, log_q.reshape(-1, recipe.num_draws), key_app
 
 
 def leave_one_out(elbo: Array, limit: float) -> Array:

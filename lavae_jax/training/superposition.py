@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lavae_jax.latents.locations import at_sites, draw_locations
+from lavae_jax.latents import counts
+from lavae_jax.latents.locations import MASKED, at_sites, draw_locations
 from lavae_jax.model import LAVAE
+from lavae_jax.objectives import reconstruct
 from lavae_jax.types import Array, Locations
 
 
@@ -59,6 +61,51 @@ def superpose(
     superposed = jax.vmap(jax.random.uniform)(keys) < share
     both = jnp.maximum(x, partner(x, axis_name))
     return jnp.where(superposed[:, None, None, None], both, x), superposed
+
+
+def wake(
+    model: LAVAE,
+    single: Array,
+    x: Array,
+    superposed: Array,
+    h_loc: Array,
+    elbo: Array,
+    keys: Array,
+    epsilon: Array,
+    temperature: float,
+) -> Array:
+    """What teaches h_loc the objects that q finds in both scenes under an image.
+
+    Their log q is weighted with their share of Σ_k exp(ELBO_k) over the K draws and
+    themselves, as in reweighted wake-sleep (Bornschein & Bengio, 2015). So it rises as
+    far as the likelihood is higher with them than with the objects that were drawn.
+
+    Args:
+        model: bound to its variables.
+        single: the images before they were superposed, [B, H, W, C].
+        x: the images, [B, H, W, C].
+        superposed: which of them are superposed, [B] bool.
+        h_loc: location logits of x, [B, H, W].
+        elbo: of the draws, nats, [B, K].
+        keys: [B], one per image.
+        epsilon: ε of the likelihood.
+        temperature: T of `counts.draw_n`.
+
+    Returns:
+        The mean of the weighted log q over all images, nats.
+    """
+    both = objects_of_both(model, single, superposed, h_loc)
+    log_q = both.log_q.sum(axis=1) + counts.log_q_present(
+        h_loc, both, model.count_threshold, temperature
+    )
+    n = both.active.sum(axis=1)
+    terms = reconstruct(model, x, both, n, keys, epsilon).terms
+    # p(n) is left out for superposed images, see `step.elbo_step`.
+    all_elbo = jnp.concatenate([elbo, (terms.elbo + terms.kl_n)[:, None]], axis=1)
+    share = jax.nn.softmax(lax.stop_gradient(all_elbo), axis=1)[:, -1]
+    # Sites that exclude each other can't be drawn together.
+    possible = superposed & (log_q > MASKED / 2)
+    return jnp.where(possible, share * log_q, 0).mean()
 
 
 def objects_of_both(
