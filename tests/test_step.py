@@ -27,7 +27,9 @@ from tests.tiny_steps import (
 # optax and distrax mix dtypes and ranks.
 pytestmark = pytest.mark.standard_promotion
 
-PLAIN = RECIPE._replace(superpose=0.0, appearance_updates=0, num_draws=1)
+PLAIN = RECIPE._replace(
+    superpose=0.0, wake_weight=0.0, appearance_updates=0, num_draws=1
+)
 
 
 @pytest.mark.parametrize("stage", ["auxiliary", "guided", "elbo", "tighten"])

@@ -25,6 +25,7 @@ RECIPE = recipe.Recipe(
     location_every=2,
     appearance_updates=2,
     superpose=0.5,
+    wake_weight=0.5,
     tighten_after=4,
     tighten_draws=3,
     tighten_elbo=0.25,

@@ -1,0 +1,146 @@
+"""Superposed scenes, and the objects of both scenes as a proposal for them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lavae_jax import objectives
+from lavae_jax.latents.locations import at_sites, draw_locations
+from lavae_jax.training import superposition
+from tests import reference, tiny_models
+
+# optax and distrax mix dtypes and ranks.
+pytestmark = pytest.mark.standard_promotion
+
+B, M, RADIUS, TEMPERATURE = 5, 4, 1, 2.0
+SUPERPOSED = np.array([True, False, True, True, True])
+
+
+@pytest.mark.parametrize("radius", [0, 2])
+def test_densities_at_given_sites_are_those_of_draws(radius):
+    """As in the draws that these sites come from, and as in float64."""
+    h_loc = np.random.default_rng(0).normal(size=(4, 6, 7)).astype(np.float32)
+    n = np.array([0, 3, 1, 2], np.int32)
+    drawn = draw_locations(
+        h_loc, n, 3, keys=tiny_models.image_keys(4), exclusion_radius=radius
+    )
+    given = at_sites(h_loc, drawn.site, drawn.active, exclusion_radius=radius)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
+        given,
+        drawn,
+    )
+    log_q, entropy = reference.location_terms(
+        h_loc.astype(np.float64), np.asarray(drawn.site), n, radius
+    )
+    np.testing.assert_allclose(given.log_q, log_q, atol=1e-5)
+    np.testing.assert_allclose(given.entropy, entropy, atol=1e-5)
+
+
+def _problem():
+    """A model, its variables, images, and the images with their partners."""
+    model = tiny_models.tiny_model(max_objects=M, exclusion_radius=RADIUS)
+    variables = tiny_models.random_variables(model)
+    single = tiny_models.binary_images(model, B)
+    # Images then have from one object to three.
+    h_loc = np.asarray(model.bind(variables).location_logits(single))
+    heights = [[h.flat[site] for site in reference.peaks(h, RADIUS)] for h in h_loc]
+    fourth = [np.sort(of_one)[-4] for of_one in heights]
+    model = model.clone(count_threshold=float(max(fourth)))
+    both = np.maximum(single, np.roll(single, 1, axis=0))
+    x = np.where(SUPERPOSED[:, None, None, None], both, single)
+    return model, variables, single, x
+
+
+def _objects(model, variables, single):
+    """The sites of the objects of each image alone: lists of row * W + column."""
+    h_loc = np.asarray(model.bind(variables).location_logits(single))
+    found = []
+    for h in h_loc:
+        n = reference.f_count(h[None], model.count_threshold, M, RADIUS)[0]
+        left, sites = h.ravel().copy(), []
+        for _ in range(n):
+            sites.append(int(left.argmax()))
+            left[list(reference.disc(sites[-1], *h.shape, RADIUS))] = -np.inf
+        found.append(sites)
+    return found
+
+
+def test_the_objects_of_both_scenes():
+    """An image's own come first, then its partner's if it is superposed, M at most."""
+    model, variables, single, x = _problem()
+    bound = model.bind(variables)
+    h_loc = bound.location_logits(x)
+    found = superposition.objects_of_both(bound, single, SUPERPOSED, h_loc)
+    alone = _objects(model, variables, single)
+    numbers = []
+    for b in range(B):
+        sites = alone[b] + (alone[b - 1] if SUPERPOSED[b] else [])
+        numbers.append(len(sites))
+        assert found.site[b, found.active[b]].tolist() == sites[:M]
+    assert max(numbers) > M  # more than there are slots for
+    assert len({len(sites) for sites in alone}) > 1
+
+
+def _wake(model, variables, single, x, h_loc, elbo):
+    return superposition.wake(
+        model.bind(variables),
+        single,
+        x,
+        SUPERPOSED,
+        h_loc,
+        elbo,
+        tiny_models.image_keys(B, seed=1),
+        jnp.float32(0.1),
+        TEMPERATURE,
+    )
+
+
+@pytest.mark.parametrize("draws_are", ["as good", "far better", "far worse"])
+def test_the_weights_of_proposals(draws_are):
+    """Log q of the proposals, by their share of Σ exp(ELBO), in float64.
+
+    It holds what places the objects and what counts them. Where draws are better by
+    far, nothing is learned from the proposals.
+    """
+    model, variables, single, x = _problem()
+    bound = model.bind(variables)
+    h_loc = bound.location_logits(x)
+    both = superposition.objects_of_both(bound, single, SUPERPOSED, h_loc)
+    n = np.asarray(both.active).sum(axis=1)
+    keys = tiny_models.image_keys(B, seed=1)
+    terms = objectives.reconstruct(bound, x, both, n, keys, 0.1).terms
+    proposed = np.float64(terms.log_px - terms.kl_app - terms.kl_loc)
+    shift = {"as good": 0, "far better": 1e3, "far worse": -1e3}[draws_are]
+    noise = np.random.default_rng(2).normal(size=(B, 3))
+    elbo = (proposed[:, None] + noise + shift).astype(np.float32)
+
+    h64, sites = np.float64(h_loc), np.asarray(both.site)
+    log_q = reference.location_terms(h64, sites, n, RADIUS)[0].sum(axis=1)
+    heights = np.take_along_axis(h64.reshape(B, -1), sites, axis=1)
+    present = np.log(reference.sigmoid((heights - model.count_threshold) / TEMPERATURE))
+    log_q += np.where(both.active, present, 0).sum(axis=1)
+    ratios = np.exp(np.clip(elbo - proposed[:, None], -700, 700)).sum(axis=1)
+    possible = SUPERPOSED & np.isfinite(log_q)
+    expected = np.where(possible, np.where(possible, log_q, 0) / (1 + ratios), 0).mean()
+    assert 0 < possible.sum() < B
+    found = jax.jit(_wake, static_argnums=0)(model, variables, single, x, h_loc, elbo)
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert (abs(expected) < 1e-6) == (draws_are == "far better")
+
+
+def test_proposals_teach_h_loc_alone():
+    """No gradient reaches the other networks, nor h_loc of the single scenes."""
+    model, variables, single, x = _problem()
+
+    def of_all(params, h_loc):
+        found = {**variables, "params": params}
+        return _wake(model, found, single, x, h_loc, jnp.full((B, 1), -1e4))
+
+    h_loc = model.bind(variables).location_logits(x)
+    params, slopes = jax.jit(jax.grad(of_all, argnums=(0, 1)))(
+        variables["params"], h_loc
+    )
+    assert not any(leaf.any() for leaf in jax.tree.leaves(params))
+    assert np.abs(slopes).max() > 0.01
