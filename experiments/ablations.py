@@ -59,7 +59,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     # How often which part is trained, and at what rate.
     "appearance-0": {"elbo.appearance_updates": 0},
     "appearance-2": {"elbo.appearance_updates": 2},
-    "location-every-1": {"elbo.location_every": 1},
+    "location-every-2": {"elbo.location_every": 2},
+    "location-rate-1e-4": {"optimizer.location_learning_rate": 1e-4},
     "constant-rates": {
         "optimizer.decay": "constant",
         "optimizer.location_final_factor": 1.0,
@@ -72,13 +73,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     # Scenes and locations.
     "radius-0": {"model.exclusion_radius": 0},
     "superpose-0": {"elbo.superpose": 0.0},
-    "superpose-0.6": {"elbo.superpose": 0.6},
+    "superpose-0.25": {"elbo.superpose": 0.25},
+    "no-proposals": {"elbo.wake_weight": 0.0},
 }
 """Values of the config by their full names, for each setting by its own name.
 
 They change `bench.py:laptop`: K = 4 draws, T = 2, batches of 16, 8 further updates of
-appearances, h_loc in every second step, cosine decay, 400 and 200 steps of warm-up on
-bumps, exclusion radius 4, and a share of 0.3 superposed scenes.
+appearances, h_loc in every step at a rate of 3e-4, cosine decay, 400 and 200 steps of
+warm-up on bumps, exclusion radius 4, and a share of 0.5 superposed scenes, with the
+objects of both proposed.
 """
 _FILE = "ablation.json"
 

@@ -63,11 +63,9 @@ def make_optimizer(transform=optax.identity):
     return optimizer.make_optimizer(transform(), rates, 1.0)
 
 
-@functools.cache
-def compiled_step(recipe, stage, num_devices=1, transform=optax.identity):
-    """The step of a stage, on so many devices."""
-    axis_name = None if num_devices == 1 else "batch"
-    train_step = step.make_train_step(
+def make_step(recipe, stage, axis_name=None, transform=optax.identity):
+    """The step of a stage, not compiled."""
+    return step.make_train_step(
         make_model(axis_name),
         AUXILIARY,
         make_optimizer(transform),
@@ -75,6 +73,13 @@ def compiled_step(recipe, stage, num_devices=1, transform=optax.identity):
         recipe,
         stage,
     )
+
+
+@functools.cache
+def compiled_step(recipe, stage, num_devices=1, transform=optax.identity):
+    """The step of a stage, on so many devices."""
+    axis_name = None if num_devices == 1 else "batch"
+    train_step = make_step(recipe, stage, axis_name, transform)
     if num_devices == 1:
         return jax.jit(train_step)
     return jax.pmap(

@@ -45,6 +45,7 @@ AT_LEAST = {
     "elbo.num_draws": 1,
     "elbo.location_every": 1,
     "elbo.appearance_updates": 0,
+    "elbo.wake_weight": 0,
     "tighten.steps": 0,
     "tighten.num_draws": 1,
 }

@@ -32,8 +32,8 @@ class Recipe(NamedTuple):
         appearance_updates: further updates per step of h_app and f_sprite, at the same
             locations with new draws of z_app; 0 in the paper.
         superpose: share of the training images that another one is added to.
-        wake_weight: factor on `step.wake`, which has the objects of both scenes
-            proposed for a superposed one; 0 for no proposals. Needs draws="score".
+        wake_weight: factor on `superposition.wake`, which has the objects of both
+            scenes proposed for a superposed one; 0 for no proposals.
         tighten_after: steps after which h_app and f_sprite alone are trained, on a
             bound of several draws of z_app; None for never, as in the paper.
         tighten_draws: its number of draws.

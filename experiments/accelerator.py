@@ -1,0 +1,166 @@
+"""Trains LAVAE on one accelerator for so many minutes, and measures it there.
+
+python -m experiments.accelerator --pack=scenes.npz --config=FILE[:VARIANT]
+python -m experiments.accelerator --scenes=scenes.npz --config=... --workdir=DIR
+
+The first command writes all scenes to a file of some ten megabytes, for a machine that
+has neither the data sets nor TensorFlow Datasets. The second one keeps them on the
+device, makes many steps per dispatch, and moves the config's schedule along with the
+clock, so that it ends after --minutes of training however fast the device is. With
+--pause_after it stops earlier, and the same command goes on. At the end it writes
+`accelerator.json` to the workdir: images per second, operations, counts and bounds.
+"""
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import cli
+from experiments.run import build, clocked
+from lavae_jax import metrics, objectives
+from lavae_jax.images import to_float
+from lavae_jax.inference import infer
+from lavae_jax.model import LAVAE
+
+_NUM_SAMPLES = 100
+_BATCH = 100  # images that are measured at a time
+
+
+def pack(config: ConfigDict, path: str | pathlib.Path) -> None:
+    """Writes the scenes of a config's data set to a file, eight pixels per byte.
+
+    Args:
+        config: names the data set and how many scenes are held out.
+        path: an `.npz` file with the training scenes of a run, `train`, and for every
+            other split its scenes and their numbers of objects, `SPLIT` and `SPLIT_n`.
+    """
+    # Where the file is read, there is no TensorFlow Datasets.
+    from datasets import load
+
+    data = config.data
+    folders = (data.data_dir or None, data.manual_dir or None)
+    arrays = {}
+    for split, info in load.splits(data.name).items():
+        images = load.images(data.name, split, *folders)
+        last = info.num_examples - (data.num_valid if split == "train" else 0)
+        rows = (np.packbits(images[index] > 0) for index in range(last))
+        arrays[split] = np.stack(list(rows))
+        if split != "train":
+            arrays[f"{split}_n"] = load.object_counts(data.name, split, *folders)
+    np.savez_compressed(path, **arrays)
+
+
+def measure(
+    model: LAVAE, variables: Any, images: np.ndarray, n: np.ndarray
+) -> dict[str, float]:
+    """Counts and the bound of Table 1 on scenes.
+
+    Args:
+        model: LAVAE.
+        variables: its variables.
+        images: [N, H, W, C] in {0, 1}, N a multiple of 100.
+        n: true numbers of objects, [N].
+
+    Returns:
+        The share of right counts, -log p(x) in nats, and the half-width of its 95%
+        interval.
+    """
+    log_weights = jax.jit(
+        functools.partial(objectives.log_weights, model, num_samples=_NUM_SAMPLES)
+    )
+    counts, weights = [], []
+    for start in range(0, len(images), _BATCH):
+        x = to_float(images[start : start + _BATCH])
+        counts.append(infer(model, variables, x).n)
+        keys = jax.random.split(jax.random.key(start), len(x))
+        weights.append(log_weights(variables, x, keys))
+    log_weights = np.concatenate(weights, axis=1)
+    (bound,) = metrics.importance_bounds(log_weights, [_NUM_SAMPLES])
+    mean = metrics.mean_and_error(-bound.log_p)
+    counted = metrics.count_accuracy(n, np.concatenate(counts))
+    return {
+        "counts": counted,
+        "-log p(x)": mean.mean,
+        "95%": 1.96 * mean.standard_error,
+    }
+
+
+def main() -> None:
+    """Packs scenes, or trains on packed ones and measures the model."""
+    values = flags.FLAGS
+    config = values.config
+    if bool(values.pack) == bool(values.scenes):
+        raise cli.UserError("give --pack=FILE to write scenes, or --scenes=FILE.")
+    if values.pack:
+        with cli.user_errors(ValueError, OSError):
+            pack(config, values.pack)
+        size = pathlib.Path(values.pack).stat().st_size
+        print(f"{values.pack}: {size / 2**20:.1f} MiB")
+        return
+    if values.workdir is None:
+        raise cli.UserError("--workdir=DIR is needed.")
+    with cli.user_errors(ValueError, OSError):
+        scenes = dict(np.load(values.scenes))
+    _check_scenes(config, scenes, values.scenes)
+    state, figures = clocked.train(
+        config,
+        scenes["train"],
+        values.workdir,
+        minutes=values.minutes,
+        pause_after=values.pause_after,
+        steps_per_dispatch=values.steps_per_dispatch,
+    )
+    result = {"device": jax.devices()[0].device_kind, "training": figures}
+    ended = figures["seconds"] >= 60 * values.minutes if figures else True
+    if ended:
+        model, shape = build.build_model(config), tuple(config.model.image_shape)
+        for split in sorted(scenes.keys() - {"train"}):
+            if split.endswith("_n"):
+                continue
+            first = slice(0, values.num_images)
+            images = np.asarray(
+                clocked.unpack(jnp.asarray(scenes[split][first]), shape)
+            )
+            found = measure(model, state.variables, images, scenes[f"{split}_n"][first])
+            result[split] = found
+            print(split, *(f"{k} {v:.4g}" for k, v in found.items()), flush=True)
+    path = pathlib.Path(values.workdir) / "accelerator.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _check_scenes(config, scenes, path):
+    """Refuses a file of other scenes than the config's."""
+    size = -(-int(np.prod(config.model.image_shape)) // 8)
+    found = scenes["train"].shape[1:] if "train" in scenes else "no split train"
+    if found != (size,):
+        raise cli.UserError(
+            f"{path} has {found}, where scenes of {tuple(config.model.image_shape)}"
+            f" take ({size},) bytes: make it with --pack and the same --config."
+        )
+
+
+def _define_flags():
+    cli.define_config()
+    flags.DEFINE_string("pack", None, "The file to write all scenes to.")
+    flags.DEFINE_string("scenes", None, "The file to train on, from --pack.")
+    flags.DEFINE_string("workdir", None, "The run's folder.")
+    flags.DEFINE_float("minutes", 25.0, "How long to train, without compilation.")
+    flags.DEFINE_float(
+        "pause_after", None, "Minutes after which to stop; the same command goes on."
+    )
+    flags.DEFINE_integer("steps_per_dispatch", 50, "Steps between looks at the clock.")
+    flags.DEFINE_integer(
+        "num_images", 10_000, "How many scenes of each split are measured."
+    )
+
+
+if __name__ == "__main__":
+    _define_flags()
+    cli.run(main)

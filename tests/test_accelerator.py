@@ -1,0 +1,145 @@
+"""Training by the clock: dispatches of many steps, and the command from end to end."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from datasets import load
+from experiments import accelerator
+from experiments.configs import dsprites
+from experiments.run import build, clocked
+from lavae_jax import pretrained
+from tests import tiny_steps
+from tests.commands import run_here
+
+# optax and distrax mix dtypes and ranks.
+pytestmark = pytest.mark.standard_promotion
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """The file that the command makes of the tiny data set."""
+    # Opened before, as libraries define flags then, which a command's end takes back.
+    load.images("multi_dsprites/tiny", "test_7")
+    path = tmp_path_factory.mktemp("packed") / "scenes.npz"
+    status, errors = run_here(
+        accelerator, f"--pack={path}", "--config=experiments/configs/dsprites.py:tiny"
+    )
+    assert not status, errors
+    return path
+
+
+def test_packed_scenes_are_the_scenes(scenes):
+    """Bit by bit, on whatever is not a multiple of eight pixels too."""
+    config = dsprites.get_config("tiny")
+    packed = np.load(scenes)
+    images = load.images(config.data.name, "test_7")
+    unpacked = clocked.unpack(jnp.asarray(packed["test_7"]), (64, 64, 3))
+    np.testing.assert_array_equal(unpacked, np.stack(list(images)) / 255)
+    assert packed["test_7_n"].tolist() == [7] * 256
+    assert len(packed["train"]) == 256 - config.data.num_valid
+    odd = np.random.default_rng(0).integers(0, 2, (3, 5, 3, 1))
+    bits = np.stack([np.packbits(one) for one in odd])
+    np.testing.assert_array_equal(clocked.unpack(jnp.asarray(bits), (5, 3, 1)), odd)
+
+
+def test_a_dispatch_makes_the_steps_one_by_one():
+    """Three in one program are three programs of one; the metrics are their means."""
+    config = ConfigDict({"batch_size": 8, "model": {"image_shape": tiny_steps.SHAPE}})
+    train_step = tiny_steps.make_step(tiny_steps.RECIPE, "appearance")
+    bits = np.stack([np.packbits(image > 0) for image in tiny_steps.make_images(20)])
+    three, one = (
+        jax.jit(clocked.make_dispatch(config, train_step, number)) for number in (3, 1)
+    )
+    start = tiny_steps.start_state()
+    found, means = three(start, bits)
+    state, losses = start, []
+    for _ in range(3):
+        state, metrics = one(state, bits)
+        losses.append(metrics.loss)
+    assert found.step == state.step == 3
+    assert means.loss == pytest.approx(np.mean(losses), rel=1e-4)
+    assert len(set(map(float, losses))) == 3
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+        found.params,
+        state.params,
+    )
+
+
+@pytest.mark.parametrize("minutes", [1.0, 25.0])
+def test_the_schedule_ends_with_the_time(minutes):
+    """However fast the device, and no stage begins within a dispatch."""
+    config = dsprites.get_config("laptop")
+    warmup, last = build.warmup_steps(config), config.num_steps
+    tighten = last - config.tighten.steps
+    for seconds_per_dispatch in (0.3, 2.0):
+        step, clock, begun = 0, clocked.Clock(), []
+        while clock.seconds < 60 * minutes and step < last:
+            step = clocked.step_by_the_clock(config, clock, 60 * minutes, step, 50)
+            begun.append(step)
+            step += 50
+            seconds = clock.seconds + seconds_per_dispatch
+            warm = seconds if clock.warm is None and step >= warmup else clock.warm
+            clock = clocked.Clock(seconds, warm, clock.made + 50)
+        assert begun[: warmup // 50 + 1] == list(range(0, warmup + 1, 50))
+        assert (np.diff(begun) >= 50).all()
+        assert tighten in begun
+        assert last - begun[-1] < max(100, 2 * (last - warmup) / len(begun))
+
+
+def test_the_command_goes_on_and_measures(scenes, tmp_path):
+    """A run that paused goes on with its clock; its model is one that can be read."""
+    arguments = (
+        f"--scenes={scenes}",
+        "--config=experiments/configs/dsprites.py:tiny",
+        f"--workdir={tmp_path}",
+        # To compile them takes longest.
+        "--config.warmup.auxiliary_steps=0",
+        "--config.tighten.steps=0",
+        "--config.elbo.appearance_updates=0",
+        "--minutes=0.05",
+        "--steps_per_dispatch=1",
+        "--num_images=100",
+    )
+    status, errors = run_here(accelerator, *arguments, "--pause_after=0.001")
+    assert not status, errors
+    paused = json.loads((tmp_path / "accelerator.json").read_text())
+    assert paused.keys() == {"device", "training"}
+    status, errors = run_here(accelerator, *arguments)
+    assert not status, errors
+    report = json.loads((tmp_path / "accelerator.json").read_text())
+    assert report["training"]["steps made"] > paused["training"]["steps made"]
+    assert report["training"]["images per second"] > 0
+    assert 0 <= report["test"]["counts"] <= 1
+    assert report["test_7"]["-log p(x)"] > 0
+    _, run = pretrained.read_run(tmp_path)
+    assert run.step == report["training"]["step of the schedule"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.elbo.location_every=2", "elbo.location_every = 1"),
+        ("--config.warmup.guided_steps=3", "warmup.guided_steps must be a multiple"),
+        ("--config.model.image_shape=(32, 32, 3)", "where scenes of (32, 32, 3)"),
+    ],
+)
+def test_what_can_not_be_trained_is_refused(scenes, tmp_path, argument, message):
+    """Before anything is compiled."""
+    status, errors = run_here(
+        accelerator,
+        f"--scenes={scenes}",
+        "--config=experiments/configs/dsprites.py:tiny",
+        f"--workdir={tmp_path}",
+        "--config.warmup.auxiliary_steps=2",
+        "--steps_per_dispatch=2",
+        "--config.warmup.guided_steps=2",
+        argument,
+    )
+    assert status == 1
+    assert message in errors
