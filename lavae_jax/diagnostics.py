@@ -84,7 +84,7 @@ def measure(
 
 
 def warnings(seen: Seen) -> list[str]:
-    """A sentence for each way in which a model has collapsed.
+    """A sentence for each way in which a model has collapsed, or meets a limit.
 
     Args:
         seen: means over held-out scenes, after the warm-up: before its end a healthy
@@ -100,6 +100,11 @@ def warnings(seen: Seen) -> list[str]:
         found.append(
             f"f_count is M in {seen.overcounted:.0%} of the held-out scenes: h_loc is"
             " above its threshold all over, or model.max_objects too low for them."
+        )
+    elif seen.overcounted > 0:
+        found.append(
+            f"f_count is M in {seen.overcounted:.2%} of the held-out scenes: they have at"
+            " least M = model.max_objects objects, or fewer if their count is wrong."
         )
     if seen.blank > _COLLAPSED:
         found.append(

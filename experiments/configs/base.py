@@ -182,9 +182,9 @@ def laptop() -> ConfigDict:
     elbo.draws = "score"  # glimpses are read at single sites
     elbo.num_draws = 4
     elbo.appearance_updates = 8  # they cost little beside h_loc
-    # Else objects that touch are counted as one: after 2,400 steps of the ELBO, 99.4% of
-    # new scenes with seven objects are counted right, 97.9% with half the superposed
-    # scenes and a third of the other two values, 96.8% with no proposals either.
+    # Else objects that touch are counted as one. After 2,400 steps of the ELBO, 99.4%
+    # of new scenes with seven objects are counted right; with a share of 0.3, a weight
+    # of 10 and a rate of 1e-4 for h_loc 97.9%, without proposals 96.8% a bit later.
     elbo.superpose = 0.5
     elbo.wake_weight = 30.0
 
