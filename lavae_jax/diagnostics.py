@@ -103,8 +103,8 @@ def warnings(seen: Seen) -> list[str]:
         )
     elif seen.overcounted > 0:
         found.append(
-            f"f_count is M in {seen.overcounted:.2%} of the held-out scenes: they have at"
-            " least M = model.max_objects objects, or fewer if their count is wrong."
+            f"f_count is M in {seen.overcounted:.2%} of the held-out scenes: they have"
+            " at least M = model.max_objects objects, or fewer if their count is wrong."
         )
     if seen.blank > _COLLAPSED:
         found.append(

@@ -72,7 +72,9 @@ def test_the_objects_of_both_scenes():
     model, variables, single, x = _problem()
     bound = model.bind(variables)
     h_loc = bound.location_logits(x)
-    found = superposition.objects_of_both(bound, single, SUPERPOSED, h_loc)
+    found = superposition.objects_of_both(
+        bound, bound.location_logits(single), SUPERPOSED, h_loc
+    )
     alone = _objects(model, variables, single)
     numbers = []
     for b in range(B):
@@ -84,10 +86,13 @@ def test_the_objects_of_both_scenes():
 
 
 def _wake(model, variables, single, x, h_loc, elbo):
+    bound = model.bind(variables)
+    h_single = bound.location_logits(single)
+    both = superposition.objects_of_both(bound, h_single, SUPERPOSED, h_loc)
     return superposition.wake(
-        model.bind(variables),
-        single,
+        bound,
         x,
+        both,
         SUPERPOSED,
         h_loc,
         elbo,
@@ -107,7 +112,9 @@ def test_the_weights_of_proposals(draws_are):
     model, variables, single, x = _problem()
     bound = model.bind(variables)
     h_loc = bound.location_logits(x)
-    both = superposition.objects_of_both(bound, single, SUPERPOSED, h_loc)
+    both = superposition.objects_of_both(
+        bound, bound.location_logits(single), SUPERPOSED, h_loc
+    )
     n = np.asarray(both.active).sum(axis=1)
     keys = tiny_models.image_keys(B, seed=1)
     terms = objectives.reconstruct(bound, x, both, n, keys, 0.1).terms

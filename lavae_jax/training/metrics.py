@@ -26,10 +26,10 @@ class TrainMetrics(NamedTuple):
     objects: Array | None = None  # per image
 
 
-def of_terms(metrics: TrainMetrics, terms: ElboTerms, active: Array) -> TrainMetrics:
-    """Adds the ELBO's terms, each [B], and the number of objects, active [B, M]."""
+def of_terms(metrics: TrainMetrics, terms: ElboTerms, n: Array) -> TrainMetrics:
+    """Adds the ELBO's terms and the numbers of objects, each [B]."""
     return metrics._replace(
         elbo=terms.elbo.mean(),
-        objects=active.sum(axis=1).astype(jnp.float32).mean(),
+        objects=n.astype(jnp.float32).mean(),
         **{name: term.mean() for name, term in terms._asdict().items()},
     )

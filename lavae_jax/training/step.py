@@ -31,7 +31,7 @@ from lavae_jax.training.optimizer import Optimizer, Parts, split
 from lavae_jax.training.recipe import Recipe, Stage
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.state import TrainState, restart_moments
-from lavae_jax.training.superposition import superpose, wake
+from lavae_jax.training.superposition import objects_of_both, superpose, wake
 from lavae_jax.types import Array, Locations, Variables, hard_locations
 
 
@@ -93,8 +93,8 @@ def guided_step(setup: Setup, state: TrainState, x: Array, keys: Array):
     (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(state.params["lavae"])
     terms, error, batch_stats = aux
     state = _update(setup, state, _lavae_grads(grad), batch_stats)
-    metrics = of_terms(TrainMetrics(value), terms, valid)
-    state = _appearance_updates(setup, state, x, locations)
+    metrics = of_terms(TrainMetrics(value), terms, valid.sum(axis=1))
+    state = _appearance_updates(setup, state, x, lambda keys: locations)
     return state, metrics._replace(location_loss=error)
 
 
@@ -125,29 +125,29 @@ def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
             elbo = terms.elbo.reshape(log_q.shape)
             advantage = leave_one_out(elbo, recipe.advantage_limit)
             objective = (elbo + advantage * log_q).mean()
+            h_single = h_loc
+            if recipe.superpose:
+                h_single = model.location_logits(single)
             if recipe.wake_weight:
+                both = objects_of_both(model, h_single, superposed, h_loc)
+                key_both = key_app[:: recipe.num_draws]
                 objective += recipe.wake_weight * wake(
-                    model,
-                    single,
-                    x,
-                    superposed,
-                    h_loc,
-                    elbo,
-                    key_app[:: recipe.num_draws],
-                    epsilon,
+                    *(model, x, both, superposed, h_loc, elbo, key_both, epsilon),
                     recipe.count_temperature,
                 )
-            return -objective, (terms, locations)
+            return -objective, (terms, n, lax.stop_gradient(h_single))
 
         (value, aux), batch_stats = _apply(setup, state, params, forward)
         return value, (*aux, batch_stats)
 
     grad, aux = jax.grad(loss, has_aux=True)(state.params["lavae"])
-    terms, locations, batch_stats = aux
+    terms, n, h_single, batch_stats = aux
     state = _update(setup, state, _lavae_grads(grad), batch_stats)
-    state = _appearance_updates(setup, state, x, locations)
-    metrics = of_terms(TrainMetrics(-terms.elbo.mean()), terms, locations.active)
-    return state, metrics
+    # What superposed scenes teach is where objects are, not how they look on their own.
+    state = _appearance_updates(
+        setup, state, single, lambda keys: _locations(setup, h_single, keys)
+    )
+    return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
 
 
 def _superpose(setup: Setup, x: Array, keys: Array) -> tuple[Array, Array]:
@@ -244,43 +244,50 @@ def tighten_step(setup: Setup, state: TrainState, x: Array, keys: Array):
 
 
 def _without_location(setup, state, x, keys, num_draws, elbo_share):
-    model = setup.model.bind(state.variables)
     key_loc, key_app = jax.vmap(jax.random.split)(keys).T
-    h_loc = model.location_logits(x)
-    locations = draw_locations(
-        h_loc,
-        model.count(h_loc),
-        model.max_objects,
-        keys=key_loc,
-        exclusion_radius=model.exclusion_radius,
-    )
+    h_loc = setup.model.bind(state.variables).location_logits(x)
     state, metrics = _appearance_update(
-        setup, state, x, locations, key_app, num_draws, elbo_share
+        setup,
+        state,
+        x,
+        _locations(setup, h_loc, key_loc),
+        key_app,
+        num_draws,
+        elbo_share,
     )
     if num_draws == 1:
-        state = _appearance_updates(setup, state, x, locations)
+        state = _appearance_updates(
+            setup, state, x, lambda keys: _locations(setup, h_loc, keys)
+        )
     return state, metrics
 
 
-def _appearance_updates(setup: Setup, state: TrainState, x: Array, locations):
-    """Further updates of h_app and f_sprite, each at one of the draws of z_loc.
+def _locations(setup: Setup, h_loc: Array, keys: Array) -> Locations:
+    """An exact draw of z_loc for each image, with n from f_count."""
+    model = setup.model
+    return draw_locations(
+        h_loc,
+        model.count(h_loc),
+        model.max_objects,
+        keys=keys,
+        exclusion_radius=model.exclusion_radius,
+    )
+
+
+def _appearance_updates(setup: Setup, state: TrainState, x: Array, draw: Callable):
+    """Further updates of h_app and f_sprite.
 
     Args:
         setup: of the train step.
         state: with which they begin.
         x: [B, H, W, C].
-        locations: [B · K, ...].
+        draw: from keys [B] to the locations of an update, [B, ...].
     """
-    locations = jax.tree.map(  # [K, B, ...]
-        lambda a: jnp.moveaxis(a.reshape(x.shape[0], -1, *a.shape[1:]), 1, 0),
-        lax.stop_gradient(locations),
-    )
-    num_draws = locations.active.shape[0]
 
     def update(index, state):
-        at = jax.tree.map(lambda a: a[index % num_draws], locations)
         keys = _keys(setup, state, index + 1, x.shape[0])
-        return _appearance_update(setup, state, x, at, keys)[0]
+        key_loc, key_app = jax.vmap(jax.random.split)(keys).T
+        return _appearance_update(setup, state, x, draw(key_loc), key_app)[0]
 
     return lax.fori_loop(0, setup.recipe.appearance_updates, update, state)
 
@@ -323,7 +330,7 @@ def _appearance_update(
     terms, bound, batch_stats = aux
     state = _update(setup, state, Parts(rest=grad), batch_stats)
     metrics = TrainMetrics(value, bound=bound if num_draws > 1 else None)
-    return state, of_terms(metrics, terms, locations.active)
+    return state, of_terms(metrics, terms, locations.active.sum(axis=1))
 
 
 # What all stages share.

@@ -65,8 +65,8 @@ def superpose(
 
 def wake(
     model: LAVAE,
-    single: Array,
     x: Array,
+    both: Locations,
     superposed: Array,
     h_loc: Array,
     elbo: Array,
@@ -82,8 +82,8 @@ def wake(
 
     Args:
         model: bound to its variables.
-        single: the images before they were superposed, [B, H, W, C].
         x: the images, [B, H, W, C].
+        both: what `objects_of_both` finds in them.
         superposed: which of them are superposed, [B] bool.
         h_loc: location logits of x, [B, H, W].
         elbo: of the draws, nats, [B, K].
@@ -94,7 +94,6 @@ def wake(
     Returns:
         The mean of the weighted log q over all images, nats.
     """
-    both = objects_of_both(model, single, superposed, h_loc)
     log_q = both.log_q.sum(axis=1) + counts.log_q_present(
         h_loc, both, model.count_threshold, temperature
     )
@@ -109,20 +108,20 @@ def wake(
 
 
 def objects_of_both(
-    model: LAVAE, single: Array, superposed: Array, h_loc: Array
+    model: LAVAE, h_single: Array, superposed: Array, h_loc: Array
 ) -> Locations:
     """The most likely sites of an image's objects and of its partner's.
 
     Args:
-        model: bound to its variables.
-        single: the images before they were superposed, [B, H, W, C].
+        model: LAVAE.
+        h_single: location logits of the images before they were superposed, [B, H, W].
         superposed: which were, [B] bool.
-        h_loc: of the images as they are now, [B, H, W].
+        h_loc: location logits of the images as they are now, [B, H, W].
 
     Returns:
         Locations [B, ...] with the densities that q has there; at most M objects.
     """
-    h_single = lax.stop_gradient(model.location_logits(single))
+    h_single = lax.stop_gradient(h_single)
     likely = draw_locations(
         h_single,
         model.count(h_single),
