@@ -8,12 +8,14 @@ import pytest
 
 from lavae_jax import objectives, warmup
 from lavae_jax.latents.locations import draw_locations
+from lavae_jax.training import step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.optimizer import split
 from lavae_jax.training.state import restart_moments
 from tests.tiny_steps import (
     AUXILIARY,
     RECIPE,
+    SCHEDULES,
     SHAPE,
     changed,
     compiled_step,
@@ -138,6 +140,35 @@ def test_further_updates_of_what_paints():
     assert after_several.elbo > after_one.elbo > start.elbo
 
 
+def test_further_updates_see_scenes_as_they_are():
+    """Not superposed, at sites drawn from what h_loc was before the step."""
+    recipe = RECIPE._replace(superpose=1.0, appearance_updates=1)
+    once = recipe._replace(appearance_updates=0)
+    start, x = start_state(), make_images().astype(np.float32) / 255
+    found, _ = compiled_step(recipe, "elbo")(start, make_images())
+    between, _ = compiled_step(once, "elbo")(start, make_images())
+    setup = step.Setup(make_model(), AUXILIARY, make_optimizer(), SCHEDULES, recipe)
+
+    @jax.jit
+    def update(state):
+        key = jax.random.fold_in(jax.random.fold_in(start.key, start.step), 1)
+        key_loc, key_app = objectives.split_keys(image_keys(key, len(x), None))
+        h_loc = setup.model.bind(start.variables).location_logits(x)
+        n = setup.model.count(h_loc)
+        locations = draw_locations(h_loc, n, 5, keys=key_loc, exclusion_radius=2)
+        return step._appearance_update(setup, state, x, locations, key_app)[0]
+
+    expected = update(between._replace(step=start.step))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        found.params,
+        expected.params,
+    )
+    for part in ("f_sprite", "appearance_net"):
+        before, after = (s.params["lavae"][part] for s in (between, found))
+        assert all(changed(before, after))
+
+
 def _worn_state():
     """A state with Adam's moments of steps that were never made."""
     state = start_state(optax.scale_by_adam)
@@ -160,12 +191,12 @@ def test_the_first_step_of_an_objective_has_no_momentum(stage):
     """After the warm-up, whatever its first step trains, and where the bound begins."""
     recipe = RECIPE._replace(appearance_updates=0)
     first = {"appearance": recipe.warmup_steps, "tighten": recipe.tighten_after}[stage]
-    step = compiled_step(recipe, stage, transform=optax.scale_by_adam)
+    one_step = compiled_step(recipe, stage, transform=optax.scale_by_adam)
     fresh = start_state(optax.scale_by_adam)
     worn = _worn_state()
     for made in (first - 1, first, first + 1):
         a, b = (
-            step(state._replace(step=jnp.array(made)), make_images())[0].params
+            one_step(state._replace(step=jnp.array(made)), make_images())[0].params
             for state in (fresh, worn)
         )
         assert any(changed(a, b)) == (made != first)
@@ -217,13 +248,15 @@ def test_the_share_of_superposed_scenes():
 
     Where p(n) is uniform, the scenes that it learns from cost log(M + 1) each.
     """
-    step, start = compiled_step(RECIPE, "elbo"), start_state()
+    one_step, start = compiled_step(RECIPE, "elbo"), start_state()
     lavae = start.params["lavae"]
     uniform = jnp.zeros_like(lavae["prior_n_logits"])
     params = {**start.params, "lavae": {**lavae, "prior_n_logits": uniform}}
     shares = [
         1
-        - step(start._replace(step=jnp.array(k), params=params), make_images())[1].kl_n
+        - one_step(start._replace(step=jnp.array(k), params=params), make_images())[
+            1
+        ].kl_n
         / np.log(6)
         for k in range(40)
     ]

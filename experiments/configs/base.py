@@ -145,7 +145,7 @@ def _tighten() -> ConfigDict:
 def laptop() -> ConfigDict:
     """For 2 CPU cores: light networks, exact draws, a short schedule."""
     config = paper()
-    config.num_steps = 22_000
+    config.num_steps = 18_000
     config.batch_size = 16  # more and smaller steps learn more per image
     config.log_every = 200
     config.eval_every = 2_000

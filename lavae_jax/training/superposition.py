@@ -1,8 +1,7 @@
 """Superposed scenes, and where the scenes that they are made of have their objects.
 
 λ is a sum over objects (Eq. 4), so two scenes on top of each other are a scene again,
-with objects that touch and overlap more often than in single scenes. Where two objects
-touch, h_loc has one maximum at first; no draw from q then puts an object on the other
+with objects that touch more often than in single scenes. Where two objects touch, h_loc has one maximum at first; no draw from q then puts an object on the other
 one, and the ELBO has no say. The objects that q finds in each of the two scenes alone
 are a proposal for both together, which the ELBO is asked to judge.
 """
@@ -47,20 +46,25 @@ def partner(tree, axis_name: str | None):
 def superpose(
     x: Array, keys: Array, share: float, axis_name: str | None
 ) -> tuple[Array, Array]:
-    """Adds its partner to a share of the images.
+    """Adds its partner to a share of the images, where no pixel is lit in both.
+
+    Their sum is then a binary image again. Objects that overlap would be frequent in
+    these scenes, which have more objects than others; h_loc would learn to expect them
+    wherever there are many objects, and see two in large ones.
 
     Args:
         x: binary images, [B, H, W, C].
         keys: [B], one per image.
-        share: between 0 and 1.
+        share: of the images that are drawn for it, between 0 and 1.
         axis_name: the mapped axis of devices, or None.
 
     Returns:
         The images, and which were superposed, [B] bool.
     """
-    superposed = jax.vmap(jax.random.uniform)(keys) < share
-    both = jnp.maximum(x, partner(x, axis_name))
-    return jnp.where(superposed[:, None, None, None], both, x), superposed
+    other = partner(x, axis_name)
+    overlap = (x.any(axis=-1) & other.any(axis=-1)).any(axis=(1, 2))
+    superposed = (jax.vmap(jax.random.uniform)(keys) < share) & ~overlap
+    return jnp.where(superposed[:, None, None, None], x + other, x), superposed
 
 
 def wake(
