@@ -226,9 +226,9 @@ def test_the_tighter_objective():
 
 
 def test_superposed_scenes():
-    """Each is the maximum of two of the batch, and p(n) learns nothing from them."""
+    """Each is the sum of two of the batch, and p(n) learns nothing from them."""
     always, images = PLAIN._replace(superpose=1.0), make_images()
-    both = np.maximum(images, np.roll(images, 1, axis=0))
+    both = images + np.roll(images, 1, axis=0)
     start = start_state()
     superposed, found = compiled_step(always, "elbo")(start, images)
     plain, expected = compiled_step(PLAIN, "elbo")(start, both)

@@ -17,6 +17,23 @@ B, M, RADIUS, TEMPERATURE = 5, 4, 1, 2.0
 SUPERPOSED = np.array([True, False, True, True, True])
 
 
+def test_scenes_that_overlap_are_not_superposed():
+    """Where a pixel is lit in both, in whatever colour; others become their sum."""
+    single = np.zeros((5, 4, 6, 3), np.float32)
+    single[0, 0:2, 0:2, 1] = 1
+    single[1, 1:3, 1:3, 2] = 1  # overlaps the one before, in another colour
+    single[2, 1:3, 3:5, 2] = 1  # touches it
+    single[4, 0:1, 0:2] = 1  # overlaps the first, whose partner it is
+    keys = tiny_models.image_keys(5)
+    x, superposed = superposition.superpose(single, keys, 1.0, None)
+    assert superposed.tolist() == [False, False, True, True, True]
+    np.testing.assert_array_equal(x[:2], single[:2])
+    np.testing.assert_array_equal(x[2:], single[2:] + single[1:4])
+    x, superposed = superposition.superpose(single, keys, 0.0, None)
+    assert not superposed.any()
+    np.testing.assert_array_equal(x, single)
+
+
 @pytest.mark.parametrize("radius", [0, 2])
 def test_densities_at_given_sites_are_those_of_draws(radius):
     """As in the draws that these sites come from, and as in float64."""
@@ -48,7 +65,7 @@ def _problem():
     heights = [[h.flat[site] for site in reference.peaks(h, RADIUS)] for h in h_loc]
     fourth = [np.sort(of_one)[-4] for of_one in heights]
     model = model.clone(count_threshold=float(max(fourth)))
-    both = np.maximum(single, np.roll(single, 1, axis=0))
+    both = np.maximum(single, np.roll(single, 1, axis=0))  # any image will do
     x = np.where(SUPERPOSED[:, None, None, None], both, single)
     return model, variables, single, x
 

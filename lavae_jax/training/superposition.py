@@ -1,9 +1,10 @@
 """Superposed scenes, and where the scenes that they are made of have their objects.
 
 λ is a sum over objects (Eq. 4), so two scenes on top of each other are a scene again,
-with objects that touch more often than in single scenes. Where two objects touch, h_loc has one maximum at first; no draw from q then puts an object on the other
-one, and the ELBO has no say. The objects that q finds in each of the two scenes alone
-are a proposal for both together, which the ELBO is asked to judge.
+with objects that touch more often than in single scenes. Where two objects touch, h_loc
+has one maximum at first; no draw from q then puts an object on the other one, and the
+ELBO has no say. The objects that q finds in each of the two scenes alone are a proposal
+for both together, which the ELBO is asked to judge.
 """
 
 import jax
