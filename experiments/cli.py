@@ -75,9 +75,8 @@ def config_name(file_and_variant: str | None = None) -> str:
 
     `experiments/configs/dsprites.py:laptop` gives `dsprites-laptop`.
     """
-    file, _, variant = (file_and_variant or config_file()).partition(":")
-    stem = pathlib.Path(file).stem
-    return f"{stem}-{variant}" if variant else stem
+    file, *variant = (file_and_variant or config_file()).split(":")
+    return "-".join([pathlib.Path(file).stem, *variant])
 
 
 def run(main: Callable[[], None], default_config: str | None = None) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import benchmark
-from experiments.configs import baseline_dsprites
+from experiments.configs import baseline
 from experiments.run import build
 from tests import commands
 
@@ -42,7 +42,7 @@ def test_every_phase_is_timed_and_counted(monkeypatch):
         warnings=None,
     )
     monkeypatch.setattr(build, "build", lambda config: experiment)
-    config = baseline_dsprites.get_config("tiny")
+    config = baseline.get_config("dsprites:tiny")
     config.num_steps = num_steps
     result = benchmark.benchmark(config, repeats=3)
     first, second = result.phases
@@ -60,7 +60,7 @@ def test_the_command_writes_its_figures(tmp_path, capsys):
     path = tmp_path / "figures" / "benchmark.json"
     status, errors = commands.run_here(
         benchmark,
-        "--config=experiments/configs/baseline_dsprites.py:tiny",
+        "--config=experiments/configs/baseline.py:dsprites:tiny",
         "--repeats=1",
         f"--json={path}",
     )

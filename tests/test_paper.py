@@ -10,7 +10,7 @@ from PIL import Image
 
 from datasets import load
 from experiments import cli
-from experiments.configs import baseline_dsprites
+from experiments.configs import baseline
 from experiments.paper import __main__ as paper
 from experiments.paper import models as paper_models
 from experiments.paper.subject import Settings
@@ -42,7 +42,7 @@ def weights(config, data_dir, tmp_path_factory):
         for seed, cost in ((0, 40.0), (1, 42.0))
     ]
     paper_reports.release(folder / "multi_dsprites_tiny", reports, **_VARIABLES)
-    values = json.loads(baseline_dsprites.get_config("tiny").to_json())["model"]
+    values = json.loads(baseline.get_config("dsprites:tiny").to_json())["model"]
     report = paper_reports.like_shipped(0, 55.5, None, NAME, model=values)
     for split in report["splits"]:
         split["num_images"] = 1_000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.configs import baseline_dsprites
+from experiments.configs import baseline
 from experiments.measure import report
 from experiments.paper import models as paper_models
 from experiments.paper import table as paper_table
@@ -91,7 +91,7 @@ def test_seeds_behind_the_paper_are_listed():
 
 def test_released_models_with_all_their_seeds(tmp_path):
     """A released model has the reports of all seeds and the weights of the first."""
-    config = json.loads(baseline_dsprites.get_config("tiny").to_json())
+    config = json.loads(baseline.get_config("dsprites:tiny").to_json())
     reports = [
         paper_reports.like_shipped(
             seed, cost, None, dataset="multi_dsprites/tiny", model=config["model"]
@@ -115,7 +115,7 @@ def test_released_models_with_all_their_seeds(tmp_path):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Makes a run that has ended."""
-    config = baseline_dsprites.get_config("tiny")
+    config = baseline.get_config("dsprites:tiny")
     workdir = tmp_path_factory.mktemp("runs") / "run"
     variables = tiny_models.random_variables(build.build_model(config))
     tiny_runs.save_run(workdir, config, {4: variables, config.num_steps: variables})

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.configs import baseline_dsprites, dsprites
+from experiments.configs import baseline, dsprites
 from experiments.run import build
 from experiments.run import config as run_config
 from lavae_jax import baseline, blocks, networks
@@ -187,24 +187,24 @@ def _multiplications(eqn):
 
 
 @pytest.mark.parametrize(
-    ("configs", "variant", "tighten_steps", "share"),
+    ("configs", "name", "tighten_steps", "share"),
     [
         (dsprites, "paper", 0, 0.9),
         # Its sprites are the outputs of a last layer, which is float32.
         (dsprites, "laptop", 0, 0.5),
         (dsprites, "laptop", 1, 0.4),  # and here these are most of the work
-        (baseline_dsprites, "paper", 0, 0.9),
+        (baseline, "dsprites:paper", 0, 0.9),
     ],
 )
 @pytest.mark.standard_promotion
-def test_what_is_bfloat16_in_a_step(configs, variant, tighten_steps, share):
+def test_what_is_bfloat16_in_a_step(configs, name, tighten_steps, share):
     """Most products; but parameters, moments, batch statistics and metrics are not.
 
     Nor is anything of a softmax, a density or a norm: all exponentials, logarithms and
     roots are of float32.
     In the last phase of training, where the paper's recipe has no auxiliary VAE.
     """
-    config = configs.get_config(variant)
+    config = configs.get_config(name)
     config.precision = "bfloat16"
     if "warmup" in config:
         config.elbo.update(location_every=1, appearance_updates=0)

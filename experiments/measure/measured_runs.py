@@ -4,8 +4,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from datasets import load
 from experiments import cli
-from experiments.measure import measure, model_card, report
+from experiments.measure import measure, report
 from experiments.own import data as own_data
 from experiments.run import config as run_config
 from lavae_jax import runs
@@ -74,8 +75,7 @@ def _problem(run, found, min_images):
         return "\n".join(
             ["is of another config (there: the report's, here: the run's):", *lines]
         )
-    splits = model_card.data_builder(stored.data.name).splits
-    wanted = list(filter(measure.is_test_split, splits))
+    wanted = list(filter(measure.is_test_split, load.splits(stored.data.name)))
     if (names := [split.name for split in found.splits]) != wanted:
         return f"has the splits {', '.join(names)}, not {', '.join(wanted)}"
     for split in found.splits:
