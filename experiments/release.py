@@ -4,9 +4,9 @@ python -m experiments.release --workdir=DIR[,DIR2,DIR3]
 
 writes the weights of the first run to `lavae_jax/weights/NAME`, where NAME follows from
 its config, with that config, the report that `experiments.evaluate` left in
-DIR/evaluation, a model card, and the checksums of all of them. Further runs are other seeds of the first; their reports go
-into the folder and the card too. Every run must have ended, and its report must be one
-of its last step on whole test splits.
+DIR/evaluation, a model card, and the checksums of all of them. Further runs are other
+seeds of the first; their reports go into the folder and the card too. Every run must
+have ended, and its report must be one of its last step on whole test splits.
 """
 
 import math

@@ -16,7 +16,8 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.configs import baseline, dsprites
+from experiments.configs import baseline as baseline_configs
+from experiments.configs import dsprites
 from experiments.run import build
 from experiments.run import config as run_config
 from lavae_jax import baseline, blocks, networks
@@ -193,7 +194,7 @@ def _multiplications(eqn):
         # Its sprites are the outputs of a last layer, which is float32.
         (dsprites, "laptop", 0, 0.5),
         (dsprites, "laptop", 1, 0.4),  # and here these are most of the work
-        (baseline, "dsprites:paper", 0, 0.9),
+        (baseline_configs, "dsprites:paper", 0, 0.9),
     ],
 )
 @pytest.mark.standard_promotion
