@@ -277,7 +277,7 @@ def _define_flags():
     flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.")
     flags.DEFINE_string("weights", None, "Name of a released model, instead of a run.")
     flags.DEFINE_list("splits", [], "Splits to measure; by default all test splits.")
-    flags.DEFINE_string("images", None, "Images of your own: .npz, .npy, .png, folder.")
+    flags.DEFINE_string("images", None, "Images of your own: a folder or an .npz.")
     flags.DEFINE_integer("num_images", None, "How many first images of each split.")
     flags.DEFINE_integer("num_samples", 100, "Importance samples per image.")
     flags.DEFINE_integer("batch_size", 100, "Images at a time; this changes no figure.")

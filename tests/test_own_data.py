@@ -47,8 +47,8 @@ def test_the_fingerprint_is_that_of_the_images(tmp_path):
     """The fingerprint changes with pixels, order and number, not with the storage."""
     images, _ = squares(12, GREY)
     np.savez(tmp_path / "one.npz", images[..., 0] > 0)
-    np.save(tmp_path / "two.npy", images)
-    paths = [tmp_path / "one.npz", tmp_path / "two.npy"]
+    np.savez(tmp_path / "two.npz", images)
+    paths = [tmp_path / "one.npz", tmp_path / "two.npz"]
     paths.append(save_pngs(tmp_path / "three", images))
     same = {own_data.read(_config(path)).images.fingerprint for path in paths}
     assert len(same) == 1
