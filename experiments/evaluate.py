@@ -32,12 +32,11 @@ from experiments import cli
 from experiments.measure import measure, report
 from experiments.own import data as own_data
 from experiments.own import images as own_images
+from experiments.run import build, files
 from experiments.run import config as run_config
-from experiments.run import files, views
 from lavae_jax import plotting, pretrained, released
 from lavae_jax.inference import Model
 
-_NUM_PICTURED = 8
 _NUM_SAMPLES = 36
 _PROBABLE_BYTES = 2**20  # likely size of a report with its pictures
 _RELEASED = pathlib.Path("runs/released")
@@ -245,11 +244,7 @@ def _draw_samples(model, variables, seed, folder):
 
 def _draw(model, variables, image_set, split_report, folder):
     """Draws the pictures of one set: reconstructions, and counts if known."""
-    images = image_set.images
-    # Black images show little, so they come last.
-    black = ~images.any(axis=(1, 2, 3))
-    shown = images[np.argsort(black, kind="stable")[:_NUM_PICTURED]]
-    figure = views.look(model, variables, shown).figure(shown)
+    figure = build.draw(model, variables, build.first_lit(image_set.images))
     name = image_set.name.replace(" ", "_")
     plotting.save(figure, folder / f"{name}_reconstructions.png")
     if split_report.truth is not None:

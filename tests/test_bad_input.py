@@ -74,20 +74,20 @@ def _refused_training(folder, *arguments):
         (["--workdir={empty}"], "is not the workdir of a run: it has no config.json"),
         (["--workdir={damaged}"], "has no checkpoint that is whole, and of its config"),
         (["--data_dir={data}", "--splits=test"], "is missing or damaged: "),
-        (["--out={grey}"], "grey.npy can't be written to: [Errno 20] Not a directory"),
+        (["--out={grey}"], "grey.npz can't be written to: [Errno 20] Not a directory"),
     ],
 )
 @pytest.mark.standard_promotion
 def test_evaluations(trained, tmp_path, data_dir, arguments, message):
     """`experiments.evaluate` refuses wrong images, values, workdirs and folders."""
-    given = {name: tmp_path / name for name in ("empty", "damaged", "data", "grey.npy")}
+    given = {name: tmp_path / name for name in ("empty", "damaged", "data", "grey.npz")}
     given["empty"].mkdir()
-    np.save(given["grey.npy"], np.full((2, 64, 64, 3), 0.5))
+    np.savez(given["grey.npz"], np.full((2, 64, 64, 3), 0.5))
     _truncate_split("test", shutil.copytree(data_dir, given["data"]))
     shutil.copytree(trained, given["damaged"])
     for path in (given["damaged"] / "checkpoints").rglob("_METADATA"):
         path.write_text("{}")
-    given["grey"] = given.pop("grey.npy")
+    given["grey"] = given.pop("grey.npz")
     filled_in = [argument.format(**given) for argument in arguments]
     said = _refused(tmp_path, evaluate, f"--workdir={trained}", *filled_in)
     assert message in said

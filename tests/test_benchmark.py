@@ -37,7 +37,7 @@ def test_every_phase_is_timed_and_counted(monkeypatch):
         init=lambda key: State(jnp.int32(0), jax.random.normal(key, (side, side))),
         train_step_at=lambda number: product if number < 3 else sum_,
         shown=(),
-        look=None,
+        draw=None,
         measure=None,
         warnings=None,
     )

@@ -165,11 +165,11 @@ def workdir(config, state, tmp_path_factory):
 
 def test_command_evaluates_the_latest_checkpoint(workdir, sets, tmp_path, capsys):
     """The command evaluates a workdir, also on own images."""
-    np.save(tmp_path / "own.npy", sets[0].images)
+    np.savez(tmp_path / "own.npz", sets[0].images)
     status, said = run_here(
         evaluate,
         f"--workdir={workdir}",
-        f"--images={tmp_path / 'own.npy'}",
+        f"--images={tmp_path / 'own.npz'}",
         "--num_images=4",
         "--num_samples=2",
     )
@@ -183,11 +183,11 @@ def test_command_evaluates_a_released_model(tmp_path):
     """A released model is evaluated by its name, without a run."""
     images = np.zeros((2, 64, 64, 1), np.uint8)
     images[0, 20:30, 20:30] = 255
-    np.save(tmp_path / "own.npy", images)
+    np.savez(tmp_path / "own.npz", images)
     status, said = run_here(
         evaluate,
         "--weights=multi_mnist_1k",
-        f"--images={tmp_path / 'own.npy'}",
+        f"--images={tmp_path / 'own.npz'}",
         "--num_samples=2",
         f"--out={tmp_path / 'out'}",
     )

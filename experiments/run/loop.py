@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from experiments import cli
 from experiments.run import build, input_pipeline, limits, processes
+from experiments.run.build import Evaluator, Experiment
 from experiments.run.checkpoints import Checkpoints, Position, Restored
-from experiments.run.experiment import Evaluator, Experiment
 from experiments.run.interruptions import Interruptions
 from experiments.run.progress import Progress
 from experiments.run.window import Window
