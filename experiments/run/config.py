@@ -1,20 +1,28 @@
-"""The config of a run, which its workdir keeps, and what may change in it."""
+"""The config of a run, and the workdir that belongs to it.
 
+A workdir keeps the config, and belongs to one run at a time.
+"""
+
+import contextlib
+import datetime
+import fcntl
 import json
+import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 
 from experiments import cli
-from experiments.run import files
+from experiments.run import files, processes
 from lavae_jax import runs
 
 # These values may change when a run goes on, as they change no step already made. Where
 # the length changes, schedules that end with the run become those of the new length, so
 # that a run can end earlier or later than planned. After the end of a cosine the
-# learning rates rise again; `claim` says so.
+# learning rates rise again.
 FREE = (
     "num_steps",
     "log_every",
@@ -32,10 +40,83 @@ ADDED = {"precision": "float32"}
 REMOVED = ("num_seeds", "on_nan")
 
 
+@contextlib.contextmanager
+def open_workdir(workdir: str | pathlib.Path, config: ConfigDict) -> Iterator[None]:
+    """Makes a workdir the one of a run, and keeps other runs out of it meanwhile.
+
+    Of several processes the first does so for all.
+
+    Args:
+        workdir: The run's folder; made when it does not exist.
+        config: The run's config, which is kept there.
+
+    Raises:
+        cli.UserError: If another run holds it, it is that of another config, or it
+            can't be written to.
+    """
+    with lock(workdir):
+        processes.on_first(lambda: claim(workdir, config))
+        yield
+
+
+@contextlib.contextmanager
+def lock(workdir: str | pathlib.Path) -> Iterator[None]:
+    """Keeps other runs out of a workdir, which is made when it does not exist.
+
+    The operating system holds the lock for as long as this process lives: one that was
+    killed leaves none behind. File systems shared by several hosts keep it between them
+    where they support `flock` (NFS since version 3 with its lock service, Lustre when
+    mounted with `flock`); where one does not, a warning says so. Of several processes
+    the first holds it for all.
+
+    Raises:
+        cli.UserError: If another run holds it, or the folder can't be written to.
+    """
+    held = processes.on_first(lambda: _take(pathlib.Path(workdir)))
+    try:
+        yield
+    finally:
+        if held is not None:
+            held.close()
+
+
+def _take(workdir: pathlib.Path) -> TextIO:
+    """The open file that the lock is on; it says who has it."""
+    path = workdir / ".lock"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise cli.UserError(
+            f"the --workdir {workdir} can't be written to: {error}."
+        ) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        with file:
+            file.seek(0)
+            holder = file.read().strip() or "one that has just started"
+        raise cli.UserError(
+            f"{workdir} is in use by another run, {holder}: wait for its end, stop it,"
+            " or give this run another --workdir."
+        ) from error
+    except OSError as error:
+        cli.warn(
+            f"{path} can't be locked ({error}): make sure that no other run uses"
+            f" {workdir}."
+        )
+    with cli.user_errors(OSError):
+        file.truncate(0)
+        file.write(
+            f"process {os.getpid()} on {socket.gethostname()}, since"
+            f" {datetime.datetime.now():%Y-%m-%d %H:%M:%S}\n"
+        )
+        file.flush()
+    return file
+
+
 def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
     """Makes a workdir the one of this config, or refuses when it is another's.
-
-    Prints a line where the run's new length changes its learning rates.
 
     Args:
         workdir: The run's folder; made when it does not exist.
@@ -55,21 +136,16 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         )
     if steps:
         stored, new = read_config(workdir), from_json(json.loads(config.to_json()))
-        if lines := [
+        lines = [
             *differences(stored, new),
             *_changed_steps(steps[-1], stored, new),
-        ]:
+        ]
+        if lines:
+            listed = "\n".join(lines)
             raise cli.UserError(
-                "\n".join(
-                    [
-                        f"{workdir} holds a run with another config:",
-                        *lines,
-                        *_changed_images(stored, new),
-                        "Give this run another --workdir, or the config of that one.",
-                    ]
-                )
+                f"{workdir} holds a run with another config:\n{listed}\n"
+                "Give this run another --workdir, or the config of that one."
             )
-        _tell_new_length(workdir, steps[-1], stored, new)
     with cli.user_errors(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, config.to_json(indent=2) + "\n")
@@ -89,33 +165,6 @@ def _changed_steps(done, stored, new):
             f"  num_steps - tighten.steps: {before} there, {after} here, of {done}"
             " steps made"
         )
-
-
-def _changed_images(stored, new):
-    """Tells whether the user's images are not those of the run, in a line."""
-    before, now = (
-        config.get("data", {}).get("fingerprint") for config in (stored, new)
-    )
-    if before and now and before != now:
-        yield "The images are others than the run was begun with (data.fingerprint)."
-
-
-def _tell_new_length(workdir, done, stored, new):
-    """Prints what another length does to the learning rates of a run."""
-    if new.get("optimizer", {}).get("decay") != "cosine":
-        return
-    old_ends, new_ends = (
-        (_last_stage(config), config.get("num_steps", 0)) for config in (stored, new)
-    )
-    for begin, before, after in zip((0, new_ends[0]), old_ends, new_ends, strict=True):
-        if begin < done < after != before:
-            print(
-                f"The learning rates of {workdir} were to fall until step {before}, and"
-                f" now do until step {after}: from step {done} on, they jump to those"
-                " of such a run (optimizer.decay=cosine). For one from its start, take"
-                " another --workdir."
-            )
-            return
 
 
 def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:

@@ -15,10 +15,9 @@ from experiments import cli
 from experiments.run import build, input_pipeline, limits, processes
 from experiments.run.build import Evaluator, Experiment
 from experiments.run.checkpoints import Checkpoints, Position, Restored
-from experiments.run.interruptions import Interruptions
+from experiments.run.config import open_workdir
 from experiments.run.progress import Progress
 from experiments.run.window import Window
-from experiments.run.workdir import open_workdir
 from lavae_jax.training.parallel import Devices
 
 
@@ -164,7 +163,7 @@ def _start_or_resume(experiment, config, workdir, devices, data, store):
 def _train(run: _Run, state: Any, done: int) -> Result:
     """Makes the steps after `done`, with everything that is due along the way."""
     config, held_out, begin = run.config, None, time.monotonic()
-    with Interruptions() as interruptions:
+    with processes.Interruptions() as interruptions:
         for step in range(done + 1, config.num_steps + 1):
             with cli.user_errors(ValueError):
                 images = run.devices.shard(next(run.batches))
