@@ -33,7 +33,7 @@ from experiments.measure import measure, report
 from experiments.own import data as own_data
 from experiments.own import images as own_images
 from experiments.run import build, files
-from experiments.run import config as run_config
+from experiments.run import workdir as run_workdir
 from lavae_jax import plotting, pretrained, released
 from lavae_jax.inference import Model
 
@@ -195,7 +195,7 @@ def _trained(workdir, weights):
             folder = pathlib.Path(workdir)
             if run.warning:
                 cli.warn(run.warning)
-    return _Trained(run_config.from_json(config), model, variables, step, folder)
+    return _Trained(run_workdir.from_json(config), model, variables, step, folder)
 
 
 def main() -> None:

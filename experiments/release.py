@@ -21,9 +21,9 @@ from absl import flags
 from datasets import load
 from experiments import cli
 from experiments.configs import base, baseline, dsprites, mnist_1k, mnist_10k
-from experiments.measure import measured_runs, report
+from experiments.measure import report
 from experiments.measure.report import Report, SplitReport
-from experiments.run import config as run_config
+from experiments.run import workdir as run_workdir
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import is_baseline
 
@@ -155,12 +155,12 @@ def release(
             its last step on enough images; then nothing has been written.
     """
     with cli.user_errors(ValueError, OSError):
-        config = measured_runs.without_folders(runs.read_config(workdirs[0]))
+        config = run_workdir.without_folders(runs.read_config(workdirs[0]))
     name = released_name(config)
     # First of all, as it refuses runs of another version of this project.
     command = training_command(config, f"runs/{name}")
-    measured = [measured_runs.read(workdir, min_images) for workdir in workdirs]
-    measured_runs.check_seeds(measured)
+    measured = [run_workdir.read_measured(workdir, min_images) for workdir in workdirs]
+    run_workdir.check_seeds(measured)
     first = measured[0]
     tensors = pretrained.flatten(first.run.variables)
     with cli.user_errors(ValueError):
@@ -230,7 +230,7 @@ def training_command(config: dict[str, Any], workdir: str) -> str:
     Raises:
         cli.UserError: If the configs of this version have other values.
     """
-    wanted = cli.flatten(run_config.from_json(config))
+    wanted = cli.flatten(run_workdir.from_json(config))
     nearest, overrides = None, None
     for name, values in _variants(is_baseline(config)):
         if unshared := sorted(values.keys() ^ wanted.keys()):

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import cli, evaluate, train
 from experiments.run import build
-from experiments.run.config import lock
+from experiments.run.workdir import lock
 from tests import tiny_models, tiny_runs
 from tests.commands import ROOT, run_here
 

@@ -11,7 +11,7 @@ import pytest
 
 from experiments import cli
 from experiments.run import checkpoints
-from experiments.run import config as run_config
+from experiments.run import workdir as run_workdir
 from lavae_jax import released, runs
 from lavae_jax.training.state import TrainState
 from tests.commands import printed
@@ -36,7 +36,7 @@ def _init(size=3):
 
 def test_an_unfinished_checkpoint_is_not_used(tmp_path, capsys):
     """What a kill during writing leaves behind is passed over, and cleared away."""
-    run_config.claim(tmp_path, any_config())
+    run_workdir.claim(tmp_path, any_config())
     store = checkpoints.Checkpoints(tmp_path)
     store.save(4, _init(), _position({"next_index": 4}))
     store.close()
@@ -58,7 +58,7 @@ def stored(tmp_path_factory):
     They are stored from the last of four devices.
     """
     workdir = tmp_path_factory.mktemp("stored")
-    run_config.claim(workdir, any_config())
+    run_workdir.claim(workdir, any_config())
     store = checkpoints.Checkpoints(workdir)
     for step in (4, 8):
         state = _init()._replace(step=jnp.int32(step))

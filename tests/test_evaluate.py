@@ -17,7 +17,7 @@ import lavae_jax
 from experiments import evaluate
 from experiments.measure import measure, report
 from experiments.run import build, checkpoints
-from experiments.run import config as run_config
+from experiments.run import workdir as run_workdir
 from lavae_jax import metrics, plotting, pretrained
 from tests import tiny_models
 from tests.commands import run_here
@@ -156,7 +156,7 @@ def test_own_images(config, model, variables, sets, tmp_path):
 def workdir(config, state, tmp_path_factory):
     """Makes the folder of a run."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    run_config.claim(folder, config)
+    run_workdir.claim(folder, config)
     store = checkpoints.Checkpoints(folder)
     store.save(11, state, checkpoints.Position({}, []))
     store.close()
@@ -196,5 +196,5 @@ def test_command_evaluates_a_released_model(tmp_path):
     released = pretrained.FOLDER / "multi_mnist_1k"
     assert content["step"] == json.loads((released / "report.json").read_text())["step"]
     config = json.loads((released / "config.json").read_text())
-    kept = config.keys() - set(run_config.REMOVED)
+    kept = config.keys() - set(run_workdir.REMOVED)
     assert content["config"] == {name: config[name] for name in kept}

@@ -19,7 +19,7 @@ import pytest
 from experiments.configs import baseline as baseline_configs
 from experiments.configs import dsprites
 from experiments.run import build
-from experiments.run import config as run_config
+from experiments.run import workdir as run_workdir
 from lavae_jax import baseline, blocks, networks
 from lavae_jax.training import optimizer, schedules, state, step
 from lavae_jax.types import hard_locations
@@ -237,6 +237,6 @@ def test_runs_of_earlier_versions(tmp_path):
     config = dsprites.get_config("tiny")
     stored = json.loads(config.to_json())
     del stored["precision"]
-    run_config.claim(tmp_path, config)
+    run_workdir.claim(tmp_path, config)
     (tmp_path / "config.json").write_text(json.dumps(stored))
-    assert run_config.read_config(tmp_path) == config
+    assert run_workdir.read_config(tmp_path) == config

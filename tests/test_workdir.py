@@ -7,7 +7,7 @@ import os
 import pytest
 
 from experiments import cli
-from experiments.run.config import claim, lock
+from experiments.run.workdir import claim, lock
 from tests.commands import without_access
 from tests.tiny_runs import any_config
 

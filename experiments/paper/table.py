@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import cli
-from experiments.measure import measured_runs, report
-from experiments.measure.measured_runs import NUM_SAMPLES
-from experiments.run import config as run_config
+from experiments.measure import report
+from experiments.run import workdir as run_workdir
+from experiments.run.workdir import NUM_SAMPLES
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import from_run, is_baseline
 
@@ -135,12 +135,12 @@ def _group(dataset, family, workdirs):
     measured, unmeasured = [], []
     for workdir in workdirs:
         try:
-            measured.append(measured_runs.read(workdir, min_images=1))
+            measured.append(run_workdir.read_measured(workdir, min_images=1))
         except cli.UserError as error:
-            seed = run_config.read_config(workdir).seed
+            seed = run_workdir.read_config(workdir).seed
             unmeasured.append(f"seed {seed}: {error}")
     if measured:
-        measured_runs.check_seeds(measured)
+        run_workdir.check_seeds(measured)
     return Models(
         dataset,
         family,

@@ -15,9 +15,9 @@ from experiments import cli
 from experiments.run import build, input_pipeline, limits, processes
 from experiments.run.build import Evaluator, Experiment
 from experiments.run.checkpoints import Checkpoints, Position, Restored
-from experiments.run.config import open_workdir
 from experiments.run.progress import Progress
 from experiments.run.window import Window
+from experiments.run.workdir import open_workdir
 from lavae_jax.training.parallel import Devices
 
 

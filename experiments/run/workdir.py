@@ -1,7 +1,4 @@
-"""The config of a run, and the workdir that belongs to it.
-
-A workdir keeps the config, and belongs to one run at a time.
-"""
+"""The workdir of a run: its config, its lock, and in the end its model and report."""
 
 import contextlib
 import datetime
@@ -10,12 +7,15 @@ import json
 import os
 import pathlib
 import socket
-from collections.abc import Iterator, Mapping
-from typing import Any, TextIO
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TextIO
 
 from ml_collections import ConfigDict
 
+from datasets import load
 from experiments import cli
+from experiments.measure import report
+from experiments.own import data as own_data
 from experiments.run import files, processes
 from lavae_jax import runs
 
@@ -38,6 +38,9 @@ FREE = (
 ADDED = {"precision": "float32"}
 # Older versions wrote these names; they mean nothing any more.
 REMOVED = ("num_seeds", "on_nan")
+
+NUM_SAMPLES = 100
+"""Importance samples that a report must have to be shown: those of Table 1."""
 
 
 @contextlib.contextmanager
@@ -207,3 +210,101 @@ def _tuples(value):
     if isinstance(value, dict):
         return {key: _tuples(inner) for key, inner in value.items()}
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+class Measured(NamedTuple):
+    """A run that has ended, and the report of its last step."""
+
+    workdir: str
+    run: runs.Run
+    report: report.Report
+
+
+def read_measured(workdir: str | pathlib.Path, min_images: int) -> Measured:
+    """Reads a run that has ended, and the report of its last step.
+
+    Neither says in which folders of this machine the data is. A report on fewer than
+    `min_images` images of a split is refused.
+
+    Raises:
+        cli.UserError: If there is no such run or report; it says what to do.
+    """
+    workdir = str(workdir)
+    with cli.user_errors(ValueError, OSError):
+        run = runs.read(workdir)
+    if own_data.is_own(run.config):
+        raise cli.UserError(
+            f"{workdir} is a run on images of its own: only models of the named data"
+            " sets are released and shown."
+        )
+    run = run._replace(config=without_folders(run.config))
+    num_steps = run.config["num_steps"]
+    if run.step != num_steps:
+        raise cli.UserError(
+            f"{workdir} has not ended: its newest checkpoint is of step {run.step} of"
+            f" {num_steps}. Start its training command again, and it goes on."
+        )
+    path = pathlib.Path(workdir) / "evaluation" / "report.json"
+    how = f"Measure it: python -m experiments.evaluate --workdir={workdir}"
+    if not path.exists():
+        raise cli.UserError(f"{path} does not exist. {how}")
+    with cli.user_errors(ValueError, OSError):
+        found = report.read(path)
+    if problem := _problem(run, found, min_images):
+        raise cli.UserError(f"{path} {problem}. {how}")
+    return Measured(workdir, run, found._replace(config=run.config))
+
+
+def without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    """Copies a config without the folders of the data on this machine."""
+    return {**config, "data": {**config["data"], "data_dir": "", "manual_dir": ""}}
+
+
+def _problem(run, found, min_images):
+    """Says why a report is not one of this run that can be shown, or returns None."""
+    stored, seen = map(from_json, (run.config, found.config))
+    if found.step != run.step:
+        return f"is of step {found.step}, and the run's newest of step {run.step}"
+    if lines := differences(seen, stored):
+        listed = "\n".join(lines)
+        return f"is of another config (there: the report's, here: the run's):\n{listed}"
+    wanted = [name for name in load.splits(stored.data.name) if name.startswith("test")]
+    if (names := [split.name for split in found.splits]) != wanted:
+        return f"has the splits {', '.join(names)}, not {', '.join(wanted)}"
+    for split in found.splits:
+        if split.num_images < min_images:
+            return f"is on {split.num_images} images of {split.name}, not {min_images}"
+        if (num_samples := split.bounds[-1].num_samples) != NUM_SAMPLES:
+            return f"has {num_samples} importance samples, not {NUM_SAMPLES}"
+    return None
+
+
+def check_seeds(measured: Sequence[Measured]) -> None:
+    """Refuses runs that are not seeds of one config, measured on the same images.
+
+    Raises:
+        cli.UserError: If they differ; it lists the differences.
+    """
+    first, *others = measured
+    for other in others:
+        if lines := differences(_but_for_the_seed(first), _but_for_the_seed(other)):
+            listed = "\n".join(lines)
+            raise cli.UserError(
+                f"{other.workdir} (here) is not {first.workdir} (there) with another"
+                f" seed:\n{listed}"
+            )
+    seeds = [one.run.config["seed"] for one in measured]
+    if len(set(seeds)) < len(seeds):
+        raise cli.UserError(
+            f"--workdir: every run needs a seed of its own, got the seeds"
+            f" {', '.join(map(str, seeds))}."
+        )
+
+
+def _but_for_the_seed(measured):
+    """Collects all that runs must share to be compared."""
+    shared = from_json({**measured.run.config, "seed": 0})
+    shared.steps = measured.run.step
+    shared.data_version = measured.report.data_version
+    shared.images = tuple(split.num_images for split in measured.report.splits)
+    return shared
