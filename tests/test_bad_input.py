@@ -115,8 +115,8 @@ def test_configs(tmp_path, config, message):
         ("model.max_objects=2", "has scenes with 3 objects, and f_count never counts"),
         ("model.sprite_size=20", "model.sprite_size must be odd: got 20."),
         ("optimizer.learning_rate=inf", "must be positive: got inf."),
-        ("batch_size=many", "takes a whole number, such as 8: got 'many'"),
-        ("batch_sise=8", "Did you mean --config.batch_size?"),
+        ("batch_size=many", "batch_size=many: invalid literal for int()"),
+        ("batch_sise=8", 'Did you mean "batch_size"'),
     ],
 )
 def test_values_of_the_config(tmp_path, data_dir, override, message):
