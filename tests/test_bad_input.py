@@ -68,13 +68,13 @@ def _refused_training(folder, *arguments):
         (["--images={grey}"], "the value 0.5 at (0, 0, 0, 0)"),
         (["--images={empty}"], "holds no .png file: pass a folder of images"),
         (["--num_samples=-1"], "num_samples must be at least 1: got -1."),
-        (["--splits=valid"], "Unknown split 'valid'"),
+        (["--splits=valid"], "has no split 'valid': choose from train, "),
         (["--weights=multi_dsprites"], "give either --workdir"),
         (["--images=own.npz", "--splits=test"], "exclude each other"),
         (["--workdir={empty}"], "is not the workdir of a run: it has no config.json"),
         (["--workdir={damaged}"], "has no checkpoint that is whole, and of its config"),
         (["--data_dir={data}", "--splits=test"], "is missing or damaged: "),
-        (["--out={grey}"], "grey.npz can't be written to: [Errno 20] Not a directory"),
+        (["--out={grey}"], "grey.npz can't be written to: [Errno 17] File exists"),
     ],
 )
 @pytest.mark.standard_promotion

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from experiments.run import files
 from lavae_jax.metrics import Estimate, LocationError
@@ -149,13 +149,13 @@ def typed(kind: Any, value: Any) -> Any:
 
 
 def print_tables(report: Report, console: Console) -> None:
-    """Prints the report: a column per set of images, then the confusion matrices."""
+    """Prints the report: a column per set of images."""
     caption = (
         "-log p(x): upper bounds in nats per image, mean ± standard error over images;"
         f" pixel means lie in [ε, 1 - ε], ε = {report.epsilon:g}"
     )
     if report.splits[0].counts is None:
-        caption += f"; {_NO_OBJECTS}"
+        caption += "; the baseline has no objects, so no counts or locations"
     table = Table(title=f"{report.dataset}, step {report.step}", caption=caption)
     table.add_column("")
     for split in report.splits:
@@ -164,11 +164,6 @@ def print_tables(report: Report, console: Console) -> None:
         if any(cells):
             table.add_row(name, *(cell or "–" for cell in cells))
     console.print(table)
-    for split in report.splits:
-        if split.truth is not None:
-            # A title of so narrow a table would be broken over many lines.
-            console.print(f"{split.name}: true count (rows), inferred count (columns)")
-            console.print(_confusion_table(split.truth.confusion))
 
 
 def _rows(splits):
@@ -212,9 +207,6 @@ def _estimate(estimate, digits):
     return f"{estimate.mean:.{digits}f} ± {estimate.standard_error:.{digits}f}"
 
 
-_NO_OBJECTS = (
-    "the baseline has no objects: counts, locations and segmentations do not apply"
-)
 _FLOOR_ROWS = (
     ("floor of the model family", lambda floor: f"{floor.floor:.2f}"),
     ("  distance from it", lambda floor: f"{floor.distance:.2f}"),
@@ -241,12 +233,3 @@ _PLACE_ROWS = (
     ("FG-ARI, 2+ objects", lambda truth: _estimate(truth.fg_ari, 3)),
     ("FG-ARI, 1+ objects", lambda truth: _estimate(truth.fg_ari_any_object, 3)),
 )
-
-
-def _confusion_table(confusion):
-    """Tabulates the true counts that occur against the inferred ones that occur."""
-    inferred = np.flatnonzero(confusion.any(axis=0))
-    table = Table("", *(Column(str(n), justify="right") for n in inferred))
-    for n in np.flatnonzero(confusion.any(axis=1)):
-        table.add_row(str(n), *(str(count) for count in confusion[n, inferred]))
-    return table
