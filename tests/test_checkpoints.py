@@ -143,11 +143,11 @@ def test_without_a_whole_checkpoint_nothing_begins(stored, tmp_path):
         runs.read(workdir)
 
 
-def test_a_position_of_an_older_version_is_taken():
-    """It was the state of the batches alone. Anything else is damage."""
+def test_a_position_that_is_none_is_damage():
+    """Other contents than a position are refused."""
     here = {"next_index": 4}
-    assert checkpoints._position(here) == (here, [])
-    for stored in ({"index": 4}, [4], {"batches": 4}, {"batches": here, "rows": [1]}):
+    assert checkpoints._position({"batches": here, "rows": []}) == (here, [])
+    for stored in ({"index": 4}, {"batches": here}, {}):
         with pytest.raises(ValueError, match="does not hold the position in the data"):
             checkpoints._position(stored)
 

@@ -6,7 +6,6 @@ square), losses within 1%, and the cosine of the gradients is above 0.95.
 
 import collections
 import functools
-import json
 import math
 
 import flax.linen as nn
@@ -19,7 +18,6 @@ import pytest
 from experiments.configs import baseline as baseline_configs
 from experiments.configs import dsprites
 from experiments.run import build
-from experiments.run import workdir as run_workdir
 from lavae_jax import baseline, blocks, networks
 from lavae_jax.training import optimizer, schedules, state, step
 from lavae_jax.types import hard_locations
@@ -230,13 +228,3 @@ def test_only_training_is_less_precise():
     config = dsprites.get_config("tiny")
     config.precision = "bfloat16"
     assert build.build(config).model == build.build_model(dsprites.get_config("tiny"))
-
-
-def test_runs_of_earlier_versions(tmp_path):
-    """Their configs say nothing of precision: they are measured, and go on."""
-    config = dsprites.get_config("tiny")
-    stored = json.loads(config.to_json())
-    del stored["precision"]
-    run_workdir.claim(tmp_path, config)
-    (tmp_path / "config.json").write_text(json.dumps(stored))
-    assert run_workdir.read_config(tmp_path) == config

@@ -53,17 +53,6 @@ def test_a_run_may_be_extended(tmp_path):
     assert run_workdir.read_config(tmp_path) == any_config(num_steps=20)
 
 
-def test_a_run_of_an_older_version_goes_on(tmp_path):
-    """What its config does not know of has the value that it had without a name."""
-    older = any_config()
-    del older.precision
-    older.num_seeds = 1  # means nothing any more
-    run_workdir.claim(tmp_path, older)
-    _save(tmp_path)
-    assert run_workdir.read_config(tmp_path) == any_config(precision="float32")
-    run_workdir.claim(tmp_path, any_config())
-
-
 @pytest.mark.parametrize(
     ("there", "done", "here", "fits"),
     [

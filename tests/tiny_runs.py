@@ -39,7 +39,7 @@ CONFIG = lavae_jax.ModelConfig(
 def any_config(**changes):
     """A config that no model is made of, some values changed or added."""
     fields = {"seed": 0, "num_steps": 10, "sizes": (1, 2)}
-    config = ConfigDict(run_workdir.ADDED | fields)
+    config = ConfigDict({"precision": "float32"} | fields)
     config.optimizer = ConfigDict({"learning_rate": 1e-3})
     config.update(changes)
     return config

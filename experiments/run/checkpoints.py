@@ -14,15 +14,10 @@ from lavae_jax import runs
 
 
 class Position(NamedTuple):
-    """Where a run is in its data and reports.
+    """Where a run is in its data and reports."""
 
-    Attributes:
-        batches: The state of the iterator over batches, as JSON can hold it.
-        rows: Metrics by name of the latest steps, which no report has told of yet.
-    """
-
-    batches: dict[str, Any]
-    rows: list[dict[str, float]]
+    batches: dict[str, Any]  # state of the iterator over batches, as JSON can hold it
+    rows: list[dict[str, float]]  # metrics of the latest steps, not yet reported
 
 
 class Restored(NamedTuple):
@@ -63,11 +58,8 @@ class Checkpoints:
     def save(self, step: int, state: Any, position: Position) -> None:
         """Stores a checkpoint, unless there is one of this step.
 
-        Args:
-            step: Number of steps made.
-            state: Any pytree of arrays and random keys (of JAX's default kind), on one
-                device or the host.
-            position: Where the run is in its data.
+        The state is any pytree of arrays and random keys (of JAX's default kind), on
+        one device or the host.
 
         Raises:
             cli.UserError: If the file system refuses; checkpoints stored before stay.
@@ -193,17 +185,10 @@ class Checkpoints:
 
 def _position(stored):
     """The position that a checkpoint holds; ValueError if it is something else."""
-    found = stored if isinstance(stored, dict) else {}
-    # Older versions stored the state of the batches alone.
-    batches, rows = found.get("batches", found), found.get("rows", [])
-    if (
-        not isinstance(batches, dict)
-        or not isinstance(batches.get("next_index"), int)
-        or not isinstance(rows, list)
-        or not all(isinstance(row, dict) for row in rows)
-    ):
-        raise ValueError("it does not hold the position in the data")
-    return Position(batches, rows)
+    try:
+        return Position(**stored)
+    except TypeError as error:
+        raise ValueError("it does not hold the position in the data") from error
 
 
 def _manager(folder, max_to_keep):

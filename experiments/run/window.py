@@ -12,12 +12,7 @@ from experiments.run.checkpoints import Checkpoints
 
 
 class DivergedError(cli.UserError):
-    """A number of the run is not finite.
-
-    Args:
-        message: What the user reads.
-        step: The step where it was seen first.
-    """
+    """A number of the run is not finite; `step` is where it was seen first."""
 
     def __init__(self, message: str, step: int):
         super().__init__(message)
@@ -46,10 +41,7 @@ class Window:
         self._waiting.append((step, metrics))
 
     def rows(self) -> list[dict[str, float]]:
-        """Waits for the steps made so far.
-
-        Returns:
-            The metrics of each step since the last mean, as JSON can hold them.
+        """Waits for the steps made so far, and returns their metrics for JSON.
 
         Raises:
             DivergedError: If one of them is not finite.
@@ -73,11 +65,7 @@ class Window:
         return self._kind(**{name: _mean(name, rows) for name in self._kind._fields})
 
     def check_state(self, step: int, state: Any) -> None:
-        """Makes sure that a state is finite, before it is stored.
-
-        Args:
-            step: Number of steps made.
-            state: A pytree of arrays on one device or the host.
+        """Makes sure that a state on one device is finite, before it is stored.
 
         Raises:
             DivergedError: If an array is not; the message names it.

@@ -34,10 +34,6 @@ FREE = (
     "data.manual_dir",
     "data.path",
 )
-# A config of an older version, in which this name is missing, means this value.
-ADDED = {"precision": "float32"}
-# Older versions wrote these names; they mean nothing any more.
-REMOVED = ("num_seeds", "on_nan")
 
 NUM_SAMPLES = 100
 """Importance samples that a report must have to be shown: those of Table 1."""
@@ -200,10 +196,7 @@ def read_config(workdir: str | pathlib.Path) -> ConfigDict:
 
 def from_json(config: dict[str, Any]) -> ConfigDict:
     """Returns the config that a run's file holds, with tuples where JSON has lists."""
-    result = ConfigDict(ADDED)
-    known = {name: value for name, value in config.items() if name not in REMOVED}
-    result.update(_tuples(known))
-    return result
+    return ConfigDict(_tuples(config))
 
 
 def _tuples(value):
