@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -134,7 +133,7 @@ def _held_out_set(config, splits, num_images):
     held_out = own_data.parts(config, own_data.read(config))[name]
     images, n = held_out.part(0, num_images)
     truth = None if n is None else measure.TrueScenes(n, centres=None, labels=None)
-    return measure.ImageSet(name, np.stack(list(images)), truth)
+    return measure.ImageSet(name, images, truth)
 
 
 def _look_at(sets, model, variables, settings, out):

@@ -5,13 +5,11 @@ becomes a ValueError that names it and says what to do.
 """
 
 import hashlib
-import math
 import pathlib
 import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -34,57 +32,18 @@ _READ_ERRORS = (
 )
 
 
-class PackedImages(Sequence[np.ndarray]):
-    """Images [H, W, C] uint8 of values 0 and 255, kept with one bit per value.
-
-    The bits are uint8 [N, ceil(H W C / 8)], as `np.packbits` gives them for each image.
-    """
-
-    def __init__(self, bits: np.ndarray, image_shape: _Shape):
-        self.bits, self.image_shape = bits, image_shape
-
-    def __len__(self) -> int:
-        return len(self.bits)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return PackedImages(self.bits[index], self.image_shape)
-        lit = np.unpackbits(self.bits[index], count=math.prod(self.image_shape))
-        return lit.reshape(self.image_shape) * np.uint8(255)
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of the images, wherever and however they are stored."""
-        digest = hashlib.sha256(repr((len(self), *self.image_shape)).encode())
-        digest.update(np.ascontiguousarray(self.bits))
-        return digest.hexdigest()[:16]
-
-
-def load_packed(
-    path: str | pathlib.Path, image_shape: _Shape | None, threshold: int = 0
-) -> PackedImages:
-    """Reads images like `load_images`, in an eighth of the memory.
-
-    The shape None is found from the array, or from the first file of a folder: C is 1
-    for a file that is stored in grey, 3 for all others.
-    """
-    bits = []
-    for block in _blocks(path, image_shape, threshold):
-        image_shape = block.shape[1:]
-        bits.append(np.packbits(block.reshape(len(block), -1) > 0, axis=1))
-    return PackedImages(np.concatenate(bits), image_shape)
-
-
 def load_images(
-    path: str | pathlib.Path, image_shape: _Shape, threshold: int = 0
+    path: str | pathlib.Path, image_shape: _Shape | None = None, threshold: int = 0
 ) -> np.ndarray:
-    """Reads black-and-white or saturated-colour images for a model.
+    """Reads black-and-white or saturated-colour images.
 
     Args:
         path: An `.npz` file (its array `images`, or the only one it has), or a folder
             of `.png` files, taken in order of name. Arrays are [N, H, W, C], or
             [N, H, W] for a grey model, of values 0 and 1 or 0 and 255.
-        image_shape: (H, W, C), the images the model was trained on.
+        image_shape: (H, W, C), the images that a model takes. None finds it from the
+            array, or from the first file of a folder: C is 1 for a file that is stored
+            in grey, 3 for all others.
         threshold: The least of the values 0 to 255 that counts as 255; then
             values in between are allowed. 0 for none.
 
@@ -95,7 +54,19 @@ def load_images(
         ValueError: If anything else is found. The message says what was found, what
             was expected and what to do.
     """
-    return np.concatenate(list(_blocks(path, image_shape, threshold)))
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: pass a file or folder that does.")
+    if path.is_dir():
+        return _read_folder(path, image_shape, threshold)
+    return _black_and_white(path.name, _read_archive(path, image_shape), threshold)
+
+
+def fingerprint(images: np.ndarray) -> str:
+    """Digests images of values 0 and 255, wherever and however they are stored."""
+    digest = hashlib.sha256(repr(images.shape).encode())
+    digest.update(np.packbits(images.reshape(len(images), -1) > 0, axis=1))
+    return digest.hexdigest()[:16]
 
 
 def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
@@ -122,15 +93,8 @@ def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
     return counts.astype(np.int32)
 
 
-def _blocks(path, image_shape, threshold) -> Iterator[np.ndarray]:
-    """Reads [n, H, W, C] at a time: an archive at once, a folder file by file."""
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise ValueError(f"{path} does not exist: pass a file or folder that does.")
-    if not path.is_dir():
-        array = _image_array(path, image_shape)
-        yield _black_and_white(path.name, array, threshold)
-        return
+def _read_folder(path, image_shape, threshold):
+    """Reads the `.png` files of a folder."""
     files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
     if not files:
         raise ValueError(
@@ -140,17 +104,19 @@ def _blocks(path, image_shape, threshold) -> Iterator[np.ndarray]:
     found = image_shape or _png_shape(files[0])
     if image_shape is None:
         check_shape(found)
-    for file in tqdm.tqdm(files, desc=path.name, unit=" images", leave=False):
-        try:
-            block = _read_png(file, found, threshold)
-        except ValueError as error:
-            if image_shape:
-                raise
-            raise ValueError(
-                f"{error} The first file gave the size {found} (rows, columns,"
-                f" channels); --config.model.image_shape='{found}' sets another."
-            ) from error
-        yield block
+    images = np.empty((len(files), *found), np.uint8)
+    progress = tqdm.tqdm(files, desc=path.name, unit=" images", leave=False)
+    try:
+        for index, file in enumerate(progress):
+            images[index] = _read_png(file, found, threshold)
+    except ValueError as error:
+        if image_shape:
+            raise
+        raise ValueError(
+            f"{error} The first file gave the size {found} (rows, columns, channels);"
+            f" --config.model.image_shape='{found}' sets another."
+        ) from error
+    return images
 
 
 def check_shape(shape: _Shape) -> None:
@@ -189,7 +155,7 @@ def _arrays(path, *wanted):
     return arrays
 
 
-def _image_array(path, image_shape):
+def _read_archive(path, image_shape):
     """Reads the images of an `.npz` file as [N, H, W, C], of any type."""
     if path.suffix.lower() != ".npz":
         raise ValueError(
@@ -242,7 +208,7 @@ def _png_shape(file):
 
 
 def _read_png(file, image_shape, threshold):
-    """Reads one PNG file as [1, H, W, C] of 0 and 255."""
+    """Reads one PNG file as [H, W, C] of 0 and 255."""
     height, width, channels = image_shape
     with _open_png(file) as picture:
         if picture.size != (width, height):
@@ -268,7 +234,7 @@ def _read_png(file, image_shape, threshold):
         raise ValueError(
             f"{file.name} is in colour, but this model takes grey images: convert it."
         )
-    return _black_and_white(file.name, pixels[None, ..., :channels], threshold)
+    return _black_and_white(file.name, pixels[None, ..., :channels], threshold)[0]
 
 
 def _unreadable(path, error):

@@ -93,9 +93,7 @@ def _own(config, own):
     """What a run reads of own images."""
     parts = own_data.parts(config, own)
     held_out = parts["held_out"].part(0, config.num_eval_images)
-    return Data(
-        parts["train"].images, HeldOut(np.stack(list(held_out.images)), held_out.n)
-    )
+    return Data(parts["train"].images, HeldOut(*held_out))
 
 
 def load_data(config: ConfigDict) -> Data:
