@@ -182,12 +182,7 @@ def main() -> None:
     values = flags.FLAGS
     if values.images and values.splits:
         raise cli.UserError("--images and --splits exclude each other: pass only one.")
-    settings = measure.Settings(
-        num_images=values.num_images,
-        num_samples=values.num_samples,
-        batch_size=values.batch_size,
-        seed=values.seed,
-    )
+    settings = measure.Settings(values.num_images, values.num_samples, seed=values.seed)
     model, run, folder = _load(values.workdir, values.weights)
     config = run_workdir.from_json(run.config)
     with config.unlocked():
@@ -254,7 +249,6 @@ def _define_flags():
     flags.DEFINE_string("images", None, "Images of your own: a folder or an .npz.")
     flags.DEFINE_integer("num_images", None, "How many first images of each split.")
     flags.DEFINE_integer("num_samples", 100, "Importance samples per image.")
-    flags.DEFINE_integer("batch_size", 100, "Images at a time; this changes no figure.")
     flags.DEFINE_integer("seed", 0, "Seed of the importance samples.")
     flags.DEFINE_string(
         "data_dir", None, "Folder of the data; by default that of the training."

@@ -71,11 +71,7 @@ def mesh(name: str) -> Mesh:
 def memory_of(step: Callable[..., Any], state: Any, images: Any, chips: Mesh) -> int:
     """Compiles a train step for all chips of a mesh.
 
-    Args:
-        step: From a state and the images of one chip to a state and metrics.
-        state: Its arrays, or their shapes and dtypes.
-        images: Those of all chips, likewise.
-        chips: Where it is to run.
+    State and images, those of all chips, may be abstract.
 
     Returns:
         Bytes of arguments, results, temporaries and code on one chip.
@@ -105,13 +101,10 @@ def memory_of(step: Callable[..., Any], state: Any, images: Any, chips: Mesh) ->
     )
 
 
-def rows(config: ConfigDict, names: list[str], images_per_chip: int) -> Iterator[str]:
+def rows(config: ConfigDict, names: list[str]) -> Iterator[str]:
     """Yields the lines of the table, as Markdown, each as soon as it is known.
 
-    Args:
-        config: A run's config.
-        names: Of `SLICES`.
-        images_per_chip: The share of the batch that one chip has.
+    The names are those of `SLICES`. Each chip has a whole `batch_size` of images.
     """
     yield "| slice | chips | from step | steps | chip's memory |"
     yield "|---|--:|--:|--:|--:|"
@@ -121,7 +114,7 @@ def rows(config: ConfigDict, names: list[str], images_per_chip: int) -> Iterator
         with cli.user_errors(ValueError):
             experiment = build.build(config, axis_name)
         state = jax.eval_shape(experiment.init, jax.random.key(0))
-        shape = (chips.size * images_per_chip, *config.model.image_shape)
+        shape = (chips.size * config.batch_size, *config.model.image_shape)
         images = jax.ShapeDtypeStruct(shape, np.uint8)
         for first, num, step in benchmark.find_phases(
             experiment.train_step_at, config.num_steps
@@ -148,14 +141,14 @@ def main() -> None:
     # The CPU takes the place of a TPU, and every program is really compiled.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
-    images = values.images_per_chip or values.config.batch_size
     mesh(values.slices[0])  # without libtpu, this is the error
     versions = [f"{p} {importlib.metadata.version(p)}" for p in ("jax", "libtpu")]
     print(
-        f"{cli.config_name()}, {images} images per chip, {values.config.precision},"
+        f"{cli.config_name()}, {values.config.batch_size} images per chip,"
+        f" {values.config.precision},"
         f" {', '.join(versions)}:\n"
     )
-    for row in rows(values.config, values.slices, images):
+    for row in rows(values.config, values.slices):
         print(row, flush=True)
 
 
@@ -163,12 +156,6 @@ def _define_flags():
     """Defines the flags of the command, which importing this module does not."""
     cli.define_config()
     flags.DEFINE_list("slices", list(SLICES), "Slices of TPUs to compile for.")
-    flags.DEFINE_integer(
-        "images_per_chip",
-        None,
-        "The batch of one chip; by default the config's batch_size.",
-        lower_bound=1,
-    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Measures a model on images: the figures of a report."""
 
-import functools
 import pathlib
 import zlib
 from collections.abc import Iterator, Sequence
@@ -253,12 +252,8 @@ def _folders(data):
     ]
 
 
-@functools.cache
 def _floor(name, split, data_dir, manual_dir):
-    """Computes the floor of a split; None if it has objects unknown in training.
-
-    It takes seconds and never changes, so it is cached.
-    """
+    """Computes the floor of a split; None if it has objects unknown in training."""
     try:
         return floors.floor(name, split, data_dir, manual_dir)
     except floors.NoFloorError:

@@ -210,17 +210,14 @@ def _estimate(estimate, digits):
 _FLOOR_ROWS = (
     ("floor of the model family", lambda floor: f"{floor.floor:.2f}"),
     ("  distance from it", lambda floor: f"{floor.distance:.2f}"),
-    ("entropy of the data", lambda floor: f"{floor.entropy:.2f}"),
 )
 _TRUTH_ROWS = (
     ("count accuracy", lambda truth: _share(truth.count_accuracy)),
     ("  connected components", lambda truth: _share(truth.components_accuracy)),
     ("  by colour", lambda truth: _share(truth.components_by_colour_accuracy)),
-    ("-log p(n) of the true counts", lambda truth: f"{truth.count_nats:.2f}"),
 )
 _PLACE_ROWS = (
     ("location error, mean (px)", lambda truth: f"{truth.location.mean:.2f}"),
-    ("  median (px)", lambda truth: f"{truth.location.median:.2f}"),
     (
         "  offset removed (rows, columns)",
         lambda truth: "{:+.2f}, {:+.2f}".format(*truth.location.offset),
@@ -231,5 +228,4 @@ _PLACE_ROWS = (
     ),
     ("ARI", lambda truth: _estimate(truth.ari, 3)),
     ("FG-ARI, 2+ objects", lambda truth: _estimate(truth.fg_ari, 3)),
-    ("FG-ARI, 1+ objects", lambda truth: _estimate(truth.fg_ari_any_object, 3)),
 )

@@ -43,12 +43,9 @@ def sync(path: pathlib.Path) -> None:
 def make_sure_of_room(folder: pathlib.Path, num_bytes: int) -> None:
     """Makes sure that a folder can take so many bytes, in a single file if need be.
 
-    Asked beforehand, the system says in one sentence what is missing: the right to
-    write, space on the disk, a quota, or a limit on the size of a file. Of the last
-    three not every system can be asked.
-
     Raises:
-        OSError: If it can't.
+        OSError: If it can't, as far as the system can be asked beforehand. It says in
+            one sentence what is missing: a right, space, a quota, or a limit.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):

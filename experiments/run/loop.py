@@ -17,7 +17,7 @@ from experiments.run.build import Evaluator, Experiment
 from experiments.run.checkpoints import Checkpoints, Position, Restored
 from experiments.run.progress import Progress
 from experiments.run.window import Window
-from experiments.run.workdir import open_workdir
+from experiments.run.workdir import claim, lock
 from lavae_jax.training.parallel import Devices
 
 
@@ -25,16 +25,11 @@ class Result(NamedTuple):
     """Where a run ended."""
 
     step: int
-    held_out: Any
-    """Means over the held-out scenes of what the experiment measures there; None if
-    the run had already ended before."""
+    held_out: Any  # means over the held-out scenes; None if it had ended before
 
 
 class _Run(NamedTuple):
-    """What stays the same throughout a run.
-
-    `report` is None in all processes but the first, which reports for all.
-    """
+    """What stays the same throughout a run."""
 
     config: ConfigDict
     experiment: Experiment
@@ -43,7 +38,7 @@ class _Run(NamedTuple):
     evaluator: Evaluator
     store: Checkpoints
     window: Window
-    report: Progress | None
+    report: Progress | None  # of the first process, which reports for all
 
 
 def train_and_evaluate(
@@ -98,28 +93,22 @@ def run(
 ) -> Result:
     """Trains what has been built; see `train_and_evaluate`.
 
-    Args:
-        experiment: The model and how it is trained, shown and measured.
-        config: The run's config, of which everything but the model's part is used here.
-        workdir: The run's folder.
-        devices: Where the steps run; they average over their `axis_name`.
-        data: What the run reads; by default the config's, which is opened first.
-
-    Returns:
-        The last step, and what was measured there.
+    The steps run on the devices, and average over their `axis_name`. Without data, the
+    config's is opened.
     """
-    with (
-        open_workdir(workdir, config),
-        contextlib.closing(Checkpoints(workdir)) as store,
-    ):
-        try:
-            return _start_or_resume(experiment, config, workdir, devices, data, store)
-        except OSError as error:
-            raise cli.UserError(
-                f"the system refuses to read or write a file: {error}.\n"
-                f"{store.kept()} Once this is put right, the same command goes on from"
-                " there."
-            ) from error
+    with lock(workdir):
+        processes.on_first(lambda: claim(workdir, config))
+        with contextlib.closing(Checkpoints(workdir)) as store:
+            try:
+                return _start_or_resume(
+                    experiment, config, workdir, devices, data, store
+                )
+            except OSError as error:
+                raise cli.UserError(
+                    f"the system refuses to read or write a file: {error}.\n"
+                    f"{store.kept()} Once this is put right, the same command goes on"
+                    " from there."
+                ) from error
 
 
 def _start_or_resume(experiment, config, workdir, devices, data, store):

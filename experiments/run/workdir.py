@@ -40,25 +40,6 @@ NUM_SAMPLES = 100
 
 
 @contextlib.contextmanager
-def open_workdir(workdir: str | pathlib.Path, config: ConfigDict) -> Iterator[None]:
-    """Makes a workdir the one of a run, and keeps other runs out of it meanwhile.
-
-    Of several processes the first does so for all.
-
-    Args:
-        workdir: The run's folder; made when it does not exist.
-        config: The run's config, which is kept there.
-
-    Raises:
-        cli.UserError: If another run holds it, it is that of another config, or it
-            can't be written to.
-    """
-    with lock(workdir):
-        processes.on_first(lambda: claim(workdir, config))
-        yield
-
-
-@contextlib.contextmanager
 def lock(workdir: str | pathlib.Path) -> Iterator[None]:
     """Keeps other runs out of a workdir, which is made when it does not exist.
 
@@ -115,11 +96,7 @@ def _take(workdir: pathlib.Path) -> TextIO:
 
 
 def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
-    """Makes a workdir the one of this config, or refuses when it is another's.
-
-    Args:
-        workdir: The run's folder; made when it does not exist.
-        config: The run's config, kept there as `config.json`.
+    """Makes a workdir the one of this config, which it keeps as `config.json`.
 
     Raises:
         cli.UserError: If the folder holds checkpoints of a run with another config: the
@@ -169,9 +146,7 @@ def _changed_steps(done, stored, new):
 def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
     """Tells what keeps two configs from being of one run, a line per value.
 
-    Args:
-        stored: The config that is called "there" in the lines.
-        new: The one that is called "here". Values of `FREE` may differ.
+    The lines call the first config "there" and the second one "here".
     """
     there, here = cli.flatten(stored), cli.flatten(new)
     return [
@@ -183,9 +158,6 @@ def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
 
 def read_config(workdir: str | pathlib.Path) -> ConfigDict:
     """Returns the config of the run in a workdir.
-
-    Args:
-        workdir: A folder that `experiments.train` has made.
 
     Raises:
         cli.UserError: If it holds no config.
