@@ -9,7 +9,6 @@ the costliest of several branches. The parameters are fresh, and the images are 
 with up to three lit squares, so that no data set is needed.
 """
 
-import collections
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -47,14 +46,10 @@ def find_phases(
     train_step_at: Callable[[int], Callable[..., Any]], num_steps: int
 ) -> list[Phase]:
     """Lists the distinct train steps of a run, in the order of their first steps."""
-    counts = collections.Counter(map(train_step_at, range(1, num_steps + 1)))
-    first_steps: dict[Callable[..., Any], int] = {}
+    steps: dict[Callable[..., Any], list[int]] = {}
     for step in range(1, num_steps + 1):
-        first_steps.setdefault(train_step_at(step), step)
-    return [
-        Phase(first_step, counts[train_step], train_step)
-        for train_step, first_step in first_steps.items()
-    ]
+        steps.setdefault(train_step_at(step), []).append(step)
+    return [Phase(made[0], len(made), train_step) for train_step, made in steps.items()]
 
 
 def make_images(num_images: int, image_shape: tuple[int, int, int]) -> np.ndarray:

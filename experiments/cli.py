@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-CONFIGS = pathlib.Path(__file__).parent / "configs"
+_KNOWN_CONFIGS = "The experiments of this project are in experiments/configs."
 COMPILED = "~/.cache/lavae_jax/jax"
 """Where commands keep compiled programs unless JAX_COMPILATION_CACHE_DIR is set."""
 
@@ -24,13 +24,9 @@ class UserError(Exception):
 
 @contextlib.contextmanager
 def user_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Shows errors of these kinds, raised inside, to the user as their message.
+    """Raises a `UserError` with the same message instead of errors of these kinds.
 
-    Args:
-        *kinds: Exceptions that, at this place, can only come from what the user gave.
-
-    Raises:
-        UserError: Instead of an exception of these kinds.
+    At the place where this is used, they can only come from what the user gave.
     """
     try:
         yield
@@ -95,11 +91,11 @@ def load_config(file_and_variant: str) -> ConfigDict:
     """
     file, _, variant = file_and_variant.partition(":")
     if not pathlib.Path(file).is_file():
-        raise UserError(f"--config: there is no file {file}.\n{_known_configs()}")
+        raise UserError(f"--config: there is no file {file}. {_KNOWN_CONFIGS}")
     get_config = runpy.run_path(file).get("get_config")
     if get_config is None:
         raise UserError(
-            f"--config: {file} defines no function get_config.\n{_known_configs()}"
+            f"--config: {file} defines no function get_config. {_KNOWN_CONFIGS}"
         )
     with user_errors(ValueError):
         return get_config(variant) if variant else get_config()
@@ -137,7 +133,7 @@ def _parse_flags(argv):
         # At absl's default level, Orbax and TFDS tell every detail.
         flags.FLAGS.verbosity = logging.WARNING
     if "config" in flags.FLAGS and flags.FLAGS.config is None:
-        raise UserError(f"--config=FILE is needed.\n{_known_configs()}")
+        raise UserError(f"--config=FILE is needed. {_KNOWN_CONFIGS}")
     return remaining
 
 
@@ -162,13 +158,3 @@ def _last_config(argv):
         elif re.match("--?config=", argument):
             found = argument.partition("=")[2]
     return found
-
-
-def _known_configs():
-    root = pathlib.Path.cwd()
-    files = sorted(
-        path.relative_to(root) if path.is_relative_to(root) else path
-        for path in CONFIGS.glob("*.py")
-        if "def get_config(" in path.read_text()
-    )
-    return "\n".join(["The experiments of this project:", *(f"  {f}" for f in files)])

@@ -9,11 +9,10 @@ seeds of the first; their reports go into the folder and the card too. Every run
 have ended, and its report must be one of its last step on whole test splits.
 """
 
-import math
 import pathlib
 import shlex
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -22,10 +21,11 @@ from datasets import load
 from experiments import cli
 from experiments.configs import base, baseline, dsprites, mnist_1k, mnist_10k
 from experiments.measure import report
-from experiments.measure.report import Report, SplitReport
+from experiments.measure.report import Report
 from experiments.run import workdir as run_workdir
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import is_baseline
+from lavae_jax.metrics import Estimate
 
 MIN_IMAGES = 10_000
 
@@ -91,64 +91,12 @@ _BASELINE_LIMITS = """\
   baseline beside them."""
 
 
-class _Row(NamedTuple):
-    """A row of the card's tables: its label, number format, and value in a split."""
-
-    label: str
-    form: str
-    value: Callable[[SplitReport], float]
-    error: Callable[[SplitReport], float] | None = None
-
-
-_ROWS = (
-    _Row(
-        "−log p(x) ≤, nats per image, {num_samples} importance samples",
-        ".2f",
-        lambda split: split.bounds[-1].negative_log_p.mean,
-        lambda split: split.bounds[-1].negative_log_p.standard_error,
-    ),
-    _Row(
-        "samples that carry the weight, (Σw)² / Σw²",
-        ".1f",
-        lambda split: split.bounds[-1].effective_samples,
-    ),
-    _Row(
-        "floor of this family of models, nats",
-        ".2f",
-        lambda split: split.floor.floor if split.floor else math.nan,
-    ),
-)
-_OBJECT_ROWS = (
-    _Row("objects counted right", ".2%", lambda split: split.truth.count_accuracy),
-    _Row(
-        "counting connected components instead",
-        ".2%",
-        lambda split: split.truth.components_accuracy,
-    ),
-    _Row("location error, mean, px", ".2f", lambda split: split.truth.location.mean),
-    _Row(
-        "foreground ARI, 2 and more objects",
-        ".3f",
-        lambda split: split.truth.fg_ari.mean,
-        lambda split: split.truth.fg_ari.standard_error,
-    ),
-)
-
-
 def release(
     workdirs: Sequence[str | pathlib.Path],
     out: str | pathlib.Path | None = None,
     min_images: int = MIN_IMAGES,
 ) -> pathlib.Path:
-    """Releases a model.
-
-    Args:
-        workdirs: The run to release, then runs of the same config with other seeds.
-        out: The folder of all released models; by default that of the library.
-        min_images: A report on fewer images of a split is refused.
-
-    Returns:
-        The folder of this model.
+    """Releases the model of the first run into a folder of `out`, which is returned.
 
     Raises:
         cli.UserError: If a run has not ended, has another config, or has no report of
@@ -276,26 +224,43 @@ def _table(splits, objects, reports):
     several = len(splits) > 1
     lines = [[*head, "mean ± sd"] if several else head]
     lines.append(["---", *["--:"] * (len(lines[0]) - 1)])
-    for row in _ROWS if splits[0].truth is None else (*_ROWS, *_OBJECT_ROWS):
-        label = row.label.format(num_samples=splits[0].bounds[-1].num_samples)
-        values = [row.value(split) for split in splits]
-        cells = [_cell(row, split) for split in splits]
+    figures = [_figures(split) for split in splits]
+    for label, (form, _) in figures[0].items():
+        values = [of_seed[label][1] for of_seed in figures]
+        cells = [_text(form, value) for value in values]
         if several:
-            deviation = np.std(values, ddof=1)
-            cells.append(_text(row.form, float(np.mean(values)), float(deviation)))
+            means = [x.mean if isinstance(x, Estimate) else x for x in values]
+            over_seeds = Estimate(np.mean(means), np.std(means, ddof=1), len(means))
+            cells.append(_text(form, over_seeds))
         lines.append([label, *cells])
     title = f"\n### {splits[0].name}: {objects}, {splits[0].num_images:,} images\n\n"
     return title + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cell(row, split):
-    return _text(row.form, row.value(split), row.error and row.error(split))
+def _figures(split):
+    """Returns the number format and the value of each figure, by its label."""
+    bound, truth = split.bounds[-1], split.truth
+    cost = f"−log p(x) ≤, nats per image, {bound.num_samples} importance samples"
+    figures = {
+        cost: (".2f", bound.negative_log_p),
+        "samples that carry the weight, (Σw)² / Σw²": (".1f", bound.effective_samples),
+    }
+    if split.floor is not None:
+        figures["floor of this family of models, nats"] = (".2f", split.floor.floor)
+    if truth is not None:
+        figures |= {
+            "objects counted right": (".2%", truth.count_accuracy),
+            "counting connected components instead": (".2%", truth.components_accuracy),
+            "location error, mean, px": (".2f", truth.location.mean),
+            "foreground ARI, 2 and more objects": (".3f", truth.fg_ari),
+        }
+    return figures
 
 
-def _text(form, value, error):
-    if math.isnan(value):
-        return "–"
-    return f"{value:{form}}" + ("" if error is None else f" ± {error:{form}}")
+def _text(form, value):
+    if isinstance(value, Estimate):
+        return f"{value.mean:{form}} ± {value.standard_error:{form}}"
+    return f"{value:{form}}"
 
 
 def main() -> None:

@@ -77,7 +77,7 @@ def test_counts_come_with_an_archive(archive, tmp_path):
 
 def _fitted(path, variant="tiny", **data):
     config = _config(path, variant, **data)
-    return own_data.fit(config, own_data.read(config)).config
+    return own_data.fit(config, own_data.read(config))[0]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_other_sizes_give_other_lengths(tmp_path, shape, side, expected):
     np.savez(tmp_path / "own.npz", images)
     config = _config(tmp_path / "own.npz", "laptop")
     config.batch_size = 8
-    config = own_data.fit(config, own_data.read(config)).config
+    config, _ = own_data.fit(config, own_data.read(config))
     model = config.model
     assert {name: model[name] for name in expected} == expected
     assert config.warmup.object_size == expected["sprite_size"] - 2

@@ -122,9 +122,7 @@ def from_plain(value: Any) -> Report:
 def typed(kind: Any, value: Any) -> Any:
     """Restores a value from what `plain` has made of it.
 
-    Args:
-        kind: Type of the value: a NamedTuple, or the annotation of a field.
-        value: What JSON holds.
+    `kind` is its type: a NamedTuple, or the annotation of a field.
 
     Raises:
         ValueError: If a NamedTuple has other fields.

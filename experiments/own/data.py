@@ -43,13 +43,6 @@ class OwnImages(NamedTuple):
         return OwnImages(self.images[start:stop], n)
 
 
-class Fitted(NamedTuple):
-    """A config without open values, and remarks on the images for the user."""
-
-    config: ConfigDict
-    remarks: tuple[str, ...]
-
-
 def is_own(config: Mapping[str, Any]) -> bool:
     """Tells whether a config is for own images, not for a named data set."""
     return "path" in config["data"]
@@ -144,10 +137,13 @@ def survey(images: Sequence[np.ndarray]) -> Survey:
     )
 
 
-def fit(config: ConfigDict, own: OwnImages) -> Fitted:
+def fit(config: ConfigDict, own: OwnImages) -> tuple[ConfigDict, tuple[str, ...]]:
     """Fills in the values of a config that are None, from the images that it names.
 
     Lengths are scaled with `model.sprite_size`, γ with log D (Appendix B).
+
+    Returns:
+        The config without open values, and remarks on the images for the user.
 
     Raises:
         ValueError: If the images are not objects on black, are too few, or show more
@@ -163,7 +159,7 @@ def fit(config: ConfigDict, own: OwnImages) -> Fitted:
     num_train = len(own.images) - config.data.num_valid
     warned = _warnings(config, found, num_train)
     remarks = (_found(config, found), *(f"warning: {line}" for line in warned))
-    return Fitted(config, remarks)
+    return config, remarks
 
 
 def _check(config, own, found):

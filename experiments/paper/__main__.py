@@ -55,15 +55,7 @@ _NO_EFFECT = 0.001
 def make(
     models: Sequence[Models], out: str | pathlib.Path, settings: Settings
 ) -> pathlib.Path:
-    """Makes the table, the figures and the page that shows them.
-
-    Args:
-        models: The trained models, as `table.from_released` or `from_runs` finds them.
-        out: The folder to write to.
-        settings: How many images to use, the seed, and where the data is.
-
-    Returns:
-        The page.
+    """Makes the table, the figures and the page that shows them, and returns its path.
 
     Raises:
         cli.UserError: If a setting is invalid, or if models, data or the folder can't

@@ -129,16 +129,10 @@ def samples_of_5_and_6(subject: Subject, seed: int) -> tuple[Figure, str]:
 def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
     """Draws Figures 3, 7, 8 and 11: each of three objects moved across and down.
 
-    Args:
-        subject: The data set with its model.
-        shown: Images of the data set.
-        n: How many objects the edited image must have.
-
-    Returns:
-        The figure and its caption.
+    The image is the first with n objects that is counted right.
 
     Raises:
-        NothingToShowError: If no image with n objects is counted right.
+        NothingToShowError: If there is none.
     """
     image = _counted_right(shown, n)[0]
     scene = editing.take(shown.scene, image)
@@ -179,10 +173,7 @@ def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
 
 
 def appearances(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
-    """Draws Figures 3, 7, 8 and 11: single dimensions of one object's appearance.
-
-    Arguments, result and errors are those of `locations`.
-    """
+    """Draws Figures 3, 7, 8 and 11: single dimensions of one object's appearance."""
     image = _counted_right(shown, n)[0]
     scene = editing.take(shown.scene, image)
     effects = measure_effects(subject, scene)
@@ -209,10 +200,7 @@ def appearances(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
 
 
 def swaps(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
-    """Draws Figures 3, 6 and 11: one of the two sequences reordered, in four images.
-
-    Arguments, result and errors are those of `locations`.
-    """
+    """Draws Figures 3, 6 and 11: one of the two sequences reordered, in four images."""
     images = _counted_right(shown, n)[:4]
     scene = editing.take(shown.scene, images)
     backwards = scene

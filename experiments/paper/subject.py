@@ -24,19 +24,12 @@ _NUM_OBJECTS = 32
 
 
 class Settings(NamedTuple):
-    """What the user may choose.
+    """What the user may choose."""
 
-    Attributes:
-        num_images: How many images of each split, and new scenes for each n, are used.
-        seed: Seed of samples and additional scenes.
-        data_dir: Folder of the data sets; None is TFDS's default.
-        manual_dir: Folder of MNIST's files; None downloads them.
-    """
-
-    num_images: int = 200
-    seed: int = 0
-    data_dir: str | None = None
-    manual_dir: str | None = None
+    num_images: int = 200  # of each split, and new scenes for each n
+    seed: int = 0  # of samples and new scenes
+    data_dir: str | None = None  # of the data sets; None is TFDS's default
+    manual_dir: str | None = None  # of MNIST's files; None downloads them
 
     @property
     def folders(self) -> tuple[str | None, str | None]:
@@ -103,14 +96,9 @@ def look(
     baseline_source: pathlib.Path | None,
     settings: Settings,
 ) -> Subject:
-    """Loads models and images, and infers the scenes.
+    """Loads models, each a released one or a run, and images, and infers the scenes.
 
-    Args:
-        dataset: Name of the data set, which is generated first where it does not exist.
-        title: Its title in texts.
-        source: Folder of LAVAE, a released model or a run.
-        baseline_source: Folder of the baseline; None if there is none.
-        settings: How many images to load, and from where.
+    The data set is generated first where it does not exist.
 
     Raises:
         cli.UserError: If models or data can't be read.
@@ -166,10 +154,7 @@ def measure_counts(
 ) -> Counts:
     """Counts the objects of new scenes, for every number from 0 to M.
 
-    Args:
-        subject: The data set with its model.
-        scene_maker: Makes the scenes; a ValueError says that no place is left in one.
-        settings: How many scenes of each number to make, and their seed.
+    A ValueError of the scene maker says that no place is left in a scene.
     """
     most = subject.model.max_objects
     images, true_n = [], []
@@ -195,10 +180,7 @@ def measure_calibration(
 ) -> Calibration:
     """Compares p(n) with the scenes it was learned from.
 
-    Args:
-        subject: The data set with its model.
-        num_valid: Scenes at the end of the training split that were held out.
-        settings: Where the data is.
+    These are those of the training split but for the last `num_valid`.
     """
     split = f"train[:-{num_valid}]" if num_valid else "train"
     n = load.object_counts(subject.dataset, split, *settings.folders)
@@ -214,13 +196,10 @@ def measure_calibration(
 def measure_effects(subject: Subject, scene: Scene) -> np.ndarray:
     """Measures how much each dimension of an appearance changes sprites.
 
-    Args:
-        subject: The data set with its model.
-        scene: Scenes; the first object of each of the first 32 is used.
-
     Returns:
-        [L] the mean change of a sprite's pixels when the dimension is set to values
-        from `LOW` to `HIGH` and the rest stays; zeros if the scenes have no objects.
+        [L] the mean change of the pixels of the first objects of the first 32 scenes
+        when the dimension is set to values from `LOW` to `HIGH` and the rest stays;
+        zeros if the scenes have no objects.
     """
     app_dim = scene.z_app.shape[-1]
     images = np.flatnonzero(np.asarray(scene.n) > 0)[:_NUM_OBJECTS]

@@ -44,40 +44,27 @@ _NUM_PICTURED = 8
 
 
 class Experiment(NamedTuple):
-    """A model, and how it is trained, shown and measured.
+    """A model, and how it is trained, shown and measured."""
 
-    Attributes:
-        model: LAVAE or the baseline, in float32.
-        init: From a key to a fresh state.
-        train_step_at: From the number of a step, counted from 1, to the function that
-            makes it: from a state and images to the next state and a NamedTuple of
-            scalars.
-        shown: Names of those scalars that go to the terminal; all of them are stored.
-        draw: From a state and images to a picture of what the model sees in them.
-        measure: From a state, held-out images and their true n, or None where it is
-            not known, to a NamedTuple of figures per image, each [B] or None, whose
-            means are reported.
-        warnings: From the number of a step and these means to what the user should
-            know of them.
-    """
-
-    model: Model
-    init: Callable[..., Any]
+    model: Model  # LAVAE or the baseline, in float32
+    init: Callable[[jax.Array], Any]  # from a key to a fresh state
+    # From the number of a step, counted from 1, to the function that makes it: from a
+    # state and images to the next state and a NamedTuple of scalars.
     train_step_at: Callable[[int], Callable[..., Any]]
-    shown: tuple[str, ...]
+    shown: tuple[str, ...]  # names of those scalars that go to the terminal
+    # From a state and images to a picture of what the model sees in them.
     draw: Callable[[Any, np.ndarray], Figure]
+    # From a state, held-out images and their true n, or None where it is not known, to
+    # a NamedTuple of figures per image, each [B] or None, whose means are reported.
     measure: Callable[..., Any]
+    # From the number of a step and these means to what the user should know of them.
     warnings: Callable[[int, Any], Sequence[str]]
 
 
 class Evaluator:
     """Looks at the states of a model on scenes that it is not trained on.
 
-    Args:
-        experiment: The model, and how it is measured and shown.
-        images: [N, H, W, C] uint8.
-        n: [N] int32 numbers of objects; None where they are not known.
-        batch_size: So many images are measured at a time.
+    The images are [N, H, W, C] uint8, and n are their [N] numbers of objects, or None.
     """
 
     def __init__(
@@ -179,9 +166,7 @@ def _same_keys(num_images: int) -> jax.Array:
 def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
     """Builds what a config describes.
 
-    Args:
-        config: A run's config.
-        axis_name: The axis that the train step averages over, None on one device.
+    The train step averages over the axis of this name, if there is one.
 
     Raises:
         ValueError: If no model can be built from its values.

@@ -36,10 +36,6 @@ class Checkpoints:
     under its name once it is complete. Then the disk is to hold it, and checksums of
     its files: what a disk or a copy does to it is noticed when it is read. Of several
     processes the first alone reads and writes them, but all must call the methods.
-
-    Args:
-        workdir: The run's folder; made when it does not exist.
-        max_to_keep: How many checkpoints stay: the latest ones.
     """
 
     def __init__(self, workdir: str | pathlib.Path, max_to_keep: int = 3):
@@ -102,13 +98,9 @@ class Checkpoints:
 
         Later ones that are not are moved to `damaged_checkpoints`; a warning says so.
 
-        Args:
-            template: A state of the structure, shapes and dtypes to expect; it may be
-                abstract, as `jax.eval_shape` gives it.
-
         Returns:
             The checkpoint, its state as NumPy arrays (and random keys) in the structure
-            of the template; None for a run that has stored none.
+            of the template, which may be abstract; None for a run that has stored none.
 
         Raises:
             cli.UserError: If there are some, and none can be used.
@@ -133,8 +125,10 @@ class Checkpoints:
             if found is None:
                 return None
             if found.damaged:
-                steps = [one.step for one in found.damaged]
-                aside = self._set_aside(steps, "damaged_checkpoints")
+                aside = self._folder.with_name("damaged_checkpoints")
+                for one in found.damaged:
+                    files.set_aside(self._folder / str(one.step), aside)
+                self._manager.reload()
                 cli.warn(f"{found.warning} What can't be used is kept in {aside}.")
             # Checkpoints of older versions, and one whose run was killed just before it
             # had some, have no checksums.
@@ -167,14 +161,6 @@ class Checkpoints:
                     f" not {want.dtype}{list(want.shape)}"
                 )
         return leaves, _position(stored.data)
-
-    def _set_aside(self, steps, name):
-        """Moves checkpoints to where no step to come needs their names."""
-        aside = self._folder.with_name(name)
-        for step in steps:
-            files.set_aside(self._folder / str(step), aside)
-        self._manager.reload()
-        return aside
 
     def close(self) -> None:
         """Ends the use of the folder."""

@@ -131,17 +131,10 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
-    """Batches without end, every epoch in an order of its own.
+    """Batches of uint8 images [H, W, C] without end, every epoch in its own order.
 
     Which images are in batch k depends on the seed and k alone: the parts of the
     processes, one after the other, are the batch that one process would get.
-
-    Args:
-        images: uint8 [H, W, C] each.
-        batch_size: Images per step, of all processes together.
-        seed: Gives the orders.
-        process_index: This process, from 0.
-        process_count: Number of processes.
 
     Returns:
         An iterator over uint8 [batch_size / process_count, H, W, C]. Its `get_state` is

@@ -38,13 +38,9 @@ def join(
 ) -> None:
     """Meets the other processes, before anything else is done with JAX.
 
-    Args:
-        automatic: Whether the cluster tells who they are, as Cloud TPU, Slurm and
-            Kubernetes do; None for where JAX finds such a cluster.
-        coordinator_address: HOST:PORT of the first process, for all other clusters;
-            then the next two are needed too.
-        num_processes: How many there are.
-        process_id: Which of them this is, from 0.
+    A cluster tells who they are (`automatic`), as Cloud TPU, Slurm and Kubernetes do;
+    None is for where JAX finds such a cluster. The other three arguments name the
+    processes elsewhere.
 
     Raises:
         cli.UserError: If they can't be found, or have different numbers of devices.

@@ -32,7 +32,7 @@ class Progress:
         workdir: The run's folder, which exists.
         num_steps: Where the run ends.
         batch_size: Images per step, of all processes together.
-        first_step: The step the run goes on from, 0 at the start.
+        first_step: The step the run goes on from.
         shown: Names of the training metrics that go to the terminal; None shows all.
         out: Takes the lines for the terminal.
         clock: Gives the time in seconds.
