@@ -6,7 +6,7 @@ A phase is a function that `build.Experiment.train_step_at` gives for some steps
 run. For each phase this prints the median time of a step on one device and the
 floating-point operations that XLA counts in the compiled step: one turn of a loop, and
 the costliest of several branches. The parameters are fresh, and the images are black
-with up to three lit squares, so that no data set is needed.
+with up to three white squares, so that no data set is needed.
 """
 
 import time
@@ -23,7 +23,7 @@ from tqdm import auto as tqdm
 from experiments import cli
 from experiments.run import build
 
-_SQUARES = (3, 1, 2, 0)  # lit squares of one image after the other
+_SQUARES = (3, 1, 2, 0)  # white squares of one image after the other
 
 
 class Phase(NamedTuple):
@@ -53,37 +53,27 @@ def find_phases(
 
 
 def make_images(num_images: int, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Makes black images with 3, 1, 2, 0, 3, ... lit squares at random places.
-
-    Returns:
-        [B, H, W, C] uint8 with values 0 and 255; a square's side is a fifth of H.
-    """
+    """Makes black images [B, H, W, C] with 3, 1, 2, 0, 3, ... white squares."""
     rng = np.random.default_rng(0)
-    height, width, channels = image_shape
+    height, width, _ = image_shape
     side = max(height // 5, 1)
     images = np.zeros((num_images, *image_shape), np.uint8)
     for index, image in enumerate(images):
         for _ in range(_SQUARES[index % len(_SQUARES)]):
             row = rng.integers(height - side + 1)
             column = rng.integers(max(width - side, 0) + 1)
-            colour = rng.integers(1, 2**channels) >> np.arange(channels) & 1
-            image[row : row + side, column : column + side] = 255 * colour
+            image[row : row + side, column : column + side] = 255
     return images
 
 
 def benchmark(config: ConfigDict, repeats: int = 10) -> list[Cost]:
-    """Measures each phase of a run.
+    """Times a step of each phase of a run, so many times.
 
-    Args:
-        config: The run's config.
-        repeats: How often each phase's step is timed. The phases take turns, so that
-            other load on the machine slows all of them alike.
+    The phases take turns, so that other load on the machine slows all of them alike.
 
     Raises:
         cli.UserError: If a value of the config is invalid.
     """
-    if repeats < 1:
-        raise cli.UserError(f"--repeats must be at least 1: got {repeats}.")
     with cli.user_errors(ValueError):
         experiment = build.build(config)
     phases = find_phases(experiment.train_step_at, config.num_steps)
@@ -127,7 +117,7 @@ def main() -> None:
 def _define_flags():
     """Defines the command's flags; not on import, as other commands share names."""
     cli.define_config()
-    flags.DEFINE_integer("repeats", 10, "How often the step of each phase is timed.")
+    flags.DEFINE_integer("repeats", 10, "How often a step is timed.", lower_bound=1)
 
 
 if __name__ == "__main__":

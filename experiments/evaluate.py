@@ -64,17 +64,15 @@ def evaluate(
         variables: Its `params` and `batch_stats`.
         step: How many training steps were made, for the report.
         splits: Names of the splits to measure; by default all test splits.
-        images_path: Images to use instead of the splits, see `own_images.load_images`.
+        images_path: Images to use instead of the splits.
         settings: How many images and samples, and the seed; by default all and 100.
         out: A folder for the report and the pictures; None writes nothing.
 
     Raises:
-        cli.UserError: If a setting, a split's name or the images are not valid, or the
-            data or the folder can't be made, before any long work.
+        cli.UserError: If a split's name or the images are not valid, or the data or the
+            folder can't be made, before any long work.
     """
     settings = settings or measure.Settings()
-    with cli.user_errors(ValueError):
-        measure.check_settings(settings)
     if out is not None:
         out = pathlib.Path(out)
         _make_writable(out)
@@ -97,7 +95,9 @@ def evaluate(
     if out is not None:
         with cli.user_errors(OSError):
             report.write(result, out / "report.json")
-            _draw_samples(model, variables, settings.seed, out)
+            key = jax.random.key(settings.seed)
+            samples = lavae_jax.generate(model, variables, key, _NUM_SAMPLES)
+            plotting.save(plotting.samples_grid(samples), out / "samples.png")
     return result
 
 
@@ -209,13 +209,6 @@ def main() -> None:
     console.print(f"The report and the pictures are in {out}.")
 
 
-def _draw_samples(model, variables, seed, folder):
-    """Draws the picture of scenes sampled from the prior."""
-    key = jax.random.key(seed)
-    samples = lavae_jax.generate(model, variables, key, _NUM_SAMPLES)
-    plotting.save(plotting.samples_grid(samples), folder / "samples.png")
-
-
 def _draw(model, variables, image_set, split_report, folder):
     """Draws the pictures of one set: reconstructions, and counts if known."""
     figure = build.draw(model, variables, build.first_lit(image_set.images))
@@ -247,8 +240,12 @@ def _define_flags():
     flags.DEFINE_string("weights", None, "Name of a released model, instead of a run.")
     flags.DEFINE_list("splits", [], "Splits to measure; by default all test splits.")
     flags.DEFINE_string("images", None, "Images of your own: a folder or an .npz.")
-    flags.DEFINE_integer("num_images", None, "How many first images of each split.")
-    flags.DEFINE_integer("num_samples", 100, "Importance samples per image.")
+    flags.DEFINE_integer(
+        "num_images", None, "How many first images of each split.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "num_samples", 100, "Importance samples per image.", lower_bound=1
+    )
     flags.DEFINE_integer("seed", 0, "Seed of the importance samples.")
     flags.DEFINE_string(
         "data_dir", None, "Folder of the data; by default that of the training."

@@ -86,9 +86,7 @@ _LAVAE_LIMITS = """\
 
 _BASELINE_LIMITS = """\
 - It has no objects: there is nothing to count, to locate or to edit.
-- A run of the `laptop` variant ends long before it has converged, so its bounds are not
-  what such a model can reach: `python -m experiments.paper` puts those of the paper's
-  baseline beside them."""
+- A run of the `laptop` variant ends long before it has converged."""
 
 
 def release(

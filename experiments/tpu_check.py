@@ -8,7 +8,6 @@ are no times of steps. The compiler is part of libtpu: `pip install 'jax[tpu]'`.
 """
 
 import functools
-import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
@@ -142,12 +141,8 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
     mesh(values.slices[0])  # without libtpu, this is the error
-    versions = [f"{p} {importlib.metadata.version(p)}" for p in ("jax", "libtpu")]
-    print(
-        f"{cli.config_name()}, {values.config.batch_size} images per chip,"
-        f" {values.config.precision},"
-        f" {', '.join(versions)}:\n"
-    )
+    size, precision = values.config.batch_size, values.config.precision
+    print(f"{cli.config_name()}, {size} images per chip, {precision}:\n")
     for row in rows(values.config, values.slices):
         print(row, flush=True)
 

@@ -67,7 +67,7 @@ def _refused_training(folder, *arguments):
     [
         (["--images={grey}"], "the value 0.5 at (0, 0, 0, 0)"),
         (["--images={empty}"], "holds no .png file: pass a folder of images"),
-        (["--num_samples=-1"], "num_samples must be at least 1: got -1."),
+        (["--num_samples=-1"], "--num_samples=-1: -1 is not a positive integer"),
         (["--splits=valid"], "has no split 'valid': choose from train, "),
         (["--weights=multi_dsprites"], "give either --workdir"),
         (["--images=own.npz", "--splits=test"], "exclude each other"),

@@ -62,14 +62,6 @@ class Inferred(NamedTuple):
     log_weights: np.ndarray  # [N, K] nats
 
 
-def check_settings(settings: Settings) -> None:
-    """Raises a ValueError for invalid settings; it says what is valid."""
-    for name in ("num_images", "num_samples", "batch_size"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1: got {value}.")
-
-
 def split_sets(
     data: ConfigDict, splits: Sequence[str] | None, num_images: int | None
 ) -> Iterator[ImageSet]:
@@ -77,11 +69,8 @@ def split_sets(
 
     Args:
         data: A section of a config with `name`, `data_dir` and `manual_dir`.
-        splits: Names of splits; None is all test splits.
+        splits: Names of splits, all checked at once; None is all test splits.
         num_images: How many images to read at most, from the start; None is all.
-
-    Returns:
-        An iterator over the splits; all names are checked before the first is read.
 
     Raises:
         ValueError: If there is no such data set or split.

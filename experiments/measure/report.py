@@ -92,12 +92,7 @@ def write(report: Any, path: pathlib.Path) -> None:
 
 
 def read(path: pathlib.Path) -> Report:
-    """Reads what `write` has written.
-
-    Raises:
-        OSError: If there is no such file.
-        ValueError: If it is not a report of this version.
-    """
+    """Reads what `write` has written; what is no report raises a ValueError."""
     text = path.read_text(encoding="utf-8")
     try:
         return from_plain(json.loads(text))
@@ -108,11 +103,7 @@ def read(path: pathlib.Path) -> Report:
 
 
 def from_plain(value: Any) -> Report:
-    """Restores a report from what `plain` has made of it.
-
-    Raises:
-        ValueError: If it is not a report of this version.
-    """
+    """Restores a report from what `plain` has made of it, or raises a ValueError."""
     try:
         return typed(Report, value)
     except TypeError as error:

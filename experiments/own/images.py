@@ -252,11 +252,6 @@ def _black_and_white(name, images, threshold):
     Without a threshold, the values must be 0 and 1 or 0 and 255, of any type.
     """
     if threshold:
-        if images.dtype != np.uint8:
-            raise ValueError(
-                f"{name} holds values of type {images.dtype}, but a threshold is for"
-                " uint8, 0 to 255: convert them, or binarise them yourself."
-            )
         return np.where(images >= threshold, np.uint8(255), np.uint8(0))
     white = 255 if (images == 255).any() else 1
     expected = (images == 0) | (images == white)

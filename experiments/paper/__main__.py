@@ -22,33 +22,20 @@ from experiments.paper.subject import HIGH, LOW, Calibration, Counts, Settings, 
 from experiments.paper.table import BASELINE, LAVAE, TITLES, Models
 from lavae_jax import plotting
 
-IN_THE_PAPER = {
-    1: (("multi_mnist/10k",), ("inference_3",)),
-    2: (("multi_mnist/10k",), ("samples",)),
-    3: (("multi_mnist/10k",), ("locations_7", "swaps_7", "appearances_7")),
-    4: (("multi_dsprites",), ("samples",)),
-    5: (("multi_dsprites",), ("inference_3",)),
-    6: (("multi_dsprites",), ("swaps_3",)),
-    7: (("multi_dsprites",), ("locations_3", "appearances_3")),
-    8: (("multi_mnist/10k",), ("locations_7", "appearances_7")),
-    9: (("multi_mnist/10k", "multi_dsprites"), ("samples_5_6",)),
-    10: (("multi_mnist/1k",), ("samples",)),
-    11: (("multi_mnist/1k",), ("swaps_7", "locations_7", "appearances_7")),
-}
-"""Maps the number of a figure in the paper to data sets and to figures of ours."""
-
 _HEADINGS = {
-    "inference_3": "Inference and reconstruction, up to 3 objects",
+    "inference_3": "Inference and reconstruction, up to 3 objects (Figures 1 and 5)",
     "inference_7": "Inference and reconstruction, 7 objects",
-    "samples": "Samples from the prior",
-    "samples_5_6": "Samples with p(n) replaced",
-    "locations_3": "Location traversal, 3 objects",
-    "locations_7": "Location traversal, 7 objects",
-    "appearances_3": "Appearance traversal, 3 objects",
-    "appearances_7": "Appearance traversal, 7 objects",
-    "swaps_3": "Object swaps, 3 objects",
-    "swaps_7": "Object swaps, 7 objects",
+    "samples": "Samples from the prior (Figures 2, 4 and 10)",
+    "samples_5_6": "Samples with p(n) replaced (Figure 9)",
+    "locations_3": "Location traversal, 3 objects (Figure 7)",
+    "locations_7": "Location traversal, 7 objects (Figures 3, 8 and 11)",
+    "appearances_3": "Appearance traversal, 3 objects (Figure 7)",
+    "appearances_7": "Appearance traversal, 7 objects (Figures 3, 8 and 11)",
+    "swaps_3": "Object swaps, 3 objects (Figure 6)",
+    "swaps_7": "Object swaps, 7 objects (Figures 3 and 11)",
 }
+"""The headings of our figures, with the numbers of such figures in the paper."""
+
 _NO_EFFECT = 0.001
 
 
@@ -58,13 +45,8 @@ def make(
     """Makes the table, the figures and the page that shows them, and returns its path.
 
     Raises:
-        cli.UserError: If a setting is invalid, or if models, data or the folder can't
-            be read or made; this is checked before any long work.
+        cli.UserError: If models, data or the folder can't be read or made.
     """
-    if settings.num_images < 1:
-        raise cli.UserError(f"--num_images must be at least 1: {settings.num_images}.")
-    if settings.seed < 0:
-        raise cli.UserError(f"--seed must not be negative: got {settings.seed}.")
     models, out = table.complete(models), pathlib.Path(out)
     trained = {(one.dataset, one.family): one for one in models if one.reports}
     datasets = [dataset for dataset, family in trained if family == LAVAE]
@@ -107,7 +89,7 @@ def _section(lavae, baseline, settings, out):
     ]
     pictures = figures.draw(about, out / place, settings.seed)
     for picture in tqdm.tqdm(pictures, desc=title, total=len(_HEADINGS)):
-        heading = _HEADINGS[picture.name] + _in_the_paper(dataset, picture.name)
+        heading = _HEADINGS[picture.name]
         parts += [f"### {title}: {heading}\n", f"{picture.caption}\n"]
         if picture.is_drawn:
             parts.append(f"![{heading}]({place}/{picture.name}.png)\n")
@@ -128,18 +110,6 @@ def _section(lavae, baseline, settings, out):
         f"### {title}: dimensions of an appearance\n",
         _effects(about),
     ]
-
-
-def _in_the_paper(dataset, name):
-    """Writes which figures of the paper a figure is like."""
-    numbers = [
-        str(number)
-        for number, (datasets, names) in IN_THE_PAPER.items()
-        if dataset in datasets and name in names
-    ]
-    if not numbers:
-        return ""
-    return f" (Figure{'s' * (len(numbers) > 1)} {' and '.join(numbers)})"
 
 
 def _counts(counts: Counts) -> str:
@@ -214,8 +184,9 @@ def _define_flags():
         "num_images",
         Settings().num_images,
         "How many images of each split, and new scenes for each n, are used.",
+        lower_bound=1,
     )
-    flags.DEFINE_integer("seed", 0, "Seed of samples, edits and new scenes.")
+    flags.DEFINE_integer("seed", 0, "Seed of samples and new scenes.", lower_bound=0)
     flags.DEFINE_string("data_dir", None, "Folder of the data sets; None is TFDS's.")
     flags.DEFINE_string("manual_dir", None, "Folder of MNIST's files; None downloads.")
     flags.mark_flag_as_required("out")

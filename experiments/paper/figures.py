@@ -91,17 +91,13 @@ def samples(subject: Subject, seed: int) -> tuple[Figure, str]:
     key = jax.random.key(seed)
     ours = lavae_jax.generate(subject.model, subject.variables, key, NUM_SAMPLES)
     grids = {f"{subject.title}: samples of LAVAE (black: n = 0)": np.asarray(ours)}
-    if subject.baseline is None:
-        return plotting.beside(grids), (
-            "Samples from the prior of LAVAE. The baseline has not been trained on this"
-            " data set, so there are no samples of it."
-        )
-    theirs = lavae_jax.generate(*subject.baseline, key, NUM_SAMPLES)
-    grids[f"{subject.title}: samples of the baseline"] = np.asarray(theirs)
+    if subject.baseline is not None:
+        theirs = lavae_jax.generate(*subject.baseline, key, NUM_SAMPLES)
+        grids[f"{subject.title}: samples of the baseline"] = np.asarray(theirs)
     return plotting.beside(grids), (
-        "Samples from the prior (pixel means): LAVAE, with n from the learned p(n), on"
-        " the left; the baseline on the right, whose samples are mostly black unless it"
-        " has been trained for long."
+        "Samples from the prior (pixel means): LAVAE, with n from the learned p(n), and"
+        " the baseline if it has been trained on this data set. Its samples are mostly"
+        " black unless it has been trained for long."
     )
 
 

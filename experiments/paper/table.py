@@ -86,11 +86,7 @@ class Models(NamedTuple):
 
 
 def from_released(folder: str | pathlib.Path = pretrained.FOLDER) -> list[Models]:
-    """Reads all released models of a folder, by default those of the library.
-
-    Raises:
-        cli.UserError: If a file is damaged.
-    """
+    """Reads all released models of a folder, by default those of the library."""
     found = []
     for name in pretrained.names(folder):
         with cli.user_errors(ValueError, OSError):

@@ -61,9 +61,6 @@ def train_and_evaluate(
         workdir: The run's folder; made when it does not exist.
         devices: What to run on, by default every device of every process.
 
-    Returns:
-        The last step, and what was measured there.
-
     Raises:
         cli.UserError: If the config, the data or the workdir can't be used, before any
             long work.

@@ -71,14 +71,14 @@ def join(
 
 def _check_names(coordinator_address, num_processes, process_id):
     """Refuses what JAX would stumble over, or wait for in vain."""
-    given = [v is not None for v in (coordinator_address, num_processes, process_id)]
-    if any(given) and not all(given):
+    named = (coordinator_address, num_processes, process_id)
+    if named == (None, None, None):
+        return
+    if None in named:
         raise cli.UserError(
             "--coordinator_address, --num_processes and --process_id name the processes"
             " together: give all three or none."
         )
-    if not any(given):
-        return
     if not re.fullmatch(r".+:\d+", coordinator_address):
         raise cli.UserError(
             f"--coordinator_address takes HOST:PORT: got {coordinator_address!r}."

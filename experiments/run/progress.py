@@ -125,14 +125,10 @@ class Progress:
 class _TensorBoard:
     """Writes the events of one start of a run, to a file of its own.
 
-    It does what tensorboardX's `SummaryWriter` does with its `purge_step`, without that
-    writer's thread: on a full disk the thread ends, and the run waits for it for ever.
-    Here a full disk is an OSError.
-
-    Args:
-        folder: Where the files are; made when it does not exist.
-        first_step: The step the run goes on from. TensorBoard hides what earlier starts
-            have written of later steps.
+    It does what tensorboardX's `SummaryWriter` does with its `purge_step`: TensorBoard
+    hides what earlier starts have written of steps after `first_step`. But it has no
+    thread: that one ends on a full disk, and the run waits for it for ever. Here a full
+    disk is an OSError.
     """
 
     def __init__(self, folder: pathlib.Path, first_step: int):

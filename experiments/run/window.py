@@ -24,11 +24,8 @@ class Window:
 
     They stay on the device until they are needed, so that no step waits for them.
     `optax.apply_if_finite` would pass over the gradients of a bad step without a word;
-    a run is meant to end there, with a message that says what was wrong.
-
-    Args:
-        store: The run's checkpoints; an error names the last good one of them.
-        rows: What `rows` gave when the run was stored, of a run that goes on.
+    a run is meant to end there, with a message that says what was wrong and names the
+    last good checkpoint. A run that goes on starts with the rows it was stored with.
     """
 
     def __init__(self, store: Checkpoints, rows: Sequence[dict[str, float]] = ()):

@@ -44,10 +44,8 @@ def lock(workdir: str | pathlib.Path) -> Iterator[None]:
     """Keeps other runs out of a workdir, which is made when it does not exist.
 
     The operating system holds the lock for as long as this process lives: one that was
-    killed leaves none behind. File systems shared by several hosts keep it between them
-    where they support `flock` (NFS since version 3 with its lock service, Lustre when
-    mounted with `flock`); where one does not, a warning says so. Of several processes
-    the first holds it for all.
+    killed leaves none behind. Where a shared file system does not support `flock`, a
+    warning says so. Of several processes the first holds it for all.
 
     Raises:
         cli.UserError: If another run holds it, or the folder can't be written to.
