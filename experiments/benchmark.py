@@ -70,9 +70,6 @@ def benchmark(config: ConfigDict, repeats: int = 10) -> list[Cost]:
     """Times a step of each phase of a run, so many times.
 
     The phases take turns, so that other load on the machine slows all of them alike.
-
-    Raises:
-        cli.UserError: If a value of the config is invalid.
     """
     with cli.user_errors(ValueError):
         experiment = build.build(config)

@@ -120,11 +120,7 @@ def _read_folder(path, image_shape, threshold):
 
 
 def check_shape(shape: _Shape) -> None:
-    """Refuses the shape of images that no model can be built for.
-
-    Raises:
-        ValueError: If it is not (rows, columns, 1 or 3 channels), or too small.
-    """
+    """Raises a ValueError for the shape of images that no model can be built for."""
     if len(shape) != 3 or not all(isinstance(side, int) for side in shape):
         raise ValueError(
             "model.image_shape must be three whole numbers, (rows, columns, channels):"

@@ -106,11 +106,8 @@ def from_released(folder: str | pathlib.Path = pretrained.FOLDER) -> list[Models
 def from_runs(workdirs: Sequence[str | pathlib.Path]) -> list[Models]:
     """Reads training runs and groups them by data set and family.
 
-    Runs that have not ended or have no report count as unmeasured.
-
-    Raises:
-        cli.UserError: If a folder is not the workdir of a run, or runs of a group
-            differ in more than their seed.
+    Runs that have not ended or have no report count as unmeasured. A folder that is no
+    workdir, and runs of a group that differ in more than their seed, are refused.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for workdir in map(str, workdirs):

@@ -101,10 +101,7 @@ def load_data(config: ConfigDict) -> Data:
 
     The last `data.num_valid` scenes of the train split are never trained on; the first
     `num_eval_images` of them are the held-out ones. Images to train on are read as they
-    are asked for.
-
-    Raises:
-        cli.UserError: If the data set can't be made or read.
+    are asked for. What can't be made or read is a `cli.UserError`.
     """
     data = config.data
     if own_data.is_own(config):

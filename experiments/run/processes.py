@@ -116,12 +116,8 @@ def is_first() -> bool:
 def together(work: Callable[[], _T]) -> _T:
     """Calls `work` in every process; an error of one is an error of all.
 
-    Without this the others would wait for the one that has ended.
-
-    `work` uses no other process.
-
-    Raises:
-        cli.UserError: If it, or an OSError, was raised in any process.
+    Without this the others would wait for the one that has ended. `work` uses no other
+    process. If it raises a `cli.UserError` or an OSError, all raise a `cli.UserError`.
     """
     if jax.process_count() == 1:
         return work()
@@ -183,11 +179,7 @@ def _broadcast_bytes(content):
 
 
 def check_same(value: Any, problem: str) -> None:
-    """Makes sure that all processes have the same value, which JSON can hold.
-
-    Raises:
-        cli.UserError: In every process, if one has another; it says the problem.
-    """
+    """Raises a `cli.UserError` in all processes if one has another value, for JSON."""
     first = broadcast_json(value)
 
     def check():

@@ -155,11 +155,7 @@ def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
 
 
 def read_config(workdir: str | pathlib.Path) -> ConfigDict:
-    """Returns the config of the run in a workdir.
-
-    Raises:
-        cli.UserError: If it holds no config.
-    """
+    """Returns the config of the run in a workdir, or refuses what holds none."""
     with cli.user_errors(ValueError, OSError):
         return from_json(runs.read_config(workdir))
 
