@@ -20,7 +20,6 @@ pytestmark = pytest.mark.standard_promotion
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = "experiments/configs/baseline.py:dsprites:tiny"
 _SETTINGS = measure.Settings(num_images=5, num_samples=12)
-DATA = ("dsprites", "mnist_1k", "mnist_10k")
 
 
 @pytest.fixture(scope="module")

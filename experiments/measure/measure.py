@@ -1,5 +1,6 @@
 """Measures a model on images: the figures of a report."""
 
+import functools
 import pathlib
 import zlib
 from collections.abc import Iterator, Sequence
@@ -241,6 +242,7 @@ def _folders(data):
     ]
 
 
+@functools.cache  # it takes seconds and never changes
 def _floor(name, split, data_dir, manual_dir):
     """Computes the floor of a split; None if it has objects unknown in training."""
     try:
