@@ -17,7 +17,7 @@ from experiments.run.build import Evaluator, Experiment
 from experiments.run.checkpoints import Checkpoints, Position, Restored
 from experiments.run.progress import Progress
 from experiments.run.window import Window
-from experiments.run.workdir import claim, lock
+from experiments.run.workdir import open_workdir
 from lavae_jax.training.parallel import Devices
 
 
@@ -93,19 +93,18 @@ def run(
     The steps run on the devices, and average over their `axis_name`. Without data, the
     config's is opened.
     """
-    with lock(workdir):
-        processes.on_first(lambda: claim(workdir, config))
-        with contextlib.closing(Checkpoints(workdir)) as store:
-            try:
-                return _start_or_resume(
-                    experiment, config, workdir, devices, data, store
-                )
-            except OSError as error:
-                raise cli.UserError(
-                    f"the system refuses to read or write a file: {error}.\n"
-                    f"{store.kept()} Once this is put right, the same command goes on"
-                    " from there."
-                ) from error
+    with (
+        open_workdir(workdir, config),
+        contextlib.closing(Checkpoints(workdir)) as store,
+    ):
+        try:
+            return _start_or_resume(experiment, config, workdir, devices, data, store)
+        except OSError as error:
+            raise cli.UserError(
+                f"the system refuses to read or write a file: {error}.\n"
+                f"{store.kept()} Once this is put right, the same command goes on from"
+                " there."
+            ) from error
 
 
 def _start_or_resume(experiment, config, workdir, devices, data, store):

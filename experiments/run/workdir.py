@@ -40,6 +40,17 @@ NUM_SAMPLES = 100
 
 
 @contextlib.contextmanager
+def open_workdir(workdir: str | pathlib.Path, config: ConfigDict) -> Iterator[None]:
+    """Makes a workdir the one of a run, and keeps other runs out of it meanwhile.
+
+    Of several processes the first does so for all.
+    """
+    with lock(workdir):
+        processes.on_first(lambda: claim(workdir, config))
+        yield
+
+
+@contextlib.contextmanager
 def lock(workdir: str | pathlib.Path) -> Iterator[None]:
     """Keeps other runs out of a workdir, which is made when it does not exist.
 
