@@ -1,30 +1,21 @@
 """What the commands share: configs on the command line, and errors a user can read."""
 
 import contextlib
-import difflib
 import os
 import pathlib
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-CONFIGS = pathlib.Path(__file__).parent / "configs"
+_KNOWN_CONFIGS = "The experiments of this project are in experiments/configs."
 COMPILED = "~/.cache/lavae_jax/jax"
 """Where commands keep compiled programs unless JAX_COMPILATION_CACHE_DIR is set."""
-
-# `--config.optimizer.learning_rate=1e-3`, `--config.sizes[0] 3`, `--noconfig.flag`.
-_OVERRIDE = re.compile(r"--?(no)?config\.(?P<name>[^=\[]+)(\[.*\])?(=(?P<value>.*))?")
-_PARSERS = {
-    bool: (flags.BooleanParser(), "true or false"),
-    int: (flags.IntegerParser(), "a whole number"),
-    float: (flags.FloatParser(), "a number"),
-}
 
 
 class UserError(Exception):
@@ -33,13 +24,9 @@ class UserError(Exception):
 
 @contextlib.contextmanager
 def user_errors(*kinds: type[Exception]) -> Iterator[None]:
-    """Shows errors of these kinds, raised inside, to the user as their message.
+    """Raises a `UserError` with the same message instead of errors of these kinds.
 
-    Args:
-        *kinds: Exceptions that, at this place, can only come from what the user gave.
-
-    Raises:
-        UserError: Instead of an exception of these kinds.
+    At the place where this is used, they can only come from what the user gave.
     """
     try:
         yield
@@ -65,26 +52,21 @@ def define_config() -> flags.FlagHolder:
     )
 
 
-def config_file() -> str:
-    """Returns what `--config` is, FILE[:VARIANT]."""
-    return flags.FLAGS["config"].config_filename
-
-
-def config_name(file_and_variant: str | None = None) -> str:
-    """Returns a name for an experiment, by default the one that `--config` asks for.
+def config_name() -> str:
+    """Returns a name for the experiment that `--config` asks for.
 
     `experiments/configs/dsprites.py:laptop` gives `dsprites-laptop`.
     """
-    file, _, variant = (file_and_variant or config_file()).partition(":")
-    stem = pathlib.Path(file).stem
-    return f"{stem}-{variant}" if variant else stem
+    file, *variant = flags.FLAGS["config"].config_filename.split(":")
+    return "-".join([pathlib.Path(file).stem, *variant])
 
 
 def run(main: Callable[[], None], default_config: str | None = None) -> None:
     """Parses the flags, runs a command and exits with its status.
 
-    What JAX compiles is kept for the next start; see `keep_compiled_programs`.
-    The status is 0 for success, 1 after a `UserError`, 130 after an interruption.
+    What JAX compiles is kept for the next start, in `COMPILED`. The variable
+    JAX_COMPILATION_CACHE_DIR names another folder, and an empty one keeps none. The
+    status is 0 for success, 1 after a `UserError`, 130 after an interruption.
 
     Args:
         main: The command, without arguments.
@@ -96,61 +78,24 @@ def run(main: Callable[[], None], default_config: str | None = None) -> None:
             argv = [argv[0], f"--config={default_config}", *argv[1:]]
         return _parse_flags(argv)
 
-    keep_compiled_programs()
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(COMPILED))
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(parse, argv))
 
 
-def keep_compiled_programs() -> None:
-    """Makes JAX keep compiled programs on disk, so that a second start is fast.
-
-    They are kept in `COMPILED`. JAX_COMPILATION_CACHE_DIR names another folder, and an
-    empty one keeps none.
-    """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = os.path.expanduser(COMPILED)
-        jax.config.update("jax_compilation_cache_dir", folder)
-
-
-def check_config_flags(argv: Sequence[str]) -> None:
-    """Checks the config, its variant and the overrides named on a command line.
-
-    Args:
-        argv: The command line.
-
-    Raises:
-        UserError: If the file or the variant does not exist, or an override names no
-            value of it or has the wrong type. The message lists what there is.
-    """
-    file_and_variant = _last_config(argv)
-    if file_and_variant is None:
-        return
-    config = load_config(file_and_variant)
-    for argument, following in zip(argv, [*argv[1:], None], strict=True):
-        override = _OVERRIDE.fullmatch(argument)
-        if override:
-            _check_override(config, override["name"], override["value"], following)
-
-
 def load_config(file_and_variant: str) -> ConfigDict:
-    """Loads a config.
-
-    Args:
-        file_and_variant: A file with a function `get_config`, and after a colon what is
-            passed to it.
-
-    Returns:
-        What `get_config` gives.
+    """Loads the config of FILE[:VARIANT]: calls `get_config` of the file.
 
     Raises:
         UserError: If there is no such file, function or variant.
     """
     file, _, variant = file_and_variant.partition(":")
     if not pathlib.Path(file).is_file():
-        raise UserError(f"--config: there is no file {file}.\n{_known_configs()}")
+        raise UserError(f"--config: there is no file {file}. {_KNOWN_CONFIGS}")
     get_config = runpy.run_path(file).get("get_config")
     if get_config is None:
         raise UserError(
-            f"--config: {file} defines no function get_config.\n{_known_configs()}"
+            f"--config: {file} defines no function get_config. {_KNOWN_CONFIGS}"
         )
     with user_errors(ValueError):
         return get_config(variant) if variant else get_config()
@@ -168,16 +113,27 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def _parse_flags(argv):
-    check_config_flags(argv)
-    with user_errors(flags.Error):
+    file_and_variant = _last_config(argv)
+    if file_and_variant is not None:
+        load_config(file_and_variant)
+    try:
         remaining = flags.FLAGS(argv)
-        if len(remaining) > 1:
-            raise UserError(f"unexpected arguments: {' '.join(remaining[1:])}.")
+    except AttributeError as error:
+        # ml_collections wraps a KeyError, whose text would be quoted twice.
+        cause = error.args[0]
+        said = str(cause.args[0] if isinstance(cause, KeyError) else cause)
+        raise UserError(
+            f"--config.NAME=VALUE: {file_and_variant} has no value {said}."
+        ) from error
+    except flags.Error as error:
+        raise UserError(str(error)) from error
+    if len(remaining) > 1:
+        raise UserError(f"unexpected arguments: {' '.join(remaining[1:])}.")
     if flags.FLAGS["verbosity"].using_default_value:
         # At absl's default level, Orbax and TFDS tell every detail.
         flags.FLAGS.verbosity = logging.WARNING
     if "config" in flags.FLAGS and flags.FLAGS.config is None:
-        raise UserError(f"--config=FILE is needed.\n{_known_configs()}")
+        raise UserError(f"--config=FILE is needed. {_KNOWN_CONFIGS}")
     return remaining
 
 
@@ -202,49 +158,3 @@ def _last_config(argv):
         elif re.match("--?config=", argument):
             found = argument.partition("=")[2]
     return found
-
-
-def _known_configs():
-    root = pathlib.Path.cwd()
-    files = sorted(
-        path.relative_to(root) if path.is_relative_to(root) else path
-        for path in CONFIGS.glob("*.py")
-        if "def get_config(" in path.read_text()
-    )
-    return "\n".join(["The experiments of this project:", *(f"  {f}" for f in files)])
-
-
-def _check_override(config, name, value, following):
-    flat = flatten(config)
-    if name not in flat:
-        raise UserError(_unknown_name(flat, name))
-    group, _, leaf = name.rpartition(".")
-    kind = (config[group] if group else config).get_type(leaf)
-    if value is None and kind is not bool:
-        # `--config.name value`; a bare `--config.name` of a boolean means true.
-        value = following
-    if kind not in _PARSERS or value is None:
-        return
-    parser, expected = _PARSERS[kind]
-    try:
-        parser.parse(value)
-    except ValueError as error:
-        example = "" if flat[name] is None else f", such as {flat[name]!r}"
-        raise UserError(
-            f"--config.{name} takes {expected}{example}: got {value!r}."
-        ) from error
-
-
-def _unknown_name(flat, name):
-    inside = [known for known in flat if known.startswith(f"{name}.")]
-    if inside:
-        return f"--config.{name} is a group of values: {', '.join(inside)}."
-    close = difflib.get_close_matches(name, flat, n=1)
-    hint = f" Did you mean --config.{close[0]}?" if close else ""
-    return "\n".join(
-        [
-            f"--config.{name}: there is no such value in this config.{hint}",
-            "Its values are:",
-            *(f"  {known} = {value!r}" for known, value in sorted(flat.items())),
-        ]
-    )

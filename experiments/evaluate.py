@@ -18,10 +18,9 @@ of your own is measured on those held out from them.
 import importlib.metadata
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -32,12 +31,11 @@ from experiments import cli
 from experiments.measure import measure, report
 from experiments.own import data as own_data
 from experiments.own import images as own_images
-from experiments.run import config as run_config
-from experiments.run import files, views
-from lavae_jax import plotting, pretrained, released
+from experiments.run import build, files
+from experiments.run import workdir as run_workdir
+from lavae_jax import plotting, pretrained, released, runs
 from lavae_jax.inference import Model
 
-_NUM_PICTURED = 8
 _NUM_SAMPLES = 36
 _PROBABLE_BYTES = 2**20  # likely size of a report with its pictures
 _RELEASED = pathlib.Path("runs/released")
@@ -66,28 +64,20 @@ def evaluate(
         variables: Its `params` and `batch_stats`.
         step: How many training steps were made, for the report.
         splits: Names of the splits to measure; by default all test splits.
-        images_path: Images to use instead of the splits, see `own_images.load_images`.
+        images_path: Images to use instead of the splits.
         settings: How many images and samples, and the seed; by default all and 100.
-        out: A folder for `report.json`, a picture of samples from the prior, and one of
-            reconstructions (and one of counts, where they are known) per split; None
-            writes nothing.
-
-    Returns:
-        The report.
+        out: A folder for the report and the pictures; None writes nothing.
 
     Raises:
-        cli.UserError: If a setting, a split's name or the images are not valid, or the
-            data or the folder can't be made, before any long work.
+        cli.UserError: If a split's name or the images are not valid, or the data or the
+            folder can't be made, before any long work.
     """
     settings = settings or measure.Settings()
+    if out is not None:
+        out = pathlib.Path(out)
+        _make_writable(out)
     with cli.user_errors(ValueError, OSError):
-        measure.check_settings(settings)
-        if out is not None:
-            out = pathlib.Path(out).absolute()
-            _check_writable(out)
         sets = _image_sets(config, splits, images_path, settings.num_images)
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
     variables = jax.device_put(variables)
     dataset, data_version = _data_name(config)
     if images_path is not None:
@@ -105,15 +95,17 @@ def evaluate(
     if out is not None:
         with cli.user_errors(OSError):
             report.write(result, out / "report.json")
-            _draw_samples(model, variables, settings.seed, out)
+            key = jax.random.key(settings.seed)
+            samples = lavae_jax.generate(model, variables, key, _NUM_SAMPLES)
+            plotting.save(plotting.samples_grid(samples), out / "samples.png")
     return result
 
 
-def _check_writable(folder):
-    """Refuses a folder that can't be made or written to."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+def _make_writable(folder):
+    """Makes a folder, and refuses one that the results do not fit into."""
     try:
-        files.make_sure_of_room(there, _PROBABLE_BYTES)
+        folder.mkdir(parents=True, exist_ok=True)
+        files.make_sure_of_room(folder, _PROBABLE_BYTES)
     except OSError as error:
         raise cli.UserError(
             f"{folder} can't be written to: {error}. Give another folder, --out."
@@ -141,13 +133,19 @@ def _held_out_set(config, splits, num_images):
     held_out = own_data.parts(config, own_data.read(config))[name]
     images, n = held_out.part(0, num_images)
     truth = None if n is None else measure.TrueScenes(n, centres=None, labels=None)
-    return measure.ImageSet(name, np.stack(list(images)), truth)
+    return measure.ImageSet(name, images, truth)
 
 
 def _look_at(sets, model, variables, settings, out):
     """Measures each set of images and draws its pictures."""
     log_p_n = measure.learned_log_p_n(model, variables)
-    for image_set in _one_by_one(sets):
+    sets = iter(sets)
+    while True:
+        # The next set is read here, from files that may be damaged.
+        with cli.user_errors(ValueError, OSError):
+            image_set = next(sets, None)
+        if image_set is None:
+            return
         inferred = measure.infer(model, variables, image_set, settings)
         split_report = measure.compare(image_set, inferred, log_p_n)
         if out is not None:
@@ -156,47 +154,27 @@ def _look_at(sets, model, variables, settings, out):
         yield split_report
 
 
-def _one_by_one(sets):
-    """Iterates over sets of images; a damaged file becomes a user's error."""
-    sets = iter(sets)
-    while True:
-        with cli.user_errors(ValueError, OSError):
-            image_set = next(sets, None)
-        if image_set is None:
-            return
-        yield image_set
+def _load(workdir, weights):
+    """Loads the model that the command line names, from a run or a release.
 
-
-class _Trained(NamedTuple):
-    """A trained model, and the folder that its figures go to."""
-
-    config: ConfigDict
-    model: Model
-    variables: dict[str, Any]
-    step: int
-    folder: pathlib.Path
-
-
-def _trained(workdir, weights):
-    """Loads the model that the command line names, from a run or a release."""
+    Returns:
+        The model, its run, and the folder that its figures go to.
+    """
     if bool(workdir) == bool(weights):
         raise cli.UserError(
             "give either --workdir, the folder of a run, or --weights, a released"
             f" model: {', '.join(pretrained.names())}."
         )
     with cli.user_errors(ValueError, OSError):
-        if weights:
-            model, variables = pretrained.load_pretrained(weights)
-            contents = released.read(pretrained.FOLDER / weights)
-            config, step = contents.config, contents.report["step"]
-            folder = _RELEASED / weights
-        else:
+        if workdir:
             model, run = pretrained.read_run(workdir)
-            config, variables, step = run.config, run.variables, run.step
-            folder = pathlib.Path(workdir)
             if run.warning:
                 cli.warn(run.warning)
-    return _Trained(run_config.from_json(config), model, variables, step, folder)
+            return model, run, pathlib.Path(workdir)
+        model, variables = pretrained.load_pretrained(weights)
+        contents = released.read(pretrained.FOLDER / weights)
+    run = runs.Run(contents.config, contents.report["step"], variables)
+    return model, run, _RELEASED / weights
 
 
 def main() -> None:
@@ -204,14 +182,9 @@ def main() -> None:
     values = flags.FLAGS
     if values.images and values.splits:
         raise cli.UserError("--images and --splits exclude each other: pass only one.")
-    settings = measure.Settings(
-        num_images=values.num_images,
-        num_samples=values.num_samples,
-        batch_size=values.batch_size,
-        seed=values.seed,
-    )
-    trained = _trained(values.workdir, values.weights)
-    config = trained.config
+    settings = measure.Settings(values.num_images, values.num_samples, seed=values.seed)
+    model, run, folder = _load(values.workdir, values.weights)
+    config = run_workdir.from_json(run.config)
     with config.unlocked():
         if own_data.is_own(config):
             config.data.path = values.data_dir or config.data.path
@@ -219,13 +192,13 @@ def main() -> None:
             config.data.data_dir = values.data_dir or config.data.data_dir
             config.data.manual_dir = values.manual_dir or config.data.manual_dir
     # A look at other images must not replace the report on the test splits.
-    folder = "evaluation_own_images" if values.images else "evaluation"
-    out = values.out or trained.folder / folder
+    name = "evaluation_own_images" if values.images else "evaluation"
+    out = values.out or folder / name
     result = evaluate(
         config,
-        trained.model,
-        trained.variables,
-        step=trained.step,
+        model,
+        run.variables,
+        step=run.step,
         splits=values.splits or None,
         images_path=values.images,
         settings=settings,
@@ -236,20 +209,9 @@ def main() -> None:
     console.print(f"The report and the pictures are in {out}.")
 
 
-def _draw_samples(model, variables, seed, folder):
-    """Draws the picture of scenes sampled from the prior."""
-    key = jax.random.key(seed)
-    samples = lavae_jax.generate(model, variables, key, _NUM_SAMPLES)
-    plotting.save(plotting.samples_grid(samples), folder / "samples.png")
-
-
 def _draw(model, variables, image_set, split_report, folder):
     """Draws the pictures of one set: reconstructions, and counts if known."""
-    images = image_set.images
-    # Black images show little, so they come last.
-    black = ~images.any(axis=(1, 2, 3))
-    shown = images[np.argsort(black, kind="stable")[:_NUM_PICTURED]]
-    figure = views.look(model, variables, shown).figure(shown)
+    figure = build.draw(model, variables, build.first_lit(image_set.images))
     name = image_set.name.replace(" ", "_")
     plotting.save(figure, folder / f"{name}_reconstructions.png")
     if split_report.truth is not None:
@@ -277,10 +239,13 @@ def _define_flags():
     flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.")
     flags.DEFINE_string("weights", None, "Name of a released model, instead of a run.")
     flags.DEFINE_list("splits", [], "Splits to measure; by default all test splits.")
-    flags.DEFINE_string("images", None, "Images of your own: .npz, .npy, .png, folder.")
-    flags.DEFINE_integer("num_images", None, "How many first images of each split.")
-    flags.DEFINE_integer("num_samples", 100, "Importance samples per image.")
-    flags.DEFINE_integer("batch_size", 100, "Images at a time; this changes no figure.")
+    flags.DEFINE_string("images", None, "Images of your own: a folder or an .npz.")
+    flags.DEFINE_integer(
+        "num_images", None, "How many first images of each split.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "num_samples", 100, "Importance samples per image.", lower_bound=1
+    )
     flags.DEFINE_integer("seed", 0, "Seed of the importance samples.")
     flags.DEFINE_string(
         "data_dir", None, "Folder of the data; by default that of the training."

@@ -1,63 +1,113 @@
 """Releases a trained and measured model.
 
-python -m experiments.release --name=multi_dsprites --workdir=DIR[,DIR2,DIR3]
+python -m experiments.release --workdir=DIR[,DIR2,DIR3]
 
-writes the weights of the first run to `lavae_jax/weights/NAME`, with its config, the
-report that `experiments.evaluate` left in DIR/evaluation, a model card, and the
-checksums of all of them. Further runs are other seeds of the first; their reports go
-into the folder and the card too. Every run must have ended, and its report must be one
-of its last step on whole test splits.
+writes the weights of the first run to `lavae_jax/weights/NAME`, where NAME follows from
+its config, with that config, the report that `experiments.evaluate` left in
+DIR/evaluation, a model card, and the checksums of all of them. Further runs are other
+seeds of the first; their reports go into the folder and the card too. Every run must
+have ended, and its report must be one of its last step on whole test splits.
 """
 
 import pathlib
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from absl import flags
 
+from datasets import load
 from experiments import cli
-from experiments.measure import measured_runs, model_card, report
+from experiments.configs import base, baseline, dsprites, mnist_1k, mnist_10k
+from experiments.measure import report
+from experiments.measure.report import Report
+from experiments.run import workdir as run_workdir
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import is_baseline
+from lavae_jax.metrics import Estimate
 
 MIN_IMAGES = 10_000
 
+_CARD = """\
+# {name}
+
+{family}, trained without labels on `{data}`, version {version}: images with
+{trained_on}.
+
+```python
+model, variables = lavae_jax.load_pretrained("{name}")
+```
+
+## Training
+
+```bash
+{command}
+```
+
+- Data: {num_train:,} scenes of the training split. Its last {num_valid:,} are held out
+  to choose settings. `datasets/{folder}/README.md` tells how scenes are made.
+- The run made {num_steps:,} steps of {batch_size} images.
+- These are the weights of seed {seed}. All seeds measured with these settings: {seeds}.
+- It was measured with {versions}.
+
+## Figures
+
+```bash
+python -m experiments.evaluate --weights={name} \\
+  --num_images={num_images} --seed={evaluation_seed}
+```
+
+{test_splits}
+
+± is the standard error over images for a seed, the standard deviation over seeds for
+their mean.
+{tables}
+## Limits
+
+- Images are {height}×{width} pixels with {channels}, each 0 or 1: sprites on black that
+  do not overlap.
+{objects}
+- −log p(x) is an upper bound. It is loose where few importance samples carry all the
+  weight.
+"""
+
+_LAVAE_TEST_SPLITS = """\
+No test split was used in training, but one had a part in choosing settings: the limits
+of `appearance.from_outputs` were set after scenes of test_7 had been seen to fail."""
+
+_BASELINE_TEST_SPLITS = """\
+No test split was used in training or in choosing settings."""
+
+_LAVAE_LIMITS = """\
+- It finds {max_objects} objects at most, none with a side of more than
+  {sprite_size} pixels.
+- p(n) is that of the training scenes: `generate` takes another one as `prior_n`."""
+
+_BASELINE_LIMITS = """\
+- It has no objects: there is nothing to count, to locate or to edit.
+- A run of the `laptop` variant ends long before it has converged."""
+
 
 def release(
-    name: str,
     workdirs: Sequence[str | pathlib.Path],
     out: str | pathlib.Path | None = None,
     min_images: int = MIN_IMAGES,
 ) -> pathlib.Path:
-    """Releases a model.
-
-    Args:
-        name: Name of the model, see `released_name`.
-        workdirs: The run to release, then runs of the same config with other seeds.
-        out: The folder of all released models; by default that of the library.
-        min_images: A report on fewer images of a split is refused.
-
-    Returns:
-        The folder of this model.
+    """Releases the model of the first run into a folder of `out`, which is returned.
 
     Raises:
         cli.UserError: If a run has not ended, has another config, or has no report of
             its last step on enough images; then nothing has been written.
     """
     with cli.user_errors(ValueError, OSError):
-        config = measured_runs.without_folders(runs.read_config(workdirs[0]))
+        config = run_workdir.without_folders(runs.read_config(workdirs[0]))
+    name = released_name(config)
     # First of all, as it refuses runs of another version of this project.
-    command = model_card.training_command(config, f"runs/{name}")
-    measured = [measured_runs.read(workdir, min_images) for workdir in workdirs]
-    measured_runs.check_seeds(measured)
+    command = training_command(config, f"runs/{name}")
+    measured = [run_workdir.read_measured(workdir, min_images) for workdir in workdirs]
+    run_workdir.check_seeds(measured)
     first = measured[0]
-    wanted = released_name(first.run.config)
-    if name != wanted:
-        raise cli.UserError(
-            f"--name: this model of {first.run.config['data']['name']} is released as"
-            f" {wanted}: got {name}."
-        )
     tensors = pretrained.flatten(first.run.variables)
     with cli.user_errors(ValueError):
         pretrained.assemble(first.run.config, tensors, first.workdir)
@@ -66,7 +116,7 @@ def release(
         tensors={path: np.asarray(value) for path, value in tensors.items()},
         config=first.run.config,
         report=report.plain(reports[0]),
-        card=model_card.card(name, command, reports),
+        card=card(name, command, reports),
         other_reports=tuple(map(report.plain, reports[1:])),
     )
     folder = pathlib.Path(out or pretrained.FOLDER) / name
@@ -76,30 +126,155 @@ def release(
 
 
 def released_name(config: dict[str, Any]) -> str:
-    """Returns the name of a run's model: multi_mnist_1k, baseline_mnist_1k.
-
-    Args:
-        config: The whole config of the run, as JSON holds it.
-    """
+    """Returns the name of a run's model: multi_mnist_1k, baseline_mnist_1k."""
     name = config["data"]["name"].replace("/", "_")
     return f"baseline_{name.removeprefix('multi_')}" if is_baseline(config) else name
+
+
+def card(name: str, command: str, reports: Sequence[Report]) -> str:
+    """Writes the card, as Markdown; the first report is that of the released seed."""
+    report, config = reports[0], reports[0].config
+    splits = load.splits(config["data"]["name"])
+    model, num_valid = config["model"], config["data"]["num_valid"]
+    height, width, channels = model["image_shape"]
+    family, limits, test_splits = "LAVAE", _LAVAE_LIMITS, _LAVAE_TEST_SPLITS
+    if is_baseline(config):
+        family = "The baseline, a fully convolutional β-VAE"
+        limits, test_splits = _BASELINE_LIMITS, _BASELINE_TEST_SPLITS
+    return _CARD.format(
+        name=name,
+        family=family,
+        data=config["data"]["name"],
+        version=report.data_version,
+        trained_on=_objects(splits["train"]),
+        command=command,
+        num_train=splits["train"].num_examples - num_valid,
+        num_valid=num_valid,
+        folder=config["data"]["name"].partition("/")[0],
+        num_steps=report.step,
+        batch_size=config["batch_size"],
+        seed=config["seed"],
+        seeds=", ".join(str(one.config["seed"]) for one in reports),
+        versions=", ".join(f"{k} {v}" for k, v in report.versions.items()),
+        num_images=max(split.num_images for split in report.splits),
+        evaluation_seed=report.seed,
+        test_splits=test_splits,
+        tables="".join(
+            _table(same, _objects(splits[same[0].name]), reports)
+            for same in zip(*(one.splits for one in reports), strict=True)
+        ),
+        height=height,
+        width=width,
+        channels="one channel" if channels == 1 else f"{channels} channels",
+        objects=limits.format(**model),
+    )
+
+
+def training_command(config: dict[str, Any], workdir: str) -> str:
+    """Writes the command that trains a config: the nearest variant and its changes.
+
+    Raises:
+        cli.UserError: If the configs of this version have other values.
+    """
+    wanted = cli.flatten(run_workdir.from_json(config))
+    nearest, overrides = None, None
+    for name, values in _variants(is_baseline(config)):
+        if unshared := sorted(values.keys() ^ wanted.keys()):
+            raise cli.UserError(
+                f"the run is of another version: either its config or those of this"
+                f" version lack {', '.join(unshared)}. Train again."
+            )
+        different = {
+            key: value for key, value in wanted.items() if value != values[key]
+        }
+        if overrides is None or len(different) < len(overrides):
+            nearest, overrides = name, different
+    return " \\\n  ".join(
+        [
+            f"python -m experiments.train --config=experiments/configs/{nearest}",
+            *(shlex.quote(f"--config.{k}={v}") for k, v in overrides.items()),
+            f"--workdir={workdir}",
+        ]
+    )
+
+
+def _variants(of_baseline):
+    """Yields each config of a model that may be released, by name, and its values."""
+    configs = {"dsprites": dsprites, "mnist_1k": mnist_1k, "mnist_10k": mnist_10k}
+    for data, module in configs.items():
+        for variant in base.VARIANTS:
+            if of_baseline:
+                name = f"{data}:{variant}"
+                yield f"baseline.py:{name}", cli.flatten(baseline.get_config(name))
+            else:
+                values = cli.flatten(module.get_config(variant))
+                yield f"{data}.py:{variant}", values
+
+
+def _objects(split):
+    few, many = min(split.counts), max(split.counts)
+    return f"{many} objects" if few == many else f"{few} to {many} objects"
+
+
+def _table(splits, objects, reports):
+    """Writes the table of one split: a row per figure, a column per seed, the mean."""
+    head = ["", *(f"seed {report.config['seed']}" for report in reports)]
+    several = len(splits) > 1
+    lines = [[*head, "mean ± sd"] if several else head]
+    lines.append(["---", *["--:"] * (len(lines[0]) - 1)])
+    figures = [_figures(split) for split in splits]
+    for label, (form, _) in figures[0].items():
+        values = [of_seed[label][1] for of_seed in figures]
+        cells = [_text(form, value) for value in values]
+        if several:
+            means = [x.mean if isinstance(x, Estimate) else x for x in values]
+            over_seeds = Estimate(np.mean(means), np.std(means, ddof=1), len(means))
+            cells.append(_text(form, over_seeds))
+        lines.append([label, *cells])
+    title = f"\n### {splits[0].name}: {objects}, {splits[0].num_images:,} images\n\n"
+    return title + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _figures(split):
+    """Returns the number format and the value of each figure, by its label."""
+    bound, truth = split.bounds[-1], split.truth
+    cost = f"−log p(x) ≤, nats per image, {bound.num_samples} importance samples"
+    figures = {
+        cost: (".2f", bound.negative_log_p),
+        "samples that carry the weight, (Σw)² / Σw²": (".1f", bound.effective_samples),
+    }
+    if split.floor is not None:
+        figures["floor of this family of models, nats"] = (".2f", split.floor.floor)
+    if truth is not None:
+        figures |= {
+            "objects counted right": (".2%", truth.count_accuracy),
+            "counting connected components instead": (".2%", truth.components_accuracy),
+            "location error, mean, px": (".2f", truth.location.mean),
+            "foreground ARI, 2 and more objects": (".3f", truth.fg_ari),
+        }
+    return figures
+
+
+def _text(form, value):
+    if isinstance(value, Estimate):
+        return f"{value.mean:{form}} ± {value.standard_error:{form}}"
+    return f"{value:{form}}"
 
 
 def main() -> None:
     """Releases the runs that the command line names."""
     values = flags.FLAGS
-    folder = release(values.name, values.workdir, values.out, values.min_images)
+    folder = release(values.workdir, values.out, values.min_images)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {size / 1e6:.1f} MB. Read its README.md, then commit the folder.")
 
 
 def _define_flags():
     """Defines the command's flags; not on import, as other commands share names."""
-    flags.DEFINE_string("name", None, "Name, such as multi_dsprites.")
     flags.DEFINE_list("workdir", None, "The run to release, then its other seeds.")
     flags.DEFINE_string("out", None, "Folder of all models; by default the library's.")
     flags.DEFINE_integer("min_images", MIN_IMAGES, "Refuse reports on fewer per split.")
-    flags.mark_flags_as_required(["name", "workdir"])
+    flags.mark_flag_as_required("workdir")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ are no times of steps. The compiler is part of libtpu: `pip install 'jax[tpu]'`.
 """
 
 import functools
-import importlib.metadata
 import importlib.util
 import os
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -30,17 +28,11 @@ _GIB = 2**30
 
 
 class Slice(NamedTuple):
-    """Chips that train together.
+    """Chips that train together."""
 
-    Attributes:
-      topology: What libtpu calls a slice that has these chips, and maybe more.
-      num_chips: How many of them are compiled for.
-      memory: Bytes of a chip, of its maker's data sheet.
-    """
-
-    topology: str
-    num_chips: int
-    memory: int
+    topology: str  # what libtpu calls a slice that has these chips, and maybe more
+    num_chips: int  # how many of them are compiled for
+    memory: int  # bytes of a chip, of its maker's data sheet
 
 
 # https://docs.cloud.google.com/tpu/docs/v5e and .../v4: 16 and 32 GiB of HBM. A v4-32
@@ -52,26 +44,12 @@ SLICES = {
 }
 
 
-class Compiled(NamedTuple):
-    """What the compiler says of a step on one chip.
-
-    Attributes:
-      memory: Bytes of arguments, results, temporaries and code.
-      code: Bytes of code.
-      seconds: Wall time of the compilation.
-    """
-
-    memory: int
-    code: int
-    seconds: float
-
-
 @functools.cache
 def mesh(name: str) -> Mesh:
     """Returns the chips of one of `SLICES`, one device per chip.
 
     Raises:
-      cli.UserError: If libtpu is missing.
+        cli.UserError: If libtpu is missing.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise cli.UserError(
@@ -89,20 +67,16 @@ def mesh(name: str) -> Mesh:
     return Mesh(np.array(devices), (_AXIS,))
 
 
-def compile_step(step: Callable[..., Any], state: Any, images: Any, chips: Mesh):
+def memory_of(step: Callable[..., Any], state: Any, images: Any, chips: Mesh) -> int:
     """Compiles a train step for all chips of a mesh.
 
-    Args:
-      step: From a state and the images of one chip to a state and metrics.
-      state: Its arrays, or their shapes and dtypes.
-      images: Those of all chips, likewise.
-      chips: Where it is to run.
+    State and images, those of all chips, may be abstract.
 
     Returns:
-      `Compiled`.
+        Bytes of arguments, results, temporaries and code on one chip.
 
     Raises:
-      jax.errors.JaxRuntimeError: If the step needs more memory than a chip has.
+        jax.errors.JaxRuntimeError: If the step needs more memory than a chip has.
     """
     whole, shared = PartitionSpec(), PartitionSpec(_AXIS)
     if chips.size > 1:
@@ -116,60 +90,42 @@ def compile_step(step: Callable[..., Any], state: Any, images: Any, chips: Mesh)
         )
     shardings = tuple(NamedSharding(chips, spec) for spec in (whole, shared))
     program = jax.jit(step, in_shardings=shardings, donate_argnums=0)
-    lowered = program.lower(state, images)
-    start = time.perf_counter()
-    compiled = lowered.compile()
-    seconds = time.perf_counter() - start
-    used = compiled.memory_analysis()
-    code = used.generated_code_size_in_bytes
-    memory = (
+    used = program.lower(state, images).compile().memory_analysis()
+    return (
         used.argument_size_in_bytes
         + used.output_size_in_bytes
         - used.alias_size_in_bytes  # results that take the place of arguments
         + used.temp_size_in_bytes
-        + code
+        + used.generated_code_size_in_bytes
     )
-    return Compiled(memory, code, seconds)
 
 
-def rows(config: ConfigDict, names: list[str], images_per_chip: int) -> Iterator[str]:
+def rows(config: ConfigDict, names: list[str]) -> Iterator[str]:
     """Yields the lines of the table, as Markdown, each as soon as it is known.
 
-    Args:
-      config: A run's config.
-      names: Of `SLICES`.
-      images_per_chip: The share of the batch that one chip has.
+    The names are those of `SLICES`. Each chip has a whole `batch_size` of images.
     """
-    yield "| slice | chips | from step | steps | chip's memory | code | compiled in |"
-    yield "|---|--:|--:|--:|--:|--:|--:|"
+    yield "| slice | chips | from step | steps | chip's memory |"
+    yield "|---|--:|--:|--:|--:|"
     for name in names:
-        chips = mesh(name)
+        chips, available = mesh(name), SLICES[name].memory / _GIB
         axis_name = _AXIS if chips.size > 1 else None
         with cli.user_errors(ValueError):
             experiment = build.build(config, axis_name)
         state = jax.eval_shape(experiment.init, jax.random.key(0))
-        shape = (chips.size * images_per_chip, *config.model.image_shape)
+        shape = (chips.size * config.batch_size, *config.model.image_shape)
         images = jax.ShapeDtypeStruct(shape, np.uint8)
         for first, num, step in benchmark.find_phases(
             experiment.train_step_at, config.num_steps
         ):
-            cells = _cells(step, state, images, name)
-            yield f"| {name} | {chips.size} | {first:,} | {num:,} | {cells} |"
-
-
-def _cells(step, state, images, name):
-    """The last cells of a row: what the compiler says."""
-    memory = SLICES[name].memory
-    try:
-        found = compile_step(step, state, images, mesh(name))
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        return f"more than {memory / _GIB:.0f} GiB | |"
-    return (
-        f"{found.memory / _GIB:.2f} of {memory / _GIB:.0f} GiB |"
-        f" {found.code / 2**20:.1f} MiB | {found.seconds:.0f} s"
-    )
+            try:
+                used = memory_of(step, state, images, chips) / _GIB
+                cell = f"{used:.2f} of {available:.0f} GiB"
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                cell = f"more than {available:.0f} GiB"
+            yield f"| {name} | {chips.size} | {first:,} | {num:,} | {cell} |"
 
 
 def main() -> None:
@@ -184,14 +140,10 @@ def main() -> None:
     # The CPU takes the place of a TPU, and every program is really compiled.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
-    images = values.images_per_chip or values.config.batch_size
-    mesh(values.slices[0])  # Without libtpu there is nothing to tell.
-    versions = [f"{p} {importlib.metadata.version(p)}" for p in ("jax", "libtpu")]
-    print(
-        f"{cli.config_name()}, {images} images per chip, {values.config.precision},"
-        f" {', '.join(versions)}, compiled on {os.cpu_count()} cores:\n"
-    )
-    for row in rows(values.config, values.slices, images):
+    mesh(values.slices[0])  # without libtpu, this is the error
+    size, precision = values.config.batch_size, values.config.precision
+    print(f"{cli.config_name()}, {size} images per chip, {precision}:\n")
+    for row in rows(values.config, values.slices):
         print(row, flush=True)
 
 
@@ -199,12 +151,6 @@ def _define_flags():
     """Defines the flags of the command, which importing this module does not."""
     cli.define_config()
     flags.DEFINE_list("slices", list(SLICES), "Slices of TPUs to compile for.")
-    flags.DEFINE_integer(
-        "images_per_chip",
-        None,
-        "The batch of one chip; by default the config's batch_size.",
-        lower_bound=1,
-    )
 
 
 if __name__ == "__main__":

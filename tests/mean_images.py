@@ -21,10 +21,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import cli
-from experiments.run import checkpoints, loop, processes, views
-from experiments.run.experiment import Experiment
+from experiments.run import checkpoints, loop, processes
+from experiments.run.build import Experiment
+from lavae_jax import plotting
 from lavae_jax.training.parallel import Devices
-from lavae_jax.types import Scene
 
 
 class _State(NamedTuple):
@@ -74,17 +74,13 @@ def experiment(axis_name=None, learning_rate=0.5, on_measure=_nothing):
         state = _State(state.step + 1, params, stats, key)
         return state, _Metrics(loss, noise)
 
-    def look(state, images):
-        active = jnp.any(images > 0, axis=(1, 2, 3))[:, None]
-        zeros = jnp.zeros((len(images), 1, 2), jnp.int32)
-        scene = Scene(jnp.sum(active, axis=1), zeros, zeros.astype(float), active)
-        means = jnp.broadcast_to(state.params["mean"], images.shape)
-        sprites = jnp.zeros((len(images), 1, 5, 5, images.shape[3]))
-        return views.SceneView(scene, means, sprites)
+    def draw(state, images):
+        means = np.broadcast_to(state.params["mean"], images.shape)
+        return plotting.comparison(images, means)
 
     def measure(state, images, n):
         on_measure()
-        return _Counted(look(state, images).scene.n == n)
+        return _Counted(jnp.any(images > 0, axis=(1, 2, 3)).astype(n.dtype) == n)
 
     def warnings(step, means):
         return [f"{means.count_accuracy:.0%} of step {step}"] if step > 2 else ()
@@ -94,7 +90,7 @@ def experiment(axis_name=None, learning_rate=0.5, on_measure=_nothing):
         init=init,
         train_step_at=lambda step: train_step,
         shown=("loss",),
-        look=look,
+        draw=draw,
         measure=measure,
         warnings=warnings,
     )

@@ -17,8 +17,9 @@ import optax
 from jax import lax
 from ml_collections import ConfigDict
 
-from experiments.run import build, checkpoints, input_pipeline, loop, processes, views
-from experiments.run.experiment import Experiment
+from experiments.run import build, checkpoints, input_pipeline, loop, processes
+from experiments.run.build import Experiment
+from lavae_jax import plotting
 from lavae_jax.training import optimizer, recipe, schedules, state, step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.optimizer import Parts
@@ -124,8 +125,8 @@ def experiment(axis_name=None) -> Experiment:
         )
         return after, watched
 
-    def look(_, images):
-        return views.ImageView(jnp.zeros(images.shape))
+    def draw(_, images):
+        return plotting.comparison(images, np.zeros(images.shape))
 
     def measure(_, images, n):
         del n
@@ -136,7 +137,7 @@ def experiment(axis_name=None) -> Experiment:
         init=_init,
         train_step_at=lambda number: watched_step,
         shown=("loss",),
-        look=look,
+        draw=draw,
         measure=measure,
         warnings=lambda number, seen: (),
     )

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import logsumexp
 
 import lavae_jax
-from experiments.configs import baseline_dsprites, baseline_mnist_1k
+from experiments.configs import baseline as baseline_configs
 from lavae_jax import baseline
 from tests import reference, tiny_models
 
@@ -253,10 +253,10 @@ def test_samples_are_those_of_the_prior():
     np.testing.assert_allclose(means, expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("configs", [baseline_dsprites, baseline_mnist_1k])
-def test_size(configs):
+@pytest.mark.parametrize("data", ["dsprites", "mnist_1k"])
+def test_size(data):
     """About 1M parameters, 16×8×8 latent variables; half of it is the encoder."""
-    config = configs.get_config()
+    config = baseline_configs.get_config(data)
     model = baseline.BaselineVAE(config.model.image_shape)
     image = jnp.zeros((1, *model.image_shape))
     params = jax.eval_shape(model.init, jax.random.key(0), image)["params"]

@@ -9,7 +9,7 @@ import pytest
 import lavae_jax
 from datasets import floors
 from experiments import cli, evaluate
-from experiments.configs import baseline_dsprites
+from experiments.configs import baseline
 from experiments.measure import measure, report
 from experiments.run import build, loop
 from lavae_jax.training.parallel import Devices
@@ -18,9 +18,8 @@ from tests.joined_processes import finished
 pytestmark = pytest.mark.standard_promotion
 
 ROOT = pathlib.Path(__file__).parents[1]
-CONFIG = "experiments/configs/baseline_dsprites.py:tiny"
+CONFIG = "experiments/configs/baseline.py:dsprites:tiny"
 _SETTINGS = measure.Settings(num_images=5, num_samples=12)
-CONFIGS = ("baseline_dsprites", "baseline_mnist_1k", "baseline_mnist_10k")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +141,7 @@ def test_the_report(measured, config):
 )
 def test_impossible_values_are_refused(field, value, message):
     """Naming the field, what is possible, and the value."""
-    config = baseline_dsprites.get_config("laptop")
+    config = baseline.get_config("dsprites:laptop")
     section, name = field.split(".")
     config[section][name] = value
     with pytest.raises(ValueError, match=message):

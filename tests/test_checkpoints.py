@@ -11,7 +11,7 @@ import pytest
 
 from experiments import cli
 from experiments.run import checkpoints
-from experiments.run import config as run_config
+from experiments.run import workdir as run_workdir
 from lavae_jax import released, runs
 from lavae_jax.training.state import TrainState
 from tests.commands import printed
@@ -36,7 +36,7 @@ def _init(size=3):
 
 def test_an_unfinished_checkpoint_is_not_used(tmp_path, capsys):
     """What a kill during writing leaves behind is passed over, and cleared away."""
-    run_config.claim(tmp_path, any_config())
+    run_workdir.claim(tmp_path, any_config())
     store = checkpoints.Checkpoints(tmp_path)
     store.save(4, _init(), _position({"next_index": 4}))
     store.close()
@@ -58,7 +58,7 @@ def stored(tmp_path_factory):
     They are stored from the last of four devices.
     """
     workdir = tmp_path_factory.mktemp("stored")
-    run_config.claim(workdir, any_config())
+    run_workdir.claim(workdir, any_config())
     store = checkpoints.Checkpoints(workdir)
     for step in (4, 8):
         state = _init()._replace(step=jnp.int32(step))
@@ -143,11 +143,11 @@ def test_without_a_whole_checkpoint_nothing_begins(stored, tmp_path):
         runs.read(workdir)
 
 
-def test_a_position_of_an_older_version_is_taken():
-    """It was the state of the batches alone. Anything else is damage."""
+def test_a_position_that_is_none_is_damage():
+    """Other contents than a position are refused."""
     here = {"next_index": 4}
-    assert checkpoints._position(here) == (here, [])
-    for stored in ({"index": 4}, [4], {"batches": 4}, {"batches": here, "rows": [1]}):
+    assert checkpoints._position({"batches": here, "rows": []}) == (here, [])
+    for stored in ({"index": 4}, {"batches": here}, {}):
         with pytest.raises(ValueError, match="does not hold the position in the data"):
             checkpoints._position(stored)
 

@@ -11,8 +11,8 @@ import lavae_jax
 from experiments import cli, evaluate
 from experiments.configs import custom
 from experiments.measure import measure, report
-from experiments.run import config as run_config
 from experiments.run import loop
+from experiments.run import workdir as run_workdir
 from lavae_jax import pretrained
 from tests.own_scenes import save_pngs, squares
 
@@ -104,7 +104,7 @@ def test_a_folder_of_grey_pictures(grey, tmp_path):
 def _evaluate(folder, **arguments):
     model, run = pretrained.read_run(folder / "run")
     return evaluate.evaluate(
-        run_config.from_json(run.config),
+        run_workdir.from_json(run.config),
         model,
         run.variables,
         step=run.step,

@@ -23,7 +23,7 @@ NUM_STEPS = 6 * (KILLS + 1)
 COMMAND = (
     *(sys.executable, "-m", "experiments.train"),
     # The baseline starts in half the time of LAVAE.
-    "--config=experiments/configs/baseline_dsprites.py:tiny",
+    "--config=experiments/configs/baseline.py:dsprites:tiny",
     f"--config.num_steps={NUM_STEPS}",
     *("--config.checkpoint_every=1", "--config.log_every=3", "--config.eval_every=2"),
 )

@@ -9,8 +9,8 @@ import pytest
 
 from datasets import load
 from experiments import cli
-from experiments.run import config as run_config
 from experiments.run import loop
+from experiments.run import workdir as run_workdir
 from tests.mean_images import assert_same_end, last, rows, run, six_steps
 
 
@@ -37,7 +37,7 @@ def test_what_a_run_leaves_behind(tmp_path, config, data_dir):
     assert pictures == ["step_00000003.png", "step_00000006.png"]
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["2", "4", "6"]
-    assert run_config.read_config(tmp_path) == config
+    assert run_workdir.read_config(tmp_path) == config
     assert list((tmp_path / "tensorboard").iterdir())
 
 

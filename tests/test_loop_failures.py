@@ -2,7 +2,6 @@
 
 import contextlib
 import resource
-import shutil
 
 import numpy as np
 import pytest
@@ -85,16 +84,3 @@ def test_a_workdir_that_becomes_unwritable(tmp_path, config):
         )
     assert runs.checkpoint_steps(workdir) == [2]
     assert run(config, workdir).step == 6
-
-
-def test_lost_checkpoints_are_missed(tmp_path, config):
-    """A run that was trained for long does not begin anew without a word."""
-    run(config, tmp_path)
-    shutil.rmtree(tmp_path / "checkpoints")
-    for _ in ("checkpoints", "the config too"):
-        with pytest.raises(cli.UserError, match="step 6, but its checkpoints are gone"):
-            run(config, tmp_path)
-        (tmp_path / "config.json").unlink(missing_ok=True)
-    assert len(rows(tmp_path, "train")) == 6
-    (tmp_path / "metrics.jsonl").unlink()
-    assert run(config, tmp_path).step == 6

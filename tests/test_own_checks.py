@@ -7,7 +7,7 @@ import pytest
 
 from experiments import cli
 from experiments.configs import custom
-from experiments.own import survey as own_survey
+from experiments.own import data as own_data
 from experiments.run import input_pipeline
 from tests.own_scenes import save_pngs, squares
 
@@ -80,32 +80,26 @@ def _canvas(*boxes, shape=(40, 60, 1)):
 
 
 def test_what_images_show():
-    """A survey counts groups by eight neighbours, and lit pixels and black images."""
+    """A survey counts groups by eight neighbours, and lit pixels."""
     images = [
         _canvas((0, 0, 3, 5), (3, 5, 2, 2), (20, 20, 4, 4)),  # the first two touch
         _canvas(),
     ]
-    found = own_survey.survey(images)
+    found = own_data.survey(images)
     assert found.lit == pytest.approx((15 + 4 + 16) / 2400 / 2)
-    assert found.black == 0.5
     np.testing.assert_array_equal(found.groups, [2, 0])
     assert sorted(zip(found.sides, found.pixels, strict=True))[1:] == [(4, 16), (7, 19)]
-    assert found.grey
-    coloured = _canvas((1, 1, 3, 3), shape=(40, 60, 3))
-    assert own_survey.survey([coloured]).grey
-    coloured[2, 2, 1] = 0
-    assert not own_survey.survey([coloured]).grey
 
 
 def test_neither_specks_nor_touching_objects_make_the_size():
     """The sprite size is that of nearly all lit pixels, odd, with a margin."""
     objects = [_canvas((5, 5, 9, 9), (20, 30, 9, 6)) for _ in range(40)]
-    assert own_survey.survey(objects).sprite_size == 11
+    assert own_data.survey(objects).sprite_size == 11
     specks = [_canvas((5, 5, 9, 9), *((39, c, 1, 1) for c in (0, 4, 8, 12, 16)))] * 40
-    assert own_survey.survey(specks).sprite_size == 11
+    assert own_data.survey(specks).sprite_size == 11
     touching = [*objects, _canvas((5, 5, 9, 9), (5, 14, 9, 9))]
-    assert own_survey.survey(touching).sprite_size == 11
-    assert own_survey.survey([_canvas((5, 5, 8, 8))]).sprite_size == 11
+    assert own_data.survey(touching).sprite_size == 11
+    assert own_data.survey([_canvas((5, 5, 8, 8))]).sprite_size == 11
 
 
 def _warnings(path, variant="laptop", **model):

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from datasets import load, scenes
-from experiments.paper import batched
-from experiments.paper import claims as paper_claims
 from experiments.paper import subject as paper_subject
 from experiments.paper.subject import Settings
 from experiments.run import build
@@ -27,7 +25,7 @@ def learned(config):
         "test",
         images,
         np.array([source[index]["n"] for index in range(12)]),
-        batched.infer(model, variables, images),
+        paper_subject.infer(model, variables, images),
     )
     return paper_subject.Subject(
         "multi_dsprites/tiny", "Tiny", model, variables, None, few, few
@@ -45,12 +43,12 @@ def test_counts_against_loops(learned):
             raise ValueError("no place is left")
         return real(split, index)
 
-    found = paper_claims.measure_counts(learned, maker, settings)
+    found = paper_subject.measure_counts(learned, maker, settings)
     assert found.num_scenes.tolist() == [3] * 9 + [1, 0]
     wanted = [(n, i) for n in range(10) for i in (range(3) if n < 9 else (1,))]
     examples = [real(scenes.extra_split(n, seed=5), index) for n, index in wanted]
     images = np.stack([example["image"] for example in examples])
-    inferred = batched.infer(learned.model, learned.variables, images).n
+    inferred = paper_subject.infer(learned.model, learned.variables, images).n
     confusion = np.zeros((11, 11), int)
     for example, (n, _), found_n in zip(examples, wanted, inferred, strict=True):
         assert example["n"] == n
@@ -67,7 +65,7 @@ def test_calibration_against_loops(learned, config):
     params = {**learned.variables["params"], "prior_n_logits": logits}
     changed = learned._replace(variables={**learned.variables, "params": params})
     settings = Settings(data_dir=config.data.data_dir)
-    found = paper_claims.measure_calibration(changed, 64, settings)
+    found = paper_subject.measure_calibration(changed, 64, settings)
     source = load.data_source("multi_dsprites/tiny", "train", config.data.data_dir)
     n = [int(source[index]["n"]) for index in range(256 - 64)]
     assert found.num_scenes == 192
@@ -77,4 +75,4 @@ def test_calibration_against_loops(learned, config):
     np.testing.assert_allclose(found.learned, p, rtol=1e-5)
     divergence = sum(f * np.log(f / q) for f, q in zip(expected, p, strict=True) if f)
     assert found.divergence == pytest.approx(divergence, rel=1e-4)
-    assert paper_claims.measure_calibration(changed, 0, settings).num_scenes == 256
+    assert paper_subject.measure_calibration(changed, 0, settings).num_scenes == 256

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.paper import batched
-from experiments.paper import edits as paper_edits
-from experiments.paper import subject as paper_subject
+from experiments.paper import figures
+from experiments.paper.subject import measure_effects
 from lavae_jax import editing
 from lavae_jax.types import Scene
 from tests import tiny_subjects
@@ -44,13 +43,13 @@ def _sprites(subject, z_app):
     n = np.ones(len(z_app), np.int32)
     active = np.arange(8) < n[:, None]
     scene = Scene(n, np.zeros((*active.shape, 2), np.int32), z_app, active)
-    return batched.sprites(subject.model, subject.variables, scene)[:, 0]
+    return subject.sprites(scene)[:, 0]
 
 
 def test_locations(subject):
     """One object at a time is moved, across in its row and down in its column."""
-    figure, caption = paper_edits.locations(subject, subject.few, 3)
-    panels, shown = _panels(figure, 2 + paper_edits.NUM_PLACES)
+    figure, caption = figures.locations(subject, subject.few, 3)
+    panels, shown = _panels(figure, 2 + figures.NUM_PLACES)
     scene = editing.take(subject.few.scene, 1)
     yx = np.asarray(scene.yx)[0]
     columns = np.linspace(2, 8, 7).round().astype(int)
@@ -75,7 +74,7 @@ def test_locations(subject):
 
 def test_effects_against_loops(subject):
     """Effects are mean changes of the first sprites of scenes, over five values."""
-    found = paper_subject.effects(subject, subject.few.scene)
+    found = measure_effects(subject, subject.few.scene)
     values, images = (-2, -1, 0, 1, 2), (0, 1, 3, 4)
     z_app = subject.few.scene.z_app
     changed = [z_app[image, 0] for image in images]
@@ -94,12 +93,12 @@ def test_effects_against_loops(subject):
         ]
         assert found[dim] == pytest.approx(np.mean(changes), rel=1e-4)
     nothing = tiny_subjects.images("test", [0, 0]).scene
-    assert paper_subject.effects(subject, nothing).tolist() == [0, 0, 0, 0]
+    assert measure_effects(subject, nothing).tolist() == [0, 0, 0, 0]
 
 
 def test_swaps(subject):
     """Images counted right are shown swapped in both ways, and with z_loc reversed."""
-    figure, _ = paper_edits.swaps(subject, subject.few, 3)
+    figure, _ = figures.swaps(subject, subject.few, 3)
     panels, shown = _panels(figure, 2)
     assert [panel.get_title() for panel in panels[0]] == ["image 1", "image 4"]
     for column, image in enumerate((1, 4)):

@@ -4,18 +4,13 @@ import json
 import math
 import shutil
 
-import jax
-import numpy as np
 import pytest
 
-from experiments import cli
-from experiments.configs import baseline_dsprites
+from experiments.configs import baseline
 from experiments.measure import report
-from experiments.paper import models as paper_models
 from experiments.paper import table as paper_table
-from experiments.paper.models import BASELINE, LAVAE, Models
+from experiments.paper.table import BASELINE, LAVAE, Models
 from experiments.run import build
-from lavae_jax import pretrained
 from tests import paper_reports, tiny_models, tiny_runs
 
 pytestmark = pytest.mark.standard_promotion
@@ -25,9 +20,9 @@ def _models(family, *reports, dataset="multi_dsprites", **fields):
     return Models(dataset, family, tuple(map(report.from_plain, reports)), **fields)
 
 
-def _cells(rows):
+def _cells(models):
     """Splits the table's lines into cells, by data and model."""
-    lines = [line for line in paper_table.markdown(rows).splitlines() if "|" in line]
+    lines = [line for line in paper_table.markdown(models).splitlines() if "|" in line]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     return {(line[0], line[1]): line[2:] for line in cells}
 
@@ -36,17 +31,11 @@ def test_means_and_deviations_over_seeds():
     """Each figure has its mean over seeds, and its deviation with n - 1."""
     costs, shares = [35.0, 36.5, 41.0], [0.9996, 1.0, 0.9991]
     values = zip(range(3), costs, shares, strict=True)
-    (row,) = paper_table.table(
-        [_models(LAVAE, *(paper_reports.like_shipped(*one) for one in values))]
-    )
-    split = row.splits[0]
-    assert row.seeds == (0, 1, 2) and split.num_images == 10_000
+    models = _models(LAVAE, *(paper_reports.like_shipped(*one) for one in values))
     mean = sum(costs) / 3
     deviation = math.sqrt(sum((cost - mean) ** 2 for cost in costs) / 2)
-    assert split.negative_log_p == pytest.approx((mean, deviation))
-    assert split.count_accuracy.mean == pytest.approx(np.mean(shares))
-    assert row.paper == (43.9, 1.0, 0.999) and row.failures == ()
-    cells = _cells([row])["multi-dSprites", "LAVAE"]
+    assert paper_table.markdown([models]).endswith("No failures.\n")
+    cells = _cells([models])["multi-dSprites", "LAVAE"]
     assert cells[:7] == [
         *("3", "10,000", f"{mean:.1f} ± {deviation:.1f}", "43.9 ± 1.0", "25.0"),
         *("99.96% ± 0.05%", "≥ 99.9%"),
@@ -61,7 +50,7 @@ def test_means_and_deviations_over_seeds():
 def test_what_is_not_trained_is_a_gap():
     """Data sets of the paper without a model have its figures and say so."""
     models = [_models(LAVAE, paper_reports.like_shipped(0, 35.0, 1.0))]
-    cells = _cells(paper_table.table(paper_models.complete(models)))
+    cells = _cells(paper_table.complete(models))
     assert len(cells) == 8  # with the heading and the line below it
     assert cells["multi-MNIST-10k", LAVAE] == [
         *("0", "–", "not trained", "60.4 ± 2.8", "–", "–", "≥ 99.7%", "–", "–", "–")
@@ -78,9 +67,8 @@ def test_seeds_behind_the_paper_are_listed():
         paper_reports.like_shipped(2, 40, 0.9985),
         unmeasured=("seed 3: runs/3 has\n  not ended.",),
     )
-    rows = paper_table.table([lavae])
-    assert rows[0].splits[0].negative_log_p.mean == pytest.approx(128.1 / 3)
-    text = paper_table.markdown(rows)
+    assert _cells([lavae])["multi-dSprites", "LAVAE"][2].startswith("42.7 ± ")
+    text = paper_table.markdown([lavae])
     listed = [line for line in text.splitlines() if line.startswith("- multi-dSprites")]
     assert len(listed) == 3
     for line, parts in zip(
@@ -91,7 +79,7 @@ def test_seeds_behind_the_paper_are_listed():
 
 def test_released_models_with_all_their_seeds(tmp_path):
     """A released model has the reports of all seeds and the weights of the first."""
-    config = json.loads(baseline_dsprites.get_config("tiny").to_json())
+    config = json.loads(baseline.get_config("dsprites:tiny").to_json())
     reports = [
         paper_reports.like_shipped(
             seed, cost, None, dataset="multi_dsprites/tiny", model=config["model"]
@@ -99,23 +87,18 @@ def test_released_models_with_all_their_seeds(tmp_path):
         for seed, cost in ((3, 50.0), (1, 52.0))
     ]
     paper_reports.release(tmp_path / "baseline_dsprites_tiny", reports)
-    (found,) = paper_models.from_released(tmp_path)
+    (found,) = paper_table.from_released(tmp_path)
     assert (found.dataset, found.family) == ("multi_dsprites/tiny", BASELINE)
     assert [one.config["seed"] for one in found.reports] == [3, 1]
-    (row,) = paper_table.table([found])
-    assert row.splits[0].negative_log_p.mean == 51.0 and row.paper is None
-    model, variables = paper_models.load(found)
-    expected = pretrained.load_released(found.source)
-    assert model == expected[0]
-    jax.tree.map(np.testing.assert_array_equal, variables, expected[1])
-    with pytest.raises(cli.UserError, match=r"no released model in .*absent: pass an"):
-        paper_models.from_released(tmp_path / "absent")
+    cells = _cells([found])["multi_dsprites/tiny", "baseline"]
+    assert cells[2:4] == ["51.0 ± 1.4", "–"]
+    assert found.source == tmp_path / "baseline_dsprites_tiny"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Makes a run that has ended."""
-    config = baseline_dsprites.get_config("tiny")
+    config = baseline.get_config("dsprites:tiny")
     workdir = tmp_path_factory.mktemp("runs") / "run"
     variables = tiny_models.random_variables(build.build_model(config))
     tiny_runs.save_run(workdir, config, {4: variables, config.num_steps: variables})
@@ -144,12 +127,12 @@ def test_runs_and_those_that_failed(run, tmp_path):
         _seed(run, tmp_path / "c", 9, 51.0, num_steps=9),
         _seed(run, tmp_path / "d", 2, 53.0),
     ]
-    (found,) = paper_models.from_runs(folders)
+    (found,) = paper_table.from_runs(folders)
     assert (found.dataset, found.family) == ("multi_dsprites/tiny", BASELINE)
     assert [one.config["seed"] for one in found.reports] == [7, 2]
     assert found.source == tmp_path / "a"
     b, c = found.unmeasured
     assert b.startswith("seed 8: ") and f"evaluate --workdir={tmp_path / 'b'}" in b
     assert c.startswith("seed 9: ") and "has not ended" in c
-    (row,) = paper_table.table([found])
-    assert row.splits[0].negative_log_p.mean == 51.5 and len(row.failures) == 2
+    text = paper_table.markdown([found])
+    assert "| 51.5 ± 2.1 |" in text and text.count("- multi_dsprites/tiny") == 2

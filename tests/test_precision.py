@@ -6,7 +6,6 @@ square), losses within 1%, and the cosine of the gradients is above 0.95.
 
 import collections
 import functools
-import json
 import math
 
 import flax.linen as nn
@@ -16,9 +15,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.configs import baseline_dsprites, dsprites
+from experiments.configs import baseline as baseline_configs
+from experiments.configs import dsprites
 from experiments.run import build
-from experiments.run import config as run_config
 from lavae_jax import baseline, blocks, networks
 from lavae_jax.training import optimizer, schedules, state, step
 from lavae_jax.types import hard_locations
@@ -187,24 +186,24 @@ def _multiplications(eqn):
 
 
 @pytest.mark.parametrize(
-    ("configs", "variant", "tighten_steps", "share"),
+    ("configs", "name", "tighten_steps", "share"),
     [
         (dsprites, "paper", 0, 0.9),
         # Its sprites are the outputs of a last layer, which is float32.
         (dsprites, "laptop", 0, 0.5),
         (dsprites, "laptop", 1, 0.4),  # and here these are most of the work
-        (baseline_dsprites, "paper", 0, 0.9),
+        (baseline_configs, "dsprites:paper", 0, 0.9),
     ],
 )
 @pytest.mark.standard_promotion
-def test_what_is_bfloat16_in_a_step(configs, variant, tighten_steps, share):
+def test_what_is_bfloat16_in_a_step(configs, name, tighten_steps, share):
     """Most products; but parameters, moments, batch statistics and metrics are not.
 
     Nor is anything of a softmax, a density or a norm: all exponentials, logarithms and
     roots are of float32.
     In the last phase of training, where the paper's recipe has no auxiliary VAE.
     """
-    config = configs.get_config(variant)
+    config = configs.get_config(name)
     config.precision = "bfloat16"
     if "warmup" in config:
         config.elbo.update(location_every=1, appearance_updates=0)
@@ -229,13 +228,3 @@ def test_only_training_is_less_precise():
     config = dsprites.get_config("tiny")
     config.precision = "bfloat16"
     assert build.build(config).model == build.build_model(dsprites.get_config("tiny"))
-
-
-def test_runs_of_earlier_versions(tmp_path):
-    """Their configs say nothing of precision: they are measured, and go on."""
-    config = dsprites.get_config("tiny")
-    stored = json.loads(config.to_json())
-    del stored["precision"]
-    run_config.claim(tmp_path, config)
-    (tmp_path / "config.json").write_text(json.dumps(stored))
-    assert run_config.read_config(tmp_path) == config

@@ -37,7 +37,7 @@ def run(config, variables, tmp_path_factory):
 def folder(run, tmp_path_factory):
     """Releases that run."""
     out = tmp_path_factory.mktemp("weights")
-    return release.release(NAME, [run], out, min_images=_NUM_IMAGES)
+    return release.release([run], out, min_images=_NUM_IMAGES)
 
 
 def _copy(run, folder, edit):
@@ -110,7 +110,7 @@ def test_several_seeds(run, tmp_path):
     first = _with_seed(run, tmp_path / "a", 7, 1.5)
     second = _with_seed(run, tmp_path / "b", 8, -2.0)
     folder = release.release(
-        NAME, [first, run, second], tmp_path / "out", min_images=_NUM_IMAGES
+        [first, run, second], tmp_path / "out", min_images=_NUM_IMAGES
     )
     contents = released.read(folder)
     assert contents.config["seed"] == 7
@@ -129,7 +129,7 @@ def test_several_seeds(run, tmp_path):
             f"{x:.2f}" for x in costs
         ]
         assert cells[3] == f"{costs.mean():.2f} ± {sd:.2f}"
-    release.release(NAME, [run], tmp_path / "out", min_images=_NUM_IMAGES)
+    release.release([run], tmp_path / "out", min_images=_NUM_IMAGES)
     assert released.read(folder).other_reports == ()
 
 
@@ -158,7 +158,7 @@ def test_what_is_not_released(run, tmp_path, file, names, value, message):
 
     workdir = _copy(run, tmp_path / "run", edit)
     with pytest.raises(cli.UserError, match=message):
-        release.release(NAME, [workdir], tmp_path / "out", min_images=_NUM_IMAGES)
+        release.release([workdir], tmp_path / "out", min_images=_NUM_IMAGES)
     assert not (tmp_path / "out").exists()
 
 
@@ -175,20 +175,18 @@ def test_runs_that_do_not_belong_together(run, tmp_path):
     ):
         other = _copy(run, tmp_path / name, edit)
         with pytest.raises(cli.UserError, match=message):
-            release.release(NAME, [run, other], tmp_path / "out", _NUM_IMAGES)
+            release.release([run, other], tmp_path / "out", _NUM_IMAGES)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_without_a_report_or_of_another_name(run, tmp_path):
-    """The message names the command to run first, or the right name."""
-    with pytest.raises(cli.UserError, match="is released as multi_dsprites_tiny: got"):
-        release.release("multi_dsprites", [run], tmp_path / "out", _NUM_IMAGES)
+def test_a_run_without_a_report(run, tmp_path):
+    """The message names the command to run first."""
     with pytest.raises(cli.UserError, match=r"on 6 images of test, not 10000\."):
-        release.release(NAME, [run], tmp_path / "out")
+        release.release([run], tmp_path / "out")
     workdir = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(workdir / "evaluation")
     with pytest.raises(cli.UserError, match=r"experiments\.evaluate --workdir="):
-        release.release(NAME, [workdir], tmp_path / "out", _NUM_IMAGES)
+        release.release([workdir], tmp_path / "out", _NUM_IMAGES)
     assert not (tmp_path / "out").exists()
 
 
@@ -196,8 +194,7 @@ def test_the_command(run, tmp_path, capsys):
     """The command writes a model and says where."""
     status, said = commands.run_here(
         release,
-        *(f"--name={NAME}", f"--workdir={run}"),
-        *(f"--out={tmp_path / 'out'}", "--min_images=6"),
+        *(f"--workdir={run}", f"--out={tmp_path / 'out'}", "--min_images=6"),
     )
     assert status == 0, said
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'out' / NAME}: ")

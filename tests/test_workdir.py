@@ -7,8 +7,7 @@ import os
 import pytest
 
 from experiments import cli
-from experiments.run import config as run_config
-from experiments.run.workdir import check_nothing_is_lost, lock
+from experiments.run.workdir import claim, lock
 from tests.commands import without_access
 from tests.tiny_runs import any_config
 
@@ -41,13 +40,9 @@ def test_a_folder_that_cannot_be_read(tmp_path):
     """Is told as such, and not taken for an empty one."""
     workdir = tmp_path / "run"
     (workdir / "checkpoints").mkdir(parents=True)
-    for check in (
-        check_nothing_is_lost,
-        lambda workdir: run_config.claim(workdir, any_config()),
+    with (
+        without_access(workdir),
+        pytest.raises(cli.UserError, match="Permission den"),
     ):
-        with (
-            without_access(workdir),
-            pytest.raises(cli.UserError, match="Permission den"),
-        ):
-            check(workdir)
+        claim(workdir, any_config())
     assert [path.name for path in workdir.iterdir()] == ["checkpoints"]

@@ -8,7 +8,7 @@ import lavae_jax
 from experiments import evaluate
 from experiments.measure import measure, report
 from experiments.run import build, checkpoints
-from experiments.run import config as run_config
+from experiments.run import workdir as run_workdir
 from lavae_jax.config import is_baseline
 from lavae_jax.training.state import TrainState
 
@@ -39,7 +39,7 @@ CONFIG = lavae_jax.ModelConfig(
 def any_config(**changes):
     """A config that no model is made of, some values changed or added."""
     fields = {"seed": 0, "num_steps": 10, "sizes": (1, 2)}
-    config = ConfigDict(run_config.ADDED | fields)
+    config = ConfigDict({"precision": "float32"} | fields)
     config.optimizer = ConfigDict({"learning_rate": 1e-3})
     config.update(changes)
     return config
@@ -47,7 +47,7 @@ def any_config(**changes):
 
 def save_run(workdir, config, steps):
     """A training run's folder: variables of its model, by step, beside other state."""
-    run_config.claim(workdir, config)
+    run_workdir.claim(workdir, config)
     store = checkpoints.Checkpoints(workdir)
     for step, variables in steps.items():
         params = {"lavae": variables["params"], "auxiliary": {"bias": jnp.ones(2)}}

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from experiments.paper import batched
 from experiments.paper.subject import Images, Subject
 from lavae_jax.types import Scene
 from tests import tiny_models
@@ -36,4 +35,4 @@ def subject(few, many, baseline=None):
 
 def rendered(subject, scene):
     """Pixel means of scenes."""
-    return batched.render(subject.model, subject.variables, scene)
+    return subject.render(scene)

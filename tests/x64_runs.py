@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import lavae_jax
-from experiments.configs import baseline_dsprites, dsprites
+from experiments.configs import baseline, dsprites
 from experiments.run import build
 
 
@@ -36,5 +36,5 @@ def loss(config) -> float:
 
 
 if __name__ == "__main__":
-    configs = (dsprites.get_config("tiny"), baseline_dsprites.get_config("tiny"))
+    configs = (dsprites.get_config("tiny"), baseline.get_config("dsprites:tiny"))
     print(json.dumps({"model": measured(), "losses": [loss(c) for c in configs]}))

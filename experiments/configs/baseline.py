@@ -1,16 +1,43 @@
-"""What the configs of the baseline share: Appendix B's β-VAE, and lighter ones."""
+"""The paper's baseline: `--config=experiments/configs/baseline.py:DATA[:VARIANT]`.
+
+`DATA` is `dsprites`, `mnist_1k`, `mnist_10k` or `custom`, the config of LAVAE whose
+data, images and schedule of reports are taken over. `paper` (the default) is the β-VAE
+of Appendix B, for an accelerator. `laptop` is for 2 CPU cores. `tiny` is for tests. The
+height and width of your own images (`custom`) must be multiples of 8.
+"""
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from experiments.configs import custom, dsprites, mnist_1k, mnist_10k
+
+DATA = {
+    "dsprites": dsprites,
+    "mnist_1k": mnist_1k,
+    "mnist_10k": mnist_10k,
+    "custom": custom,
+}
 
 
-def variant(name: str, lavae: ConfigDict) -> ConfigDict:
-    """The settings called `name`.
+def get_config(data_and_variant: str = "") -> ConfigDict:
+    """Returns a config of the baseline, such as that of `mnist_1k:laptop`.
 
-    Args:
-        name: one of `base.VARIANTS`.
-        lavae: LAVAE's config of this name, whose runs, data and images are taken over.
+    Raises:
+        ValueError: If there is no such data or variant.
     """
-    return {"paper": paper, "laptop": laptop, "tiny": tiny}[name](lavae)
+    data, _, variant = data_and_variant.partition(":")
+    if data not in DATA:
+        raise ValueError(
+            f"the baseline needs its data, baseline.py:DATA[:VARIANT]: choose DATA from"
+            f" {', '.join(DATA)}; got {data!r}."
+        )
+    variant = variant or "paper"
+    lavae = DATA[data].get_config(variant)
+    config = {"paper": paper, "laptop": laptop, "tiny": tiny}[variant](lavae)
+    if data == "custom":
+        del config.model.image_shape
+        config.model.image_shape = placeholder(tuple)
+    return config
 
 
 def paper(lavae: ConfigDict) -> ConfigDict:

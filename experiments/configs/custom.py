@@ -2,7 +2,7 @@
 
 `--config.data.path=FOLDER_OR_NPZ` says where they are. `paper` (the default) is
 Appendix B, for an accelerator. `laptop` is for 2 CPU cores. `tiny` is for tests.
-`baseline_custom.py` trains the baseline on the same images.
+`baseline.py:custom` trains the baseline on the same images.
 
 What they are stored as: a folder of `.png` files of one size, in order of their names,
 or an `.npz` file with an array `images`, [N, H, W] or [N, H, W, C], C = 1 or 3, and at

@@ -37,11 +37,7 @@ class Result(NamedTuple):
 
 
 def moments(rows: Sequence[Mapping[str, Any]]) -> tuple[Moment, ...]:
-    """Picks the looks at held-out scenes from what a run reported.
-
-    Args:
-        rows: What the run reported, in order; each with `minutes` and its metrics.
-    """
+    """Picks the looks at held-out scenes from the rows of a run, in order."""
     found, negative_elbo = [], math.nan
     for row in rows:
         if row["part"] == "train":

@@ -63,14 +63,6 @@ class Inferred(NamedTuple):
     log_weights: np.ndarray  # [N, K] nats
 
 
-def check_settings(settings: Settings) -> None:
-    """Raises a ValueError for invalid settings; it says what is valid."""
-    for name in ("num_images", "num_samples", "batch_size"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1: got {value}.")
-
-
 def split_sets(
     data: ConfigDict, splits: Sequence[str] | None, num_images: int | None
 ) -> Iterator[ImageSet]:
@@ -78,33 +70,23 @@ def split_sets(
 
     Args:
         data: A section of a config with `name`, `data_dir` and `manual_dir`.
-        splits: Names of whole splits; None is all test splits.
+        splits: Names of splits, all checked at once; None is all test splits.
         num_images: How many images to read at most, from the start; None is all.
-
-    Returns:
-        An iterator over the splits; all names are checked before the first is read.
 
     Raises:
         ValueError: If there is no such data set or split.
         OSError: If the data set can't be made or read.
     """
-    # Before the data set is generated, which takes minutes; all have a train split.
-    for split in ("train", *(splits or ())):
-        load.check_split(data.name, split)
-    builder = load.builder(data.name, *_folders(data))
-    names = list(splits or filter(is_test_split, builder.splits))
-    for split in names:
-        if "[" in split or "+" in split:
+    # The names are checked before the data set is generated, which takes minutes.
+    known = load.splits(data.name)
+    names = splits or [name for name in known if name.startswith("test")]
+    for name in names:
+        if name not in known:
             raise ValueError(
-                f"{split!r} is part of a split: pass a whole one, and num_images for"
-                f" its first images."
+                f"{data.name} has no split {name!r}: choose from {', '.join(known)}."
             )
+    load.builder(data.name, *_folders(data))
     return (_split_set(data, name, num_images) for name in names)
-
-
-def is_test_split(name: str) -> bool:
-    """Tells whether a split is for final figures, not for training or validation."""
-    return name.startswith("test")
 
 
 def infer(
@@ -117,15 +99,6 @@ def infer(
 
     Every image draws with a key of its own, made of the seed, the set's name and the
     image's position, so that its result does not depend on its neighbours in a batch.
-
-    Args:
-        model: The module.
-        variables: Its `params` and `batch_stats`.
-        image_set: The images.
-        settings: `num_samples`, `batch_size` and `seed` are used.
-
-    Returns:
-        What the model infers from each image.
     """
     num_images = len(image_set.images)
     batch_size = min(settings.batch_size, num_images)
@@ -161,13 +134,7 @@ def compare(
 ) -> report.SplitReport:
     """Computes the figures of a report on one set of images.
 
-    Args:
-        image_set: The images.
-        inferred: What the model infers from them.
-        log_p_n: [M+1] learned log p(n), nats; None for the baseline.
-
-    Returns:
-        The part of the report on these images.
+    `log_p_n` are the [M+1] learned log p(n), nats; None for the baseline.
     """
     log_weights = inferred.log_weights.T
     bounds = tuple(
@@ -275,12 +242,9 @@ def _folders(data):
     ]
 
 
-@functools.cache
+@functools.cache  # it takes seconds and never changes
 def _floor(name, split, data_dir, manual_dir):
-    """Computes the floor of a split; None if it has objects unknown in training.
-
-    It takes seconds and never changes, so it is cached.
-    """
+    """Computes the floor of a split; None if it has objects unknown in training."""
     try:
         return floors.floor(name, split, data_dir, manual_dir)
     except floors.NoFloorError:
@@ -290,16 +254,12 @@ def _floor(name, split, data_dir, manual_dir):
 def _infer_batch(model, variables, images, keys, num_samples):
     """Infers one batch; the results are on the host."""
     log_weights = lavae_jax.log_weights(model, variables, images, keys, num_samples)
-    scenes = None
-    if isinstance(model, lavae_jax.LAVAE):
-        scenes = _scenes(model, variables, images)
-    return Inferred(scenes, np.asarray(log_weights).T)
-
-
-def _scenes(model, variables, images):
-    """Infers the most likely objects of a batch."""
+    log_weights = np.asarray(log_weights).T
+    if not isinstance(model, lavae_jax.LAVAE):
+        return Inferred(None, log_weights)
     scene = lavae_jax.infer(model, variables, images)
     sprites = lavae_jax.sprites(model, variables, scene)
     scene, sprites = jax.device_get((scene, sprites))
     labels = segmentation.segment(scene.yx, scene.active, sprites, images.shape[1:3])
-    return Scenes(scene.n, scene.yx, scene.active, labels)
+    scenes = Scenes(scene.n, scene.yx, scene.active, labels)
+    return Inferred(scenes, log_weights)

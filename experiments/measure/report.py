@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from experiments.run import files
 from lavae_jax.metrics import Estimate, LocationError
@@ -92,12 +92,7 @@ def write(report: Any, path: pathlib.Path) -> None:
 
 
 def read(path: pathlib.Path) -> Report:
-    """Reads what `write` has written.
-
-    Raises:
-        OSError: If there is no such file.
-        ValueError: If it is not a report of this version.
-    """
+    """Reads what `write` has written; what is no report raises a ValueError."""
     text = path.read_text(encoding="utf-8")
     try:
         return from_plain(json.loads(text))
@@ -108,11 +103,7 @@ def read(path: pathlib.Path) -> Report:
 
 
 def from_plain(value: Any) -> Report:
-    """Restores a report from what `plain` has made of it.
-
-    Raises:
-        ValueError: If it is not a report of this version.
-    """
+    """Restores a report from what `plain` has made of it, or raises a ValueError."""
     try:
         return typed(Report, value)
     except TypeError as error:
@@ -122,9 +113,7 @@ def from_plain(value: Any) -> Report:
 def typed(kind: Any, value: Any) -> Any:
     """Restores a value from what `plain` has made of it.
 
-    Args:
-        kind: Type of the value: a NamedTuple, or the annotation of a field.
-        value: What JSON holds.
+    `kind` is its type: a NamedTuple, or the annotation of a field.
 
     Raises:
         ValueError: If a NamedTuple has other fields.
@@ -149,13 +138,13 @@ def typed(kind: Any, value: Any) -> Any:
 
 
 def print_tables(report: Report, console: Console) -> None:
-    """Prints the report: a column per set of images, then the confusion matrices."""
+    """Prints the report: a column per set of images."""
     caption = (
         "-log p(x): upper bounds in nats per image, mean ± standard error over images;"
         f" pixel means lie in [ε, 1 - ε], ε = {report.epsilon:g}"
     )
     if report.splits[0].counts is None:
-        caption += f"; {_NO_OBJECTS}"
+        caption += "; the baseline has no objects, so no counts or locations"
     table = Table(title=f"{report.dataset}, step {report.step}", caption=caption)
     table.add_column("")
     for split in report.splits:
@@ -164,11 +153,6 @@ def print_tables(report: Report, console: Console) -> None:
         if any(cells):
             table.add_row(name, *(cell or "–" for cell in cells))
     console.print(table)
-    for split in report.splits:
-        if split.truth is not None:
-            # A title of so narrow a table would be broken over many lines.
-            console.print(f"{split.name}: true count (rows), inferred count (columns)")
-            console.print(_confusion_table(split.truth.confusion))
 
 
 def _rows(splits):
@@ -212,23 +196,17 @@ def _estimate(estimate, digits):
     return f"{estimate.mean:.{digits}f} ± {estimate.standard_error:.{digits}f}"
 
 
-_NO_OBJECTS = (
-    "the baseline has no objects: counts, locations and segmentations do not apply"
-)
 _FLOOR_ROWS = (
     ("floor of the model family", lambda floor: f"{floor.floor:.2f}"),
     ("  distance from it", lambda floor: f"{floor.distance:.2f}"),
-    ("entropy of the data", lambda floor: f"{floor.entropy:.2f}"),
 )
 _TRUTH_ROWS = (
     ("count accuracy", lambda truth: _share(truth.count_accuracy)),
     ("  connected components", lambda truth: _share(truth.components_accuracy)),
     ("  by colour", lambda truth: _share(truth.components_by_colour_accuracy)),
-    ("-log p(n) of the true counts", lambda truth: f"{truth.count_nats:.2f}"),
 )
 _PLACE_ROWS = (
     ("location error, mean (px)", lambda truth: f"{truth.location.mean:.2f}"),
-    ("  median (px)", lambda truth: f"{truth.location.median:.2f}"),
     (
         "  offset removed (rows, columns)",
         lambda truth: "{:+.2f}, {:+.2f}".format(*truth.location.offset),
@@ -239,14 +217,4 @@ _PLACE_ROWS = (
     ),
     ("ARI", lambda truth: _estimate(truth.ari, 3)),
     ("FG-ARI, 2+ objects", lambda truth: _estimate(truth.fg_ari, 3)),
-    ("FG-ARI, 1+ objects", lambda truth: _estimate(truth.fg_ari_any_object, 3)),
 )
-
-
-def _confusion_table(confusion):
-    """Tabulates the true counts that occur against the inferred ones that occur."""
-    inferred = np.flatnonzero(confusion.any(axis=0))
-    table = Table("", *(Column(str(n), justify="right") for n in inferred))
-    for n in np.flatnonzero(confusion.any(axis=1)):
-        table.add_row(str(n), *(str(count) for count in confusion[n, inferred]))
-    return table

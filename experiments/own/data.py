@@ -1,64 +1,40 @@
-"""Reads images of one's own to train on, and fits a config to them.
+"""Fits a config to images of one's own, and warns of what speaks against training.
 
-All images are read and checked before the training starts, and kept in memory with one
-bit per value: 100,000 colour images of 64×64 take 150 MB.
+All images are read and checked before the training starts, and kept in memory: 100,000
+colour images of 64×64 take 1.2 GB.
 """
 
-import hashlib
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
+from scipy import ndimage
 
 from experiments.own import images as own_images
-from experiments.own import survey as own_survey
 from lavae_jax import warmup
 from lavae_jax.config import is_baseline
 
 NAME = "custom"
 """Value of `data.name` in a config whose `data.path` names the images."""
 
-_MIN_SIDE = 8
 _MOST_VALID = 5_000
 _GLIMPSE, _EXCLUSION = 27, 4  # px, as in the laptop variant of multi-dSprites
 _BUMP_SIGMA = 3.0  # px, as there
-
-
-class PackedImages(Sequence[np.ndarray]):
-    """Images [H, W, C] uint8 of values 0 and 255, kept with one bit per value.
-
-    Args:
-        bits: [N, ceil(H W C / 8)] uint8, as `np.packbits` gives them for each image.
-        image_shape: (H, W, C).
-    """
-
-    def __init__(self, bits: np.ndarray, image_shape: tuple[int, int, int]):
-        self.bits, self.image_shape = bits, image_shape
-
-    def __len__(self) -> int:
-        return len(self.bits)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return PackedImages(self.bits[index], self.image_shape)
-        lit = np.unpackbits(self.bits[index], count=math.prod(self.image_shape))
-        return lit.reshape(self.image_shape) * np.uint8(255)
-
-    @property
-    def fingerprint(self) -> str:
-        """A digest of the images, wherever and however they are stored."""
-        digest = hashlib.sha256(repr((len(self), *self.image_shape)).encode())
-        digest.update(np.ascontiguousarray(self.bits))
-        return digest.hexdigest()[:16]
+_MOST_SURVEYED = 2_000
+_FITTING = 0.95
+_MARGIN = 2
+_FEW_IMAGES = 1_000
+_MOST_LIT = 0.5
+_LOCATION_CONVOLUTIONS = 11
 
 
 class OwnImages(NamedTuple):
     """Images, and how many objects each of them shows if that is known."""
 
-    images: PackedImages
+    images: np.ndarray  # [N, H, W, C] uint8 of 0 and 255
     n: np.ndarray | None  # [N] int32
 
     def part(self, start: int, stop: int) -> "OwnImages":
@@ -67,28 +43,16 @@ class OwnImages(NamedTuple):
         return OwnImages(self.images[start:stop], n)
 
 
-class Fitted(NamedTuple):
-    """A config without open values, and remarks on the images for the user."""
-
-    config: ConfigDict
-    remarks: tuple[str, ...]
-
-
 def is_own(config: Mapping[str, Any]) -> bool:
     """Tells whether a config is for own images, not for a named data set."""
     return "path" in config["data"]
 
 
 def read(config: ConfigDict) -> OwnImages:
-    """Reads all images of a config, and applies its threshold if it has one.
+    """Reads all images of a config, and the numbers of objects if an archive has them.
 
-    Args:
-        config: It has `data.path`, see `own_images.load_images`, `data.threshold`,
-            `data.fingerprint` and `model.image_shape`; the last two are compared with
-            the images unless they are None.
-
-    Returns:
-        The images in order, and the archive's `n`, if any.
+    `data.fingerprint` and `model.image_shape` of the config are compared with the
+    images unless they are None.
 
     Raises:
         ValueError: If the images can't be read, or are not those of the config.
@@ -102,90 +66,134 @@ def read(config: ConfigDict) -> OwnImages:
     if not 0 <= data.threshold <= 255:
         raise ValueError(f"data.threshold must be from 0 to 255: got {data.threshold}.")
     path = pathlib.Path(data.path).expanduser()
-    shape = _checked_shape(config.model.image_shape or own_images.find_shape(path))
-    images = PackedImages(_packed(path, shape, config), shape)
-    if data.fingerprint not in (None, images.fingerprint):
+    shape = config.model.image_shape and tuple(config.model.image_shape)
+    if shape is not None:
+        own_images.check_shape(shape)
+    images = own_images.load_images(path, shape, data.threshold)
+    fingerprint = own_images.fingerprint(images)
+    if data.fingerprint not in (None, fingerprint):
         raise ValueError(
             f"{path} no longer holds the images that this run was trained on (their"
-            f" data.fingerprint was {data.fingerprint}, now it is"
-            f" {images.fingerprint}): put those back."
+            f" data.fingerprint was {data.fingerprint}, now it is {fingerprint}): put"
+            " those back."
         )
     return OwnImages(images, own_images.load_counts(path, len(images)))
 
 
-def _checked_shape(shape):
-    if len(shape) != 3 or not all(isinstance(side, int) for side in shape):
-        raise ValueError(
-            "model.image_shape must be three whole numbers, (rows, columns, channels):"
-            f" got {shape!r}."
-        )
-    height, width, channels = shape
-    if channels not in (1, 3) or min(height, width) < _MIN_SIDE:
-        raise ValueError(
-            f"images are {height} pixels high and {width} wide with {channels}"
-            f" channels, but at least {_MIN_SIDE} x {_MIN_SIDE} with 1 (grey) or 3"
-            f" (RGB) are expected: arrays are (N, H, W) or (N, H, W, C)."
-        )
-    return tuple(shape)
+def parts(config: ConfigDict, own: OwnImages) -> dict[str, OwnImages]:
+    """Splits the images: the last `data.num_valid` are held out from training."""
+    num_train = len(own.images) - config.data.num_valid
+    return {
+        "train": own.part(0, num_train),
+        "held_out": own.part(num_train, len(own.images)),
+    }
 
 
-def _packed(path, shape, config):
-    """Reads the images as bits, [N, ceil(H W C / 8)]."""
-    most = own_images.MAX_BYTES // -(-math.prod(shape) // 8)
-    try:
-        return np.concatenate(
-            [
-                np.packbits(block.reshape(len(block), -1) > 0, axis=1)
-                for block in own_images.read(path, shape, config.data.threshold, most)
-            ]
-        )
-    except ValueError as error:
-        if config.model.image_shape or not path.is_dir():
-            raise
-        raise ValueError(
-            f"{error} The first file gave the size {shape} (rows, columns, channels);"
-            f" --config.model.image_shape='{shape}' sets another."
-        ) from error
+class Survey(NamedTuple):
+    """What images show, judged by connected groups of lit pixels.
+
+    A group is taken for an object, although objects may touch or come in pieces.
+    """
+
+    lit: float  # mean share of an image's pixels that are lit, in any channel
+    groups: np.ndarray  # [N] groups in each image
+    sides: np.ndarray  # [G] the longer side of each group's box, px
+    pixels: np.ndarray  # [G] lit pixels of each group
+
+    @property
+    def object_size(self) -> int:
+        """The longest side of the groups that hold 95% of the lit pixels.
+
+        Neither specks nor a few objects that touch change it.
+        """
+        order = np.argsort(self.sides)
+        pixels = np.cumsum(self.pixels[order])
+        index = np.searchsorted(pixels, _FITTING * pixels[-1])
+        return int(self.sides[order][index])
+
+    @property
+    def sprite_size(self) -> int:
+        """A side for sprites that hold these groups: odd, with a margin of a pixel.
+
+        For the scenes of multi-dSprites this gives the paper's 21.
+        """
+        return self.object_size + _MARGIN | 1
 
 
-def fit(config: ConfigDict, own: OwnImages) -> Fitted:
-    """Fills in the values of a config that are None, from its images.
+def survey(images: Sequence[np.ndarray]) -> Survey:
+    """Surveys images [H, W, C]; of more than 2,000 it takes 2,000 at even distances."""
+    num = min(len(images), _MOST_SURVEYED)
+    lit, groups, sides, pixels = [], [], [0], [0]
+    for index in np.linspace(0, len(images) - 1, num).astype(int):
+        mask = images[index].any(axis=-1)
+        labels, count = ndimage.label(mask, np.ones((3, 3)))
+        boxes = ndimage.find_objects(labels)
+        lit.append(mask.mean())
+        groups.append(count)
+        sides += [max(s.stop - s.start for s in box) for box in boxes]
+        pixels += list(np.bincount(labels.ravel())[1:])
+    return Survey(
+        float(np.mean(lit)), np.array(groups), np.array(sides), np.array(pixels)
+    )
+
+
+def fit(config: ConfigDict, own: OwnImages) -> tuple[ConfigDict, tuple[str, ...]]:
+    """Fills in the values of a config that are None, from the images that it names.
 
     Lengths are scaled with `model.sprite_size`, γ with log D (Appendix B).
 
-    Args:
-        config: A config of own images.
-        own: The images that `read` gives for it.
-
     Returns:
-        The config without open values, and remarks on the images.
+        The config without open values, and remarks on the images for the user.
 
     Raises:
         ValueError: If the images are not objects on black, are too few, or show more
             objects than the model has slots.
     """
-    found = own_survey.survey(own.images)
-    own_survey.check(found, config.data.threshold)
-    if not is_baseline(config):
-        own_survey.check_counts(own.n, config.model.max_objects)
+    found = survey(own.images)
+    _check(config, own, found)
     config = config.copy_and_resolve_references()
     with config.unlocked():
         _fit_data(config, own)
         if not is_baseline(config):
             _fit_lavae(config, found)
     num_train = len(own.images) - config.data.num_valid
-    warned = own_survey.warnings(config, found, num_train)
+    warned = _warnings(config, found, num_train)
     remarks = (_found(config, found), *(f"warning: {line}" for line in warned))
-    return Fitted(config, remarks)
+    return config, remarks
+
+
+def _check(config, own, found):
+    """Refuses images that are not objects on black, or show too many of them."""
+    if not found.lit:
+        raise ValueError(
+            f"all {len(found.groups)} images looked at are black, so there is nothing"
+            " to learn: objects are lit pixels on a black background, from"
+            " data.threshold on where one is set."
+        )
+    if found.lit > _MOST_LIT:
+        raise ValueError(
+            f"{found.lit:.0%} of the pixels are lit, but objects on a black background"
+            " are expected: images of dark objects on white have to be inverted,"
+            " others need another data.threshold."
+        )
+    if is_baseline(config) or own.n is None:
+        return
+    n, most = own.n, config.model.max_objects
+    if n.max() > most:
+        raise ValueError(
+            f"{(n > most).mean():.1%} of the images have more objects by their n than"
+            f" model.max_objects = {most}, up to {n.max()}, and f_count never counts"
+            f" more: set --config.model.max_objects={n.max()}."
+        )
 
 
 def _fit_data(config, own):
     """Fills in what every model needs."""
     data, num_images = config.data, len(own.images)
     data.path = str(pathlib.Path(data.path).expanduser().absolute())
-    data.fingerprint = own.images.fingerprint
+    data.fingerprint = own_images.fingerprint(own.images)
     _fill(data, num_valid=min(_MOST_VALID, max(num_images // 10, 1)))
-    _fill(config.model, image_shape=own.images.image_shape)
+    _fill(config.model, image_shape=own.images.shape[1:])
     config.num_eval_images = min(config.num_eval_images, data.num_valid)
     if data.num_valid < 1 or num_images - data.num_valid < config.batch_size:
         raise ValueError(
@@ -239,10 +247,36 @@ def _found(config, found):
     return f"{line}; {values}"
 
 
-def parts(config: ConfigDict, own: OwnImages) -> dict[str, OwnImages]:
-    """Splits the images: the last `data.num_valid` are held out from training."""
-    num_train = len(own.images) - config.data.num_valid
-    return {
-        "train": own.part(0, num_train),
-        "held_out": own.part(num_train, len(own.images)),
-    }
+def _warnings(config, found, num_train) -> Iterator[str]:
+    """Warns of what may be amiss, with the numbers, and says what to do."""
+    if num_train < _FEW_IMAGES:
+        yield (
+            f"{num_train} images to train on are few: watch the ELBO of the held-out"
+            " ones, which falls when the others are learned by heart."
+        )
+    if is_baseline(config):
+        return
+    model, groups = config.model, found.groups
+    size, suitable = model.sprite_size, found.sprite_size
+    too_large = found.pixels[found.sides > size].sum() / found.pixels.sum()
+    if too_large > 1 - _FITTING:
+        yield (
+            f"{too_large:.0%} of the lit pixels are in connected groups larger than"
+            f" model.sprite_size = {size}, up to {found.sides.max()} px. An object that"
+            " does not fit is not painted as one: unless these are objects that touch,"
+            f" set --config.model.sprite_size={suitable}."
+        )
+    seen = (2 * _LOCATION_CONVOLUTIONS + 1) * model.stem_stride
+    if size > seen:
+        yield (
+            f"the network of h_loc sees {seen} px around a site, less than"
+            f" model.sprite_size = {size}: set"
+            f" --config.model.stem_stride={2 * model.stem_stride}."
+        )
+    if groups.max() > model.max_objects:
+        yield (
+            f"{(groups > model.max_objects).mean():.1%} of the images have more"
+            " connected groups of lit pixels than model.max_objects ="
+            f" {model.max_objects}, up to {groups.max()}: unless these are specks, set"
+            f" --config.model.max_objects={groups.max()}."
+        )

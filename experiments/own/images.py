@@ -1,40 +1,49 @@
-"""Reads the user's own images from a file or a folder into a checked array.
+"""Reads the user's own images from an `.npz` file or a folder of `.png` files.
 
-Files are not trusted: arrays are read without pickle, and shapes are checked before the
-pixels are unpacked.
+Files are not trusted: arrays are read without pickle, and whatever is wrong with a file
+becomes a ValueError that names it and says what to do.
 """
 
+import hashlib
 import pathlib
+import tokenize
 import warnings
-from collections.abc import Iterator
+import zipfile
+import zlib
 
 import numpy as np
 from PIL import Image
 from tqdm import auto as tqdm
 
-from experiments.own import array_files
+_Shape = tuple[int, int, int]
 
-# This is ten times the size of a test split in colour.
-MAX_BYTES = 2**31
-
+_MIN_SIDE = 8
 _MOST_OBJECTS = np.iinfo(np.int32).max
 _GREY_MODES = ("1", "L", "LA")
 _PNG_MODES = (*_GREY_MODES, "P", "RGB", "RGBA")
 
+# These are what damaged files raise, found with files damaged at random. NumPy parses
+# headers with Python's tokenizer, and zipfile raises RuntimeError for archives with a
+# password or an unknown compression.
+_READ_ERRORS = (
+    *(OSError, ValueError, EOFError, SyntaxError, RuntimeError, MemoryError, KeyError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+    Image.DecompressionBombError,
+)
+
 
 def load_images(
-    path: str | pathlib.Path,
-    image_shape: tuple[int, int, int],
-    threshold: int = 0,
+    path: str | pathlib.Path, image_shape: _Shape | None = None, threshold: int = 0
 ) -> np.ndarray:
-    """Reads black-and-white or saturated-colour images for a model.
+    """Reads black-and-white or saturated-colour images.
 
     Args:
-        path: An `.npy` file, an `.npz` file (its array `images`, or the only one it
-            has), a `.png` file, or a folder of `.png` files, taken in order of name.
-            Arrays are [N, H, W, C], or [N, H, W] for a grey model, of values 0 and 1 or
-            0 and 255.
-        image_shape: (H, W, C), the images the model was trained on.
+        path: An `.npz` file (its array `images`, or the only one it has), or a folder
+            of `.png` files, taken in order of name. Arrays are [N, H, W, C], or
+            [N, H, W] for a grey model, of values 0 and 1 or 0 and 255.
+        image_shape: (H, W, C), the images that a model takes. None finds it from the
+            array, or from the first file of a folder: C is 1 for a file that is stored
+            in grey, 3 for all others.
         threshold: The least of the values 0 to 255 that counts as 255; then
             values in between are allowed. 0 for none.
 
@@ -45,162 +54,137 @@ def load_images(
         ValueError: If anything else is found. The message says what was found, what
             was expected and what to do.
     """
-    most_files = MAX_BYTES // int(np.prod(image_shape))
-    return np.concatenate(list(read(path, image_shape, threshold, most_files)))
-
-
-def read(
-    path: str | pathlib.Path,
-    image_shape: tuple[int, int, int],
-    threshold: int,
-    most_files: int,
-) -> Iterator[np.ndarray]:
-    """Reads images one after the other if they are in separate files.
-
-    Args:
-        path: See `load_images`.
-        image_shape: (H, W, C) of every image.
-        threshold: See `load_images`.
-        most_files: A folder of more is refused.
-
-    Returns:
-        An iterator over uint8 arrays [n, H, W, C] of values 0 and 255: one image for
-        each file of a folder, or the whole array of a file.
-
-    Raises:
-        ValueError: As `load_images`, here or from the iterator.
-    """
-    path = _existing(path)
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: pass a file or folder that does.")
     if path.is_dir():
-        files = _png_files(path)
-        if len(files) > most_files:
-            raise ValueError(
-                f"the folder {path} holds {len(files)} images, more than the"
-                f" {most_files} that are read at once: split it into smaller folders."
-            )
-        progress = tqdm.tqdm(files, desc=f"reading {path}", unit=" files", delay=2.0)
-        return (_read_png(file, image_shape, threshold)[None] for file in progress)
-    if path.suffix.lower() == ".png":
-        return iter([_read_png(path, image_shape, threshold)[None]])
-    return iter([_read_array(path, image_shape, threshold)])
+        return _read_folder(path, image_shape, threshold)
+    return _black_and_white(path.name, _read_archive(path, image_shape), threshold)
 
 
-def find_shape(path: str | pathlib.Path) -> tuple[int, int, int]:
-    """Finds the shape of images without reading their pixels.
-
-    Args:
-        path: See `load_images`.
-
-    Returns:
-        (H, W, C) of an array, or of the first file of a folder: C is 1 for a file that
-        is stored in grey, 3 for all others.
-
-    Raises:
-        ValueError: As `load_images`, and for arrays of another number of axes.
-    """
-    path = _existing(path)
-    if path.is_dir() or path.suffix.lower() == ".png":
-        with _open_png(_png_files(path)[0] if path.is_dir() else path) as picture:
-            channels = 1 if picture.mode in _GREY_MODES else 3
-            return picture.height, picture.width, channels
-    shape, dtype = array_files.header(path.name, array_files.images_in(path))
-    _check_numbers(path.name, dtype)
-    if len(shape) not in (3, 4):
-        raise ValueError(
-            f"{path.name} has the shape {shape}, but images are an array (N, H, W) or"
-            f" (N, H, W, C): reshape them."
-        )
-    height, width, channels = (*shape[1:], 1)[:3]
-    return int(height), int(width), int(channels)
+def fingerprint(images: np.ndarray) -> str:
+    """Digests images of values 0 and 255, wherever and however they are stored."""
+    digest = hashlib.sha256(repr(images.shape).encode())
+    digest.update(np.packbits(images.reshape(len(images), -1) > 0, axis=1))
+    return digest.hexdigest()[:16]
 
 
 def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
-    """Reads how many objects the images of an archive show, if it says so.
-
-    Args:
-        path: See `load_images`.
-        num_images: N, the number of images in it.
-
-    Returns:
-        The archive's array `n`, [N] int32, or None without one.
+    """Returns an archive's array `n`, [N] int32 numbers of objects, or None.
 
     Raises:
         ValueError: If the array `n` is not N counts.
     """
-    path = _existing(path)
-    if path.is_dir() or path.suffix.lower() != ".npz":
+    path = pathlib.Path(path)
+    counts = None if path.is_dir() else _arrays(path, "n").get("n")
+    if counts is None:
         return None
-    if "n" not in array_files.members(path):
-        return None
-    name, open_stream = f"{path.name}: n", array_files.member(path, "n")
-    shape, dtype = array_files.header(name, open_stream)
-    if shape != (num_images,) or dtype.kind not in "ui":
+    if counts.shape != (num_images,) or counts.dtype.kind not in "ui":
         raise ValueError(
-            f"{name} is {dtype}{list(shape)}, but {num_images} whole numbers are"
-            f" expected, the objects of each image: write them so, or leave n out."
+            f"{path.name}: n is {counts.dtype}{list(counts.shape)}, but {num_images}"
+            " whole numbers are expected, the objects of each image: write them so, or"
+            " leave n out."
         )
-    counts = array_files.load(name, open_stream)
-    if (counts < 0).any():
-        raise ValueError(f"{name} holds {counts.min()}: no count is below 0.")
-    if (counts > _MOST_OBJECTS).any():
-        raise ValueError(f"{name} holds {counts.max()}: no image has so many objects.")
+    if not ((counts >= 0) & (counts <= _MOST_OBJECTS)).all():
+        raise ValueError(
+            f"{path.name}: n is from {counts.min()} to {counts.max()}, but no image has"
+            " so few or so many objects."
+        )
     return counts.astype(np.int32)
 
 
-def _existing(path):
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise ValueError(f"{path} does not exist: pass a file or folder that does.")
-    return path
-
-
-def _read_array(path, image_shape, threshold):
-    """Reads the array of images in a file after checking its header."""
-    name, open_stream = path.name, array_files.images_in(path)
-    _check_header(name, *array_files.header(name, open_stream), image_shape)
-    array = array_files.load(name, open_stream).reshape(-1, *image_shape)
-    return _black_and_white(name, array, threshold)
-
-
-def _check_numbers(name, dtype):
-    if dtype.kind not in "buif":
-        raise ValueError(
-            f"{name} holds values of type {dtype}, but images are plain numbers:"
-            f" convert them, for example with images.astype('uint8')."
-        )
-
-
-def _check_header(name, shape, dtype, image_shape):
-    """Refuses arrays that are not numbers, not images of this size, or too many."""
-    height, width, channels = image_shape
-    _check_numbers(name, dtype)
-    grey = channels == 1 and tuple(shape[1:]) == (height, width)
-    if not grey and tuple(shape[1:]) != image_shape:
-        raise ValueError(
-            f"{name} has the shape {shape}, but this model takes"
-            f" (N, {height}, {width}, {channels}): reshape or resize the images, and"
-            f" give a single one a first axis of length 1."
-        )
-    if shape[0] < 1:
-        raise ValueError(f"{name} holds no images: put at least one into it.")
-    limit = MAX_BYTES // (height * width * channels * dtype.itemsize)
-    if shape[0] > limit:
-        raise ValueError(
-            f"{name} declares {shape[0]} images, more than the {limit} of type {dtype}"
-            f" that are read at once: split it into smaller files, or save them as a"
-            f" folder of .png files."
-        )
-
-
-def _png_files(path):
-    """Lists the PNG files of a folder in order of their names."""
+def _read_folder(path, image_shape, threshold):
+    """Reads the `.png` files of a folder."""
     files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
     if not files:
         raise ValueError(
             f"the folder {path} holds no .png file: pass a folder of images, or an"
-            f" .npz file."
+            " .npz file."
         )
-    return files
+    found = image_shape or _png_shape(files[0])
+    if image_shape is None:
+        check_shape(found)
+    images = np.empty((len(files), *found), np.uint8)
+    progress = tqdm.tqdm(files, desc=path.name, unit=" images", leave=False)
+    try:
+        for index, file in enumerate(progress):
+            images[index] = _read_png(file, found, threshold)
+    except ValueError as error:
+        if image_shape:
+            raise
+        raise ValueError(
+            f"{error} The first file gave the size {found} (rows, columns, channels);"
+            f" --config.model.image_shape='{found}' sets another."
+        ) from error
+    return images
+
+
+def check_shape(shape: _Shape) -> None:
+    """Raises a ValueError for the shape of images that no model can be built for."""
+    if len(shape) != 3 or not all(isinstance(side, int) for side in shape):
+        raise ValueError(
+            "model.image_shape must be three whole numbers, (rows, columns, channels):"
+            f" got {shape!r}."
+        )
+    height, width, channels = shape
+    if channels not in (1, 3) or min(height, width) < _MIN_SIDE:
+        raise ValueError(
+            f"images are {height} pixels high and {width} wide with {channels}"
+            f" channels, but at least {_MIN_SIDE} x {_MIN_SIDE} with 1 (grey) or 3"
+            " (RGB) are expected: arrays are (N, H, W) or (N, H, W, C)."
+        )
+
+
+def _arrays(path, *wanted):
+    """Reads arrays of an `.npz` file: those of the wanted names, or all it has."""
+    try:
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is no ZIP archive, as .npz files are")
+            names = [name for name in wanted or archive.files if name in archive]
+            arrays = {name: archive[name] for name in names}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError(f"not all of {', '.join(arrays)} are arrays")
+    except _READ_ERRORS as error:
+        raise _unreadable(path, error) from error
+    return arrays
+
+
+def _read_archive(path, image_shape):
+    """Reads the images of an `.npz` file as [N, H, W, C], of any type."""
+    if path.suffix.lower() != ".npz":
+        raise ValueError(
+            f"{path.name} is neither an .npz file nor a folder of .png files: save the"
+            " images as one array with numpy.savez('own.npz', images=...)."
+        )
+    arrays = _arrays(path, "images") or _arrays(path)
+    if len(arrays) != 1:
+        raise ValueError(
+            f"{path.name} holds {', '.join(arrays) or 'no array'}, but one array named"
+            " 'images' is expected: write it with numpy.savez('own.npz', images=...)."
+        )
+    (array,) = arrays.values()
+    if array.dtype.kind not in "buif":
+        raise ValueError(
+            f"{path.name} holds values of type {array.dtype}, but images are plain"
+            " numbers: convert them, for example with images.astype('uint8')."
+        )
+    shape, may_be_grey = array.shape, image_shape is None or image_shape[2] == 1
+    if array.ndim == 3 and may_be_grey:
+        array = array[..., None]
+    if array.ndim != 4 or (image_shape and array.shape[1:] != tuple(image_shape)):
+        expected = ", ".join(map(str, image_shape or ("H", "W", "C")))
+        raise ValueError(
+            f"{path.name} has the shape {shape}, but (N, {expected}) is expected:"
+            " reshape or resize the images, and give a single one a first axis of"
+            " length 1."
+        )
+    if len(array) < 1:
+        raise ValueError(f"{path.name} holds no images: put at least one into it.")
+    if image_shape is None:
+        check_shape(array.shape[1:])
+    return array
 
 
 def _open_png(file):
@@ -210,8 +194,13 @@ def _open_png(file):
             # Too large a picture is refused by its size before it is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return Image.open(file, formats=["PNG"])
-    except (*array_files.READ_ERRORS, Image.DecompressionBombError) as error:
-        raise array_files.unreadable(file.name, error) from error
+    except _READ_ERRORS as error:
+        raise _unreadable(file, error) from error
+
+
+def _png_shape(file):
+    with _open_png(file) as picture:
+        return picture.height, picture.width, 1 if picture.mode in _GREY_MODES else 3
 
 
 def _read_png(file, image_shape, threshold):
@@ -226,16 +215,16 @@ def _read_png(file, image_shape, threshold):
         if picture.mode not in _PNG_MODES:
             raise ValueError(
                 f"{file.name} is stored in the mode {picture.mode}, but 8 bits per"
-                f" channel are expected: save it as 8-bit grey or RGB."
+                " channel are expected: save it as 8-bit grey or RGB."
             )
         try:
             pixels = np.asarray(picture.convert("RGBA"))
-        except array_files.READ_ERRORS as error:
-            raise array_files.unreadable(file.name, error) from error
+        except _READ_ERRORS as error:
+            raise _unreadable(file, error) from error
     if (pixels[..., 3] < 255).any():
         raise ValueError(
             f"{file.name} has transparent pixels, but every pixel needs a colour: save"
-            f" it on a black background."
+            " it on a black background."
         )
     if channels == 1 and (pixels[..., :1] != pixels[..., 1:3]).any():
         raise ValueError(
@@ -244,17 +233,21 @@ def _read_png(file, image_shape, threshold):
     return _black_and_white(file.name, pixels[None, ..., :channels], threshold)[0]
 
 
+def _unreadable(path, error):
+    """Returns the error for a file that is damaged or not what its name says."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ValueError(
+        f"{path.name} cannot be read ({reason}): it is damaged, incomplete or of"
+        " another format; write it again."
+    )
+
+
 def _black_and_white(name, images, threshold):
     """Converts [N, H, W, C] to uint8 of 0 and 255.
 
     Without a threshold, the values must be 0 and 1 or 0 and 255, of any type.
     """
     if threshold:
-        if images.dtype != np.uint8:
-            raise ValueError(
-                f"{name} holds values of type {images.dtype}, but a threshold is for"
-                f" uint8, 0 to 255: convert them, or binarise them yourself."
-            )
         return np.where(images >= threshold, np.uint8(255), np.uint8(0))
     white = 255 if (images == 255).any() else 1
     expected = (images == 0) | (images == white)

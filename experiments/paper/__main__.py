@@ -3,164 +3,190 @@
 python -m experiments.paper --out=DIR
 
 uses the released weights, or with --workdir=DIR,DIR2 runs of experiments.train that
-experiments.evaluate has measured. It writes DIR/report.md, which shows everything, the
-same as report.json, Table 1 by itself as table1.md and table1.json, and a folder of
+experiments.evaluate has measured. It writes the page DIR/report.md, and a folder of
 pictures for each data set. Models that have not been trained are gaps in the table.
 """
 
+import math
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
 from absl import flags
 from tqdm import auto as tqdm
 
 from datasets import load
 from experiments import cli, evaluate
-from experiments.measure import report
-from experiments.paper import claims as paper_claims
-from experiments.paper import figures as paper_figures
-from experiments.paper import models as paper_models
-from experiments.paper import page as paper_page
-from experiments.paper import subject as paper_subject
-from experiments.paper import table as paper_table
-from experiments.paper.models import BASELINE, LAVAE, Models
-from experiments.paper.subject import Settings
+from experiments.paper import figures, subject, table
+from experiments.paper.subject import HIGH, LOW, Calibration, Counts, Settings, Subject
+from experiments.paper.table import BASELINE, LAVAE, TITLES, Models
 from lavae_jax import plotting
+
+_HEADINGS = {
+    "inference_3": "Inference and reconstruction, up to 3 objects (Figures 1 and 5)",
+    "inference_7": "Inference and reconstruction, 7 objects",
+    "samples": "Samples from the prior (Figures 2, 4 and 10)",
+    "samples_5_6": "Samples with p(n) replaced (Figure 9)",
+    "locations_3": "Location traversal, 3 objects (Figure 7)",
+    "locations_7": "Location traversal, 7 objects (Figures 3, 8 and 11)",
+    "appearances_3": "Appearance traversal, 3 objects (Figure 7)",
+    "appearances_7": "Appearance traversal, 7 objects (Figures 3, 8 and 11)",
+    "swaps_3": "Object swaps, 3 objects (Figure 6)",
+    "swaps_7": "Object swaps, 7 objects (Figures 3 and 11)",
+}
+"""The headings of our figures, with the numbers of such figures in the paper."""
+
+_NO_EFFECT = 0.001
 
 
 def make(
-    models: Sequence[Models],
-    out: str | pathlib.Path,
-    settings: Settings | None = None,
-    datasets: Sequence[str] | None = None,
-) -> paper_page.PaperReport:
-    """Makes the table, the figures and the page that shows them.
-
-    Args:
-        models: The trained models, as `paper_models` finds them.
-        out: The folder to write to.
-        settings: How many images to use, the seed, and where the data is.
-        datasets: The data sets to draw and measure; by default all with a LAVAE. The
-            table always has all models.
-
-    Returns:
-        The report, as it is in report.json.
+    models: Sequence[Models], out: str | pathlib.Path, settings: Settings
+) -> pathlib.Path:
+    """Makes the table, the figures and the page that shows them, and returns its path.
 
     Raises:
-        cli.UserError: If a setting or a name is invalid, or if models, data or the
-            folder can't be read or made; this is checked before any long work.
+        cli.UserError: If models, data or the folder can't be read or made.
     """
-    settings, out = settings or Settings(), pathlib.Path(out)
-    _check(settings)
-    models = paper_models.complete(models)
-    by_key = {(one.dataset, one.family): one for one in models}
-    chosen = _chosen(by_key, datasets)
+    models, out = table.complete(models), pathlib.Path(out)
+    trained = {(one.dataset, one.family): one for one in models if one.reports}
+    datasets = [dataset for dataset, family in trained if family == LAVAE]
+    if unknown := sorted(set(datasets) - load.BUILDERS.keys()):
+        raise cli.UserError(
+            "the figures need scenes whose objects are known, such as those of"
+            f" {', '.join(TITLES)}: got models of {', '.join(unknown)}."
+        )
     with cli.user_errors(ValueError, OSError):
         out.mkdir(parents=True, exist_ok=True)
-        for dataset in chosen:
+        for dataset in datasets:
             load.builder(dataset, *settings.folders)
-        makers = {name: load.scene_maker(name, *settings.folders) for name in chosen}
-        rows = tuple(paper_table.table(models))
-        report.write(rows, out / "table1.json")
-        (out / "table1.md").write_text(paper_table.markdown(rows), encoding="utf-8")
-    found = [
-        _data_set(by_key[name, LAVAE], by_key[name, BASELINE], maker, settings, out)
-        for name, maker in makers.items()
+    versions = ", ".join(f"{name} {x}" for name, x in evaluate.versions().items())
+    parts = [
+        "# Table 1, the figures and the claims of the LAVAE paper\n",
+        f"Made by `python -m experiments.paper` (seed {settings.seed}, the first"
+        f" {settings.num_images} images of each split) with {versions}.\n",
+        "## Table 1\n",
+        table.markdown(models),
     ]
-    result = paper_page.PaperReport(
-        settings.num_images, settings.seed, evaluate.versions(), rows, tuple(found)
-    )
-    report.write(result, out / "report.json")
-    (out / "report.md").write_text(paper_page.markdown(result), encoding="utf-8")
-    return result
+    for dataset in datasets:
+        baseline = trained.get((dataset, BASELINE))
+        parts += _section(trained[dataset, LAVAE], baseline, settings, out)
+    page = out / "report.md"
+    page.write_text("\n".join(parts), encoding="utf-8")
+    return page
 
 
-def _check(settings):
-    """Refuses invalid settings."""
-    if settings.num_images < 1:
-        raise cli.UserError(f"--num_images must be at least 1: {settings.num_images}.")
-    if settings.seed < 0:
-        raise cli.UserError(f"--seed must not be negative: got {settings.seed}.")
-
-
-def _chosen(by_key, datasets):
-    """Picks the data sets to draw, in the table's order."""
-    trained = [
-        dataset
-        for (dataset, family), one in by_key.items()
-        if family == LAVAE and one.source is not None
+def _section(lavae, baseline, settings, out):
+    """Makes all pictures and numbers of one data set, and writes its section."""
+    dataset, title = lavae.dataset, lavae.title
+    place = dataset.replace("/", "_")
+    scene_maker = load.scene_maker(dataset, *settings.folders)
+    source = None if baseline is None else baseline.source
+    about = subject.look(dataset, title, lavae.source, source, settings)
+    seed = lavae.config["seed"]
+    parts = [
+        f"## {title}\n",
+        f"LAVAE from {lavae.source.name}, trained with seed {seed}.\n",
     ]
-    if unknown := sorted(set(datasets or ()) - set(trained)):
-        raise cli.UserError(
-            f"--datasets: there is no measured LAVAE of {', '.join(unknown)}; there are"
-            f" those of: {', '.join(trained) or 'no data set'}."
-        )
-    for dataset in trained:
-        if dataset not in load.BUILDERS:
-            raise cli.UserError(
-                "the figures need scenes whose objects are known, such as those of"
-                f" {', '.join(paper_models.TITLES)}: got a model of {dataset}."
-            )
-    return [name for name in trained if not datasets or name in datasets]
+    pictures = figures.draw(about, out / place, settings.seed)
+    for picture in tqdm.tqdm(pictures, desc=title, total=len(_HEADINGS)):
+        heading = _HEADINGS[picture.name]
+        parts += [f"### {title}: {heading}\n", f"{picture.caption}\n"]
+        if picture.is_drawn:
+            parts.append(f"![{heading}]({place}/{picture.name}.png)\n")
+    counts = subject.measure_counts(about, scene_maker, settings)
+    num_valid = lavae.config["data"]["num_valid"]
+    calibration = subject.measure_calibration(about, num_valid, settings)
+    plotting.save(
+        plotting.confusion(counts.confusion, title=f"{title}: objects in new scenes"),
+        out / place / "counts.png",
+    )
+    return [
+        *parts,
+        f"### {title}: counting any number of objects\n",
+        _counts(counts),
+        f"![True and inferred numbers of objects]({place}/counts.png)\n",
+        f"### {title}: the learned p(n)\n",
+        _calibration(calibration),
+        f"### {title}: dimensions of an appearance\n",
+        _effects(about),
+    ]
 
 
-def _data_set(lavae, baseline, maker, settings, out):
-    """Makes all pictures and numbers of one data set, with a progress bar."""
-    folder = out / paper_page.folder(lavae.dataset)
-    title = paper_models.title(lavae.dataset)
-    with tqdm.tqdm(total=len(paper_figures.names()) + 2, desc=title) as progress:
-        subject = paper_subject.look(lavae, baseline, settings)
-        progress.update()
-        pictures = []
-        for picture in paper_figures.draw(subject, folder, settings.seed):
-            pictures.append(picture)
-            progress.update()
-        num_valid = lavae.config["data"]["num_valid"]
-        claims = paper_claims.measure_claims(subject, maker, num_valid, settings)
-        progress.update()
-    figure = plotting.confusion(
-        claims.counts.confusion, title=f"{title}: objects in new scenes"
+def _counts(counts: Counts) -> str:
+    """Writes how many scenes with each number of objects are counted right."""
+    shares = ["–" if math.isnan(x) else f"{x:.1%}" for x in counts.accuracy]
+    return "New scenes of the same kind, which are in no split:\n\n" + _by_n(
+        {"new scenes": map(str, counts.num_scenes), "counted right": shares}
     )
-    plotting.save(figure, folder / "counts.png")
-    return paper_page.DataSet(
-        dataset=lavae.dataset,
-        source=lavae.source.name,
-        seed=lavae.config["seed"],
-        pictures=tuple(pictures),
-        claims=claims,
+
+
+def _calibration(calibration: Calibration) -> str:
+    """Writes p(n) beside the frequencies of n."""
+    with np.errstate(divide="ignore"):
+        log_ratio = np.log(calibration.learned) - np.log(calibration.frequencies)
+    rows = {
+        "share of training scenes": [f"{x:.4f}" for x in calibration.frequencies],
+        "learned p(n)": [
+            f"{x:.4f}" if x >= 1e-4 else f"{x:.0e}" for x in calibration.learned
+        ],
+        "log p(n) − log share": [
+            f"{x:+.3f}".replace("-", "−") if math.isfinite(x) else "–"
+            for x in log_ratio
+        ],
+    }
+    return (
+        f"How often n occurs in the {calibration.num_scenes:,} scenes of training, and"
+        f" what was learned:\n\n{_by_n(rows)}\n"
+        f"It costs {calibration.divergence:.2g} nats per image more than the"
+        " frequencies themselves would.\n"
     )
+
+
+def _effects(about: Subject) -> str:
+    """Writes by how much each dimension changes sprites, in order."""
+    effects = subject.measure_effects(about, about.few.scene)
+    order = np.argsort(-effects, kind="stable")
+    large = [f"{d} ({effects[d]:.3f})" for d in order if effects[d] >= _NO_EFFECT]
+    return (
+        "Mean change of the pixels of test sprites when one dimension is set to values"
+        f" from {LOW:g} to {HIGH:g}, the largest first: {', '.join(large) or 'none'}."
+        f" The other {len(effects) - len(large)} of {len(effects)} change them by less"
+        f" than {_NO_EFFECT}.\n"
+    ).replace(" -", " −")
+
+
+def _by_n(rows):
+    """Writes a table with a column for every n."""
+    rows = {label: list(cells) for label, cells in rows.items()}
+    numbers = range(max(map(len, rows.values())))
+    lines = [["n", *map(str, numbers)], ["---", *["--:"] * len(numbers)]]
+    lines += [[label, *cells] for label, cells in rows.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:
     """Makes the page from the models that the command line names."""
     values = flags.FLAGS
-    if values.workdir and values.weights:
-        raise cli.UserError("--workdir and --weights exclude each other: pass one.")
-    if values.workdir:
-        models = paper_models.from_runs(values.workdir)
-    else:
-        models = paper_models.from_released(values.weights)
+    models = (
+        table.from_runs(values.workdir) if values.workdir else table.from_released()
+    )
     settings = Settings(
         values.num_images, values.seed, values.data_dir, values.manual_dir
     )
-    make(models, values.out, settings, values.datasets or None)
-    print(f"Read {pathlib.Path(values.out) / 'report.md'}.")
+    print(f"Read {make(models, values.out, settings)}.")
 
 
 def _define_flags():
     """Defines the command's flags; not on import, as other commands share names."""
     flags.DEFINE_string("out", None, "The folder to write to.")
     flags.DEFINE_list("workdir", [], "Measured training runs, instead of weights.")
-    flags.DEFINE_string(
-        "weights", None, "A folder of released models; by default the library's."
-    )
-    flags.DEFINE_list("datasets", [], "Data sets to draw; by default all.")
     flags.DEFINE_integer(
         "num_images",
         Settings().num_images,
         "How many images of each split, and new scenes for each n, are used.",
+        lower_bound=1,
     )
-    flags.DEFINE_integer("seed", 0, "Seed of samples, edits and new scenes.")
+    flags.DEFINE_integer("seed", 0, "Seed of samples and new scenes.", lower_bound=0)
     flags.DEFINE_string("data_dir", None, "Folder of the data sets; None is TFDS's.")
     flags.DEFINE_string("manual_dir", None, "Folder of MNIST's files; None downloads.")
     flags.mark_flag_as_required("out")

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,59 +10,53 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import lavae_jax
-from experiments.paper import batched
-from experiments.paper import edits as paper_edits
-from experiments.paper.edits import NothingToShowError
-from experiments.paper.subject import Images, Subject
+from experiments.paper.subject import HIGH, LOW, Images, Subject, measure_effects
 from lavae_jax import editing, plotting
+from lavae_jax.types import Scene
 
 NUM_SAMPLES = 36
+NUM_PLACES = 7
+VALUES = np.linspace(LOW, HIGH, 9)
+NUM_DIMS = 6
 
-IN_THE_PAPER = {
-    1: (("multi_mnist/10k",), ("inference_3",)),
-    2: (("multi_mnist/10k",), ("samples",)),
-    3: (("multi_mnist/10k",), ("locations_7", "swaps_7", "appearances_7")),
-    4: (("multi_dsprites",), ("samples",)),
-    5: (("multi_dsprites",), ("inference_3",)),
-    6: (("multi_dsprites",), ("swaps_3",)),
-    7: (("multi_dsprites",), ("locations_3", "appearances_3")),
-    8: (("multi_mnist/10k",), ("locations_7", "appearances_7")),
-    9: (("multi_mnist/10k", "multi_dsprites"), ("samples_5_6",)),
-    10: (("multi_mnist/1k",), ("samples",)),
-    11: (("multi_mnist/1k",), ("swaps_7", "locations_7", "appearances_7")),
-}
-"""Maps the number of a figure in the paper to data sets and to figures of ours."""
+
+class NothingToShowError(Exception):
+    """Raised, with the reason, for a figure that has to be left out."""
 
 
 class Picture(NamedTuple):
-    """A figure on the page.
-
-    Attributes:
-        name: Name of the figure.
-        file: Name of its file; None if the figure is left out.
-        caption: What the figure shows, or why it is left out.
-    """
+    """A figure on the page."""
 
     name: str
-    file: str | None
-    caption: str
+    is_drawn: bool  # as NAME.png
+    caption: str  # what the figure shows, or why it is left out
+
+
+def figures(subject: Subject, seed: int) -> dict[str, Callable[[], tuple[Figure, str]]]:
+    """Maps the names of all figures to what draws them and writes their captions."""
+    made = {
+        "inference_3": functools.partial(inference, subject, subject.few, 8),
+        "inference_7": functools.partial(inference, subject, subject.many, 4),
+        "samples": functools.partial(samples, subject, seed),
+        "samples_5_6": functools.partial(samples_of_5_and_6, subject, seed),
+    }
+    edits = {"locations": locations, "appearances": appearances, "swaps": swaps}
+    for n, shown in ((3, subject.few), (7, subject.many)):
+        for name, edit in edits.items():
+            made[f"{name}_{n}"] = functools.partial(edit, subject, shown, n)
+    return made
 
 
 def draw(subject: Subject, folder: pathlib.Path, seed: int) -> Iterator[Picture]:
     """Draws all figures of a data set into a folder, one after the other."""
-    for name, make in _figures(subject, seed).items():
+    for name, make in figures(subject, seed).items():
         try:
             figure, caption = make()
         except NothingToShowError as reason:
-            yield Picture(name, None, f"Left out: {reason}.")
+            yield Picture(name, False, f"Left out: {reason}.")
             continue
         plotting.save(figure, folder / f"{name}.png")
-        yield Picture(name, f"{name}.png", caption)
-
-
-def names() -> list[str]:
-    """Lists the names of the figures of a data set, in their order."""
-    return [*_BEFORE, *(f"{kind}_{n}" for n in (3, 7) for kind in _EDITS)]
+        yield Picture(name, True, caption)
 
 
 def inference(subject: Subject, shown: Images, num: int) -> tuple[Figure, str]:
@@ -79,9 +73,9 @@ def inference(subject: Subject, shown: Images, num: int) -> tuple[Figure, str]:
     scene = editing.take(shown.scene, images)
     figure = plotting.reconstructions(
         shown.images[images],
-        batched.render(subject.model, subject.variables, scene),
+        subject.render(scene),
         jax.device_get(scene),
-        batched.sprites(subject.model, subject.variables, scene),
+        subject.sprites(scene),
         title=f"{subject.title}: what is inferred from images of {shown.split}"
         " (in brackets the true n; the sprites of the objects are enlarged)",
         row_labels=[f"image {i}\n(n = {shown.n[i]})" for i in images],
@@ -97,17 +91,13 @@ def samples(subject: Subject, seed: int) -> tuple[Figure, str]:
     key = jax.random.key(seed)
     ours = lavae_jax.generate(subject.model, subject.variables, key, NUM_SAMPLES)
     grids = {f"{subject.title}: samples of LAVAE (black: n = 0)": np.asarray(ours)}
-    if subject.baseline is None:
-        return plotting.beside(grids), (
-            "Samples from the prior of LAVAE. The baseline has not been trained on this"
-            " data set, so there are no samples of it."
-        )
-    theirs = lavae_jax.generate(*subject.baseline, key, NUM_SAMPLES)
-    grids[f"{subject.title}: samples of the baseline"] = np.asarray(theirs)
+    if subject.baseline is not None:
+        theirs = lavae_jax.generate(*subject.baseline, key, NUM_SAMPLES)
+        grids[f"{subject.title}: samples of the baseline"] = np.asarray(theirs)
     return plotting.beside(grids), (
-        "Samples from the prior (pixel means): LAVAE, with n from the learned p(n), on"
-        " the left; the baseline on the right, whose samples are mostly black unless it"
-        " has been trained for long."
+        "Samples from the prior (pixel means): LAVAE, with n from the learned p(n), and"
+        " the baseline if it has been trained on this data set. Its samples are mostly"
+        " black unless it has been trained for long."
     )
 
 
@@ -132,25 +122,151 @@ def samples_of_5_and_6(subject: Subject, seed: int) -> tuple[Figure, str]:
     )
 
 
-_EDITS = {
-    "locations": paper_edits.locations,
-    "appearances": paper_edits.appearances,
-    "swaps": paper_edits.swaps,
-}
-_BEFORE = {
-    "inference_3": lambda subject, seed: inference(subject, subject.few, 8),
-    "inference_7": lambda subject, seed: inference(subject, subject.many, 4),
-    "samples": samples,
-    "samples_5_6": samples_of_5_and_6,
-}
+def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
+    """Draws Figures 3, 7, 8 and 11: each of three objects moved across and down.
+
+    The image is the first with n objects that is counted right.
+
+    Raises:
+        NothingToShowError: If there is none.
+    """
+    image = _counted_right(shown, n)[0]
+    scene = editing.take(shown.scene, image)
+    shape, yx = subject.model.image_shape, np.asarray(scene.yx)[0]
+    margin = subject.model.sprite_size // 2
+    slots = range(min(3, n))
+
+    def across(scene, slot, x):
+        return editing.move(scene, slot, (yx[slot, 0], x), shape)
+
+    def down(scene, slot, y):
+        return editing.move(scene, slot, (y, yx[slot, 1]), shape)
+
+    columns, rows = (
+        np.linspace(margin, size - 1 - margin, NUM_PLACES).round().astype(int)
+        for size in (shape[1], shape[0])
+    )
+    moved = [
+        _traversal(subject, scene, across, slots, columns),
+        _traversal(subject, scene, down, slots, rows),
+    ]
+    figure = _beside_original(
+        subject,
+        shown,
+        image,
+        rows=np.stack(moved, axis=1).reshape(-1, *moved[0].shape[1:]),
+        slots=np.repeat(slots, 2),
+        row_labels=[
+            f"object {slot + 1},\n{way}" for slot in slots for way in ("across", "down")
+        ],
+        column_labels=[str(column) for column in columns],
+    )
+    return figure, (
+        f"Location traversal on image {image} of `{shown.split}`: in each row the"
+        " location of the framed object alone is changed, to the column (across) or row"
+        " (down) given above, in pixels."
+    )
 
 
-def _figures(
-    subject: Subject, seed: int
-) -> dict[str, Callable[[], tuple[Figure, str]]]:
-    """Maps names to the functions that draw the figures, in their order."""
-    made = {name: functools.partial(f, subject, seed) for name, f in _BEFORE.items()}
-    for n, shown in ((3, subject.few), (7, subject.many)):
-        for kind, edit in _EDITS.items():
-            made[f"{kind}_{n}"] = functools.partial(edit, subject, shown, n)
-    return made
+def appearances(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
+    """Draws Figures 3, 7, 8 and 11: single dimensions of one object's appearance."""
+    image = _counted_right(shown, n)[0]
+    scene = editing.take(shown.scene, image)
+    effects = measure_effects(subject, scene)
+    dims = np.argsort(-effects, kind="stable")[:NUM_DIMS]
+
+    def edit(scene, dim, value):
+        return editing.restyle(scene, 0, dim, value)
+
+    figure = _beside_original(
+        subject,
+        shown,
+        image,
+        rows=_traversal(subject, scene, edit, dims, VALUES),
+        slots=[0] * len(dims),
+        row_labels=[f"dimension {d}\n({effects[d]:.3f})" for d in dims],
+        column_labels=[f"{value:+.1f}" for value in VALUES],
+    )
+    return figure, (
+        f"Appearance traversal on image {image} of `{shown.split}`: in each row one"
+        " dimension of the appearance of the framed object is set to the values above."
+        f" Of all {len(effects)} dimensions these change its sprite most: in brackets,"
+        f" the mean change of its pixels over values from −2 to 2."
+    )
+
+
+def swaps(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
+    """Draws Figures 3, 6 and 11: one of the two sequences reordered, in four images."""
+    images = _counted_right(shown, n)[:4]
+    scene = editing.take(shown.scene, images)
+    backwards = scene
+    for slot in range(n // 2):
+        backwards = editing.swap(backwards, slot, n - 1 - slot, "location")
+    scenes = {
+        "reconstruction": scene,
+        "swapped\nin z_loc": editing.swap(scene, 0, 1, "location"),
+        "swapped\nin z_app": editing.swap(scene, 0, 1, "appearance"),
+        "z_loc\nreversed": backwards,
+    }
+    figure = plotting.grid(
+        [shown.images[images], *map(subject.render, scenes.values())],
+        title=f"{subject.title}, images of {shown.split}",
+        row_labels=["input", *scenes],
+        column_labels=[f"image {image}" for image in images],
+        frames=[
+            (1, column, *yx[slot], subject.model.sprite_size)
+            for column, yx in enumerate(np.asarray(scene.yx))
+            for slot in (0, 1)
+        ],
+    )
+    return figure, (
+        f"Object swaps on images of `{shown.split}`: the two framed objects exchange"
+        " their locations, or their appearances; below, all objects take the locations"
+        " in reverse order."
+    )
+
+
+def _counted_right(shown, n):
+    """Finds the images with n objects in which as many are inferred."""
+    images = np.flatnonzero((shown.n == n) & (np.asarray(shown.scene.n) == n))
+    if not len(images):
+        raise NothingToShowError(
+            f"none of the first {len(shown.n)} images of {shown.split} has {n} objects"
+            " and is counted right"
+        )
+    return images
+
+
+def _traversal(subject, scene: Scene, edit, rows, values) -> np.ndarray:
+    """Renders a scene with every edit, [rows, values, H, W, C]."""
+    means = subject.render(editing.traverse(scene, edit, rows, values))
+    return means.reshape(len(rows), len(values), *means.shape[1:])
+
+
+def _beside_original(
+    subject: Subject,
+    shown: Images,
+    image: int,
+    *,
+    rows: np.ndarray,
+    slots: Sequence[int],
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+) -> Figure:
+    """Draws rows of edited scenes behind the scene, whose edited object is framed."""
+    scene = editing.take(shown.scene, image)
+    (original,) = subject.render(scene)
+    yx = np.asarray(scene.yx)[0]
+    return plotting.grid(
+        [
+            [shown.images[image] if row == 0 else None, original, *edited]
+            for row, edited in enumerate(rows)
+        ],
+        title=f"{subject.title}, image {image} of {shown.split}",
+        row_labels=row_labels,
+        column_labels=["input", "reconstruction", *column_labels],
+        frames=[
+            (row, 1, *yx[slot], subject.model.sprite_size)
+            for row, slot in enumerate(slots)
+        ],
+    )

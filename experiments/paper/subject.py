@@ -1,40 +1,35 @@
-"""Loads what the figures and claims of a data set need: models, images, scenes."""
+"""A data set with its trained models: images, inferred scenes, and what is claimed."""
 
+import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 import lavae_jax
-from datasets import load
+from datasets import load, scenes
 from experiments import cli
-from experiments.paper import batched
-from experiments.paper import models as paper_models
-from experiments.paper.models import Models
-from lavae_jax import editing
+from lavae_jax import editing, metrics, pretrained, released
 from lavae_jax.inference import Model
 from lavae_jax.types import Scene
 
 LOW, HIGH = -2.0, 2.0
 """Range in which dimensions of an appearance are changed; their prior is N(0, 1)."""
 
+_BATCH = 100
 _VALUES = np.linspace(LOW, HIGH, 5)
 _NUM_OBJECTS = 32
 
 
 class Settings(NamedTuple):
-    """What the user may choose.
+    """What the user may choose."""
 
-    Attributes:
-        num_images: How many images of each split, and new scenes for each n, are used.
-        seed: Seed of samples and additional scenes.
-        data_dir: Folder of the data sets; None is TFDS's default.
-        manual_dir: Folder of MNIST's files; None downloads them.
-    """
-
-    num_images: int = 200
-    seed: int = 0
-    data_dir: str | None = None
-    manual_dir: str | None = None
+    num_images: int = 200  # of each split, and new scenes for each n
+    seed: int = 0  # of samples and new scenes
+    data_dir: str | None = None  # of the data sets; None is TFDS's default
+    manual_dir: str | None = None  # of MNIST's files; None downloads them
 
     @property
     def folders(self) -> tuple[str | None, str | None]:
@@ -43,32 +38,18 @@ class Settings(NamedTuple):
 
 
 class Images(NamedTuple):
-    """The first images of a split, and what LAVAE sees in them.
-
-    Attributes:
-        split: Name of the split.
-        images: [N, H, W, C] uint8.
-        n: [N] true numbers of objects.
-        scene: The inferred scenes of the N images, as NumPy arrays.
-    """
+    """The first images of a split, and what LAVAE sees in them."""
 
     split: str
-    images: np.ndarray
-    n: np.ndarray
-    scene: Scene
+    images: np.ndarray  # [N, H, W, C] uint8
+    n: np.ndarray  # [N] true numbers of objects
+    scene: Scene  # the inferred scenes of the N images, as NumPy arrays
 
 
 class Subject(NamedTuple):
-    """A data set with its models, and images with their inferred scenes.
+    """A data set with LAVAE, the baseline if there is one, and images.
 
-    Attributes:
-        dataset: Name of the data set.
-        title: Its title in texts.
-        model: LAVAE.
-        variables: Variables of LAVAE.
-        baseline: The baseline and its variables, or None.
-        few: Images with as many objects as in training.
-        many: Images with 7 objects.
+    The results of its methods are NumPy arrays.
     """
 
     dataset: str
@@ -76,48 +57,149 @@ class Subject(NamedTuple):
     model: lavae_jax.LAVAE
     variables: dict[str, Any]
     baseline: tuple[Model, dict[str, Any]] | None
-    few: Images
-    many: Images
+    few: Images  # with as many objects as in training
+    many: Images  # with 7 objects
+
+    def render(self, scene: Scene) -> np.ndarray:
+        """Renders N scenes as pixel means, [N, H, W, C]."""
+        return _in_batches(lavae_jax.render, self.model, self.variables, scene)
+
+    def sprites(self, scene: Scene) -> np.ndarray:
+        """Decodes the sprites of N scenes, [N, M, S, S, C]."""
+        return _in_batches(lavae_jax.sprites, self.model, self.variables, scene)
 
 
-def look(lavae: Models, baseline: Models, settings: Settings) -> Subject:
-    """Loads models and images, and infers the scenes.
+def infer(model: Model, variables: dict[str, Any], images: np.ndarray) -> Scene:
+    """Infers the most likely scenes of [N, H, W, C] images, as NumPy arrays."""
+    return _in_batches(lavae_jax.infer, model, variables, images)
 
-    Args:
-        lavae: LAVAE of the data set.
-        baseline: The baseline of the data set; its `source` is None if there is none.
-        settings: How many images to load, and from where. A data set that does not
-            exist is generated first.
+
+def _in_batches(function, model, variables, values):
+    """Applies a function to N images or scenes in batches of one size.
+
+    It is then compiled once, and memory does not grow with N.
+    """
+    values = jax.tree.map(np.asarray, values)
+    num = len(jax.tree.leaves(values)[0])
+    parts = []
+    for start in range(0, num, _BATCH):
+        indices = np.arange(start, start + _BATCH) % num
+        batch = jax.tree.map(lambda x, rows=indices: x[rows], values)
+        parts.append(jax.device_get(function(model, variables, batch)))
+    return jax.tree.map(lambda *x: np.concatenate(x)[:num], *parts)
+
+
+def look(
+    dataset: str,
+    title: str,
+    source: pathlib.Path,
+    baseline_source: pathlib.Path | None,
+    settings: Settings,
+) -> Subject:
+    """Loads models, each a released one or a run, and images, and infers the scenes.
+
+    The data set is generated first where it does not exist.
 
     Raises:
         cli.UserError: If models or data can't be read.
     """
-    model, variables = paper_models.load(lavae)
+    model, variables = _load(source)
+    baseline = None if baseline_source is None else _load(baseline_source)
     few, many = (
-        _images(model, variables, lavae.dataset, split, settings)
+        _images(model, variables, dataset, split, settings)
         for split in ("test", "test_7")
     )
-    return Subject(
-        lavae.dataset,
-        paper_models.title(lavae.dataset),
-        model,
-        variables,
-        None if baseline.source is None else paper_models.load(baseline),
-        few,
-        many,
+    return Subject(dataset, title, model, variables, baseline, few, many)
+
+
+def _load(source):
+    with cli.user_errors(ValueError, OSError):
+        if (source / released.CHECKSUMS).exists():
+            return pretrained.load_released(source)
+        return pretrained.load(source)
+
+
+def _images(model, variables, dataset, split, settings):
+    """Reads the first images of a split, and infers their scenes."""
+    with cli.user_errors(ValueError, OSError):
+        source = load.data_source(dataset, split, *settings.folders)
+    num = min(settings.num_images, len(source))
+    examples = [source[index] for index in range(num)]
+    images = np.stack([example["image"] for example in examples])
+    n = np.array([int(example["n"]) for example in examples])
+    return Images(split, images, n, infer(model, variables, images))
+
+
+class Counts(NamedTuple):
+    """Counting in new scenes of the same kind, for each number of objects."""
+
+    num_scenes: np.ndarray  # [M+1], fewer where so many objects may not fit
+    accuracy: np.ndarray  # [M+1] share of them counted right; NaN without scenes
+    confusion: np.ndarray  # [M+1, M+1] scenes, true counts in rows
+
+
+class Calibration(NamedTuple):
+    """The learned p(n), beside how often every n occurs in training."""
+
+    num_scenes: int  # of the training split, without the held-out ones
+    frequencies: np.ndarray  # [M+1] share of them with each n
+    learned: np.ndarray  # [M+1] learned p(n)
+    divergence: float  # KL(frequencies || learned), nats per image
+
+
+def measure_counts(
+    subject: Subject,
+    scene_maker: Callable[[scenes.Split, int], dict[str, Any]],
+    settings: Settings,
+) -> Counts:
+    """Counts the objects of new scenes, for every number from 0 to M.
+
+    A ValueError of the scene maker says that no place is left in a scene.
+    """
+    most = subject.model.max_objects
+    images, true_n = [], []
+    for n in range(min(most, scenes.MAX_OBJECTS) + 1):
+        split = scenes.extra_split(n, settings.seed, settings.num_images)
+        for index in range(split.num_examples):
+            try:
+                images.append(scene_maker(split, index)["image"])
+                true_n.append(n)
+            except ValueError:
+                continue
+    found = infer(subject.model, subject.variables, np.stack(images))
+    confusion = metrics.count_confusion(np.array(true_n), found.n, most)
+    num_scenes = confusion.sum(axis=1)
+    accuracy = np.where(
+        num_scenes > 0, np.diag(confusion) / np.maximum(num_scenes, 1), np.nan
     )
+    return Counts(num_scenes, accuracy, confusion)
 
 
-def effects(subject: Subject, scene: Scene) -> np.ndarray:
+def measure_calibration(
+    subject: Subject, num_valid: int, settings: Settings
+) -> Calibration:
+    """Compares p(n) with the scenes it was learned from.
+
+    These are those of the training split but for the last `num_valid`.
+    """
+    split = f"train[:-{num_valid}]" if num_valid else "train"
+    n = load.object_counts(subject.dataset, split, *settings.folders)
+    counts = jnp.arange(subject.model.max_objects + 1)
+    log_p_n = np.asarray(subject.model.bind(subject.variables).log_p_n(counts))
+    frequencies = np.bincount(n, minlength=len(log_p_n)) / len(n)
+    occurs = frequencies > 0
+    log_ratio = np.log(frequencies[occurs]) - log_p_n[occurs]
+    divergence = float((frequencies[occurs] * log_ratio).sum())
+    return Calibration(len(n), frequencies, np.exp(log_p_n), divergence)
+
+
+def measure_effects(subject: Subject, scene: Scene) -> np.ndarray:
     """Measures how much each dimension of an appearance changes sprites.
 
-    Args:
-        subject: The data set with its model.
-        scene: Scenes; the first object of each of the first 32 is used.
-
     Returns:
-        [L] the mean change of a sprite's pixels when the dimension is set to values
-        from `LOW` to `HIGH` and the rest stays; zeros if the scenes have no objects.
+        [L] the mean change of the pixels of the first objects of the first 32 scenes
+        when the dimension is set to values from `LOW` to `HIGH` and the rest stays;
+        zeros if the scenes have no objects.
     """
     app_dim = scene.z_app.shape[-1]
     images = np.flatnonzero(np.asarray(scene.n) > 0)[:_NUM_OBJECTS]
@@ -129,20 +211,6 @@ def effects(subject: Subject, scene: Scene) -> np.ndarray:
         return editing.restyle(scene, 0, dim, value)
 
     edited = editing.traverse(objects, edit, range(app_dim), _VALUES)
-    before, after = (
-        batched.sprites(subject.model, subject.variables, one)[:, 0]
-        for one in (objects, edited)
-    )
+    before, after = (subject.sprites(one)[:, 0] for one in (objects, edited))
     after = after.reshape(app_dim, len(_VALUES), *before.shape)
     return np.abs(after - before).mean(axis=(1, 2, 3, 4, 5))
-
-
-def _images(model, variables, dataset, split, settings):
-    """Reads the first images of a split, and infers their scenes."""
-    with cli.user_errors(ValueError, OSError):
-        source = load.data_source(dataset, split, *settings.folders)
-    num = min(settings.num_images, len(source))
-    examples = [source[index] for index in range(num)]
-    images = np.stack([example["image"] for example in examples])
-    n = np.array([int(example["n"]) for example in examples])
-    return Images(split, images, n, batched.infer(model, variables, images))

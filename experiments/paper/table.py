@@ -1,29 +1,34 @@
 """Table 1: bounds and counts of LAVAE and the baseline, beside the paper's."""
 
-import math
-from collections.abc import Sequence
-from typing import NamedTuple
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments import cli
 from experiments.measure import report
-from experiments.measure.measured_runs import NUM_SAMPLES
-from experiments.paper import models as paper_models
-from experiments.paper.models import BASELINE, LAVAE, Models
+from experiments.run import workdir as run_workdir
+from experiments.run.workdir import NUM_SAMPLES
+from lavae_jax import pretrained, released, runs
+from lavae_jax.config import from_run, is_baseline
+
+LAVAE, BASELINE = "LAVAE", "baseline"
+
+TITLES = {
+    "multi_mnist/1k": "multi-MNIST-1k",
+    "multi_mnist/10k": "multi-MNIST-10k",
+    "multi_dsprites": "multi-dSprites",
+}
+"""Names and titles of the paper's data sets, in the order of its Table 1."""
 
 
 class Published(NamedTuple):
-    """A row of Table 1 of the paper.
+    """A row of Table 1 of the paper; the baseline has no counts."""
 
-    Attributes:
-        negative_log_p: Mean over seeds, nats per image.
-        deviation: Standard deviation over seeds.
-        count_accuracy: Least share of images counted right; None for the baseline.
-    """
-
-    negative_log_p: float
-    deviation: float
-    count_accuracy: float | None = None
+    negative_log_p: float  # nats per image
+    deviation: float  # over seeds
+    count_accuracy: float | None = None  # the least share counted right
 
 
 PUBLISHED = {
@@ -35,85 +40,10 @@ PUBLISHED = {
     ("multi_dsprites", BASELINE): Published(45.8, 0.7),
 }
 
-
-class OverSeeds(NamedTuple):
-    """A mean over seeds and the standard deviation, which is NaN for one seed."""
-
-    mean: float
-    deviation: float
-
-
-class Split(NamedTuple):
-    """Figures of one split.
-
-    Attributes:
-        name: Name of the split.
-        num_images: How many images were measured.
-        negative_log_p: Upper bounds with 100 importance samples, nats per image.
-        standard_error: Standard error of the bound over images, mean over seeds.
-        floor: The least value that the family can reach; None where it is not known.
-        count_accuracy: Share of images counted right; None for the baseline.
-    """
-
-    name: str
-    num_images: int
-    negative_log_p: OverSeeds
-    standard_error: float
-    floor: float | None
-    count_accuracy: OverSeeds | None
-
-
-class Row(NamedTuple):
-    """A row of the table.
-
-    Attributes:
-        dataset: Name of the data set in `datasets.load`.
-        family: `LAVAE` or `BASELINE`.
-        seeds: The seeds that were measured; empty if the model is not trained.
-        splits: All splits that were measured, `test` first.
-        paper: The paper's figures; None for other data sets.
-        failures: A line for each seed without figures or behind the paper's.
-    """
-
-    dataset: str
-    family: str
-    seeds: tuple[int, ...]
-    splits: tuple[Split, ...]
-    paper: Published | None
-    failures: tuple[str, ...]
-
-
-def table(models: Sequence[Models]) -> list[Row]:
-    """Makes a row for each data set and family, in the order given."""
-    return [_row(one) for one in models]
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    """Writes the table, and below it the failures, as Markdown."""
-    head = (
-        "data",
-        "model",
-        "seeds",
-        "images",
-        "−log p(x) ≤",
-        "paper",
-        "floor",
-        "n acc.",
-        "paper",
-        "test_7: −log p(x) ≤",
-        "floor",
-        "n acc.",
-    )
-    lines = [head, ("---", "---", *["--:"] * (len(head) - 2)), *map(_cells, rows)]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    failures = [
-        f"- {paper_models.title(row.dataset)}, {row.family}: {' '.join(line.split())}\n"
-        for row in rows
-        for line in row.failures
-    ]
-    return "".join([text, "\n", _NOTES, *(failures or ["No failures.\n"])])
-
-
+_HEAD = (
+    *("data", "model", "seeds", "images", "−log p(x) ≤", "paper", "floor", "n acc."),
+    *("paper", "test_7: −log p(x) ≤", "floor", "n acc."),
+)
 _NOTES = f"""\
 −log p(x): upper bounds with {NUM_SAMPLES} importance samples, nats per image, on the \
 first images of `test` (as many objects as in training) and of `test_7` (7 objects); ± \
@@ -126,54 +56,172 @@ means):
 """
 
 
-def _row(models):
-    paper = PUBLISHED.get((models.dataset, models.family))
-    return Row(
-        models.dataset,
-        models.family,
-        seeds=tuple(one.config["seed"] for one in models.reports),
-        splits=tuple(
-            _split(splits)
-            for splits in zip(*(one.splits for one in models.reports), strict=True)
-        ),
-        paper=paper,
-        failures=(*models.unmeasured, *_behind(models.reports, paper)),
+class Models(NamedTuple):
+    """Models of a family on a data set, trained alike from several seeds.
+
+    Attributes:
+        dataset: Name of the data set in `datasets.load`.
+        family: `LAVAE` or `BASELINE`.
+        reports: One for every seed that was measured.
+        source: Folder of the model of the first report, released or a run; None if no
+            seed was measured.
+        unmeasured: A line for each seed that was started and has no figures.
+    """
+
+    dataset: str
+    family: str
+    reports: tuple[report.Report, ...] = ()
+    source: pathlib.Path | None = None
+    unmeasured: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Config of the first seed."""
+        return self.reports[0].config
+
+    @property
+    def title(self) -> str:
+        """Title of the data set."""
+        return TITLES.get(self.dataset, self.dataset)
+
+
+def from_released(folder: str | pathlib.Path = pretrained.FOLDER) -> list[Models]:
+    """Reads all released models of a folder, by default those of the library."""
+    found = []
+    for name in pretrained.names(folder):
+        with cli.user_errors(ValueError, OSError):
+            contents = released.read(pathlib.Path(folder) / name)
+            reports = (contents.report, *contents.other_reports)
+            found.append(
+                Models(
+                    contents.config["data"]["name"],
+                    _family(contents.config),
+                    tuple(map(report.from_plain, reports)),
+                    pathlib.Path(folder) / name,
+                )
+            )
+    return found
+
+
+def from_runs(workdirs: Sequence[str | pathlib.Path]) -> list[Models]:
+    """Reads training runs and groups them by data set and family.
+
+    Runs that have not ended or have no report count as unmeasured. A folder that is no
+    workdir, and runs of a group that differ in more than their seed, are refused.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for workdir in map(str, workdirs):
+        with cli.user_errors(ValueError, OSError):
+            config = runs.read_config(workdir)
+            from_run(config)
+        key = (config["data"]["name"], _family(config))
+        groups.setdefault(key, []).append(workdir)
+    return [_group(*key, members) for key, members in groups.items()]
+
+
+def _family(config):
+    return BASELINE if is_baseline(config) else LAVAE
+
+
+def _group(dataset, family, workdirs):
+    """Reads the runs of one data set and family."""
+    measured, unmeasured = [], []
+    for workdir in workdirs:
+        try:
+            measured.append(run_workdir.read_measured(workdir, min_images=1))
+        except cli.UserError as error:
+            seed = run_workdir.read_config(workdir).seed
+            unmeasured.append(f"seed {seed}: {error}")
+    if measured:
+        run_workdir.check_seeds(measured)
+    return Models(
+        dataset,
+        family,
+        tuple(one.report for one in measured),
+        pathlib.Path(measured[0].workdir) if measured else None,
+        tuple(unmeasured),
     )
 
 
-def _split(splits: Sequence[report.SplitReport]) -> Split:
-    """Summarises one split over all seeds."""
-    first = splits[0]
-    counts = None
-    if first.truth is not None:
-        counts = _over_seeds([split.truth.count_accuracy for split in splits])
-    return Split(
-        first.name,
-        first.num_images,
-        _over_seeds([_cost(split).mean for split in splits]),
-        float(np.mean([_cost(split).standard_error for split in splits])),
-        first.floor and first.floor.floor,
-        counts,
-    )
+def complete(models: Iterable[Models]) -> list[Models]:
+    """Adds empty models where a data set lacks a family; the paper's come first."""
+    by_key = {(one.dataset, one.family): one for one in models}
+    datasets = [*TITLES, *sorted({one for one, _ in by_key} - TITLES.keys())]
+    return [
+        by_key.get((dataset, family), Models(dataset, family))
+        for dataset in datasets
+        for family in (LAVAE, BASELINE)
+    ]
+
+
+def markdown(models: Sequence[Models]) -> str:
+    """Writes a row per data set and family, and below the table the failures."""
+    rule = ("---", "---", *["--:"] * (len(_HEAD) - 2))
+    lines = [_HEAD, rule, *map(_row, models)]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    failures = [
+        f"- {one.title}, {one.family}: {' '.join(line.split())}\n"
+        for one in models
+        for line in _failures(one)
+    ]
+    return "".join([table, "\n", _NOTES, *(failures or ["No failures.\n"])])
+
+
+def _row(models: Models) -> list[str]:
+    """Returns the cells of a row."""
+    published, accuracy = "–", "–"
+    if paper := PUBLISHED.get((models.dataset, models.family)):
+        published = f"{paper.negative_log_p} ± {paper.deviation}"
+        if paper.count_accuracy is not None:
+            accuracy = f"≥ {paper.count_accuracy:.1%}"
+    names = [models.title, models.family, str(len(models.reports))]
+    if not models.reports:
+        gap = "not measured" if models.unmeasured else "not trained"
+        return [*names, "–", gap, published, "–", "–", accuracy, "–", "–", "–"]
+    splits = {
+        seeds[0].name: seeds
+        for seeds in zip(*(one.splits for one in models.reports), strict=True)
+    }
+    cost, floor, counts = _cells(splits.get("test"))
+    numbers = dict.fromkeys(seeds[0].num_images for seeds in splits.values())
+    return [
+        *names,
+        ", ".join(f"{number:,}" for number in numbers),
+        *(cost, published, floor, counts, accuracy),
+        *_cells(splits.get("test_7")),
+    ]
+
+
+def _cells(seeds):
+    """Writes bound, floor and counts of one split, which every seed has measured."""
+    if seeds is None:
+        return ["–"] * 3
+    floor, counts = "–", "–"
+    if seeds[0].floor is not None:
+        floor = f"{seeds[0].floor.floor:.1f}"
+    if seeds[0].truth is not None:
+        counts = _over_seeds([one.truth.count_accuracy for one in seeds], ".2%")
+    return [_over_seeds([_cost(one) for one in seeds], ".1f"), floor, counts]
 
 
 def _cost(split):
     (bound,) = (one for one in split.bounds if one.num_samples == NUM_SAMPLES)
-    return bound.negative_log_p
+    return bound.negative_log_p.mean
 
 
-def _over_seeds(values):
-    deviation = np.std(values, ddof=1) if len(values) > 1 else math.nan
-    return OverSeeds(float(np.mean(values)), float(deviation))
+def _over_seeds(values, form):
+    """Writes the mean over seeds, and the deviation of several."""
+    text = f"{np.mean(values):{form}}"
+    return text if len(values) == 1 else f"{text} ± {np.std(values, ddof=1):{form}}"
 
 
-def _behind(reports, paper):
-    """Yields a line for each figure on `test` in which a seed is behind the paper."""
-    if paper is None:
-        return
-    for one in reports:
+def _failures(models):
+    """Yields a line for each seed without figures or behind the paper on `test`."""
+    yield from models.unmeasured
+    paper = PUBLISHED.get((models.dataset, models.family))
+    for one in models.reports if paper else ():
         split = next(split for split in one.splits if split.name == "test")
-        seed, cost = one.config["seed"], _cost(split).mean
+        seed, cost = one.config["seed"], _cost(split)
         if cost > paper.negative_log_p:
             yield (
                 f"seed {seed}: −log p(x) ≤ {cost:.1f}, above the paper's"
@@ -184,45 +232,3 @@ def _behind(reports, paper):
                 f"seed {seed}: counts {split.truth.count_accuracy:.2%} of images"
                 f" right, below the paper's {paper.count_accuracy:.1%}"
             )
-
-
-def _cells(row: Row) -> list[str]:
-    """Returns the texts of a row."""
-    names = [paper_models.title(row.dataset), row.family]
-    paper, accuracy = "–", "–"
-    if row.paper is not None:
-        paper = f"{row.paper.negative_log_p} ± {row.paper.deviation}"
-        if row.paper.count_accuracy is not None:
-            accuracy = f"≥ {row.paper.count_accuracy:.1%}"
-    if not row.seeds:
-        gap = "not measured" if row.failures else "not trained"
-        return [*names, "0", "–", gap, paper, "–", "–", accuracy, "–", "–", "–"]
-    by_name = {split.name: _split_cells(split) for split in row.splits}
-    cost, floor, count = by_name.get("test", ["–"] * 3)
-    return [
-        *names,
-        str(len(row.seeds)),
-        _num_images(row.splits),
-        *(cost, paper, floor, count, accuracy),
-        *by_name.get("test_7", ["–"] * 3),
-    ]
-
-
-def _num_images(splits):
-    """Writes how many images of each split were measured, once if they are equal."""
-    numbers = dict.fromkeys(split.num_images for split in splits)
-    return ", ".join(f"{number:,}" for number in numbers)
-
-
-def _split_cells(split):
-    return [
-        _text(split.negative_log_p, ".1f"),
-        "–" if split.floor is None else f"{split.floor:.1f}",
-        "–" if split.count_accuracy is None else _text(split.count_accuracy, ".2%"),
-    ]
-
-
-def _text(value, form):
-    if math.isnan(value.deviation):
-        return f"{value.mean:{form}}"
-    return f"{value.mean:{form}} ± {value.deviation:{form}}"

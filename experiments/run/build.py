@@ -1,18 +1,20 @@
-"""From a config to modules and train step."""
+"""From a config to an experiment: a model, its train steps, and how it is measured."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import DTypeLike
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import lavae_jax
 from experiments.own import data as own_data
-from experiments.run import limits, views
+from experiments.run import limits
 from experiments.run.build_training import (
     build_optimizer,
     build_recipe,
@@ -23,8 +25,7 @@ from experiments.run.build_training import (
     transform,
     warmup_steps,
 )
-from experiments.run.experiment import Experiment
-from lavae_jax import baseline, diagnostics, objectives
+from lavae_jax import baseline, diagnostics, objectives, plotting
 from lavae_jax import config as model_configs
 from lavae_jax.config import is_baseline
 from lavae_jax.images import to_float
@@ -39,6 +40,59 @@ _SHOWN = (
     *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "bound"),
     *("objects", "tau"),
 )
+_NUM_PICTURED = 8
+
+
+class Experiment(NamedTuple):
+    """A model, and how it is trained, shown and measured."""
+
+    model: Model  # LAVAE or the baseline, in float32
+    init: Callable[[jax.Array], Any]  # from a key to a fresh state
+    # From the number of a step, counted from 1, to the function that makes it: from a
+    # state and images to the next state and a NamedTuple of scalars.
+    train_step_at: Callable[[int], Callable[..., Any]]
+    shown: tuple[str, ...]  # names of those scalars that go to the terminal
+    # From a state and images to a picture of what the model sees in them.
+    draw: Callable[[Any, np.ndarray], Figure]
+    # From a state, held-out images and their true n, or None where it is not known, to
+    # a NamedTuple of figures per image, each [B] or None, whose means are reported.
+    measure: Callable[..., Any]
+    # From the number of a step and these means to what the user should know of them.
+    warnings: Callable[[int, Any], Sequence[str]]
+
+
+class Evaluator:
+    """Looks at the states of a model on scenes that it is not trained on.
+
+    The images are [N, H, W, C] uint8, and n are their [N] numbers of objects, or None.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        images: np.ndarray,
+        n: np.ndarray | None,
+        batch_size: int,
+    ):
+        self._draw, self._measure = experiment.draw, jax.jit(experiment.measure)
+        self._images, self._n, self._batch_size = images, n, batch_size
+
+    def measure(self, state: Any) -> Any:
+        """Returns the means over all images of what `experiment.measure` gives.
+
+        The state is on one device.
+        """
+        num, parts = len(self._images), []
+        for start in range(0, num, self._batch_size):
+            # The last batch is filled up, so that all have one shape and compilation.
+            indices = np.arange(start, start + self._batch_size) % num
+            n = None if self._n is None else self._n[indices]
+            parts.append(self._measure(state, self._images[indices], n))
+        return jax.tree.map(lambda *x: float(np.concatenate(x)[:num].mean()), *parts)
+
+    def draw(self, state: Any) -> Figure:
+        """Returns a picture of what the model sees in the first images."""
+        return self._draw(state, first_lit(self._images))
 
 
 class HeldOutScenes(NamedTuple):
@@ -68,6 +122,23 @@ class HeldOutElbo(NamedTuple):
     kl: jax.Array
 
 
+def first_lit(images: np.ndarray) -> np.ndarray:
+    """Picks the first images [N, H, W, C] for a picture; black ones come last."""
+    is_black = ~images.any(axis=(1, 2, 3))
+    return images[np.argsort(is_black, kind="stable")[:_NUM_PICTURED]]
+
+
+def draw(model: Model, variables: dict[str, Any], images: np.ndarray) -> Figure:
+    """Draws what a model sees in images [B, H, W, C], beside them."""
+    if not isinstance(model, lavae_jax.LAVAE):
+        means = lavae_jax.reconstruct(model, variables, images)
+        return plotting.comparison(images, means)
+    scene = lavae_jax.infer(model, variables, images)
+    means = lavae_jax.render(model, variables, scene)
+    sprites = lavae_jax.sprites(model, variables, scene)
+    return plotting.reconstructions(images, means, scene, sprites)
+
+
 def build_model(
     config: ConfigDict,
     axis_name: str | None = None,
@@ -95,12 +166,10 @@ def _same_keys(num_images: int) -> jax.Array:
 def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
     """Builds what a config describes.
 
-    Args:
-        config: a run's config.
-        axis_name: the axis that the train step averages over, None on one device.
+    The train step averages over the axis of this name, if there is one.
 
     Raises:
-        ValueError: for values that no model can be built from.
+        ValueError: If no model can be built from its values.
     """
     limits.check(config)
     build_kind = _build_baseline if is_baseline(config) else _build_lavae
@@ -116,9 +185,6 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
 
     def init(key: jax.Array) -> state.TrainState:
         return state.init_state(single, auxiliary, optimizer, key)
-
-    def look(train_state: state.TrainState, images: Any) -> views.SceneView:
-        return views.look(single, train_state.variables, images)
 
     def measure(
         train_state: state.TrainState, images: Any, n: jax.Array | None
@@ -149,7 +215,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         init=init,
         train_step_at=lambda number: of_phase(recipes.stage_at(recipe, number)),
         shown=_SHOWN,
-        look=look,
+        draw=lambda train_state, images: draw(single, train_state.variables, images),
         measure=measure,
         warnings=warnings,
     )
@@ -168,11 +234,6 @@ def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
     beta = optax.linear_schedule(config.beta.init, config.beta.final, config.beta.steps)
     train_step = baseline_training.make_train_step(model, optimizer, beta)
 
-    def look(
-        train_state: baseline_training.BaselineState, images: Any
-    ) -> views.ImageView:
-        return views.look(single, train_state.variables, images)
-
     def measure(
         train_state: baseline_training.BaselineState, images: Any, n: jax.Array | None
     ) -> HeldOutElbo:
@@ -186,7 +247,7 @@ def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
         init=functools.partial(baseline_training.init_state, single, optimizer),
         train_step_at=lambda number: train_step,
         shown=baseline_training.BaselineMetrics._fields,
-        look=look,
+        draw=lambda train_state, images: draw(single, train_state.variables, images),
         measure=measure,
         warnings=lambda number, held_out: (),
     )

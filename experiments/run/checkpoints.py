@@ -14,15 +14,10 @@ from lavae_jax import runs
 
 
 class Position(NamedTuple):
-    """Where a run is in its data and reports.
+    """Where a run is in its data and reports."""
 
-    Attributes:
-        batches: The state of the iterator over batches, as JSON can hold it.
-        rows: Metrics by name of the latest steps, which no report has told of yet.
-    """
-
-    batches: dict[str, Any]
-    rows: list[dict[str, float]]
+    batches: dict[str, Any]  # state of the iterator over batches, as JSON can hold it
+    rows: list[dict[str, float]]  # metrics of the latest steps, not yet reported
 
 
 class Restored(NamedTuple):
@@ -41,10 +36,6 @@ class Checkpoints:
     under its name once it is complete. Then the disk is to hold it, and checksums of
     its files: what a disk or a copy does to it is noticed when it is read. Of several
     processes the first alone reads and writes them, but all must call the methods.
-
-    Args:
-        workdir: The run's folder; made when it does not exist.
-        max_to_keep: How many checkpoints stay: the latest ones.
     """
 
     def __init__(self, workdir: str | pathlib.Path, max_to_keep: int = 3):
@@ -63,11 +54,8 @@ class Checkpoints:
     def save(self, step: int, state: Any, position: Position) -> None:
         """Stores a checkpoint, unless there is one of this step.
 
-        Args:
-            step: Number of steps made.
-            state: Any pytree of arrays and random keys (of JAX's default kind), on one
-                device or the host.
-            position: Where the run is in its data.
+        The state is any pytree of arrays and random keys (of JAX's default kind), on
+        one device or the host.
 
         Raises:
             cli.UserError: If the file system refuses; checkpoints stored before stay.
@@ -110,13 +98,9 @@ class Checkpoints:
 
         Later ones that are not are moved to `damaged_checkpoints`; a warning says so.
 
-        Args:
-            template: A state of the structure, shapes and dtypes to expect; it may be
-                abstract, as `jax.eval_shape` gives it.
-
         Returns:
             The checkpoint, its state as NumPy arrays (and random keys) in the structure
-            of the template; None for a run that has stored none.
+            of the template, which may be abstract; None for a run that has stored none.
 
         Raises:
             cli.UserError: If there are some, and none can be used.
@@ -141,8 +125,10 @@ class Checkpoints:
             if found is None:
                 return None
             if found.damaged:
-                steps = [one.step for one in found.damaged]
-                aside = self._set_aside(steps, "damaged_checkpoints")
+                aside = self._folder.with_name("damaged_checkpoints")
+                for one in found.damaged:
+                    files.set_aside(self._folder / str(one.step), aside)
+                self._manager.reload()
                 cli.warn(f"{found.warning} What can't be used is kept in {aside}.")
             # Checkpoints of older versions, and one whose run was killed just before it
             # had some, have no checksums.
@@ -176,14 +162,6 @@ class Checkpoints:
                 )
         return leaves, _position(stored.data)
 
-    def _set_aside(self, steps, name):
-        """Moves checkpoints to where no step to come needs their names."""
-        aside = self._folder.with_name(name)
-        for step in steps:
-            files.set_aside(self._folder / str(step), aside)
-        self._manager.reload()
-        return aside
-
     def close(self) -> None:
         """Ends the use of the folder."""
         # Each process does so by itself: after an error the others may be elsewhere.
@@ -193,17 +171,10 @@ class Checkpoints:
 
 def _position(stored):
     """The position that a checkpoint holds; ValueError if it is something else."""
-    found = stored if isinstance(stored, dict) else {}
-    # Older versions stored the state of the batches alone.
-    batches, rows = found.get("batches", found), found.get("rows", [])
-    if (
-        not isinstance(batches, dict)
-        or not isinstance(batches.get("next_index"), int)
-        or not isinstance(rows, list)
-        or not all(isinstance(row, dict) for row in rows)
-    ):
-        raise ValueError("it does not hold the position in the data")
-    return Position(batches, rows)
+    try:
+        return Position(**stored)
+    except TypeError as error:
+        raise ValueError("it does not hold the position in the data") from error
 
 
 def _manager(folder, max_to_keep):

@@ -1,4 +1,7 @@
-"""Files that a kill, a cut of power or a full disk does not leave half written."""
+"""Files that a kill, a cut of power or a full disk does not leave half written.
+
+Where the file system refuses, these functions raise an OSError.
+"""
 
 import errno
 import itertools
@@ -11,11 +14,7 @@ from lavae_jax import released
 
 
 def write(path: pathlib.Path, text: str) -> None:
-    """Writes a text; the file appears, or changes, under its name once complete.
-
-    Raises:
-        OSError: If the file system refuses; a file that was there is unchanged.
-    """
+    """Writes a text; the file appears, or changes, under its name once complete."""
     unfinished = path.with_name(f".{path.name.removeprefix('.')}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
     sync(unfinished)
@@ -24,11 +23,7 @@ def write(path: pathlib.Path, text: str) -> None:
 
 
 def sync(path: pathlib.Path) -> None:
-    """Waits until the disk holds a file's content, or the names in a folder.
-
-    Raises:
-        OSError: If the disk refuses what the system has taken for it.
-    """
+    """Waits until the disk holds a file's content, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -43,12 +38,8 @@ def sync(path: pathlib.Path) -> None:
 def make_sure_of_room(folder: pathlib.Path, num_bytes: int) -> None:
     """Makes sure that a folder can take so many bytes, in a single file if need be.
 
-    Asked beforehand, the system says in one sentence what is missing: the right to
-    write, space on the disk, a quota, or a limit on the size of a file. Of the last
-    three not every system can be asked.
-
-    Raises:
-        OSError: If it can't.
+    Asked beforehand, the system says in one sentence what is missing: a right, space, a
+    quota, or a limit on the size of a file.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):
@@ -56,11 +47,7 @@ def make_sure_of_room(folder: pathlib.Path, num_bytes: int) -> None:
 
 
 def set_aside(path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Moves a file or folder into a folder, which is made, where it is kept.
-
-    Raises:
-        OSError: If the file system refuses.
-    """
+    """Moves a file or folder into a folder, which is made, where it is kept."""
     folder.mkdir(exist_ok=True)
     names = (f"{path.name}-{number}" for number in itertools.count())
     path.rename(next(folder / name for name in names if not (folder / name).exists()))
@@ -70,9 +57,6 @@ def add_checksums(folder: pathlib.Path) -> None:
     """Keeps the checksums of a folder's files in it, unless they are there already.
 
     Then the disk holds all of the folder.
-
-    Raises:
-        OSError: If the file system refuses.
     """
     path = folder / released.CHECKSUMS
     if not path.exists():

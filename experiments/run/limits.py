@@ -1,4 +1,7 @@
-"""What the values of a config may be, checked before anything is computed."""
+"""What the values of a config may be, checked before anything is computed.
+
+The checks raise a ValueError that names the value and says what is possible.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -73,19 +76,13 @@ POSITIVE = (
 )
 """Numbers above 0."""
 
-BETWEEN = {
-    "model.epsilon": (0, 0.5),
-    "model.epsilon_init": (0, 0.5),
-}
-"""Numbers between two others, neither included."""
+BELOW_A_HALF = ("model.epsilon", "model.epsilon_init")
+"""Numbers between 0 and 0.5, neither included."""
 
 MAX_SEED = 2**32 - 1
 """The largest seed that the shuffling of the data takes."""
 
-SHARES = (
-    "elbo.superpose",
-    "tighten.elbo_share",
-)
+SHARES = ("elbo.superpose", "tighten.elbo_share")
 """Numbers from 0 to 1."""
 
 ODD = ("model.sprite_size", "model.glimpse_size")
@@ -102,11 +99,7 @@ def _values(config: ConfigDict, names: Iterable[str]) -> Iterator[tuple[str, Any
 
 
 def check_counts(config: ConfigDict, num_devices: int) -> None:
-    """Refuses counts that no run can have.
-
-    Raises:
-        ValueError: naming the field, its value and what is possible.
-    """
+    """Refuses counts that no run can have."""
     names = ("num_steps", "batch_size", "log_every", "eval_every", "picture_every")
     for name in (*names, "checkpoint_every"):
         if config[name] < 1:
@@ -119,11 +112,7 @@ def check_counts(config: ConfigDict, num_devices: int) -> None:
 
 
 def check(config: ConfigDict) -> None:
-    """Refuses values that no model can be built from or trained with.
-
-    Raises:
-        ValueError: naming the field, its value and what is possible.
-    """
+    """Refuses values that no model can be built from or trained with."""
     _check_open(config)
     if not 0 <= config.seed <= MAX_SEED:
         raise ValueError(f"seed must be from 0 to {MAX_SEED}: got {config.seed}.")
@@ -137,10 +126,9 @@ def check(config: ConfigDict) -> None:
     for name, value in _values(config, POSITIVE):
         if not (value > 0 and math.isfinite(value)):
             raise ValueError(f"{name} must be positive: got {value}.")
-    for name, value in _values(config, BETWEEN):
-        low, high = BETWEEN[name]
-        if not low < value < high:
-            raise ValueError(f"{name} must be in ({low}, {high}): got {value}.")
+    for name, value in _values(config, BELOW_A_HALF):
+        if not 0 < value < 0.5:
+            raise ValueError(f"{name} must be in (0, 0.5): got {value}.")
     for name, value in _values(config, SHARES):
         if not 0 <= value <= 1:
             raise ValueError(f"{name} must be from 0 to 1: got {value}.")
@@ -227,6 +215,5 @@ def _check_together(config: ConfigDict) -> None:
             f"tighten.steps are the last ones of a run: got {config.tighten.steps} of"
             f" num_steps = {config.num_steps}, which leave fewer than the"
             f" {warmup_steps} steps of the warm-up (warmup.auxiliary_steps,"
-            " warmup.guided_steps)."
-            " Lower them, to 0 for none."
+            " warmup.guided_steps). Lower them, to 0 for none."
         )

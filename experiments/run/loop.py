@@ -13,9 +13,8 @@ from ml_collections import ConfigDict
 
 from experiments import cli
 from experiments.run import build, input_pipeline, limits, processes
+from experiments.run.build import Evaluator, Experiment
 from experiments.run.checkpoints import Checkpoints, Position, Restored
-from experiments.run.experiment import Evaluator, Experiment
-from experiments.run.interruptions import Interruptions
 from experiments.run.progress import Progress
 from experiments.run.window import Window
 from experiments.run.workdir import open_workdir
@@ -26,16 +25,11 @@ class Result(NamedTuple):
     """Where a run ended."""
 
     step: int
-    held_out: Any
-    """Means over the held-out scenes of what the experiment measures there; None if
-    the run had already ended before."""
+    held_out: Any  # means over the held-out scenes; None if it had ended before
 
 
 class _Run(NamedTuple):
-    """What stays the same throughout a run.
-
-    `report` is None in all processes but the first, which reports for all.
-    """
+    """What stays the same throughout a run."""
 
     config: ConfigDict
     experiment: Experiment
@@ -44,7 +38,7 @@ class _Run(NamedTuple):
     evaluator: Evaluator
     store: Checkpoints
     window: Window
-    report: Progress | None
+    report: Progress | None  # of the first process, which reports for all
 
 
 def train_and_evaluate(
@@ -66,9 +60,6 @@ def train_and_evaluate(
         config: What `get_config` of a file in `experiments/configs` gives.
         workdir: The run's folder; made when it does not exist.
         devices: What to run on, by default every device of every process.
-
-    Returns:
-        The last step, and what was measured there.
 
     Raises:
         cli.UserError: If the config, the data or the workdir can't be used, before any
@@ -99,15 +90,8 @@ def run(
 ) -> Result:
     """Trains what has been built; see `train_and_evaluate`.
 
-    Args:
-        experiment: The model and how it is trained, shown and measured.
-        config: The run's config, of which everything but the model's part is used here.
-        workdir: The run's folder.
-        devices: Where the steps run; they average over their `axis_name`.
-        data: What the run reads; by default the config's, which is opened first.
-
-    Returns:
-        The last step, and what was measured there.
+    The steps run on the devices, and average over their `axis_name`. Without data, the
+    config's is opened.
     """
     with (
         open_workdir(workdir, config),
@@ -164,7 +148,7 @@ def _start_or_resume(experiment, config, workdir, devices, data, store):
 def _train(run: _Run, state: Any, done: int) -> Result:
     """Makes the steps after `done`, with everything that is due along the way."""
     config, held_out, begin = run.config, None, time.monotonic()
-    with Interruptions() as interruptions:
+    with processes.Interruptions() as interruptions:
         for step in range(done + 1, config.num_steps + 1):
             with cli.user_errors(ValueError):
                 images = run.devices.shard(next(run.batches))

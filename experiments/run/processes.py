@@ -1,13 +1,17 @@
 """Several processes that train one model: how they meet, and how they act as one.
 
 All run the same program, each on its own devices and its own part of every batch. What
-has to happen once, such as writing a file, happens in the first process.
+has to happen once, such as writing a file, happens in the first process. When one is
+told to stop, all stop after the same step.
 """
 
 import collections
 import inspect
 import json
 import re
+import signal
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -34,13 +38,9 @@ def join(
 ) -> None:
     """Meets the other processes, before anything else is done with JAX.
 
-    Args:
-        automatic: Whether the cluster tells who they are, as Cloud TPU, Slurm and
-            Kubernetes do; None for where JAX finds such a cluster.
-        coordinator_address: HOST:PORT of the first process, for all other clusters;
-            then the next two are needed too.
-        num_processes: How many there are.
-        process_id: Which of them this is, from 0.
+    A cluster tells who they are (`automatic`), as Cloud TPU, Slurm and Kubernetes do;
+    None is for where JAX finds such a cluster. The other three arguments name the
+    processes elsewhere.
 
     Raises:
         cli.UserError: If they can't be found, or have different numbers of devices.
@@ -69,6 +69,27 @@ def join(
     _connect_devices()
 
 
+def _check_names(coordinator_address, num_processes, process_id):
+    """Refuses what JAX would stumble over, or wait for in vain."""
+    named = (coordinator_address, num_processes, process_id)
+    if named == (None, None, None):
+        return
+    if None in named:
+        raise cli.UserError(
+            "--coordinator_address, --num_processes and --process_id name the processes"
+            " together: give all three or none."
+        )
+    if not re.fullmatch(r".+:\d+", coordinator_address):
+        raise cli.UserError(
+            f"--coordinator_address takes HOST:PORT: got {coordinator_address!r}."
+        )
+    if not 0 <= process_id < num_processes:
+        raise cli.UserError(
+            f"--process_id must be from 0 to {num_processes - 1}, for"
+            f" --num_processes={num_processes}: got {process_id}."
+        )
+
+
 def _shutdown_timeout():
     """The argument that newer versions of JAX (from 0.8.1 on) take."""
     name = "shutdown_timeout_seconds"
@@ -95,16 +116,8 @@ def is_first() -> bool:
 def together(work: Callable[[], _T]) -> _T:
     """Calls `work` in every process; an error of one is an error of all.
 
-    Without this the others would wait for the one that has ended.
-
-    Args:
-        work: Uses no other process.
-
-    Returns:
-        What it gives in this process.
-
-    Raises:
-        cli.UserError: If it, or an OSError, was raised in any process.
+    Without this the others would wait for the one that has ended. `work` uses no other
+    process. If it raises a `cli.UserError` or an OSError, all raise a `cli.UserError`.
     """
     if jax.process_count() == 1:
         return work()
@@ -122,43 +135,24 @@ def together(work: Callable[[], _T]) -> _T:
 
 
 def on_first(work: Callable[[], _T]) -> _T | None:
-    """Calls `work` in the first process; an error is an error of all.
+    """Calls `work` in the first process, and returns None in the others.
 
-    Args:
-        work: Uses no other process.
-
-    Returns:
-        What it gives, in the first process; None in the others.
-
-    Raises:
-        cli.UserError: In every process, if `work` raises it.
+    `work` uses no other process. If it raises a `cli.UserError`, every process does.
     """
     return together(lambda: work() if is_first() else None)
 
 
 def broadcast_json(value: Any) -> Any:
-    """Sends a value of the first process to all.
-
-    Args:
-        value: A value that JSON can hold; that of the other processes is ignored.
-
-    Returns:
-        The first process's value in every process, as JSON gives it back.
-    """
+    """Returns the first process's value in every process, as JSON gives it back."""
     return json.loads(_broadcast_bytes(json.dumps(value).encode()))
 
 
 def broadcast_arrays(
     arrays: Sequence[np.ndarray], like: Sequence[Any]
 ) -> list[np.ndarray]:
-    """Sends arrays of the first process to all, bit by bit.
+    """Returns the first process's arrays in every process, the same in every bit.
 
-    Args:
-        arrays: Those of the first process; the ones of the others are ignored.
-        like: The shapes and dtypes they have, known in every process.
-
-    Returns:
-        The first process's arrays in every process.
+    All processes know their shapes and dtypes, `like`.
     """
     if jax.process_count() == 1:
         return list(arrays)
@@ -185,15 +179,7 @@ def _broadcast_bytes(content):
 
 
 def check_same(value: Any, problem: str) -> None:
-    """Makes sure that all processes have the same value.
-
-    Args:
-        value: A value that JSON can hold.
-        problem: What is wrong in a process that has another value than the first.
-
-    Raises:
-        cli.UserError: In every process, if one has.
-    """
+    """Raises a `cli.UserError` in all processes if one has another value, for JSON."""
     first = broadcast_json(value)
 
     def check():
@@ -204,22 +190,50 @@ def check_same(value: Any, problem: str) -> None:
     together(check)
 
 
-def _check_names(coordinator_address, num_processes, process_id):
-    """Refuses what JAX would stumble over, or wait for in vain."""
-    given = [v is not None for v in (coordinator_address, num_processes, process_id)]
-    if any(given) and not all(given):
-        raise cli.UserError(
-            "--coordinator_address, --num_processes and --process_id name the processes"
-            " together: give all three or none."
+class Interruptions:
+    """Inside a `with` block, notes a first SIGINT or SIGTERM instead of ending.
+
+    Where JAX has joined processes, its preemption service notes SIGTERM, and lets all
+    of them stop after the same step. The service does not run in a single process, and
+    knows no Ctrl-C: handlers of Python take these. They hand Ctrl-C on to the service
+    as SIGTERM. A second signal acts as it would outside. Python handles signals in its
+    main thread only: in another thread, nothing changes.
+    """
+
+    def __init__(self):
+        self._has_service = jax.distributed.is_initialized()
+        self._received, self._handlers_before = None, {}
+
+    def __enter__(self):
+        noted = [signal.SIGINT]
+        if not self._has_service:
+            noted.append(signal.SIGTERM)
+        if threading.current_thread() is threading.main_thread():
+            for number in noted:
+                self._handlers_before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._handlers_before.items():
+            signal.signal(number, handler)
+
+    def received(self, step: int) -> str | None:
+        """Returns the name of the signal to stop for after this step, None to go on.
+
+        It has to be called after every step, which joined processes then agree on.
+        """
+        if not self._has_service:
+            return self._received
+        if multihost_utils.reached_preemption_sync_point(step):
+            return self._received or signal.SIGTERM.name
+        return None
+
+    def _note(self, number, _):
+        self._received = signal.Signals(number).name
+        self.__exit__()
+        print(
+            f"{self._received}: stopping after this step; once more stops at once",
+            file=sys.stderr,
         )
-    if not any(given):
-        return
-    if not re.fullmatch(r".+:\d+", coordinator_address):
-        raise cli.UserError(
-            f"--coordinator_address takes HOST:PORT: got {coordinator_address!r}."
-        )
-    if not 0 <= process_id < num_processes:
-        raise cli.UserError(
-            f"--process_id must be from 0 to {num_processes - 1}, for"
-            f" --num_processes={num_processes}: got {process_id}."
-        )
+        if self._has_service:
+            signal.raise_signal(signal.SIGTERM)

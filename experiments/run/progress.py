@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 import pathlib
 import time
 from collections.abc import Callable, Collection
@@ -18,13 +19,6 @@ from experiments.run import files
 from lavae_jax import plotting
 
 
-class Speed(NamedTuple):
-    """How fast the last steps were, by the clock on the wall."""
-
-    steps_per_second: float
-    images_per_second: float
-
-
 class Progress:
     """Reports on one run, in its workdir.
 
@@ -38,7 +32,7 @@ class Progress:
         workdir: The run's folder, which exists.
         num_steps: Where the run ends.
         batch_size: Images per step, of all processes together.
-        first_step: The step the run goes on from, 0 at the start.
+        first_step: The step the run goes on from.
         shown: Names of the training metrics that go to the terminal; None shows all.
         out: Takes the lines for the terminal.
         clock: Gives the time in seconds.
@@ -57,74 +51,50 @@ class Progress:
         self._workdir = pathlib.Path(workdir)
         self._num_steps, self._batch_size = num_steps, batch_size
         self._shown, self._out, self._clock = shown, out, clock
-        self._table = table(workdir)
+        self._table = self._workdir / "metrics.jsonl"
         if self._table.exists():
-            kept = [row for row in rows(workdir) if row["step"] <= first_step]
-            files.write(self._table, "".join(map(_line, kept)))
+            lines = self._table.read_text(errors="replace").splitlines()
+            kept = [line + "\n" for line in lines if _step_of(line) <= first_step]
+            files.write(self._table, "".join(kept))
         self._tensorboard = _TensorBoard(self._workdir / "tensorboard", first_step)
         self.start_clock(first_step)
 
     def start_clock(self, step: int) -> None:
-        """Measures the speed from here on: after compilation, or a long look at data.
-
-        Args:
-            step: Number of steps made.
-        """
+        """Measures the speed from here on, without what took long before."""
         self._clock_step, self._clock_start = step, self._clock()
 
-    def train(self, step: int, metrics: NamedTuple) -> Speed:
-        """Reports on training.
-
-        Args:
-            step: Number of steps made.
-            metrics: Floats by name, such as the mean ELBO terms since the last report;
-                None for what was not computed, which is left out.
-
-        Returns:
-            The speed since the last report.
-        """
+    def train(self, step: int, metrics: NamedTuple) -> None:
+        """Reports means since the last report, but for those that are None."""
         seconds = max(self._clock() - self._clock_start, 1e-9)
         rate = (step - self._clock_step) / seconds
-        speed = Speed(rate, rate * self._batch_size)
+        speed = {
+            "steps_per_second": rate,
+            "images_per_second": rate * self._batch_size,
+        }
         self.start_clock(step)
         left = (self._num_steps - step) / rate if rate else 0.0
         self._say(
             step,
-            f"{speed.steps_per_second:.4g} steps/s",
-            f"{speed.images_per_second:.4g} images/s",
+            f"{rate:.4g} steps/s",
+            f"{rate * self._batch_size:.4g} images/s",
             f"ETA {datetime.timedelta(seconds=round(left))}",
             *_named(metrics, self._shown),
         )
-        self._store(step, "train", metrics._asdict() | speed._asdict())
-        return speed
+        self._store(step, "train", metrics._asdict() | speed)
 
     def held_out(self, step: int, metrics: NamedTuple) -> None:
-        """Reports on scenes that are not trained on.
-
-        Args:
-            step: Number of steps made.
-            metrics: Floats by name.
-        """
+        """Reports on scenes that are not trained on."""
         self._say(step, "held-out scenes", *_named(metrics))
         self._store(step, "held_out", metrics._asdict())
 
-    def picture(self, step: int, figure: Figure) -> pathlib.Path:
-        """Keeps a picture.
-
-        Args:
-            step: Number of steps made.
-            figure: The picture.
-
-        Returns:
-            Where it is.
-        """
+    def picture(self, step: int, figure: Figure) -> None:
+        """Keeps a picture in the folder `pictures`."""
         path = self._workdir / "pictures" / f"step_{step:08d}.png"
         plotting.save(figure, path)
         files.sync(path)
         files.sync(path.parent)
         self._tensorboard.picture(step, "reconstructions", path)
         self._say(step, f"picture {path}")
-        return path
 
     def message(self, text: str) -> None:
         """Says a line that has no place in the tables."""
@@ -148,21 +118,17 @@ class Progress:
     def _store(self, step, part, values):
         values = {k: float(v) for k, v in values.items() if v is not None}
         with self._table.open("a") as file:
-            file.write(_line({"step": step, "part": part} | values))
+            file.write(json.dumps({"step": step, "part": part} | values) + "\n")
         self._tensorboard.scalars(step, part, values)
 
 
 class _TensorBoard:
     """Writes the events of one start of a run, to a file of its own.
 
-    It does what tensorboardX's `SummaryWriter` does with its `purge_step`, without that
-    writer's thread: on a full disk the thread ends, and the run waits for it for ever.
-    Here a full disk is an OSError.
-
-    Args:
-        folder: Where the files are; made when it does not exist.
-        first_step: The step the run goes on from. TensorBoard hides what earlier starts
-            have written of later steps.
+    It does what tensorboardX's `SummaryWriter` does with its `purge_step`: TensorBoard
+    hides what earlier starts have written of steps after `first_step`. But it has no
+    thread: that one ends on a full disk, and the run waits for it for ever. Here a full
+    disk is an OSError.
     """
 
     def __init__(self, folder: pathlib.Path, first_step: int):
@@ -203,26 +169,11 @@ def _named(metrics, shown=None):
     ]
 
 
-def table(workdir: str | pathlib.Path) -> pathlib.Path:
-    """Where the metrics of a run are."""
-    return pathlib.Path(workdir) / "metrics.jsonl"
-
-
-def rows(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics; what a kill cut off in the middle is no row."""
-    if not table(workdir).exists():
-        return []
-    lines = table(workdir).read_text(errors="replace").splitlines()
-    return [row for row in map(_row, lines) if row is not None]
-
-
-def _row(line):
+def _step_of(line):
+    """The step of a row; infinity for what a kill cut off in the middle."""
     try:
         row = json.loads(line)
     except ValueError:
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
-
-
-def _line(row):
-    return json.dumps(row) + "\n"
+        return math.inf
+    is_row = isinstance(row, dict) and isinstance(row.get("step"), int)
+    return row["step"] if is_row else math.inf

@@ -12,12 +12,7 @@ from experiments.run.checkpoints import Checkpoints
 
 
 class DivergedError(cli.UserError):
-    """A number of the run is not finite.
-
-    Args:
-        message: What the user reads.
-        step: The step where it was seen first.
-    """
+    """A number of the run is not finite; `step` is where it was seen first."""
 
     def __init__(self, message: str, step: int):
         super().__init__(message)
@@ -29,11 +24,8 @@ class Window:
 
     They stay on the device until they are needed, so that no step waits for them.
     `optax.apply_if_finite` would pass over the gradients of a bad step without a word;
-    a run is meant to end there, with a message that says what was wrong.
-
-    Args:
-        store: The run's checkpoints; an error names the last good one of them.
-        rows: What `rows` gave when the run was stored, of a run that goes on.
+    a run is meant to end there, with a message that says what was wrong and names the
+    last good checkpoint. A run that goes on starts with the rows it was stored with.
     """
 
     def __init__(self, store: Checkpoints, rows: Sequence[dict[str, float]] = ()):
@@ -46,10 +38,7 @@ class Window:
         self._waiting.append((step, metrics))
 
     def rows(self) -> list[dict[str, float]]:
-        """Waits for the steps made so far.
-
-        Returns:
-            The metrics of each step since the last mean, as JSON can hold them.
+        """Waits for the steps made so far, and returns their metrics for JSON.
 
         Raises:
             DivergedError: If one of them is not finite.
@@ -73,11 +62,7 @@ class Window:
         return self._kind(**{name: _mean(name, rows) for name in self._kind._fields})
 
     def check_state(self, step: int, state: Any) -> None:
-        """Makes sure that a state is finite, before it is stored.
-
-        Args:
-            step: Number of steps made.
-            state: A pytree of arrays on one device or the host.
+        """Makes sure that a state on one device is finite, before it is stored.
 
         Raises:
             DivergedError: If an array is not; the message names it.

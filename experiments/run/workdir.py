@@ -1,20 +1,42 @@
-"""A workdir belongs to one run at a time, and no run begins anew in it by mistake."""
+"""The workdir of a run: its config, its lock, and in the end its model and report."""
 
 import contextlib
 import datetime
 import fcntl
+import json
 import os
 import pathlib
 import socket
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TextIO
 
 from ml_collections import ConfigDict
 
+from datasets import load
 from experiments import cli
-from experiments.run import config as run_config
-from experiments.run import processes, progress
+from experiments.measure import report
+from experiments.own import data as own_data
+from experiments.run import files, processes
 from lavae_jax import runs
+
+# These values may change when a run goes on, as they change no step already made. Where
+# the length changes, schedules that end with the run become those of the new length, so
+# that a run can end earlier or later than planned. After the end of a cosine the
+# learning rates rise again.
+FREE = (
+    "num_steps",
+    "log_every",
+    "eval_every",
+    "picture_every",
+    "checkpoint_every",
+    "num_eval_images",
+    "data.data_dir",
+    "data.manual_dir",
+    "data.path",
+)
+
+NUM_SAMPLES = 100
+"""Importance samples that a report must have to be shown: those of Table 1."""
 
 
 @contextlib.contextmanager
@@ -22,18 +44,9 @@ def open_workdir(workdir: str | pathlib.Path, config: ConfigDict) -> Iterator[No
     """Makes a workdir the one of a run, and keeps other runs out of it meanwhile.
 
     Of several processes the first does so for all.
-
-    Args:
-        workdir: The run's folder; made when it does not exist.
-        config: The run's config, which is kept there.
-
-    Raises:
-        cli.UserError: If another run holds it, it is that of another config, its
-            checkpoints are gone, or it can't be written to.
     """
     with lock(workdir):
-        processes.on_first(lambda: check_nothing_is_lost(workdir))
-        processes.on_first(lambda: run_config.claim(workdir, config))
+        processes.on_first(lambda: claim(workdir, config))
         yield
 
 
@@ -42,10 +55,8 @@ def lock(workdir: str | pathlib.Path) -> Iterator[None]:
     """Keeps other runs out of a workdir, which is made when it does not exist.
 
     The operating system holds the lock for as long as this process lives: one that was
-    killed leaves none behind. File systems shared by several hosts keep it between them
-    where they support `flock` (NFS since version 3 with its lock service, Lustre when
-    mounted with `flock`); where one does not, a warning says so. Of several processes
-    the first holds it for all.
+    killed leaves none behind. Where a shared file system does not support `flock`, a
+    warning says so. Of several processes the first holds it for all.
 
     Raises:
         cli.UserError: If another run holds it, or the folder can't be written to.
@@ -63,17 +74,17 @@ def _take(workdir: pathlib.Path) -> TextIO:
     path = workdir / ".lock"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a+")
+        file = path.open("a+")
     except OSError as error:
         raise cli.UserError(
             f"the --workdir {workdir} can't be written to: {error}."
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        with lock:
-            lock.seek(0)
-            holder = lock.read().strip() or "one that has just started"
+        with file:
+            file.seek(0)
+            holder = file.read().strip() or "one that has just started"
         raise cli.UserError(
             f"{workdir} is in use by another run, {holder}: wait for its end, stop it,"
             " or give this run another --workdir."
@@ -84,33 +95,186 @@ def _take(workdir: pathlib.Path) -> TextIO:
             f" {workdir}."
         )
     with cli.user_errors(OSError):
-        lock.truncate(0)
-        lock.write(
+        file.truncate(0)
+        file.write(
             f"process {os.getpid()} on {socket.gethostname()}, since"
             f" {datetime.datetime.now():%Y-%m-%d %H:%M:%S}\n"
         )
-        lock.flush()
-    return lock
+        file.flush()
+    return file
 
 
-def check_nothing_is_lost(workdir: str | pathlib.Path) -> None:
-    """Refuses to begin a run anew where an earlier one has lost its checkpoints.
+def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
+    """Makes a workdir the one of this config, which it keeps as `config.json`.
 
     Raises:
-        cli.UserError: If there is no checkpoint, though steps were reported that come
-            after one.
+        cli.UserError: If the folder holds checkpoints of a run with another config: the
+            message lists the differences. Those of `FREE` are allowed.
     """
-    workdir = pathlib.Path(workdir)
-    with cli.user_errors(ValueError, OSError):
-        if runs.checkpoint_steps(workdir):
-            return
-        last = max((row["step"] for row in progress.rows(workdir)), default=0)
-        # A step's report comes before its checkpoint, and the config before both.
-        known = last and (workdir / "config.json").exists()
-        every = runs.read_config(workdir).get("checkpoint_every", 0) if known else 0
-    if last > every:
+    path = pathlib.Path(workdir) / "config.json"
+    with cli.user_errors(OSError):
+        steps = runs.checkpoint_steps(workdir)
+    if steps and not path.exists():
         raise cli.UserError(
-            f"{workdir} was trained to step {last}, but its checkpoints are gone: put"
-            f" {runs.checkpoint_folder(workdir)} back, or give this run another"
-            f" --workdir. To begin anew, delete {progress.table(workdir)}."
+            f"{workdir} holds checkpoints, but no config.json that says of which run:"
+            " put it back, or give this run another --workdir."
         )
+    if steps:
+        stored, new = read_config(workdir), from_json(json.loads(config.to_json()))
+        lines = [
+            *differences(stored, new),
+            *_changed_steps(steps[-1], stored, new),
+        ]
+        if lines:
+            listed = "\n".join(lines)
+            raise cli.UserError(
+                f"{workdir} holds a run with another config:\n{listed}\n"
+                "Give this run another --workdir, or the config of that one."
+            )
+    with cli.user_errors(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, config.to_json(indent=2) + "\n")
+
+
+def _last_stage(config: Mapping[str, Any]) -> int:
+    """The steps before those that tighten the bound."""
+    tighten = config.get("tighten", {}).get("steps", 0)
+    return config.get("num_steps", 0) - tighten
+
+
+def _changed_steps(done, stored, new):
+    """Tells which of the steps made would be of another stage, in a line."""
+    before, after = _last_stage(stored), _last_stage(new)
+    if min(done, before) != min(done, after):
+        yield (
+            f"  num_steps - tighten.steps: {before} there, {after} here, of {done}"
+            " steps made"
+        )
+
+
+def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
+    """Tells what keeps two configs from being of one run, a line per value.
+
+    The lines call the first config "there" and the second one "here".
+    """
+    there, here = cli.flatten(stored), cli.flatten(new)
+    return [
+        f"  {name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
+        for name in sorted(there.keys() | here.keys())
+        if name not in FREE and there.get(name) != here.get(name)
+    ]
+
+
+def read_config(workdir: str | pathlib.Path) -> ConfigDict:
+    """Returns the config of the run in a workdir, or refuses what holds none."""
+    with cli.user_errors(ValueError, OSError):
+        return from_json(runs.read_config(workdir))
+
+
+def from_json(config: dict[str, Any]) -> ConfigDict:
+    """Returns the config that a run's file holds, with tuples where JSON has lists."""
+    return ConfigDict(_tuples(config))
+
+
+def _tuples(value):
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+class Measured(NamedTuple):
+    """A run that has ended, and the report of its last step."""
+
+    workdir: str
+    run: runs.Run
+    report: report.Report
+
+
+def read_measured(workdir: str | pathlib.Path, min_images: int) -> Measured:
+    """Reads a run that has ended, and the report of its last step.
+
+    Neither says in which folders of this machine the data is. A report on fewer than
+    `min_images` images of a split is refused.
+
+    Raises:
+        cli.UserError: If there is no such run or report; it says what to do.
+    """
+    workdir = str(workdir)
+    with cli.user_errors(ValueError, OSError):
+        run = runs.read(workdir)
+    if own_data.is_own(run.config):
+        raise cli.UserError(
+            f"{workdir} is a run on images of its own: only models of the named data"
+            " sets are released and shown."
+        )
+    run = run._replace(config=without_folders(run.config))
+    num_steps = run.config["num_steps"]
+    if run.step != num_steps:
+        raise cli.UserError(
+            f"{workdir} has not ended: its newest checkpoint is of step {run.step} of"
+            f" {num_steps}. Start its training command again, and it goes on."
+        )
+    path = pathlib.Path(workdir) / "evaluation" / "report.json"
+    how = f"Measure it: python -m experiments.evaluate --workdir={workdir}"
+    if not path.exists():
+        raise cli.UserError(f"{path} does not exist. {how}")
+    with cli.user_errors(ValueError, OSError):
+        found = report.read(path)
+    if problem := _problem(run, found, min_images):
+        raise cli.UserError(f"{path} {problem}. {how}")
+    return Measured(workdir, run, found._replace(config=run.config))
+
+
+def without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    """Copies a config without the folders of the data on this machine."""
+    return {**config, "data": {**config["data"], "data_dir": "", "manual_dir": ""}}
+
+
+def _problem(run, found, min_images):
+    """Says why a report is not one of this run that can be shown, or returns None."""
+    stored, seen = map(from_json, (run.config, found.config))
+    if found.step != run.step:
+        return f"is of step {found.step}, and the run's newest of step {run.step}"
+    if lines := differences(seen, stored):
+        listed = "\n".join(lines)
+        return f"is of another config (there: the report's, here: the run's):\n{listed}"
+    wanted = [name for name in load.splits(stored.data.name) if name.startswith("test")]
+    if (names := [split.name for split in found.splits]) != wanted:
+        return f"has the splits {', '.join(names)}, not {', '.join(wanted)}"
+    for split in found.splits:
+        if split.num_images < min_images:
+            return f"is on {split.num_images} images of {split.name}, not {min_images}"
+        if (num_samples := split.bounds[-1].num_samples) != NUM_SAMPLES:
+            return f"has {num_samples} importance samples, not {NUM_SAMPLES}"
+    return None
+
+
+def check_seeds(measured: Sequence[Measured]) -> None:
+    """Refuses runs that are not seeds of one config, measured on the same images.
+
+    Raises:
+        cli.UserError: If they differ; it lists the differences.
+    """
+    first, *others = measured
+    for other in others:
+        if lines := differences(_but_for_the_seed(first), _but_for_the_seed(other)):
+            listed = "\n".join(lines)
+            raise cli.UserError(
+                f"{other.workdir} (here) is not {first.workdir} (there) with another"
+                f" seed:\n{listed}"
+            )
+    seeds = [one.run.config["seed"] for one in measured]
+    if len(set(seeds)) < len(seeds):
+        raise cli.UserError(
+            f"--workdir: every run needs a seed of its own, got the seeds"
+            f" {', '.join(map(str, seeds))}."
+        )
+
+
+def _but_for_the_seed(measured):
+    """Collects all that runs must share to be compared."""
+    shared = from_json({**measured.run.config, "seed": 0})
+    shared.steps = measured.run.step
+    shared.data_version = measured.report.data_version
+    shared.images = tuple(split.num_images for split in measured.report.splits)
+    return shared

@@ -7,9 +7,8 @@ import types
 import pytest
 from absl import flags
 
-from experiments import cli
-from experiments.configs import baseline_mnist_1k, mnist_10k
-from experiments.measure import model_card
+from experiments import cli, release
+from experiments.configs import baseline, mnist_10k
 from tests import commands
 
 VALUES = {
@@ -22,13 +21,14 @@ VALUES = {
 
 
 @pytest.mark.parametrize(
-    ("module", "values"), [(mnist_10k, VALUES), (baseline_mnist_1k, {"beta.steps": 7})]
+    ("module", "name", "values"),
+    [(mnist_10k, "laptop", VALUES), (baseline, "mnist_1k:laptop", {"beta.steps": 7})],
 )
-def test_the_training_command_gives_the_config(module, values):
+def test_the_training_command_gives_the_config(module, name, values):
     """The command, read by a shell and by flags, gives the run's config."""
-    config = module.get_config("laptop")
+    config = module.get_config(name)
     config.update_from_flattened_dict(values)
-    command = model_card.training_command(json.loads(config.to_json()), "runs/x")
+    command = release.training_command(json.loads(config.to_json()), "runs/x")
     assert command.count("--config.") == len(values)
     flag = []
     parsed = types.SimpleNamespace(

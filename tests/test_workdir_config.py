@@ -8,7 +8,7 @@ import pytest
 from experiments import cli
 from experiments.configs import dsprites
 from experiments.run import checkpoints
-from experiments.run import config as run_config
+from experiments.run import workdir as run_workdir
 from tests.tiny_runs import any_config
 
 
@@ -21,23 +21,23 @@ def _save(workdir, step=1):
 def test_checkpoints_without_a_config(tmp_path):
     """Whose they are is not known: no run takes them for its own."""
     workdir = tmp_path / "run"
-    run_config.claim(workdir, any_config())
+    run_workdir.claim(workdir, any_config())
     _save(workdir)
     (workdir / "config.json").unlink()
     with pytest.raises(cli.UserError, match=r"holds checkpoints, but no config\.json"):
-        run_config.claim(workdir, any_config())
+        run_workdir.claim(workdir, any_config())
     (workdir / "config.json").write_text("{")
     with pytest.raises(cli.UserError, match=r"config\.json can't be read"):
-        run_config.claim(workdir, any_config())
+        run_workdir.claim(workdir, any_config())
 
 
 def test_another_config_is_refused(tmp_path):
     """A workdir in use is not overwritten: every difference is listed."""
-    run_config.claim(tmp_path, any_config())
+    run_workdir.claim(tmp_path, any_config())
     _save(tmp_path)
     other = any_config(seed=1, num_steps=20, extra=4)
     with pytest.raises(cli.UserError) as error:
-        run_config.claim(tmp_path, other)
+        run_workdir.claim(tmp_path, other)
     lines = str(error.value).splitlines()
     assert lines[1:3] == ["  extra: absent there, 4 here", "  seed: 0 there, 1 here"]
     assert len(lines) == 4
@@ -46,22 +46,11 @@ def test_another_config_is_refused(tmp_path):
 
 def test_a_run_may_be_extended(tmp_path):
     """The same config, or one that differs in length only, goes on; it is kept."""
-    run_config.claim(tmp_path, any_config())
+    run_workdir.claim(tmp_path, any_config())
     _save(tmp_path)
-    run_config.claim(tmp_path, any_config())
-    run_config.claim(tmp_path, any_config(num_steps=20))
-    assert run_config.read_config(tmp_path) == any_config(num_steps=20)
-
-
-def test_a_run_of_an_older_version_goes_on(tmp_path):
-    """What its config does not know of has the value that it had without a name."""
-    older = any_config()
-    del older.precision
-    older.num_seeds = 1  # means nothing any more
-    run_config.claim(tmp_path, older)
-    _save(tmp_path)
-    assert run_config.read_config(tmp_path) == any_config(precision="float32")
-    run_config.claim(tmp_path, any_config())
+    run_workdir.claim(tmp_path, any_config())
+    run_workdir.claim(tmp_path, any_config(num_steps=20))
+    assert run_workdir.read_config(tmp_path) == any_config(num_steps=20)
 
 
 @pytest.mark.parametrize(
@@ -78,11 +67,11 @@ def test_steps_that_were_made_keep_their_stage(tmp_path, there, done, here, fits
     configs = [dsprites.get_config("tiny") for _ in range(2)]
     for config, values in zip(configs, (there, here), strict=True):
         config.num_steps, config.tighten.steps = values
-    run_config.claim(tmp_path, configs[0])
+    run_workdir.claim(tmp_path, configs[0])
     _save(tmp_path, step=done)
     if fits:
-        run_config.claim(tmp_path, configs[1])
+        run_workdir.claim(tmp_path, configs[1])
         return
     expected = f"tighten.steps: {there[0] - there[1]} there, .* {done} steps"
     with pytest.raises(cli.UserError, match=expected):
-        run_config.claim(tmp_path, configs[1])
+        run_workdir.claim(tmp_path, configs[1])
