@@ -75,11 +75,6 @@ class ModelConfig(NamedTuple):
 
         Raises:
             ValueError: for a name too many or too few, or a value of another type.
-
-        >>> from lavae_jax import ModelConfig
-        >>> ModelConfig.from_dict({"app_dim": 32})
-        Traceback (most recent call last):
-        ValueError: the model's config lacks appearance_net, channels, ...
         """
         return cls(**_fields(cls, values))
 
@@ -98,21 +93,6 @@ class BaselineConfig(NamedTuple):
         resample_size: side of the strided and transposed convolutions' kernels.
         upsampling: how the last maps become pixels.
         epsilon: ε, keeps pixel means inside [ε, 1 − ε].
-
-    >>> import lavae_jax
-    >>> config = lavae_jax.BaselineConfig(
-    ...     kind="baseline",
-    ...     image_shape=(64, 64, 3),
-    ...     latent_channels=16,
-    ...     channels=64,
-    ...     norm="batch",
-    ...     stem_stride=2,
-    ...     resample_size=4,
-    ...     upsampling="bilinear",
-    ...     epsilon=1e-6,
-    ... )
-    >>> lavae_jax.build_model(config).latent_dim
-    1024
     """
 
     kind: Literal["baseline"]
@@ -127,12 +107,7 @@ class BaselineConfig(NamedTuple):
 
 
 def is_baseline(config: Mapping[str, Any]) -> bool:
-    """Whether a run's whole config is one of the baseline, not of LAVAE.
-
-    >>> from lavae_jax import config
-    >>> config.is_baseline({"model": {"app_dim": 32}})
-    False
-    """
+    """Whether a run's whole config is one of the baseline, not of LAVAE."""
     return "kind" in config.get("model", {})
 
 
@@ -144,11 +119,6 @@ def from_run(config: Mapping[str, Any]) -> ModelConfig | BaselineConfig:
 
     Raises:
         ValueError: if it has no such part, or see `ModelConfig.from_dict`.
-
-    >>> from lavae_jax import config, released
-    >>> from lavae_jax.pretrained import FOLDER
-    >>> config.from_run(released.read(FOLDER / "multi_mnist_1k").config).sprite_size
-    17
     """
     model = config.get("model")
     if not isinstance(model, Mapping):
@@ -207,19 +177,6 @@ def build_model(
         axis_name: mapped axis of devices, if any.
         dtype: what layers compute in. Parameters, batch statistics and the outputs of
             networks, with all that is computed of these, are float32.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> import lavae_jax
-    >>> from lavae_jax import config, released
-    >>> from lavae_jax.pretrained import FOLDER
-    >>> model_config = config.from_run(released.read(FOLDER / "multi_mnist_1k").config)
-    >>> smaller = model_config._replace(width=32, channels=8, app_dim=8)
-    >>> model = lavae_jax.build_model(smaller)
-    >>> image = jnp.zeros((1, *model.image_shape))
-    >>> shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    >>> sum(leaf.size for leaf in jax.tree.leaves(shapes))  # parameters
-    46440
     """
     if isinstance(config, BaselineConfig):
         fields = config._asdict()

@@ -98,12 +98,6 @@ def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
 
     Raises:
         ValueError: If there are no images, or they differ in number.
-
-    >>> import numpy as np
-    >>> from lavae_jax import plotting
-    >>> images = np.zeros((3, 64, 64, 1))
-    >>> len(plotting.comparison(images, images + 0.1).axes)
-    6
     """
     images, means = np.asarray(images), np.asarray(means)
     if len(images) != len(means) or not len(images):
@@ -182,12 +176,6 @@ def samples_grid(
 
     Raises:
         ValueError: If there are no images.
-
-    >>> import numpy as np
-    >>> from lavae_jax import plotting
-    >>> figure = plotting.samples_grid(np.zeros((8, 64, 64, 3)), columns=4)
-    >>> len(figure.axes)
-    8
     """
     return beside({title: images}, columns)
 
@@ -201,12 +189,6 @@ def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figur
 
     Raises:
         ValueError: If a grid has no images.
-
-    >>> import numpy as np
-    >>> from lavae_jax import plotting
-    >>> images = np.zeros((4, 64, 64, 1))
-    >>> len(plotting.beside({"LAVAE": images, "baseline": images}).axes)
-    8
     """
     grids = {title: np.asarray(images) for title, images in grids.items()}
     if not all(map(len, grids.values())):
@@ -236,12 +218,6 @@ def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
 
     Returns:
         A figure with one panel; every non-zero cell carries its number.
-
-    >>> from lavae_jax import metrics, plotting
-    >>> matrix = metrics.count_confusion([0, 1, 2, 2], [0, 1, 2, 1], max_objects=2)
-    >>> figure = plotting.confusion(matrix)
-    >>> sorted(text.get_text() for text in figure.axes[0].texts)
-    ['1', '1', '1', '1']
     """
     matrix = np.asarray(matrix)
     figure = Figure(figsize=(4.5, 4.5), dpi=layout.DPI, layout="constrained")
@@ -276,10 +252,6 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
 
     Raises:
         ValueError: If the name does not end in `.png`.
-
-    >>> import numpy as np
-    >>> from lavae_jax import plotting
-    >>> plotting.save(plotting.samples_grid(np.eye(8)[None, ..., None]), "eye.png")
     """
     path = pathlib.Path(path)
     if path.suffix != ".png":

@@ -61,11 +61,6 @@ def load_released(folder: str | pathlib.Path) -> tuple[Model, Variables]:
 
     Every file is checked against its checksum before it is used. Results and errors are
     those of `load_pretrained`.
-
-    >>> from lavae_jax import pretrained
-    >>> model, _ = pretrained.load_released(pretrained.FOLDER / "multi_mnist_1k")
-    >>> model.image_shape
-    (64, 64, 1)
     """
     folder = pathlib.Path(folder)
     contents = released.read(folder)
@@ -113,12 +108,7 @@ def read_run(workdir: str | pathlib.Path) -> tuple[Model, runs.Run]:
 
 
 def flatten(variables: Variables) -> dict[str, Any]:
-    """Maps the paths of arrays, `params/location_net/...`, to the arrays.
-
-    >>> from lavae_jax import pretrained
-    >>> pretrained.flatten({"params": {"f_sprite": {"bias": 0.5}}})
-    {'params/f_sprite/bias': 0.5}
-    """
+    """Maps the paths of arrays, `params/location_net/...`, to the arrays."""
     return traverse_util.flatten_dict(variables, sep="/")
 
 

@@ -71,12 +71,7 @@ def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
 
 
 def checkpoint_steps(workdir: str | pathlib.Path) -> list[int]:
-    """Lists the steps of a run's complete checkpoints, in order.
-
-    >>> from lavae_jax import runs
-    >>> runs.checkpoint_steps("runs/dsprites")  # made by experiments.train
-    [23600]
-    """
+    """Lists the steps of a run's complete checkpoints, in order."""
     folder = checkpoint_folder(workdir)
     return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
 
@@ -87,10 +82,6 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: If the folder holds no config.
         ValueError: If the config can't be read.
-
-    >>> from lavae_jax import runs
-    >>> runs.read_config("runs/dsprites")["data"]["name"]
-    'multi_dsprites'
     """
     path = pathlib.Path(workdir) / "config.json"
     try:
@@ -164,11 +155,6 @@ def read(
     Raises:
         FileNotFoundError: If it is not such a folder, or holds no checkpoint yet.
         ValueError: If the config can't be read, or no checkpoint can be used.
-
-    >>> from lavae_jax import runs
-    >>> run = runs.read("runs/dsprites")  # made by experiments.train
-    >>> run.step, sorted(run.variables)
-    (23600, ['batch_stats', 'params'])
     """
     config = read_config(workdir)
 

@@ -236,14 +236,6 @@ def bumps(
 
     Returns:
         [B, H, W], the highest of the bumps at every pixel.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax import warmup
-    >>> centres, valid = jnp.array([[[1.0, 2.0]]]), jnp.array([[True]])
-    >>> print(warmup.bumps(centres, valid, 10.0, 0.5, (3, 4))[0].round(1))
-    [[ 0.   0.2  1.4  0.2]
-     [ 0.   1.4 10.   1.4]
-     [ 0.   0.2  1.4  0.2]]
     """
 
     def along(axis):
