@@ -211,11 +211,7 @@ def elbo(
 ) -> BaselineTerms:
     """One-sample estimate of the ELBO's terms, with the analytic KL, [B] each.
 
-    Args:
-        model: bound to its variables.
-        x: binary images, [B, H, W, C].
-        keys: [B], one per image.
-        train: whether batch statistics are used and updated.
+    The model is bound to its variables; x is [B, H, W, C], with one key per image.
     """
     q = model.posterior(x, train)
     log_px = model.log_likelihood(x, model.canvas(_draw(q, keys), train))

@@ -16,14 +16,7 @@ def to_float(images: Array) -> Array:
 
 
 def check(images: Array | np.ndarray, image_shape: tuple[int, int, int]) -> Array:
-    """Checks a batch of images and gives it as float32.
-
-    Args:
-        images: [B, H, W, C], uint8 with values 0/255 or 0/1, bool, or float {0, 1}.
-        image_shape: the model's (H, W, C).
-
-    Returns:
-        [B, H, W, C] float32 in {0, 1}.
+    """Checks a batch of images [B, H, W, C] and gives it as float32 in {0, 1}.
 
     Raises:
         TypeError: for another dtype.

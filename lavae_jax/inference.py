@@ -120,16 +120,8 @@ def reconstruct(
 ) -> Array:
     """What a model makes of images: the pixel means of its best explanation.
 
-    Args:
-        model: LAVAE, which renders the scene that it infers, or the baseline.
-        variables: its variables.
-        images: [B, H, W, C] in {0, 1}, or uint8.
-
-    Returns:
-        [B, H, W, C].
-
-    Raises:
-        TypeError, ValueError: if the images are not what the model was built for.
+    LAVAE renders the scene that it infers. Images and errors are those of
+    `log_weights`; the result is [B, H, W, C].
     """
     if isinstance(model, LAVAE):
         return render(model, variables, infer(model, variables, images))
@@ -153,8 +145,8 @@ def log_weights(
         model: LAVAE or the baseline.
         variables: its variables.
         images: [B, H, W, C] in {0, 1}, or uint8.
-        key: one key, or [B] keys, one per image, for results that do not depend on
-            how images are batched.
+        key: one key, or [B] keys, for results that do not depend on how images are
+            batched.
         num_samples: K.
 
     Returns:

@@ -68,15 +68,7 @@ def count_accuracy(true_n: np.ndarray, inferred_n: np.ndarray) -> float:
 def count_confusion(
     true_n: np.ndarray, inferred_n: np.ndarray, max_objects: int
 ) -> np.ndarray:
-    """Numbers of images by true (rows) and inferred (columns) count.
-
-    Args:
-      true_n: [N] numbers of objects in the images.
-      inferred_n: [N] numbers the model inferred.
-      max_objects: M, the largest number either may take.
-
-    Returns:
-      [M+1, M+1] integers that sum to N.
+    """Numbers of images by true (rows) and inferred (columns) count, [M+1, M+1].
 
     Raises:
       ValueError: If the lengths differ or a count lies outside 0..M.
@@ -201,11 +193,7 @@ def importance_bounds(
 def same_length(
     true: np.ndarray, inferred: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays, once they are found to describe the same images.
-
-    Raises:
-      ValueError: If their shapes differ.
-    """
+    """Returns both as arrays, or raises a ValueError if their shapes differ."""
     true, inferred = np.asarray(true), np.asarray(inferred)
     if true.shape != inferred.shape:
         raise ValueError(

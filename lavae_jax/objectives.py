@@ -98,14 +98,7 @@ def reconstruct(
 
 
 def elbo(model: LAVAE, variables: Variables, x: Array, keys: Array) -> ElboTerms:
-    """One-sample estimate of Eq. 6 with exact draws, [B] each.
-
-    Args:
-        model: LAVAE.
-        variables: its variables.
-        x: binary images, [B, H, W, C].
-        keys: [B], one per image.
-    """
+    """One-sample estimate of Eq. 6 with exact draws, [B] each, with a key per image."""
     bound = model.bind(variables)
     key_loc, key_app = split_keys(keys)
     h_loc = bound.location_logits(x)
@@ -130,13 +123,8 @@ def appearance_log_weights(
 ) -> tuple[Array, Array]:
     """The part of a log importance weight that depends on a draw of the appearances.
 
-    Args:
-        model: bound to its variables.
-        x: binary images, [B, H, W, C].
-        appearance: parameters of q(z_app | z_loc, x) at `locations`.
-        locations: a draw from q(z_loc | x).
-        keys: [B], one per image.
-        epsilon: ε of the likelihood, by default the model's.
+    `appearance` holds the parameters of q(z_app | z_loc, x) at `locations`, a draw from
+    q(z_loc | x). The other arguments are those of `reconstruct`.
 
     Returns:
         log p(x | z) and log p(z_app) − log q(z_app | z_loc, x), nats, each [B].
@@ -160,14 +148,8 @@ def importance_bound(
 ) -> tuple[ElboTerms, Array]:
     """The bound log 1/K Σ_k w_k of K draws of z_app at given locations.
 
-    Args:
-        model: bound to its variables.
-        x: binary images, [B, H, W, C].
-        locations: a draw from q(z_loc | x), [B, ...].
-        n: [B] int32.
-        keys: [B], one per image.
-        num_draws: K.
-        epsilon: ε of the likelihood, by default the model's.
+    `locations` is one draw from q(z_loc | x) per image, and K is `num_draws`. The other
+    arguments are those of `reconstruct`.
 
     Returns:
         The ELBO's terms, means over the K draws, and the mean bound over the images.
@@ -241,13 +223,9 @@ def sample_prior(
     keys: Array,
     prior_n: Array | None = None,
 ) -> tuple[Array, Locations, Array]:
-    """Draws n, z_loc and z_app from the prior, Eq. 1 to 3.
+    """Draws n, z_loc and z_app from the prior, Eq. 1 to 3, with [B] keys.
 
-    Args:
-        model: LAVAE.
-        variables: its variables.
-        keys: [B], one per image.
-        prior_n: [M + 1] probabilities of n in place of the learned ones.
+    The [M + 1] probabilities `prior_n` take the place of the learned ones.
 
     Returns:
         n [B] int32, the locations, and z_app [B, M, L].

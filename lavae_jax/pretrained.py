@@ -117,12 +117,9 @@ def assemble(
     tensors: Mapping[str, Any],
     source: str | pathlib.Path,
 ) -> tuple[Model, Variables]:
-    """Builds the model of a config and its variables, and checks that they fit.
+    """Builds the model of a run's config and its variables, and checks that they fit.
 
-    Args:
-        config: The content of the run's `config.json`.
-        tensors: Arrays by their paths, as `flatten` gives them.
-        source: The folder they were read from, for errors.
+    The tensors are named by their paths, as by `flatten`; errors name the `source`.
 
     Raises:
         ValueError: If no model can be built from the config, or if the variables are

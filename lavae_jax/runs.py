@@ -16,25 +16,14 @@ _LONGEST_REASON = 300
 
 
 class Damaged(NamedTuple):
-    """A checkpoint that can't be used.
-
-    Attributes:
-        step: Its step.
-        why: A sentence that says why, without the full stop.
-    """
+    """A checkpoint that can't be used, and a sentence, without full stop, why."""
 
     step: int
     why: str
 
 
 class Newest(NamedTuple, Generic[_T]):
-    """The newest checkpoint that can be used.
-
-    Attributes:
-        step: How many training steps were made.
-        content: What was read from the checkpoint.
-        damaged: Newer checkpoints that had to be passed over.
-    """
+    """The newest checkpoint that can be used, and newer ones, which are damaged."""
 
     step: int
     content: _T
@@ -104,10 +93,11 @@ def newest(
     """Reads the newest checkpoint that is whole and holds what it should.
 
     A checkpoint whose files differ from their checksums is never handed to `read`. Runs
-    of older versions have no checksums, so `read` alone judges theirs.
+    of older versions have no checksums, so `read` alone judges theirs. Nothing in the
+    run's folder is changed.
 
     Args:
-        workdir: The run's folder; nothing in it is changed.
+        workdir: The run's folder.
         read: Reads what is wanted from a checkpoint's folder; it raises ValueError,
             KeyError or OSError for one that can't be used.
 

@@ -128,7 +128,6 @@ def test_normal():
     ours, theirs = (
         s.MultivariateNormalDiag(loc, scale) for s in (plain, distributions)
     )
-    assert ours.batch_shape == theirs.batch_shape == (3, 2)
     assert ours.event_shape == theirs.event_shape == (5,)
     np.testing.assert_array_equal(ours.mean(), theirs.mean())
     np.testing.assert_array_equal(ours.stddev(), theirs.stddev())
