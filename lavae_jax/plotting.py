@@ -128,13 +128,6 @@ def grid(
 
     Raises:
         ValueError: If there is no image, or another number of labels.
-
-    >>> import numpy as np
-    >>> from lavae_jax import plotting
-    >>> images = np.zeros((2, 3, 64, 64, 1))
-    >>> figure = plotting.grid(images, row_labels=["z_0", "z_1"])
-    >>> len(figure.axes)
-    6
     """
     num_columns = max(map(len, images), default=0)
     if not num_columns:

@@ -19,12 +19,7 @@ FOLDER = pathlib.Path(__file__).parent / "weights"
 
 
 def names(folder: str | pathlib.Path | None = None) -> list[str]:
-    """Lists the names that `load_pretrained` takes, or the models in a folder.
-
-    >>> from lavae_jax import pretrained
-    >>> "multi_dsprites" in pretrained.names()
-    True
-    """
+    """Lists the names that `load_pretrained` takes, or the models in a folder."""
     folder = FOLDER if folder is None else pathlib.Path(folder)
     return sorted(path.parent.name for path in folder.glob(f"*/{released.CHECKSUMS}"))
 
