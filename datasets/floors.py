@@ -64,14 +64,8 @@ def floor(
     With a model whose p(n) is not the split's, as on test_7 after training on zero to
     three objects, add -log p(n) and take log |counts| off.
 
-    Args:
-      name: see `load.data_source`.
-      split: a whole split, such as "test".
-      data_dir: see `load.builder`.
-      manual_dir: see `load.builder`.
-
-    Returns:
-      The two bounds. The same call always gives the same numbers.
+    The same call always gives the same numbers. Arguments are those of `load.images`,
+    but the split must be a whole one, such as "test".
 
     Raises:
       ValueError: if the name or the split is unknown, or it is part of a split.
@@ -95,15 +89,12 @@ def floor(
 def family_floor(
     counts: tuple[int, ...], object_entropy: float, canvas: int = scenes.CANVAS
 ) -> float:
-    """Computes the floor of the model family.
+    """Computes the floor of the model family, in nats per image.
 
     Args:
       counts: the numbers of objects, each equally probable.
       object_entropy: nats per object of mask and colour.
       canvas: height and width of the canvas, in pixels.
-
-    Returns:
-      Nats per image.
     """
     num_sites = canvas**2
     per_count = [
@@ -121,16 +112,9 @@ def entropy(
     num_placements: int = NUM_PLACEMENTS,
     canvas: int = scenes.CANVAS,
 ) -> float:
-    """Estimates the entropy of the data.
+    """Estimates the entropy of the data, in nats per image; see `family_floor`.
 
-    Args:
-      counts: the numbers of objects, each equally probable.
-      appearance: what the objects look like.
-      num_placements: sample size for each number of objects.
-      canvas: height and width of the canvas, in pixels.
-
-    Returns:
-      Nats per image.
+    `num_placements` is the sample size for each number of objects.
     """
     per_count = [
         n * appearance.entropy
@@ -146,14 +130,7 @@ def placement_entropy(
 ) -> float:
     """Estimates E[sum_i log F_i + log Z] for n boxes in the order of their placement.
 
-    Args:
-      n: number of boxes.
-      sizes: int [K, 2], (height, width); each box has one of them, chosen uniformly.
-      num_placements: sample size.
-      canvas: height and width of the canvas, in pixels.
-
-    Returns:
-      Nats.
+    Each box has one of the `sizes`, int [K, 2] (height, width), chosen uniformly.
     """
     total = 0.0
     for index in range(num_placements):

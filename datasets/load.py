@@ -49,9 +49,6 @@ def builder(
         (~/tensorflow_datasets, or the environment variable TFDS_DATA_DIR).
       manual_dir: where MNIST's files are; without it they are downloaded.
 
-    Returns:
-      The builder of the prepared data set.
-
     Raises:
       ValueError: if the name is unknown, a file has the wrong content, or what is in
         data_dir is not a complete data set.
@@ -78,15 +75,9 @@ def data_source(
 ) -> Sequence[dict[str, np.ndarray]]:
     """Returns a random-access source of whole examples.
 
-    Args:
-      name: one of `BUILDERS`.
-      split: a split of the data set, or part of one: "test", "train[:185000]",
-        "train[-5000:]", "train[:10%]".
-      data_dir: see `builder`.
-      manual_dir: see `builder`.
-
-    Returns:
-      A sequence of examples; the README of the data set describes their features.
+    The README of a data set describes their features. A split may be part of one:
+    "test", "train[:185000]", "train[-5000:]", "train[:10%]". The other arguments are
+    those of `builder`.
 
     Raises:
       ValueError: if the name or the split is unknown; see also `builder`. When an
@@ -104,17 +95,8 @@ def images(
 ) -> Sequence[np.ndarray]:
     """Returns a random-access source of images, twice as fast as whole examples.
 
-    Args:
-      name: see `data_source`.
-      split: see `data_source`.
-      data_dir: see `builder`.
-      manual_dir: see `builder`.
-
-    Returns:
-      A sequence of uint8 [H, W, C], 0 or 255.
-
-    Raises:
-      ValueError: if the name or the split is unknown; see also `builder`.
+    Images are uint8 [H, W, C], 0 or 255. Arguments and errors are those of
+    `data_source`.
     """
     return records.Images(_prepared(name, split, data_dir, manual_dir), split)
 
@@ -153,17 +135,11 @@ def scene_maker(
     scene = load.scene_maker("multi_dsprites")
     scene(scenes.extra_split(n=9, seed=0), 5)["image"]
 
-    Args:
-      name: one of `BUILDERS`.
-      data_dir: where downloads are kept, see `builder`.
-      manual_dir: see `builder`.
+    Arguments and errors are those of `builder`; downloads are kept in `data_dir`.
 
     Returns:
       A function of a split and an index, which gives an example as `data_source` does.
       It raises a ValueError where so many objects do not fit.
-
-    Raises:
-      ValueError, FileNotFoundError, OSError: as `builder`.
     """
     if manual_dir is not None:
         manual_dir = epath.Path(manual_dir).expanduser()
@@ -172,26 +148,12 @@ def scene_maker(
 
 
 def image_shape(name: str) -> tuple[int, int, int]:
-    """Returns the (H, W, C) of a data set's images, which need not exist yet.
-
-    Args:
-      name: one of `BUILDERS`.
-
-    Raises:
-      ValueError: if the name is unknown.
-    """
+    """Returns the (H, W, C) of a data set's images, which need not exist yet."""
     return tuple(_builder(name).info.features["image"].shape)
 
 
 def train_split(name: str) -> scenes.Split:
-    """Returns what the train split of a data set holds, which need not exist yet.
-
-    Args:
-      name: one of `BUILDERS`.
-
-    Raises:
-      ValueError: if the name is unknown.
-    """
+    """Returns what the train split of a data set holds, which need not exist yet."""
     return splits(name)["train"]
 
 
@@ -201,11 +163,7 @@ def splits(name: str) -> dict[str, scenes.Split]:
 
 
 def check_split(name: str, split: str) -> None:
-    """Checks a split's name before anything is generated.
-
-    Args:
-      name: one of `BUILDERS`.
-      split: what `data_source` accepts.
+    """Checks the names of a data set and a split before anything is generated.
 
     Raises:
       ValueError: if the name or the split is unknown.

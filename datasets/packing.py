@@ -36,20 +36,14 @@ def pack(example: dict[str, np.ndarray]) -> dict[str, bytes]:
 def pack_split(
     maker: Maker, split: scenes.Split, num_workers: int | None = None
 ) -> Iterator[dict[str, bytes]]:
-    """Makes all scenes of a split.
+    """Makes all scenes of a split, by default with one process per usable core.
 
-    Args:
-      maker: makes them.
-      split: the split.
-      num_workers: number of processes, by default one per usable core. With one, or
-        for few scenes, this process makes them.
+    With one worker, or for few scenes, this process makes them. What `maker` raises is
+    raised here.
 
     Yields:
       Packed examples in the order of the split. The workers end with the generator,
       also where it is closed early.
-
-    Raises:
-      Exception: what `maker` raises, in whatever process.
     """
     size = split.num_examples
     chunks = [range(i, min(i + CHUNK, size)) for i in range(0, size, CHUNK)]

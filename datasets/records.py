@@ -11,12 +11,7 @@ from datasets.scene_builder import SceneBuilder
 
 
 class Examples(Sequence[dict[str, np.ndarray]]):
-    """The examples of a split, with an error of its own for damaged files.
-
-    Args:
-      prepared: the data set.
-      records: what TFDS gives, by position.
-    """
+    """What TFDS gives of a split, with an error of its own for damaged files."""
 
     def __init__(self, prepared: SceneBuilder, records: Sequence[Any]):
         self._path, self._records = prepared.data_path, records

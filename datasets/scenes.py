@@ -113,10 +113,8 @@ def permutation(size: int, *key: int) -> np.ndarray:
 def extra_split(n: int, seed: int, num_examples: int = 0) -> Split:
     """Returns a split of scenes with n objects that are in no data set.
 
-    Args:
-      n: number of objects, 0 to MAX_OBJECTS; each n has scenes of its own.
-      seed: not negative; another one gives other scenes.
-      num_examples: its size, which changes no scene.
+    Each n, 0 to MAX_OBJECTS, and each seed, not negative, has scenes of its own. The
+    number of examples changes no scene.
     """
     if not 0 <= n <= MAX_OBJECTS or seed < 0:
         raise ValueError(
@@ -128,15 +126,9 @@ def extra_split(n: int, seed: int, num_examples: int = 0) -> Split:
 def place(
     draws: Draws, sizes: Sequence[tuple[int, int]], canvas: int = CANVAS
 ) -> Placement:
-    """Places boxes one after the other, uniformly among the free positions.
+    """Places boxes of (height, width) in pixels one after the other, without overlap.
 
-    Args:
-      draws: source of randomness.
-      sizes: (height, width) of each box, in pixels.
-      canvas: height and width of the canvas, in pixels.
-
-    Returns:
-      Where the boxes are; no two of them overlap.
+    Each is placed uniformly among the free positions.
 
     Raises:
       ValueError: if the boxes do not fit even after `MAX_TRIES` tries.
@@ -164,13 +156,9 @@ def free_positions(
     size: tuple[int, int],
     canvas: int = CANVAS,
 ) -> np.ndarray:
-    """Marks where a further box may go.
+    """Marks where a further box of `size`, (height, width), may go.
 
-    Args:
-      corners: (row, column) of the boxes already placed.
-      sizes: (height, width) of the boxes already placed.
-      size: (height, width) of the box to place.
-      canvas: height and width of the canvas, in pixels.
+    `corners`, (row, column), and `sizes` are those of the boxes already placed.
 
     Returns:
       bool [canvas - height + 1, canvas - width + 1], true where a box with this
@@ -185,17 +173,8 @@ def free_positions(
     return free
 
 
-def draw(layout: Layout, canvas: int = CANVAS) -> Picture:
-    """Draws a scene and derives its ground truth. See `Picture` and `draw_all`."""
-    return Picture(*(field[0] for field in draw_all([layout], canvas)))
-
-
 def draw_all(layouts: Sequence[Layout], canvas: int = CANVAS) -> Picture:
-    """Draws B scenes, at least one, at once.
-
-    Args:
-      layouts: the scenes' objects.
-      canvas: height and width of the canvas, in pixels.
+    """Draws B scenes, at least one, and derives their ground truth.
 
     Returns:
       A `Picture` whose arrays have a leading axis B.

@@ -32,14 +32,7 @@ Upsampling = Literal["bilinear", "shuffle"]
 
 
 class BaselineTerms(NamedTuple):
-    """The terms of the ELBO per image, nats, each [B].
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax import baseline
-    >>> terms = baseline.BaselineTerms(log_px=jnp.array([-30.0]), kl=jnp.array([16.0]))
-    >>> terms.elbo.tolist()
-    [-46.0]
-    """
+    """The terms of the ELBO per image, nats, each [B]."""
 
     log_px: Array
     kl: Array
@@ -147,17 +140,6 @@ class BaselineVAE(nn.Module):
         epsilon: ε, keeps pixel means inside [ε, 1 − ε].
         axis_name: mapped axis of devices, if any.
         dtype: what the layers compute in.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> import lavae_jax
-    >>> model = lavae_jax.BaselineVAE((64, 64, 3))
-    >>> model.latent_shape, model.latent_dim
-    ((8, 8, 16), 1024)
-    >>> image = jnp.zeros((1, *model.image_shape))
-    >>> shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    >>> sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-    925219
     """
 
     image_shape: tuple[int, int, int]
@@ -229,11 +211,7 @@ def elbo(
 ) -> BaselineTerms:
     """One-sample estimate of the ELBO's terms, with the analytic KL, [B] each.
 
-    Args:
-        model: bound to its variables.
-        x: binary images, [B, H, W, C].
-        keys: [B], one per image.
-        train: whether batch statistics are used and updated.
+    The model is bound to its variables; x is [B, H, W, C], with one key per image.
     """
     q = model.posterior(x, train)
     log_px = model.log_likelihood(x, model.canvas(_draw(q, keys), train))

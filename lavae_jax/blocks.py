@@ -21,13 +21,7 @@ leaky_relu = partial(nn.leaky_relu, negative_slope=0.01)
 
 
 def space_to_depth(x: Array, block: int) -> Array:
-    """[B, H, W, C] to [B, H / block, W / block, block² C].
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax import blocks
-    >>> blocks.space_to_depth(jnp.zeros((1, 4, 6, 3)), 2).shape
-    (1, 2, 3, 12)
-    """
+    """[B, H, W, C] to [B, H / block, W / block, block² C]."""
     num_images, height, width, channels = x.shape
     x = x.reshape(
         num_images, height // block, block, width // block, block, channels
@@ -38,13 +32,7 @@ def space_to_depth(x: Array, block: int) -> Array:
 
 
 def depth_to_space(x: Array, block: int) -> Array:
-    """[B, H, W, block² C] to [B, block H, block W, C]; undoes `space_to_depth`.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax import blocks
-    >>> blocks.depth_to_space(jnp.arange(4.0).reshape(1, 1, 1, 4), 2)[..., 0].tolist()
-    [[[0.0, 1.0], [2.0, 3.0]]]
-    """
+    """[B, H, W, block² C] to [B, block H, block W, C]; undoes `space_to_depth`."""
     num_images, height, width, depth = x.shape
     channels = depth // block**2
     x = x.reshape(num_images, height, width, block, block, channels)

@@ -57,16 +57,7 @@ def composite_conv(sprites: Array, maps: Array) -> Array:
 
 
 def composite_fft(sprites: Array, maps: Array) -> Array:
-    """Eq. 4 by the convolution theorem; arguments and result as `composite_conv`.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax import compositing
-    >>> sprites = jnp.arange(1.0, 10.0).reshape(1, 1, 3, 3, 1)
-    >>> maps = jnp.full((1, 1, 4, 4), 1 / 16)  # anywhere
-    >>> canvas = compositing.composite_fft(sprites, maps)
-    >>> bool(jnp.allclose(canvas, compositing.composite_conv(sprites, maps), atol=1e-5))
-    True
-    """
+    """Eq. 4 by the convolution theorem; arguments and result as `composite_conv`."""
     side = sprites.shape[2]
     height, width = maps.shape[2:]
     shape = (height + side - 1, width + side - 1)
@@ -81,14 +72,7 @@ def composite_fft(sprites: Array, maps: Array) -> Array:
 
 
 def composite(sprites: Array, maps: Array, method: Method = "auto") -> Array:
-    """Eq. 4, by the form that suits the platform; see `composite_conv`.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax import compositing
-    >>> sprites, maps = jnp.ones((2, 3, 5, 5, 1)), jnp.zeros((2, 3, 8, 10))
-    >>> compositing.composite(sprites, maps).shape
-    (2, 8, 10, 1)
-    """
+    """Eq. 4, by the form that suits the platform; see `composite_conv`."""
     if method == "auto":
         return lax.platform_dependent(
             sprites, maps, cpu=composite_fft, default=composite_conv
@@ -107,16 +91,6 @@ def place(sprites: Array, sites: Array, height: int, width: int) -> Array:
 
     Returns:
         λ, [B, H, W, C].
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax import compositing
-    >>> sprites = jnp.arange(1.0, 10.0).reshape(1, 1, 3, 3, 1)
-    >>> sites = jnp.array([[1 * 4 + 3]])  # row 1, column 3
-    >>> print(compositing.place(sprites, sites, 4, 4)[0, ..., 0].astype(int))
-    [[0 0 1 2]
-     [0 0 4 5]
-     [0 0 7 8]
-     [0 0 0 0]]
     """
     r = sprites.shape[2] // 2
     corners = jnp.stack([sites // width, sites % width], axis=-1)
@@ -147,16 +121,6 @@ def windows(images: Array, image: Array, sites: Array, side: int) -> Array:
 
     Returns:
         [A, side, side, C].
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax import compositing
-    >>> images = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    >>> image, sites = jnp.array([0, 0]), jnp.array([5, 3])
-    >>> cut = compositing.windows(images, image, sites, 3)
-    >>> print(cut[1, ..., 0].astype(int))  # around the upper right corner
-    [[0 0 0]
-     [2 3 0]
-     [6 7 0]]
     """
     r = side // 2
     width, channels = images.shape[2:]

@@ -2,7 +2,7 @@
 
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -69,50 +69,11 @@ class ModelConfig(NamedTuple):
     objects_per_image: float
     composite_method: compositing.Method
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """A config from its values by name; undoes `_asdict`, also through JSON.
-
-        Raises:
-            ValueError: for a name too many or too few, or a value of another type.
-
-        >>> from lavae_jax import ModelConfig
-        >>> ModelConfig.from_dict({"app_dim": 32})
-        Traceback (most recent call last):
-        ValueError: the model's config lacks appearance_net, channels, ...
-        """
-        return cls(**_fields(cls, values))
-
 
 class BaselineConfig(NamedTuple):
-    """The sizes and kinds of the parts of the baseline, see `BaselineVAE`.
+    """The sizes and kinds of the parts of the baseline, as `BaselineVAE` has them.
 
-    Attributes:
-        kind: what tells this config from LAVAE's, which has none.
-        image_shape: (H, W, C); H and W are multiples of `baseline.CELL`.
-        latent_channels: latent variables per cell.
-        channels: features of the convolutions.
-        norm: normalisation.
-        stem_stride: pixels per row and column of the finest maps but the last: 2, 4
-            or 8.
-        resample_size: side of the strided and transposed convolutions' kernels.
-        upsampling: how the last maps become pixels.
-        epsilon: ε, keeps pixel means inside [ε, 1 − ε].
-
-    >>> import lavae_jax
-    >>> config = lavae_jax.BaselineConfig(
-    ...     kind="baseline",
-    ...     image_shape=(64, 64, 3),
-    ...     latent_channels=16,
-    ...     channels=64,
-    ...     norm="batch",
-    ...     stem_stride=2,
-    ...     resample_size=4,
-    ...     upsampling="bilinear",
-    ...     epsilon=1e-6,
-    ... )
-    >>> lavae_jax.build_model(config).latent_dim
-    1024
+    `kind` tells this config from LAVAE's, which has none.
     """
 
     kind: Literal["baseline"]
@@ -127,37 +88,24 @@ class BaselineConfig(NamedTuple):
 
 
 def is_baseline(config: Mapping[str, Any]) -> bool:
-    """Whether a run's whole config is one of the baseline, not of LAVAE.
-
-    >>> from lavae_jax import config
-    >>> config.is_baseline({"model": {"app_dim": 32}})
-    False
-    """
+    """Whether a run's whole config is one of the baseline, not of LAVAE."""
     return "kind" in config.get("model", {})
 
 
 def from_run(config: Mapping[str, Any]) -> ModelConfig | BaselineConfig:
-    """The part of a training run's whole config that builds its model.
-
-    Args:
-        config: what the run's `config.json` holds.
+    """The part of a training run's config, of its `config.json`, that builds its model.
 
     Raises:
-        ValueError: if it has no such part, or see `ModelConfig.from_dict`.
-
-    >>> from lavae_jax import config, released
-    >>> from lavae_jax.pretrained import FOLDER
-    >>> config.from_run(released.read(FOLDER / "multi_mnist_1k").config).sprite_size
-    17
+        ValueError: if it has no such part, if that has a name too many or too few, or
+            a value of another type.
     """
     model = config.get("model")
     if not isinstance(model, Mapping):
         raise ValueError("the config has no part `model`: it is not that of a run.")
     if is_baseline(config):
         return BaselineConfig(**_fields(BaselineConfig, model))
-    return ModelConfig.from_dict(
-        {name: model[name] for name in model if name not in _TRAINING_ONLY}
-    )
+    values = {name: model[name] for name in model if name not in _TRAINING_ONLY}
+    return ModelConfig(**_fields(ModelConfig, values))
 
 
 def _fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,26 +148,11 @@ def build_model(
     axis_name: str | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Model:
-    """The model of a config.
+    """Builds the model of a config.
 
-    Args:
-        config: what it is made of.
-        axis_name: mapped axis of devices, if any.
-        dtype: what layers compute in. Parameters, batch statistics and the outputs of
-            networks, with all that is computed of these, are float32.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> import lavae_jax
-    >>> from lavae_jax import config, released
-    >>> from lavae_jax.pretrained import FOLDER
-    >>> model_config = config.from_run(released.read(FOLDER / "multi_mnist_1k").config)
-    >>> smaller = model_config._replace(width=32, channels=8, app_dim=8)
-    >>> model = lavae_jax.build_model(smaller)
-    >>> image = jnp.zeros((1, *model.image_shape))
-    >>> shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    >>> sum(leaf.size for leaf in jax.tree.leaves(shapes))  # parameters
-    46440
+    Layers compute in `dtype`. Parameters, batch statistics and the outputs of networks,
+    with all that is computed of these, are float32. `axis_name` is the mapped axis of
+    devices, if any.
     """
     if isinstance(config, BaselineConfig):
         fields = config._asdict()

@@ -47,15 +47,9 @@ def measure(
     images: jax.Array,
     n: jax.Array | None,
 ) -> Seen:
-    """Looks at scenes.
+    """Looks at images [B, H, W, C] with [B] objects, or None where that is not known.
 
     This costs an inference and the decoding of the sprites, without an image painted.
-
-    Args:
-        model: LAVAE.
-        variables: its variables.
-        images: [B, H, W, C] in {0, 1}, or uint8.
-        n: [B], true numbers of objects, or None where they are not known.
     """
     lit = (images > 0).any((1, 2, 3))
     scene = lavae_jax.infer(model, variables, images)

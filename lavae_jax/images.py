@@ -8,13 +8,7 @@ from lavae_jax.types import Array
 
 
 def to_float(images: Array) -> Array:
-    """uint8 (0/255 or 0/1) or float {0, 1} images to float32 {0, 1}, same shape.
-
-    >>> import numpy as np
-    >>> from lavae_jax import images
-    >>> images.to_float(np.array([0, 255], np.uint8)).tolist()
-    [0.0, 1.0]
-    """
+    """uint8 (0/255 or 0/1) or float {0, 1} images to float32 {0, 1}, same shape."""
     images = jnp.asarray(images)
     if jnp.issubdtype(images.dtype, jnp.floating):
         return images.astype(jnp.float32)
@@ -22,27 +16,11 @@ def to_float(images: Array) -> Array:
 
 
 def check(images: Array | np.ndarray, image_shape: tuple[int, int, int]) -> Array:
-    """Checks a batch of images and gives it as float32.
-
-    Args:
-        images: [B, H, W, C], uint8 with values 0/255 or 0/1, bool, or float {0, 1}.
-        image_shape: the model's (H, W, C).
-
-    Returns:
-        [B, H, W, C] float32 in {0, 1}.
+    """Checks a batch of images [B, H, W, C] and gives it as float32 in {0, 1}.
 
     Raises:
         TypeError: for another dtype.
         ValueError: for another shape, or values that are not binary.
-
-    >>> import numpy as np
-    >>> from lavae_jax import images
-    >>> own = np.zeros((2, 64, 64, 3))
-    >>> images.check(own, (64, 64, 3)).shape
-    (2, 64, 64, 3)
-    >>> images.check(own + 0.3, (64, 64, 3))
-    Traceback (most recent call last):
-    ValueError: images must be binary, 0 and 1 or 0 and 255, got a pixel of 0.3. ...
     """
     wanted = f"[B, {', '.join(map(str, image_shape))}]"
     shape = tuple(np.shape(images))

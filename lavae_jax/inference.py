@@ -92,16 +92,7 @@ def _to_locations(scene: Scene, width: int) -> Locations:
 
 @partial(jax.jit, static_argnums=0)
 def sprites(model: LAVAE, variables: Variables, scene: Scene) -> Array:
-    """One sprite per object: [B, M, S, S, C] in [0, 1], zeros in inactive slots.
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
-    >>> scene = lavae_jax.infer(model, variables, images)
-    >>> lavae_jax.sprites(model, variables, scene).shape
-    (3, 10, 21, 21, 3)
-    """
+    """One sprite per object: [B, M, S, S, C] in [0, 1], zeros in inactive slots."""
     return model.bind(variables).sprites(scene.z_app, scene.active)
 
 
@@ -129,23 +120,8 @@ def reconstruct(
 ) -> Array:
     """What a model makes of images: the pixel means of its best explanation.
 
-    Args:
-        model: LAVAE, which renders the scene that it infers, or the baseline.
-        variables: its variables.
-        images: [B, H, W, C] in {0, 1}, or uint8.
-
-    Returns:
-        [B, H, W, C].
-
-    Raises:
-        TypeError, ValueError: if the images are not what the model was built for.
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
-    >>> lavae_jax.reconstruct(model, variables, images).shape
-    (3, 64, 64, 3)
+    LAVAE renders the scene that it infers. Images and errors are those of
+    `log_weights`; the result is [B, H, W, C].
     """
     if isinstance(model, LAVAE):
         return render(model, variables, infer(model, variables, images))
@@ -169,8 +145,8 @@ def log_weights(
         model: LAVAE or the baseline.
         variables: its variables.
         images: [B, H, W, C] in {0, 1}, or uint8.
-        key: one key, or [B] keys, one per image, for results that do not depend on
-            how images are batched.
+        key: one key, or [B] keys, for results that do not depend on how images are
+            batched.
         num_samples: K.
 
     Returns:
@@ -178,14 +154,6 @@ def log_weights(
 
     Raises:
         TypeError, ValueError: if the images are not what the model was built for.
-
-    >>> import jax
-    >>> import numpy as np
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> images, key = np.zeros((3, *model.image_shape)), jax.random.key(1)
-    >>> lavae_jax.log_weights(model, variables, images, key, num_samples=10).shape
-    (10, 3)
     """
     x = image_checks.check(images, model.image_shape)
     if num_samples < 1:

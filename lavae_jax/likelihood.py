@@ -41,11 +41,5 @@ def log_likelihood(x: Array, canvas: Array, epsilon: Array | float) -> Array:
 
     Returns:
         [..., H, W, C].
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax import likelihood
-    >>> x, canvas = jnp.array([1.0, 1.0, 0.0]), jnp.array([1.0, 0.5, 0.0])
-    >>> print(likelihood.log_likelihood(x, canvas, epsilon=0.01).round(2))
-    [-0.01 -0.69 -0.01]
     """
     return distributions.Bernoulli(probs=pixel_mean(canvas, epsilon)).log_prob(x)

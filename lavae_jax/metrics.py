@@ -15,12 +15,7 @@ from scipy.special import logsumexp
 
 
 class Estimate(NamedTuple):
-    """A mean over images with its standard error; NaN where it is undefined.
-
-    >>> from lavae_jax import metrics
-    >>> metrics.mean_and_error([1.0, 3.0])
-    Estimate(mean=2.0, standard_error=1.0, num=2)
-    """
+    """A mean over images with its standard error; NaN where it is undefined."""
 
     mean: float
     standard_error: float
@@ -28,13 +23,7 @@ class Estimate(NamedTuple):
 
 
 class LocationError(NamedTuple):
-    """Distances in pixels between matched centres, after removing `offset`.
-
-    >>> from lavae_jax import metrics
-    >>> error = metrics.location_error([[(10, 10)], []], [[(11, 10)], [(3, 3)]])
-    >>> error.offset, error.mean, error.num_matched, error.num_spurious
-    ((1.0, 0.0), 0.0, 1, 1)
-    """
+    """Distances in pixels between matched centres, after removing `offset`."""
 
     mean: float
     median: float
@@ -46,14 +35,7 @@ class LocationError(NamedTuple):
 
 
 class ImportanceBound(NamedTuple):
-    """A bound on log p(x) from `num_samples` importance samples, per image.
-
-    >>> import numpy as np
-    >>> from lavae_jax import metrics
-    >>> (bound,) = metrics.importance_bounds(np.full((10, 2), -35.0), num_samples=[10])
-    >>> bound.num_samples, bound.log_p.round(3).tolist()
-    (10, [-35.0, -35.0])
-    """
+    """A bound on log p(x) from `num_samples` importance samples, per image."""
 
     num_samples: int
     log_p: np.ndarray  # [N] nats
@@ -65,10 +47,6 @@ def mean_and_error(values: np.ndarray) -> Estimate:
 
     The variance is the unbiased one (N - 1), so the error of fewer than two values is
     NaN, as is the mean of none.
-
-    >>> from lavae_jax import metrics
-    >>> metrics.mean_and_error([34.0, 36.0, 35.0]).mean
-    35.0
     """
     values = np.asarray(values, np.float64)
     if values.size == 0:
@@ -78,12 +56,7 @@ def mean_and_error(values: np.ndarray) -> Estimate:
 
 
 def count_accuracy(true_n: np.ndarray, inferred_n: np.ndarray) -> float:
-    """Share of the images [N] whose inferred number of objects is right (Table 1).
-
-    >>> from lavae_jax import metrics
-    >>> metrics.count_accuracy([0, 1, 3, 3], [0, 1, 3, 2])
-    0.75
-    """
+    """Share of the images [N] whose inferred number of objects is right (Table 1)."""
     true_n, inferred_n = same_length(true_n, inferred_n)
     return float(np.mean(true_n == inferred_n)) if true_n.size else np.nan
 
@@ -91,15 +64,7 @@ def count_accuracy(true_n: np.ndarray, inferred_n: np.ndarray) -> float:
 def count_confusion(
     true_n: np.ndarray, inferred_n: np.ndarray, max_objects: int
 ) -> np.ndarray:
-    """Numbers of images by true (rows) and inferred (columns) count.
-
-    Args:
-      true_n: [N] numbers of objects in the images.
-      inferred_n: [N] numbers the model inferred.
-      max_objects: M, the largest number either may take.
-
-    Returns:
-      [M+1, M+1] integers that sum to N.
+    """Numbers of images by true (rows) and inferred (columns) count, [M+1, M+1].
 
     Raises:
       ValueError: If the lengths differ or a count lies outside 0..M.
@@ -195,13 +160,6 @@ def importance_bounds(
 
     Returns:
       One `ImportanceBound` per value of K, in the order given.
-
-    >>> import numpy as np
-    >>> from lavae_jax import metrics
-    >>> log_weights = np.random.default_rng(0).normal(-40, 3, (100, 8))
-    >>> elbo, ten, hundred = metrics.importance_bounds(log_weights)
-    >>> bool((elbo.log_p < ten.log_p).all() and (ten.log_p < hundred.log_p).all())
-    True
     """
     log_weights = np.asarray(log_weights, np.float64)
     available, num_images = log_weights.shape
@@ -224,16 +182,7 @@ def importance_bounds(
 def same_length(
     true: np.ndarray, inferred: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays, once they are found to describe the same images.
-
-    Raises:
-      ValueError: If their shapes differ.
-
-    >>> from lavae_jax import metrics
-    >>> metrics.same_length([1, 2], [1])
-    Traceback (most recent call last):
-    ValueError: true values of shape (2,) cannot be compared with inferred ones of ...
-    """
+    """Returns both as arrays, or raises a ValueError if their shapes differ."""
     true, inferred = np.asarray(true), np.asarray(inferred)
     if true.shape != inferred.shape:
         raise ValueError(

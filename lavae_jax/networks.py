@@ -101,10 +101,6 @@ class AppearanceNet(nn.Module):
         )
         return self.head(read)
 
-    def feature_map(self, x: Array, train: bool) -> Array:
-        """h_app itself, [B, D, 2L]: the plain form, for reference."""
-        return self.head(self.features(x, train))
-
 
 class ResidualMLP(nn.Module):
     """Dense layers of one width with skip connections, and a linear output layer.

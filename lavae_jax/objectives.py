@@ -27,14 +27,7 @@ from lavae_jax.types import (
 
 
 class ElboTerms(NamedTuple):
-    """The terms of Eq. 6 per image, nats, each [B].
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax import objectives
-    >>> terms = objectives.ElboTerms(*jnp.array([[-9.0], [16.0], [8.0], [1.5]]))
-    >>> terms.elbo.tolist()
-    [-34.5]
-    """
+    """The terms of Eq. 6 per image, nats, each [B]."""
 
     log_px: Array
     kl_app: Array
@@ -88,23 +81,6 @@ def reconstruct(
 
     Returns:
         A `Reconstruction` of every draw.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> import lavae_jax
-    >>> from lavae_jax import objectives
-    >>> from lavae_jax.types import hard_locations
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> def at_one_site(variables, x, key):
-    ...     n = jnp.array([1])
-    ...     active = jnp.arange(model.max_objects)[None] < n[:, None]
-    ...     locations = hard_locations(jnp.full(active.shape, 30 * 64 + 20), active)
-    ...     bound = model.bind(variables)
-    ...     return objectives.reconstruct(bound, x, locations, n, key[None])
-    >>> x = jnp.zeros((1, *model.image_shape))
-    >>> result = jax.eval_shape(at_one_site, variables, x, jax.random.key(0))
-    >>> result.sprites.shape, result.canvas.shape, result.terms.log_px.shape
-    ((1, 10, 21, 21, 3), (1, 64, 64, 3), (1,))
     """
     appearance = model.appearance(model.appearance_features(x, train), locations)
     z_app = appearances.draw(appearance, keys)
@@ -122,27 +98,7 @@ def reconstruct(
 
 
 def elbo(model: LAVAE, variables: Variables, x: Array, keys: Array) -> ElboTerms:
-    """One-sample estimate of Eq. 6 with exact draws, [B] each.
-
-    Args:
-        model: LAVAE.
-        variables: its variables.
-        x: binary images, [B, H, W, C].
-        keys: [B], one per image.
-
-    >>> import functools
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> import lavae_jax
-    >>> from lavae_jax import objectives
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> x = jnp.zeros((2, *model.image_shape))
-    >>> keys = jax.random.split(jax.random.key(0), 2)
-    >>> elbo = functools.partial(objectives.elbo, model)
-    >>> terms = jax.eval_shape(elbo, variables, x, keys)
-    >>> terms.log_px.shape, terms.kl_app.shape
-    ((2,), (2,))
-    """
+    """One-sample estimate of Eq. 6 with exact draws, [B] each, with a key per image."""
     bound = model.bind(variables)
     key_loc, key_app = split_keys(keys)
     h_loc = bound.location_logits(x)
@@ -167,34 +123,11 @@ def appearance_log_weights(
 ) -> tuple[Array, Array]:
     """The part of a log importance weight that depends on a draw of the appearances.
 
-    Args:
-        model: bound to its variables.
-        x: binary images, [B, H, W, C].
-        appearance: parameters of q(z_app | z_loc, x) at `locations`.
-        locations: a draw from q(z_loc | x).
-        keys: [B], one per image.
-        epsilon: ε of the likelihood, by default the model's.
+    `appearance` holds the parameters of q(z_app | z_loc, x) at `locations`, a draw from
+    q(z_loc | x). The other arguments are those of `reconstruct`.
 
     Returns:
         log p(x | z) and log p(z_app) − log q(z_app | z_loc, x), nats, each [B].
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> import lavae_jax
-    >>> from lavae_jax import objectives
-    >>> from lavae_jax.types import Appearance, hard_locations
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> bound, shape = model.bind(variables), (2, model.max_objects, model.app_dim)
-    >>> nothing = jnp.zeros(shape[:2], bool)
-    >>> log_px, log_ratio = objectives.appearance_log_weights(
-    ...     bound,
-    ...     jnp.zeros((2, *model.image_shape)),
-    ...     Appearance(jnp.zeros(shape), jnp.zeros(shape)),
-    ...     hard_locations(jnp.zeros(shape[:2], int), nothing),
-    ...     jax.random.split(jax.random.key(0), 2),
-    ... )
-    >>> [f"{value:.2f}" for value in log_px], log_ratio.tolist()  # an empty image
-    (['-0.01', '-0.01'], [0.0, 0.0])
     """
     z_app = appearances.draw(appearance, keys)
     canvas = model.canvas(model.sprites(z_app, locations.active), locations)
@@ -215,14 +148,8 @@ def importance_bound(
 ) -> tuple[ElboTerms, Array]:
     """The bound log 1/K Σ_k w_k of K draws of z_app at given locations.
 
-    Args:
-        model: bound to its variables.
-        x: binary images, [B, H, W, C].
-        locations: a draw from q(z_loc | x), [B, ...].
-        n: [B] int32.
-        keys: [B], one per image.
-        num_draws: K.
-        epsilon: ε of the likelihood, by default the model's.
+    `locations` is one draw from q(z_loc | x) per image, and K is `num_draws`. The other
+    arguments are those of `reconstruct`.
 
     Returns:
         The ELBO's terms, means over the K draws, and the mean bound over the images.
@@ -262,18 +189,6 @@ def log_weights(
 
     Returns:
         [K, B], nats. log mean exp over K is the bound of Table 1.
-
-    >>> import functools
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> import lavae_jax
-    >>> from lavae_jax import objectives
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> x = jnp.zeros((2, *model.image_shape))
-    >>> keys = jax.random.split(jax.random.key(0), 2)
-    >>> log_weights = functools.partial(objectives.log_weights, model, num_samples=5)
-    >>> jax.eval_shape(log_weights, variables, x, keys).shape
-    (5, 2)
     """
     bound = model.bind(variables)
     h_loc = bound.location_logits(x)
@@ -308,27 +223,12 @@ def sample_prior(
     keys: Array,
     prior_n: Array | None = None,
 ) -> tuple[Array, Locations, Array]:
-    """Draws n, z_loc and z_app from the prior, Eq. 1 to 3.
+    """Draws n, z_loc and z_app from the prior, Eq. 1 to 3, with [B] keys.
 
-    Args:
-        model: LAVAE.
-        variables: its variables.
-        keys: [B], one per image.
-        prior_n: [M + 1] probabilities of n in place of the learned ones.
+    The [M + 1] probabilities `prior_n` take the place of the learned ones.
 
     Returns:
         n [B] int32, the locations, and z_app [B, M, L].
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> from lavae_jax import objectives
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> keys = jax.random.split(jax.random.key(0), 2)
-    >>> two = jax.nn.one_hot(2, model.max_objects + 1)  # always
-    >>> sample = jax.jit(objectives.sample_prior, static_argnums=0)
-    >>> n, locations, z_app = sample(model, variables, keys, two)
-    >>> n.tolist(), locations.active.sum(axis=1).tolist(), z_app.shape
-    ([2, 2], [2, 2], (2, 10, 32))
     """
     logits = variables["params"]["prior_n_logits"]
     if prior_n is not None:
@@ -346,14 +246,6 @@ def sample_prior(
 
 
 def split_keys(keys: Array) -> tuple[Array, Array]:
-    """Two keys from each of [B] keys: twice [B].
-
-    >>> import jax
-    >>> from lavae_jax import objectives
-    >>> keys = jax.random.split(jax.random.key(0), 5)
-    >>> key_loc, key_app = objectives.split_keys(keys)
-    >>> key_loc.shape, key_app.shape
-    ((5,), (5,))
-    """
+    """Two keys from each of [B] keys: twice [B]."""
     pairs = jax.vmap(jax.random.split)(keys)
     return pairs[:, 0], pairs[:, 1]

@@ -133,13 +133,7 @@ def show(panel: Axes, image: np.ndarray) -> None:
 
 
 def pixels(image: np.ndarray) -> np.ndarray:
-    """Converts an [H, W, C] image for matplotlib: [H, W] or RGB in [0, 1].
-
-    >>> import numpy as np
-    >>> from lavae_jax import panels
-    >>> panels.pixels(np.array([[[0], [255]]], np.uint8)).tolist()
-    [[0.0, 1.0]]
-    """
+    """Converts an [H, W, C] image for matplotlib: [H, W] or RGB in [0, 1]."""
     # matplotlib reads colours of dtype uint8 as 0..255, even where all are 0 or 1.
     image = image / (255 if image.dtype == np.uint8 and image.max() > 1 else 1)
     return image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1)

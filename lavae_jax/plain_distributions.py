@@ -15,11 +15,7 @@ from lavae_jax.types import Array
 
 
 class Bernoulli(NamedTuple):
-    """Independent draws of 0 or 1.
-
-    Attributes:
-        probs: The probability of 1, of any shape.
-    """
+    """Independent draws of 0 or 1, with the probability `probs` of 1."""
 
     probs: Array
 
@@ -29,20 +25,12 @@ class Bernoulli(NamedTuple):
 
 
 class Categorical(NamedTuple):
-    """One of K categories.
-
-    Attributes:
-        logits: [..., K], normalised or not.
-    """
+    """One of K categories with the logits [..., K], normalised or not."""
 
     logits: Array
 
     def log_prob(self, value: Array) -> Array:
-        """Returns the log-probability of categories, −∞ outside 0 to K − 1.
-
-        Args:
-            value: Integers whose shape broadcasts with [...].
-        """
+        """Returns the log-probability of categories, −∞ outside 0 to K − 1."""
         log_p = jax.nn.log_softmax(self.logits)
         categories = jnp.arange(log_p.shape[-1])
         chosen = jnp.expand_dims(value, -1) == categories
@@ -55,12 +43,7 @@ class Categorical(NamedTuple):
 
 
 class Gumbel(NamedTuple):
-    """The Gumbel distribution.
-
-    Attributes:
-        loc: Its mode, [].
-        scale: Its spread, [].
-    """
+    """The Gumbel distribution with a mode and a spread, [] each."""
 
     loc: Array | float
     scale: Array | float
@@ -74,18 +57,11 @@ class Gumbel(NamedTuple):
 class MultivariateNormalDiag(NamedTuple):
     """A normal distribution over vectors of length L whose elements are independent.
 
-    Attributes:
-        loc: The mean, [..., L].
-        scale_diag: The standard deviations, of the same shape.
+    Means and standard deviations are [..., L].
     """
 
     loc: Array
     scale_diag: Array
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """The shape [...] of what `log_prob` returns."""
-        return self.loc.shape[:-1]
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -89,21 +89,8 @@ def reconstructions(
 def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
     """Draws images and their reconstructions by a model without objects, in rows.
 
-    Args:
-        images: [B, H, W, C] inputs, uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
-        means: [B, H, W, C] pixel means of the reconstruction, in [0, 1].
-
-    Returns:
-        A figure with B rows of 2 panels.
-
-    Raises:
-        ValueError: If there are no images, or they differ in number.
-
-    >>> import numpy as np
-    >>> from lavae_jax import plotting
-    >>> images = np.zeros((3, 64, 64, 1))
-    >>> len(plotting.comparison(images, images + 0.1).axes)
-    6
+    Images and means are those of `reconstructions`; without any, or where they differ
+    in number, a ValueError is raised.
     """
     images, means = np.asarray(images), np.asarray(means)
     if len(images) != len(means) or not len(images):
@@ -141,13 +128,6 @@ def grid(
 
     Raises:
         ValueError: If there is no image, or another number of labels.
-
-    >>> import numpy as np
-    >>> from lavae_jax import plotting
-    >>> images = np.zeros((2, 3, 64, 64, 1))
-    >>> figure = plotting.grid(images, row_labels=["z_0", "z_1"])
-    >>> len(figure.axes)
-    6
     """
     num_columns = max(map(len, images), default=0)
     if not num_columns:
@@ -172,22 +152,9 @@ def samples_grid(
 ) -> Figure:
     """Draws a grid of images, row by row, as in the paper's Figures 2 and 4.
 
-    Args:
-        images: [B, H, W, C] uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
-        columns: Number of columns; by default the grid is about square.
-        title: Title of the whole figure.
-
-    Returns:
-        A figure with at least B panels; those left over are blank.
-
-    Raises:
-        ValueError: If there are no images.
-
-    >>> import numpy as np
-    >>> from lavae_jax import plotting
-    >>> figure = plotting.samples_grid(np.zeros((8, 64, 64, 3)), columns=4)
-    >>> len(figure.axes)
-    8
+    Images are [B, H, W, C], uint8 (0/255 or 0/1) or in [0, 1], and C is 1 or 3. By
+    default the grid is about square; panels left over are blank. Without images a
+    ValueError is raised.
     """
     return beside({title: images}, columns)
 
@@ -195,18 +162,7 @@ def samples_grid(
 def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figure:
     """Draws grids of images side by side, each under its title, as in Figure 4.
 
-    Args:
-        grids: The images of each grid by its title; see `samples_grid`.
-        columns: Number of columns of each; by default a grid is about square.
-
-    Raises:
-        ValueError: If a grid has no images.
-
-    >>> import numpy as np
-    >>> from lavae_jax import plotting
-    >>> images = np.zeros((4, 64, 64, 1))
-    >>> len(plotting.beside({"LAVAE": images, "baseline": images}).axes)
-    8
+    Each grid is one of `samples_grid`.
     """
     grids = {title: np.asarray(images) for title, images in grids.items()}
     if not all(map(len, grids.values())):
@@ -230,18 +186,8 @@ def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figur
 def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
     """Draws a confusion matrix of counts, shaded by the share of each true count.
 
-    Args:
-        matrix: [M+1, M+1] numbers of images, true counts in rows.
-        title: Title of the figure.
-
-    Returns:
-        A figure with one panel; every non-zero cell carries its number.
-
-    >>> from lavae_jax import metrics, plotting
-    >>> matrix = metrics.count_confusion([0, 1, 2, 2], [0, 1, 2, 1], max_objects=2)
-    >>> figure = plotting.confusion(matrix)
-    >>> sorted(text.get_text() for text in figure.axes[0].texts)
-    ['1', '1', '1', '1']
+    The matrix is that of `metrics.count_confusion`. Every non-zero cell carries its
+    number.
     """
     matrix = np.asarray(matrix)
     figure = Figure(figsize=(4.5, 4.5), dpi=layout.DPI, layout="constrained")
@@ -270,16 +216,8 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
 
     A reader never sees half a picture: the file appears under its name once complete.
 
-    Args:
-        figure: Any figure.
-        path: Where to write, ending in `.png`.
-
     Raises:
         ValueError: If the name does not end in `.png`.
-
-    >>> import numpy as np
-    >>> from lavae_jax import plotting
-    >>> plotting.save(plotting.samples_grid(np.eye(8)[None, ..., None]), "eye.png")
     """
     path = pathlib.Path(path)
     if path.suffix != ".png":

@@ -19,12 +19,7 @@ FOLDER = pathlib.Path(__file__).parent / "weights"
 
 
 def names(folder: str | pathlib.Path | None = None) -> list[str]:
-    """Lists the names that `load_pretrained` takes, or the models in a folder.
-
-    >>> from lavae_jax import pretrained
-    >>> "multi_dsprites" in pretrained.names()
-    True
-    """
+    """Lists the names that `load_pretrained` takes, or the models in a folder."""
     folder = FOLDER if folder is None else pathlib.Path(folder)
     return sorted(path.parent.name for path in folder.glob(f"*/{released.CHECKSUMS}"))
 
@@ -61,11 +56,6 @@ def load_released(folder: str | pathlib.Path) -> tuple[Model, Variables]:
 
     Every file is checked against its checksum before it is used. Results and errors are
     those of `load_pretrained`.
-
-    >>> from lavae_jax import pretrained
-    >>> model, _ = pretrained.load_released(pretrained.FOLDER / "multi_mnist_1k")
-    >>> model.image_shape
-    (64, 64, 1)
     """
     folder = pathlib.Path(folder)
     contents = released.read(folder)
@@ -113,12 +103,7 @@ def read_run(workdir: str | pathlib.Path) -> tuple[Model, runs.Run]:
 
 
 def flatten(variables: Variables) -> dict[str, Any]:
-    """Maps the paths of arrays, `params/location_net/...`, to the arrays.
-
-    >>> from lavae_jax import pretrained
-    >>> pretrained.flatten({"params": {"f_sprite": {"bias": 0.5}}})
-    {'params/f_sprite/bias': 0.5}
-    """
+    """Maps the paths of arrays, `params/location_net/...`, to the arrays."""
     return traverse_util.flatten_dict(variables, sep="/")
 
 
@@ -127,12 +112,9 @@ def assemble(
     tensors: Mapping[str, Any],
     source: str | pathlib.Path,
 ) -> tuple[Model, Variables]:
-    """Builds the model of a config and its variables, and checks that they fit.
+    """Builds the model of a run's config and its variables, and checks that they fit.
 
-    Args:
-        config: The content of the run's `config.json`.
-        tensors: Arrays by their paths, as `flatten` gives them.
-        source: The folder they were read from, for errors.
+    The tensors are named by their paths, as by `flatten`; errors name the `source`.
 
     Raises:
         ValueError: If no model can be built from the config, or if the variables are

@@ -73,11 +73,6 @@ def read(folder: pathlib.Path) -> Released:
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is not the one that was released.
-
-    >>> from lavae_jax import pretrained, released
-    >>> contents = released.read(pretrained.FOLDER / "multi_dsprites")
-    >>> contents.card.splitlines()[0], contents.config["model"]["max_objects"]
-    ('# multi_dsprites', 10)
     """
     expected = _parse(_read(folder / CHECKSUMS).decode(errors="replace"))
     others = [name for name in expected if fnmatch(name, _OTHER_REPORTS)]

@@ -16,25 +16,14 @@ _LONGEST_REASON = 300
 
 
 class Damaged(NamedTuple):
-    """A checkpoint that can't be used.
-
-    Attributes:
-        step: Its step.
-        why: A sentence that says why, without the full stop.
-    """
+    """A checkpoint that can't be used, and a sentence, without full stop, why."""
 
     step: int
     why: str
 
 
 class Newest(NamedTuple, Generic[_T]):
-    """The newest checkpoint that can be used.
-
-    Attributes:
-        step: How many training steps were made.
-        content: What was read from the checkpoint.
-        damaged: Newer checkpoints that had to be passed over.
-    """
+    """The newest checkpoint that can be used, and newer ones, which are damaged."""
 
     step: int
     content: _T
@@ -71,12 +60,7 @@ def checkpoint_folder(workdir: str | pathlib.Path) -> pathlib.Path:
 
 
 def checkpoint_steps(workdir: str | pathlib.Path) -> list[int]:
-    """Lists the steps of a run's complete checkpoints, in order.
-
-    >>> from lavae_jax import runs
-    >>> runs.checkpoint_steps("runs/dsprites")  # made by experiments.train
-    [23600]
-    """
+    """Lists the steps of a run's complete checkpoints, in order."""
     folder = checkpoint_folder(workdir)
     return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
 
@@ -87,10 +71,6 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: If the folder holds no config.
         ValueError: If the config can't be read.
-
-    >>> from lavae_jax import runs
-    >>> runs.read_config("runs/dsprites")["data"]["name"]
-    'multi_dsprites'
     """
     path = pathlib.Path(workdir) / "config.json"
     try:
@@ -113,10 +93,11 @@ def newest(
     """Reads the newest checkpoint that is whole and holds what it should.
 
     A checkpoint whose files differ from their checksums is never handed to `read`. Runs
-    of older versions have no checksums, so `read` alone judges theirs.
+    of older versions have no checksums, so `read` alone judges theirs. Nothing in the
+    run's folder is changed.
 
     Args:
-        workdir: The run's folder; nothing in it is changed.
+        workdir: The run's folder.
         read: Reads what is wanted from a checkpoint's folder; it raises ValueError,
             KeyError or OSError for one that can't be used.
 
@@ -164,11 +145,6 @@ def read(
     Raises:
         FileNotFoundError: If it is not such a folder, or holds no checkpoint yet.
         ValueError: If the config can't be read, or no checkpoint can be used.
-
-    >>> from lavae_jax import runs
-    >>> run = runs.read("runs/dsprites")  # made by experiments.train
-    >>> run.step, sorted(run.variables)
-    (23600, ['batch_stats', 'params'])
     """
     config = read_config(workdir)
 

@@ -19,12 +19,7 @@ SlotNetwork = Callable[..., Array]
 
 
 def capacity_for(num_images: int, max_objects: int, objects_per_image: float) -> int:
-    """Size of the small buffer: the expected objects with half as many to spare.
-
-    >>> from lavae_jax import slots
-    >>> slots.capacity_for(num_images=64, max_objects=10, objects_per_image=1.5)
-    152
-    """
+    """Size of the small buffer: the expected objects with half as many to spare."""
     expected = int(1.5 * objects_per_image * num_images) + 8
     return min(num_images * max_objects, expected)
 

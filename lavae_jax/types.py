@@ -35,14 +35,7 @@ class Locations(NamedTuple):
 
 
 def hard_locations(site: Array, active: Array) -> Locations:
-    """Locations that were given, not drawn: [B, M] sites and which slots hold one.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.types import hard_locations
-    >>> given = hard_locations(jnp.array([[6, 15]]), jnp.array([[True, False]]))
-    >>> given.site.tolist(), given.z_loc
-    ([[6, 0]], None)
-    """
+    """Locations that were given, not drawn: [B, M] sites and which slots hold one."""
     zeros = jnp.zeros(active.shape, jnp.float32)
     return Locations(jnp.where(active, site, 0), active, zeros, zeros, None)
 

@@ -168,12 +168,7 @@ def smooth(a: Array, sigma: float) -> Array:
 
 
 def centroids(a: Array, sites: Array, side: int) -> Array:
-    """Centres of mass of a map in a window around each site.
-
-    Args:
-        a: [B, H, W], not negative.
-        sites: [B, M] int32.
-        side: side of the window, odd.
+    """Centres of mass of a map [B, H, W] in a window of odd side around [B, M] sites.
 
     Returns:
         [B, M, 2], row and column in pixels; the map's centre where the window is empty.
@@ -203,14 +198,9 @@ def kl_peaks(
     to the object's centre than the peak itself. These lengths are for objects of 19
     pixels, and scaled for others.
 
-    Args:
-        kl_map: [B, H, W], nats.
-        max_objects: M; the highest M peaks are kept.
-        object_size: side of the largest objects, px.
-
     Returns:
-        Positions [B, M, 2] in pixels, and [B, M] bool: which of them are peaks. Peaks
-        come first.
+        Positions [B, M, 2] in pixels of the highest M peaks, and [B, M] bool: which of
+        them are peaks. Peaks come first.
     """
     smoothed = smooth(kl_map, scaled(SMOOTHING, object_size))
     window = scaled_side(PEAK_WINDOW, object_size)
@@ -225,25 +215,10 @@ def kl_peaks(
 def bumps(
     centres: Array, valid: Array, height: float, sigma: Array | float, size: tuple
 ) -> Array:
-    """A map with a Gaussian bump on every centre.
+    """Makes maps [B, H, W] with a Gaussian bump on every valid centre.
 
-    Args:
-        centres: [B, M, 2], row and column in pixels.
-        valid: [B, M] bool.
-        height: of every bump.
-        sigma: px.
-        size: (H, W) of the map.
-
-    Returns:
-        [B, H, W], the highest of the bumps at every pixel.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax import warmup
-    >>> centres, valid = jnp.array([[[1.0, 2.0]]]), jnp.array([[True]])
-    >>> print(warmup.bumps(centres, valid, 10.0, 0.5, (3, 4))[0].round(1))
-    [[ 0.   0.2  1.4  0.2]
-     [ 0.   1.4 10.   1.4]
-     [ 0.   0.2  1.4  0.2]]
+    Centres are [B, M, 2], row and column, and in pixels as σ is. Every pixel has the
+    value of the highest bump there.
     """
 
     def along(axis):

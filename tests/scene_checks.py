@@ -1,5 +1,6 @@
 """What the tests of the scene data sets share."""
 
+import functools
 import hashlib
 import itertools
 import os
@@ -67,6 +68,7 @@ def mnist_dir():
     return folder
 
 
+@functools.cache
 def first_scenes(name, split, num_images):
     """The first images of a split and their counts, without writing a data set.
 

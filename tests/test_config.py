@@ -14,10 +14,10 @@ from tests.tiny_runs import CONFIG
 
 def test_through_json_and_back():
     """A config survives its file: tuples and whole numbers keep their types."""
-    text = json.dumps(CONFIG._asdict())
-    again = lavae_jax.ModelConfig.from_dict(json.loads(text))
+    text = json.dumps({"model": CONFIG._asdict()})
+    again = model_configs.from_run(json.loads(text))
     assert again == CONFIG and isinstance(again.image_shape, tuple)
-    whole = lavae_jax.ModelConfig.from_dict({**CONFIG._asdict(), "gamma": 2})
+    whole = model_configs.from_run({"model": {**CONFIG._asdict(), "gamma": 2}})
     assert whole == CONFIG and isinstance(whole.gamma, float)
 
 
@@ -56,7 +56,7 @@ def test_missing_values_are_refused():
     values = CONFIG._asdict()
     del values["gamma"], values["channels"]
     with pytest.raises(ValueError, match="the model's config lacks channels, gamma"):
-        lavae_jax.ModelConfig.from_dict(values)
+        model_configs.from_run({"model": values})
     for config in ({}, {"model": "lavae"}, CONFIG._asdict()):
         with pytest.raises(ValueError, match="no part `model`"):
             model_configs.from_run(config)

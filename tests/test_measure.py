@@ -84,7 +84,9 @@ def test_inference_equals_the_library_called_directly(model, variables, sets):
         np.testing.assert_array_equal(
             getattr(inferred.scenes, field), getattr(scene, field)
         )
-    other = image_set._replace(images=image_set.images[[0, 2, 2]])
+    # As many as in a batch above, for which a program has been compiled.
+    chosen = [0, 2, 2, *range(3, 10)]
+    other = image_set._replace(images=image_set.images[chosen])
     again = measure.infer(model, variables, other, _SETTINGS)
     np.testing.assert_allclose(
         again.log_weights[[0, 2]], inferred.log_weights[[0, 2]], rtol=1e-4

@@ -18,7 +18,7 @@ from tests import scene_checks, tiny_models, tiny_runs
 MODEL_CONFIG = tiny_runs.CONFIG._replace(norm="batch", appearance_net="trunk")
 RUN_CONFIG = {"seed": 3, "model": {**MODEL_CONFIG._asdict(), "epsilon_init": 0.1}}
 
-_NUM_IMAGES = 200
+_NUM_IMAGES = 50
 _NUM_SAMPLES = 10
 
 

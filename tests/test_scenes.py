@@ -103,13 +103,12 @@ def test_ground_truth_matches_the_image():
     """Boxes are tight, centres are theirs, and the map tells which pixel is whose."""
     corner_shape = np.array([[1, 0, 0, 0], [1, 1, 0, 0]], bool)
     bar = np.array([[0, 1, 1, 1]], bool)
-    picture = scenes.draw(
-        scenes.Layout(
-            masks=[corner_shape, bar],
-            corners=np.array([[5, 7], [60, 2]]),
-            colours=np.array([[255, 0, 0], [0, 255, 255]], np.uint8),
-        )
+    layout = scenes.Layout(
+        masks=[corner_shape, bar],
+        corners=np.array([[5, 7], [60, 2]]),
+        colours=np.array([[255, 0, 0], [0, 255, 255]], np.uint8),
     )
+    picture = scenes.Picture(*(field[0] for field in scenes.draw_all([layout])))
     segmentation = np.zeros((64, 64), np.uint8)
     segmentation[[5, 6, 6], [7, 7, 8]] = 1
     segmentation[60, 3:6] = 2
@@ -133,5 +132,6 @@ def test_scenes_drawn_together_are_those_drawn_alone():
     for together in (layouts, layouts[:2]):
         pictures = scenes.draw_all(together)
         for index, layout in enumerate(together):
-            for field, alone in zip(pictures, scenes.draw(layout), strict=True):
-                np.testing.assert_array_equal(field[index], alone)
+            alone = scenes.draw_all([layout])
+            for field, one in zip(pictures, alone, strict=True):
+                np.testing.assert_array_equal(field[index], one[0])

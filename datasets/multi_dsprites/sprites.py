@@ -70,13 +70,7 @@ def render(
 
     A pixel is set where at least half of its `SAMPLES`^2 sampling points lie inside
     the outline. The shape's centre (of the circle that touches it) is the centre of the
-    middle pixel.
-
-    Args:
-      shape: index into `SHAPES`.
-      scale: size, 1 for the largest.
-      angle: radians, counter-clockwise in the picture.
-      radius: of the circle around the largest shapes, pixels.
+    middle pixel. Arguments are those of `signed_distance`.
 
     Returns:
       bool [h, w], cropped to the pixels that are set.

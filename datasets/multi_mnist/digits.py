@@ -64,14 +64,7 @@ class Digits(NamedTuple):
 
 
 def read_idx(path: str | os.PathLike[str], file: IdxFile) -> np.ndarray:
-    """Reads a gzipped IDX file after checking its content.
-
-    Args:
-      path: where the file is.
-      file: what it should be.
-
-    Returns:
-      The uint8 array in the file.
+    """Reads the uint8 array in a gzipped IDX file after checking its content.
 
     Raises:
       ValueError: if the file is not the expected one.
@@ -87,26 +80,16 @@ def read_idx(path: str | os.PathLike[str], file: IdxFile) -> np.ndarray:
             f"{path} is not MNIST's {file.name}: the SHA-256 of its unpacked content "
             f"is {found}, expected {file.sha256}. Delete it and download it again."
         )
-    return parse_idx(content, file.rank)
-
-
-def parse_idx(content: bytes, rank: int) -> np.ndarray:
-    """Returns the uint8 array of `rank` axes in the bytes of an unpacked IDX file."""
-    shape = np.frombuffer(content, ">u4", count=rank, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    shape = np.frombuffer(content, ">u4", count=file.rank, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * file.rank).reshape(shape)
 
 
 def shrink(images: np.ndarray) -> np.ndarray:
     """Rescales digits by bilinear interpolation and rounds them to 0 or 1.
 
     Pillow's bilinear filter is used, which averages over the area of the new pixel
-    when it shrinks, in integer arithmetic that is the same on every machine.
-
-    Args:
-      images: uint8 [N, 28, 28].
-
-    Returns:
-      bool [N, 15, 15], true where the rescaled value is at least 128.
+    when it shrinks, in integer arithmetic that is the same on every machine. From uint8
+    [N, 28, 28] to bool [N, 15, 15], true where the rescaled value is at least 128.
     """
     small = [
         Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
@@ -118,21 +101,13 @@ def shrink(images: np.ndarray) -> np.ndarray:
 def choose(
     images: np.ndarray, labels: np.ndarray, pool_size: int
 ) -> tuple[Digits, Digits]:
-    """Chooses the digits of the pool and the new ones.
+    """Chooses the digits of the pool and the new ones, from [N] images and labels.
 
     Digits are put into a fixed random order. Those of which no pixel remains after
     shrinking are left out. The first `pool_size` are the pool, so that smaller pools
     are part of larger ones. Those after the first `LARGEST_POOL` are the new digits,
     except where their mask equals one of the first: a new digit looks like none of any
     pool.
-
-    Args:
-      images: uint8 [N, 28, 28].
-      labels: uint8 [N].
-      pool_size: number of digits of the pool, at most `LARGEST_POOL`.
-
-    Returns:
-      The pool and the new digits.
     """
     masks = shrink(images)
     order = scenes.permutation(len(masks), SEED)

@@ -135,13 +135,6 @@ def find_file(
 ) -> epath.Path:
     """Finds a file in the manual directory, or else downloads it.
 
-    Args:
-      dl_manager: knows the manual directory and the expected checksums of downloads.
-      file: the file.
-
-    Returns:
-      Where it is.
-
     Raises:
       OSError: if no mirror has it.
     """
