@@ -24,7 +24,7 @@ from lavae_jax.images import to_float
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import draw_locations
 from lavae_jax.model import LAVAE
-from lavae_jax.objectives import importance_bound, reconstruct
+from lavae_jax.objectives import ElboTerms, importance_bound, reconstruct
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.metrics import TrainMetrics, of_terms
 from lavae_jax.training.optimizer import Optimizer, Parts, split
@@ -113,7 +113,9 @@ def _at(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
 def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
     """Trains everything on the ELBO of K draws from q(n, z | x) of each image."""
     recipe, single, epsilon = setup.recipe, x, _epsilon(setup, state)
-    x, superposed = _superpose(setup, x, keys)
+    chosen = _chosen(setup, x, keys)
+    if recipe.superpose:
+        x, superposed = superpose(x, chosen, setup.model.axis_name)
 
     def loss(params):
         def forward(model):
@@ -121,14 +123,12 @@ def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
             locations, log_q, key_app = _draw(setup, model, state, h_loc, keys)
             n = locations.active.sum(axis=1)
             drawn = reconstruct(model, x, locations, n, key_app, epsilon, train=True)
-            terms = _prior_of_single_scenes(drawn.terms, superposed)
+            terms = _without_prior_of_n(drawn.terms, chosen)
             elbo = terms.elbo.reshape(log_q.shape)
             advantage = leave_one_out(elbo, recipe.advantage_limit)
             objective = (elbo + advantage * log_q).mean()
-            h_single = h_loc
-            if recipe.superpose:
-                h_single = model.location_logits(single)
-            if recipe.wake_weight:
+            h_single = model.location_logits(single) if recipe.superpose else h_loc
+            if recipe.superpose and recipe.wake_weight:
                 both = objects_of_both(model, h_single, superposed, h_loc)
                 key_both = key_app[:: recipe.num_draws]
                 objective += recipe.wake_weight * wake(
@@ -150,13 +150,11 @@ def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
     return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
 
 
-def _superpose(setup: Setup, x: Array, keys: Array) -> tuple[Array, Array]:
-    """Adds another image to a share of them; [B] bool, to which."""
-    if not setup.recipe.superpose:
-        return x, jnp.zeros(x.shape[0], bool)
+def _chosen(setup: Setup, x: Array, keys: Array) -> Array:
+    """The share of the images that is to be superposed, [B] bool."""
     # Not a key of the K draws: `split` gives what `fold_in` gives for 0 to K - 1.
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, setup.recipe.num_draws)
-    return superpose(x, keys, setup.recipe.superpose, setup.model.axis_name)
+    return jax.vmap(jax.random.uniform)(keys) < setup.recipe.superpose
 
 
 def _draw(
@@ -221,10 +219,14 @@ def leave_one_out(elbo: Array, limit: float) -> Array:
     return jnp.clip(elbo - others, -limit, limit)
 
 
-def _prior_of_single_scenes(terms, superposed: Array):
-    """Leaves superposed scenes, which have more objects than others, out of p(n)."""
-    superposed = jnp.repeat(superposed, terms.kl_n.shape[0] // superposed.shape[0])
-    return terms._replace(kl_n=jnp.where(superposed, 0, terms.kl_n))
+def _without_prior_of_n(terms: ElboTerms, chosen: Array) -> ElboTerms:
+    """Leaves chosen images out of p(n), as superposed scenes have more objects.
+
+    This holds for all of them: the more objects a scene has, the more seldom it is
+    superposed, and p(n) would learn from what is left.
+    """
+    chosen = jnp.repeat(chosen, terms.kl_n.shape[0] // chosen.shape[0])
+    return terms._replace(kl_n=jnp.where(chosen, 0, terms.kl_n))
 
 
 # h_app and f_sprite, at locations that are given.

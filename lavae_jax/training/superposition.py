@@ -44,10 +44,8 @@ def partner(tree, axis_name: str | None):
     return jax.tree.map(one, tree)
 
 
-def superpose(
-    x: Array, keys: Array, share: float, axis_name: str | None
-) -> tuple[Array, Array]:
-    """Adds its partner to a share of the images, where no pixel is lit in both.
+def superpose(x: Array, chosen: Array, axis_name: str | None) -> tuple[Array, Array]:
+    """Adds its partner to each chosen image, unless a pixel is lit in both.
 
     Their sum is then a binary image again. Objects that overlap would be frequent in
     these scenes, which have more objects than others; h_loc would learn to expect them
@@ -55,8 +53,7 @@ def superpose(
 
     Args:
         x: binary images, [B, H, W, C].
-        keys: [B], one per image.
-        share: of the images that are drawn for it, between 0 and 1.
+        chosen: [B] bool.
         axis_name: the mapped axis of devices, or None.
 
     Returns:
@@ -64,7 +61,7 @@ def superpose(
     """
     other = partner(x, axis_name)
     overlap = (x.any(axis=-1) & other.any(axis=-1)).any(axis=(1, 2))
-    superposed = (jax.vmap(jax.random.uniform)(keys) < share) & ~overlap
+    superposed = chosen & ~overlap
     return jnp.where(superposed[:, None, None, None], x + other, x), superposed
 
 
