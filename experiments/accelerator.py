@@ -118,8 +118,8 @@ def main() -> None:
         steps_per_dispatch=values.steps_per_dispatch,
     )
     result = {"device": jax.devices()[0].device_kind, "training": figures}
-    ended = figures["seconds"] >= 60 * values.minutes if figures else True
-    if ended:
+    is_over = figures.get("seconds", 0) >= 60 * values.minutes
+    if not figures or is_over or state.step >= config.num_steps:
         model, shape = build.build_model(config), tuple(config.model.image_shape)
         for split in sorted(scenes.keys() - {"train"}):
             if split.endswith("_n"):

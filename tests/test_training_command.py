@@ -14,7 +14,7 @@ from tests import commands
 VALUES = {
     "seed": 3,
     "optimizer.learning_rate": 1.5e-4,
-    "elbo.superpose": 0.5,
+    "elbo.superpose": 0.25,
     "model.image_shape": (32, 64, 1),
     "data.data_dir": "my data",
 }
