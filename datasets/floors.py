@@ -40,9 +40,8 @@ SEED = 3
 class Floor(NamedTuple):
     """Bounds on the negative log-likelihood of a split, in nats per image.
 
-    Attributes:
-      entropy: entropy of the data.
-      floor: lowest value that a model with a uniform prior over sites can reach.
+    They are the entropy of the data and the lowest value that a model with a uniform
+    prior over sites can reach.
     """
 
     entropy: float

@@ -62,11 +62,9 @@ class Layout(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where the boxes of one scene are.
+    """Where the boxes of one scene are, and how often the scene was begun for that.
 
-    Attributes:
-      corners: int [n, 2], (row, column) of each box's top-left pixel.
-      tries: how often the scene was begun, at least once.
+    Corners are int [n, 2], (row, column) of each box's top-left pixel.
     """
 
     corners: np.ndarray
@@ -205,12 +203,9 @@ def draw_all(layouts: Sequence[Layout], canvas: int = CANVAS) -> Picture:
 
 
 class Footprint(NamedTuple):
-    """Where a mask is set.
+    """Where a mask is set: [P] rows and columns, and their bounding box.
 
-    Attributes:
-      rows: int [P], the row of each pixel.
-      columns: int [P], its column.
-      box: their (top, left, bottom, right), ends exclusive.
+    The box is (top, left, bottom, right), ends exclusive.
     """
 
     rows: np.ndarray

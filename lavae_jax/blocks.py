@@ -2,7 +2,8 @@
 
 Layers compute in `dtype`, with parameters and batch statistics in float32. The last
 layer of a network always computes in float32: its outputs are probabilities, or are
-compared with a threshold or with each other.
+compared with a threshold or with each other. `axis_name` is the mapped axis of devices,
+if any.
 """
 
 from functools import partial
@@ -48,7 +49,6 @@ class BatchNorm(nn.Module):
     the running statistics as they are.
 
     Attributes:
-        axis_name: mapped axis of devices, if any.
         momentum: share of the running statistics kept per step.
         epsilon: added to the variance.
     """
@@ -151,9 +151,7 @@ class Trunk(nn.Module):
         norm: "batch" as in the paper, or "none".
         stem_stride: 1 works on every pixel; 2 folds 2×2 pixels into channels first,
             at a quarter of the cost and twice the receptive field.
-        axis_name: mapped axis of devices, if any.
         num_blocks: how many.
-        dtype: what the layers compute in.
     """
 
     channels: int = 48

@@ -83,14 +83,8 @@ def composite(sprites: Array, maps: Array, method: Method = "auto") -> Array:
 def place(sprites: Array, sites: Array, height: int, width: int) -> Array:
     """Eq. 4 for hard locations: adds each sprite to the canvas at its site.
 
-    Args:
-        sprites: [B, M, S, S, C], zeros in inactive slots.
-        sites: [B, M] int32.
-        height: H of the canvas.
-        width: W of the canvas.
-
-    Returns:
-        λ, [B, H, W, C].
+    From sprites [B, M, S, S, C], zeros in inactive slots, and sites [B, M] int32 to λ,
+    [B, H, W, C].
     """
     r = sprites.shape[2] // 2
     corners = jnp.stack([sites // width, sites % width], axis=-1)
@@ -111,16 +105,10 @@ def place(sprites: Array, sites: Array, height: int, width: int) -> Array:
 
 
 def windows(images: Array, image: Array, sites: Array, side: int) -> Array:
-    """Cuts the square window around each site, zeros beyond the border.
+    """Cuts the square window of odd side around each site, zeros beyond the border.
 
-    Args:
-        images: [B, H, W, C].
-        image: [A] int32, which image each window is cut from.
-        sites: [A] int32, the window's centre.
-        side: the window's side, odd.
-
-    Returns:
-        [A, side, side, C].
+    `image` and `sites`, [A] int32, say which of the images [B, H, W, C] each window is
+    cut from, and its centre. The result is [A, side, side, C].
     """
     r = side // 2
     width, channels = images.shape[2:]

@@ -23,7 +23,7 @@ class ModelConfig(NamedTuple):
         max_objects: M.
         app_dim: L.
         sprite_size: S, odd.
-        gamma: γ.
+        gamma: γ, the factor on the location logits, about log(D) / 2.
         count_threshold: what f_count compares h_loc with, 4γ in the paper.
         channels: features of the convolutions.
         norm: normalisation in the trunks.
@@ -35,7 +35,8 @@ class ModelConfig(NamedTuple):
         sprite_net: convolutional or dense.
         width: units per layer of the appearance net "glimpse" and the sprite net "mlp".
         epsilon: ε, keeps pixel means inside [ε, 1 − ε].
-        exclusion_radius: pixels around a drawn site that later draws leave out.
+        exclusion_radius: pixels around a drawn site that later draws leave out; 0 in
+            the paper.
         objects_per_image: sizes the buffer in which sprites are decoded.
         composite_method: how relaxed locations are composited.
 

@@ -32,14 +32,8 @@ def pixel_mean(canvas: Array, epsilon: Array | float) -> Array:
 
 
 def log_likelihood(x: Array, canvas: Array, epsilon: Array | float) -> Array:
-    """Log-likelihood log p(x | z) per pixel and channel, nats.
+    """Log-likelihood log p(x | z) per pixel and channel, nats, [..., H, W, C].
 
-    Args:
-        x: binary images, [..., H, W, C].
-        canvas: λ, same shape.
-        epsilon: ε of `pixel_mean`.
-
-    Returns:
-        [..., H, W, C].
+    x are binary images, and the canvas is λ, of the same shape.
     """
     return distributions.Bernoulli(probs=pixel_mean(canvas, epsilon)).log_prob(x)

@@ -106,9 +106,6 @@ def location_error(
     Returns:
       A `LocationError`; distances and offset are NaN if nothing was matched.
 
-    Raises:
-      ValueError: If the two do not hold the same number of images.
-
     >>> from lavae_jax import metrics
     >>> true = [[(10, 10), (40, 20)], [(30, 30)]]
     >>> inferred = [[(40, 21), (10, 11)], [(33, 31)]]
@@ -157,9 +154,6 @@ def importance_bounds(
       log_weights: [K, N] log importance weights, in nats.
       num_samples: The values of K to report; those above the number of weights are
         left out.
-
-    Returns:
-      One `ImportanceBound` per value of K, in the order given.
     """
     log_weights = np.asarray(log_weights, np.float64)
     available, num_images = log_weights.shape
@@ -182,7 +176,7 @@ def importance_bounds(
 def same_length(
     true: np.ndarray, inferred: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both as arrays, or raises a ValueError if their shapes differ."""
+    """Converts both to arrays; raises ValueError if their shapes differ."""
     true, inferred = np.asarray(true), np.asarray(inferred)
     if true.shape != inferred.shape:
         raise ValueError(

@@ -19,18 +19,9 @@ class LAVAE(nn.Module):
         location_net: x to location logits before γ.
         appearance_net: x and locations to [μ, log σ²].
         f_sprite: appearances to sprites.
-        image_shape: (H, W, C).
-        max_objects: M.
-        app_dim: L.
-        sprite_size: S, odd.
-        gamma: γ, the factor on the location logits, about log(D) / 2.
-        count_threshold: what f_count compares h_loc with, 4γ in the paper.
-        epsilon: ε, keeps pixel means inside [ε, 1 − ε].
-        exclusion_radius: pixels around a drawn site that later draws leave out; 0 in
-            the paper.
-        objects_per_image: sizes the buffer in which sprites are decoded.
-        composite_method: how relaxed locations are composited.
         axis_name: mapped axis of devices, if any.
+
+    The other attributes are those of `ModelConfig`.
 
     >>> import jax
     >>> import lavae_jax

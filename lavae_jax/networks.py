@@ -2,7 +2,8 @@
 
 Each network comes in the paper's form and, where it pays on a small machine, in a
 lighter one: a stride-2 stem for the trunks, an appearance network that looks at a
-window around each drawn site, and a sprite decoder without convolutions.
+window around each drawn site, and a sprite decoder without convolutions. Layers compute
+in the attribute `dtype`, and `axis_name` is the mapped axis of devices, if any.
 """
 
 import flax.linen as nn
@@ -145,8 +146,6 @@ class GlimpseAppearanceNet(nn.Module):
         glimpse_size: side of the window, odd.
         width: units per layer.
         app_dim: L.
-        axis_name: mapped axis of devices, if any.
-        dtype: what the layers compute in.
     """
 
     glimpse_size: int = 27
@@ -201,10 +200,8 @@ class SpriteDecoder(nn.Module):
         sprite_size: S.
         image_channels: C.
         channels: features of the convolutions.
-        axis_name: mapped axis of devices, if any.
         base_size: side of the map before the bilinear interpolation.
         base_channels: its channels.
-        dtype: what the layers compute in.
     """
 
     sprite_size: int
@@ -246,7 +243,6 @@ class MLPSpriteDecoder(nn.Module):
         sprite_size: S.
         image_channels: C.
         width: units per layer.
-        dtype: what the layers compute in.
     """
 
     sprite_size: int

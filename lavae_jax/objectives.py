@@ -178,14 +178,7 @@ def log_weights(
 
     log w = log p(x|z) + log p(z_app) + log p(z_loc|n̂) + log p(n̂) − log q(z_app)
     − log q(z_loc). Samples are drawn one after the other, so memory does not grow with
-    their number.
-
-    Args:
-        model: LAVAE.
-        variables: its variables.
-        x: binary images, [B, H, W, C].
-        keys: [B], one per image.
-        num_samples: K.
+    their number, K.
 
     Returns:
         [K, B], nats. log mean exp over K is the bound of Table 1.

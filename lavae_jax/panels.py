@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,41 +17,33 @@ _LABEL = 0.95
 _LETTERS = 14  # letters of a title per inch
 
 
-def panels(
-    rows: int,
-    columns: int,
-    title: str = "",
-    row_labels: Sequence[str] = (),
-    column_labels: Sequence[str] = (),
-) -> tuple[Figure, np.ndarray]:
+class Texts(NamedTuple):
+    """The title of a figure and the labels of its rows and columns, if it has any."""
+
+    title: str = ""
+    row_labels: Sequence[str] = ()
+    column_labels: Sequence[str] = ()
+
+
+def panels(rows: int, columns: int, texts: Texts) -> tuple[Figure, np.ndarray]:
     """Makes a figure of [rows, columns] blank one-inch panels, with its texts."""
-    figsize = size(rows, columns, title, row_labels, column_labels)
-    figure = Figure(figsize=figsize, dpi=DPI)
-    return figure, add_panels(figure, rows, columns, title, row_labels, column_labels)
+    figure = Figure(figsize=size(rows, columns, texts), dpi=DPI)
+    return figure, add_panels(figure, rows, columns, texts)
 
 
-def size(
-    rows: int,
-    columns: int,
-    title: str = "",
-    row_labels: Sequence[str] = (),
-    column_labels: Sequence[str] = (),
-) -> tuple[float, float]:
+def size(rows: int, columns: int, texts: Texts) -> tuple[float, float]:
     """Computes width and height in inches of panels with their texts."""
-    width, top = _width(columns, row_labels), _GAP
-    if len(column_labels):
+    width = columns + (columns - 1) * _GAP + _left(texts) + _GAP
+    top = _GAP
+    if len(texts.column_labels):
         top += _LINE
-    if title:
-        top += _GAP + len(_lines(title, width)) * _LINE
+    if texts.title:
+        top += _GAP + len(_lines(texts.title, width)) * _LINE
     return width, rows + (rows - 1) * _GAP + _GAP + top
 
 
-def _width(columns, row_labels):
-    return columns + (columns - 1) * _GAP + _left(row_labels) + _GAP
-
-
-def _left(row_labels):
-    return _LABEL if len(row_labels) else _GAP
+def _left(texts):
+    return _LABEL if len(texts.row_labels) else _GAP
 
 
 def _lines(title, width):
@@ -61,35 +54,28 @@ def _lines(title, width):
     ]
 
 
-def add_panels(
-    figure: FigureBase,
-    rows: int,
-    columns: int,
-    title: str = "",
-    row_labels: Sequence[str] = (),
-    column_labels: Sequence[str] = (),
-) -> np.ndarray:
+def add_panels(figure: FigureBase, rows: int, columns: int, texts: Texts) -> np.ndarray:
     """Adds [rows, columns] blank panels to a figure of that size, with its texts.
 
     Raises:
         ValueError: If there are labels, but not one for each row or column.
     """
     for labels, number, name in (
-        (row_labels, rows, "row"),
-        (column_labels, columns, "column"),
+        (texts.row_labels, rows, "row"),
+        (texts.column_labels, columns, "column"),
     ):
         if len(labels) not in (0, number):
             raise ValueError(
                 f"{number} {name}s need as many labels: got {len(labels)}."
             )
-    width, height = size(rows, columns, title, row_labels, column_labels)
+    width, height = size(rows, columns, texts)
     highest = _GAP + rows + (rows - 1) * _GAP
     panels = figure.subplots(
         rows,
         columns,
         squeeze=False,
         gridspec_kw={
-            "left": _left(row_labels) / width,
+            "left": _left(texts) / width,
             "right": 1 - _GAP / width,
             "bottom": _GAP / height,
             "top": highest / height,
@@ -99,9 +85,9 @@ def add_panels(
     )
     for panel in panels.flat:
         panel.set_axis_off()
-    for panel, label in zip(panels[0], column_labels, strict=False):
+    for panel, label in zip(panels[0], texts.column_labels, strict=False):
         panel.set_title(label, fontsize=8, pad=3)
-    for panel, label in zip(panels[:, 0], row_labels, strict=False):
+    for panel, label in zip(panels[:, 0], texts.row_labels, strict=False):
         panel.annotate(
             label,
             (0, 0.5),
@@ -112,9 +98,9 @@ def add_panels(
             va="center",
             fontsize=8,
         )
-    if title:
+    if texts.title:
         figure.suptitle(
-            "\n".join(_lines(title, width)),
+            "\n".join(_lines(texts.title, width)),
             x=_GAP / width,
             y=1 - _GAP / height,
             ha="left",

@@ -73,7 +73,8 @@ def reconstructions(
     num_objects = int(active.sum(axis=1).max())
     titles = ["input", "reconstruction", "locations"]
     titles += [f"object {i + 1}" for i in range(num_objects)]
-    figure, panels = layout.panels(len(images), len(titles), title, row_labels, titles)
+    texts = layout.Texts(title, row_labels, titles)
+    figure, panels = layout.panels(len(images), len(titles), texts)
     for row in range(len(images)):
         sites = yx[row][active[row]]
         layout.show(panels[row, 0], images[row])
@@ -132,9 +133,8 @@ def grid(
     num_columns = max(map(len, images), default=0)
     if not num_columns:
         raise ValueError("a grid needs at least one image: got none.")
-    figure, panels = layout.panels(
-        len(images), num_columns, title, row_labels, column_labels
-    )
+    texts = layout.Texts(title, row_labels, column_labels)
+    figure, panels = layout.panels(len(images), num_columns, texts)
     for row, shown in enumerate(images):
         for column, image in enumerate(shown):
             if image is not None:
@@ -170,14 +170,14 @@ def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figur
     most = max(map(len, grids.values()))
     columns = columns or math.ceil(math.sqrt(most))
     rows = math.ceil(most / columns)
-    sizes = [layout.size(rows, columns, title) for title in grids]
+    sizes = [layout.size(rows, columns, layout.Texts(title)) for title in grids]
     figure = Figure(
         figsize=(sum(width for width, _ in sizes), max(height for _, height in sizes)),
         dpi=layout.DPI,
     )
     parts = figure.subfigures(1, len(grids), squeeze=False)[0]
     for part, (title, images) in zip(parts, grids.items(), strict=True):
-        panels = layout.add_panels(part, rows, columns, title)
+        panels = layout.add_panels(part, rows, columns, layout.Texts(title))
         for panel, image in zip(panels.flat, images, strict=False):
             layout.show(panel, image)
     return figure

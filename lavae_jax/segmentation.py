@@ -101,14 +101,9 @@ def foreground_adjusted_rand_index(
 def count_components(images: np.ndarray, by_colour: bool = False) -> np.ndarray:
     """A baseline without a model: objects counted as connected groups of pixels.
 
-    Args:
-      images: [N, H, W, C]; a pixel is lit where any channel is above zero. Pixels
-        connect to their eight neighbours.
-      by_colour: Whether only pixels of the same colour connect, so that touching
-        objects of different colours are told apart.
-
-    Returns:
-      [N] int64 counts.
+    From [N, H, W, C] to [N] int64. A pixel is lit where any channel is above zero, and
+    connects to its eight neighbours; `by_colour` only to those of the same colour, so
+    that touching objects of different colours are told apart.
 
     >>> import numpy as np
     >>> from lavae_jax import segmentation

@@ -26,10 +26,10 @@ def capacity_for(num_images: int, max_objects: int, objects_per_image: float) ->
 
 def _apply_to_buffer(
     module: nn.Module | None,
-    network: SlotNetwork,
-    capacity: int,
     active: Array,
     per_slot: tuple[Array, ...],
+    network: SlotNetwork,
+    capacity: int,
 ) -> Array:
     num_images, max_objects = active.shape
     flat_active = active.reshape(-1)
@@ -71,24 +71,16 @@ def map_active(
     """
     num_slots = active.size
     if capacity >= num_slots:
-        return _apply_to_buffer(module, network, num_slots, active, per_slot)
+        return _apply_to_buffer(module, active, per_slot, network, num_slots)
     most = active.sum()
     if axis_name is not None and not module.is_initializing():
         most = lax.pmax(most, axis_name)
 
+    small, whole = (
+        partial(_apply_to_buffer, network=network, capacity=size)
+        for size in (capacity, num_slots)
+    )
     if module is None:
-        return lax.cond(
-            most <= capacity,
-            partial(_apply_to_buffer, None, network, capacity),
-            partial(_apply_to_buffer, None, network, num_slots),
-            active,
-            per_slot,
-        )
-
-    def small(mdl, active, per_slot):
-        return _apply_to_buffer(mdl, network, capacity, active, per_slot)
-
-    def whole(mdl, active, per_slot):
-        return _apply_to_buffer(mdl, network, num_slots, active, per_slot)
-
+        small, whole = partial(small, None), partial(whole, None)
+        return lax.cond(most <= capacity, small, whole, active, per_slot)
     return nn.cond(most <= capacity, small, whole, module, active, per_slot)

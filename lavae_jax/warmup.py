@@ -122,15 +122,7 @@ class AuxiliaryVAE(nn.Module):
         return means[:, top : top + height, left : left + width]
 
     def __call__(self, x: Array, keys: Array) -> tuple[Array, Array]:
-        """One-sample ELBO terms.
-
-        Args:
-            x: binary images, [B, H, W, C].
-            keys: [B], one per image.
-
-        Returns:
-            log p(x | z) and the KL, nats, each [B].
-        """
+        """One-sample ELBO terms log p(x | z) and the KL, nats, each [B]."""
         mu, logvar = self.encode(x)
         shape, dtype = mu.shape[1:], mu.dtype
         noise = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)

@@ -20,13 +20,9 @@ SEED = 1
 
 
 class IdxFile(NamedTuple):
-    """One file of MNIST.
+    """One gzipped file of MNIST, which holds a uint8 array of `rank` axes.
 
-    Attributes:
-      name: name of the gzipped file.
-      sha256: checksum of its unpacked content; gzip may pack the same content in
-        several ways.
-      rank: number of axes of the uint8 array it holds.
+    The checksum is of its unpacked content: gzip may pack that in several ways.
     """
 
     name: str

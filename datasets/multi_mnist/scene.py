@@ -13,13 +13,9 @@ SEED = 2
 def scene(
     available: digits.Digits, seed: tuple[int, int], split: scenes.Split, index: int
 ) -> dict[str, np.ndarray]:
-    """Returns one scene with its ground truth, as described in README.md.
+    """Returns one scene of a split with its ground truth, as described in README.md.
 
-    Args:
-      available: digits to draw from.
-      seed: `SEED` and the size of the pool, in the data sets.
-      split: the split that the scene is in.
-      index: its position.
+    In the data sets, the seed is `SEED` and the size of the pool of `available` digits.
     """
     return many(available, seed, split, [index])[0]
 
