@@ -3,12 +3,12 @@
 python -m experiments.accelerator --pack=scenes.npz --config=FILE[:VARIANT]
 python -m experiments.accelerator --scenes=scenes.npz --config=... --workdir=DIR
 
-The first command writes all scenes to a file of some ten megabytes, for a machine that
-has neither the data sets nor TensorFlow Datasets. The second one keeps them on the
-device, makes many steps per dispatch, and moves the config's schedule along with the
-clock, so that it ends after --minutes of training however fast the device is. With
---pause_after it stops earlier, and the same command goes on. At the end it writes
-`accelerator.json` to the workdir: images per second, operations, counts and bounds.
+The first command writes all scenes to a small file, for a machine without the data
+sets. The second one keeps them on the device, makes many steps per dispatch, and moves
+the config's schedule along with the clock, so that it ends after --minutes of training
+however fast the device is. With --pause_after it stops earlier, and the same command
+goes on. At the end it writes `accelerator.json` to the workdir: images per second,
+operations, counts and bounds.
 """
 
 import functools
@@ -22,6 +22,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
+from datasets import load
 from experiments import cli
 from experiments.run import build, clocked
 from lavae_jax import metrics, objectives
@@ -41,9 +42,6 @@ def pack(config: ConfigDict, path: str | pathlib.Path) -> None:
         path: an `.npz` file with the training scenes of a run, `train`, and for every
             other split its scenes and their numbers of objects, `SPLIT` and `SPLIT_n`.
     """
-    # Where the file is read, there is no TensorFlow Datasets.
-    from datasets import load
-
     data = config.data
     folders = (data.data_dir or None, data.manual_dir or None)
     arrays = {}
