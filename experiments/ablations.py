@@ -212,7 +212,8 @@ def _timed_rows(folder):
     path, rows, minutes, last_step = folder / "metrics.jsonl", [], 0.0, 0
     for line in path.read_text().splitlines() if path.exists() else ():
         row = json.loads(line)
-        if row["part"] == "train":
+        # It is 0 where the first step alone, which compiles, has been made.
+        if row["part"] == "train" and row["steps_per_second"]:
             minutes += (row["step"] - last_step) / row["steps_per_second"] / 60
             last_step = row["step"]
         rows.append(row | {"minutes": minutes})
