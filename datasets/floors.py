@@ -80,7 +80,7 @@ def floor(
     counts, appearance = builder.splits[split].counts, builder.appearance()
     canvas = load.image_shape(name)[0]
     return Floor(
-        entropy=entropy(counts, appearance, canvas=canvas),
+        entropy=entropy(counts, appearance, NUM_PLACEMENTS, canvas),
         floor=family_floor(counts, appearance.entropy, canvas),
     )
 
@@ -108,7 +108,7 @@ def family_floor(
 def entropy(
     counts: tuple[int, ...],
     appearance: Appearance,
-    num_placements: int = NUM_PLACEMENTS,
+    num_placements: int,
     canvas: int = scenes.CANVAS,
 ) -> float:
     """Estimates the entropy of the data, in nats per image; see `family_floor`.
@@ -135,9 +135,8 @@ def placement_entropy(
     for index in range(num_placements):
         draws = scenes.Draws(SEED, n, index)
         chosen = [tuple(sizes[draws.below(len(sizes))]) for _ in range(n)]
-        corners, tries = scenes.place(draws, chosen, canvas)
-        for i, size in enumerate(chosen):
-            free = scenes.free_positions(corners[:i], chosen[:i], size, canvas)
-            total += math.log(np.count_nonzero(free))
-        total -= math.fsum(1 / k for k in range(1, tries))
+        placed = scenes.place(draws, chosen, canvas)
+        for num_free in placed.num_free:
+            total += math.log(num_free)
+        total -= math.fsum(1 / k for k in range(1, placed.tries))
     return total / num_placements

@@ -62,12 +62,16 @@ class Layout(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where the boxes of one scene are, and how often the scene was begun for that.
+    """Where the boxes of one scene are, and how they came there.
 
-    Corners are int [n, 2], (row, column) of each box's top-left pixel.
+    Attributes:
+      corners: int [n, 2], (row, column) of each box's top-left pixel.
+      num_free: how many positions were free for each box, n numbers.
+      tries: how often the scene was begun, at least once.
     """
 
     corners: np.ndarray
+    num_free: list[int]
     tries: int
 
 
@@ -133,14 +137,17 @@ def place(
     """
     for tries in range(1, MAX_TRIES + 1):
         corners: list[tuple[int, int]] = []
+        num_free: list[int] = []
         for i, size in enumerate(sizes):
             free = np.flatnonzero(free_positions(corners, sizes[:i], size, canvas))
             if not free.size:
                 break
             position = int(free[draws.below(free.size)])
             corners.append(divmod(position, canvas - size[1] + 1))
+            num_free.append(free.size)
         else:
-            return Placement(np.array(corners, np.int64).reshape(-1, 2), tries)
+            placed = np.array(corners, np.int64).reshape(-1, 2)
+            return Placement(placed, num_free, tries)
     raise ValueError(
         f"{len(sizes)} boxes of (height, width) {list(sizes)} did not fit on a "
         f"{canvas}x{canvas} canvas without overlap in {MAX_TRIES} tries; use fewer "

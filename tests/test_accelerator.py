@@ -92,8 +92,10 @@ def test_the_schedule_ends_with_the_time(minutes):
         assert last - begun[-1] < max(100, 2 * (last - warmup) / len(begun))
 
 
-def test_the_command_goes_on_and_measures(scenes, tmp_path):
+def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
     """A run that paused goes on with its clock; its model is one that can be read."""
+    monkeypatch.setattr(accelerator, "_NUM_SAMPLES", 2)
+    monkeypatch.setattr(accelerator, "_BATCH", 10)
     arguments = (
         f"--scenes={scenes}",
         "--config=experiments/configs/dsprites.py:tiny",
@@ -104,7 +106,7 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path):
         "--config.elbo.appearance_updates=0",
         "--minutes=0.05",
         "--steps_per_dispatch=1",
-        "--num_images=100",
+        "--num_images=20",
     )
     status, errors = run_here(accelerator, *arguments, "--pause_after=0.001")
     assert not status, errors

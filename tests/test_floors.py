@@ -92,7 +92,7 @@ def test_masks_are_counted_up_to_a_shift():
 def test_bounds_of_multi_dsprites(tmp_path, split, expected):
     """Seven colours and 420 masks, of which squares and ellipses repeat."""
     bounds = floors.floor("multi_dsprites/tiny", split, tmp_path)
-    assert bounds == pytest.approx(expected, abs=0.05)
+    assert bounds == pytest.approx(expected, abs=0.1)
 
 
 def test_appearance_of_multi_dsprites(tmp_path):
