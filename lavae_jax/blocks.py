@@ -46,11 +46,7 @@ class BatchNorm(nn.Module):
 
     Sums and counts are added over devices before dividing, so devices with few or no
     valid rows weigh in by their number of rows. A batch without any valid row leaves
-    the running statistics as they are.
-
-    Attributes:
-        momentum: share of the running statistics kept per step.
-        epsilon: added to the variance.
+    the running statistics as they are; `momentum` is the share of them kept per step.
     """
 
     axis_name: str | None = None
@@ -146,12 +142,8 @@ class ResidualBlock(nn.Module):
 class Trunk(nn.Module):
     """Residual network with 4 blocks of 2 convolutions, the same for h_loc and h_app.
 
-    Attributes:
-        channels: features per site of the trunk's grid.
-        norm: "batch" as in the paper, or "none".
-        stem_stride: 1 works on every pixel; 2 folds 2×2 pixels into channels first,
-            at a quarter of the cost and twice the receptive field.
-        num_blocks: how many.
+    A `stem_stride` of 1 works on every pixel; 2 folds 2×2 pixels into channels first,
+    at a quarter of the cost and twice the receptive field.
     """
 
     channels: int = 48

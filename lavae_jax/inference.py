@@ -210,17 +210,9 @@ def generate(
     num_images: int,
     prior_n: Array | np.ndarray | None = None,
 ) -> Array:
-    """Samples scenes from the prior and paints them.
+    """Samples scenes from the prior and paints them: means [num_images, H, W, C].
 
-    Args:
-        model: LAVAE or the baseline.
-        variables: its variables.
-        key: one key.
-        num_images: how many.
-        prior_n: [M + 1] probabilities of n in place of LAVAE's learned ones.
-
-    Returns:
-        Pixel means, [num_images, H, W, C].
+    `prior_n` holds [M + 1] probabilities of n in place of LAVAE's learned ones.
 
     Raises:
         ValueError: if `prior_n` is not a distribution over 0..M, or given for the

@@ -64,11 +64,7 @@ class AppearanceNet(nn.Module):
 
     The last convolution is 1×1, hence linear per site, and reading its output at z_loc
     is the same as reading the trunk's features there and applying it to M vectors. The
-    map h_app with its 2L channels per pixel is never made.
-
-    Attributes:
-        trunk: a `Trunk`.
-        app_dim: L.
+    map h_app with its 2L channels per pixel is never made. L is `app_dim`.
     """
 
     trunk: Trunk
@@ -86,10 +82,8 @@ class AppearanceNet(nn.Module):
     def read(self, features: Array, locations: Locations, capacity: int) -> Array:
         """Reads [μ, log σ²] at each location: [B, M, 2L].
 
-        Args:
-            features: what `features` gives.
-            locations: with z_loc, Σ_d z_d h_app[d]; without, h_app at the hard sites.
-            capacity: not needed here, where all slots are read at once.
+        With z_loc this is Σ_d z_d h_app[d], and without it h_app at the hard sites. All
+        slots are read at once, so that `capacity` is not needed.
         """
         del capacity
         if locations.z_loc is None:
@@ -106,12 +100,8 @@ class AppearanceNet(nn.Module):
 class ResidualMLP(nn.Module):
     """Dense layers of one width with skip connections, and a linear output layer.
 
-    Attributes:
-        width: units per layer.
-        num_outputs: units of the output layer.
-        num_blocks: layers after the first.
-        kernel_init: of the output layer.
-        bias: where those of the output layer start.
+    In the output layer alone, the kernel is initialised by `kernel_init`, and biases
+    start at `bias`.
     """
 
     width: int
@@ -140,12 +130,8 @@ class GlimpseAppearanceNet(nn.Module):
 
     A dense network on the window around a site is a convolution with a kernel of the
     window's size followed by 1×1 convolutions. Its map over all sites is h_app; only
-    the n values that are read are computed. Needs hard locations.
-
-    Attributes:
-        glimpse_size: side of the window, odd.
-        width: units per layer.
-        app_dim: L.
+    the n values that are read are computed. It needs hard locations. The side of the
+    window, `glimpse_size`, is odd.
     """
 
     glimpse_size: int = 27
@@ -173,10 +159,7 @@ class GlimpseAppearanceNet(nn.Module):
     def read(self, features: Array, locations: Locations, capacity: int) -> Array:
         """Reads [μ, log σ²] at the hard sites of the active slots: [B, M, 2L].
 
-        Args:
-            features: what `features` gives.
-            locations: hard sites.
-            capacity: size of the buffer of active slots, see `slots.map_active`.
+        `capacity` is the size of the buffer of active slots, see `slots.map_active`.
         """
 
         def read_active(module, image, valid, sites):
@@ -196,12 +179,8 @@ class GlimpseAppearanceNet(nn.Module):
 class SpriteDecoder(nn.Module):
     """f_sprite as in Appendix B: dense, convolution, resize, 3 residual blocks.
 
-    Attributes:
-        sprite_size: S.
-        image_channels: C.
-        channels: features of the convolutions.
-        base_size: side of the map before the bilinear interpolation.
-        base_channels: its channels.
+    The map has `base_size` pixels per side, and `base_channels`, before the bilinear
+    interpolation to `sprite_size`, S.
     """
 
     sprite_size: int
@@ -237,13 +216,7 @@ class SpriteDecoder(nn.Module):
 
 
 class MLPSpriteDecoder(nn.Module):
-    """f_sprite as a dense network, which learns shapes faster per CPU second.
-
-    Attributes:
-        sprite_size: S.
-        image_channels: C.
-        width: units per layer.
-    """
+    """f_sprite as a dense network, which learns shapes faster per CPU second."""
 
     sprite_size: int
     image_channels: int

@@ -20,7 +20,7 @@ def segment(
     sprites: np.ndarray,
     image_size: tuple[int, int],
 ) -> np.ndarray:
-    """The object each pixel belongs to, according to a scene.
+    """The object each pixel belongs to, according to a scene: 0, or i + 1 for slot i.
 
     A pixel goes to the active slot whose sprite contributes most to it, in its
     strongest channel, if that is more than 0.5, and to the background otherwise. The
@@ -31,9 +31,6 @@ def segment(
       active: [N, M] booleans, the slots in use.
       sprites: [N, M, S, S, C] sprites of odd side S.
       image_size: (H, W).
-
-    Returns:
-      [N, H, W] int32: 0 for the background, i + 1 for slot i.
 
     >>> import numpy as np
     >>> from lavae_jax import segmentation

@@ -60,15 +60,8 @@ class AuxiliaryVAE(nn.Module):
     """Fully convolutional VAE with an 11×11×8 latent for 64×64 images.
 
     Receptive fields are wide on purpose: a narrow encoder spreads one object's KL over
-    several cells.
-
-    Attributes:
-        image_channels: C.
-        latent_channels: latent variables per cell, 8 in the paper.
-        channels: features at the latent grid.
-        cell: pixels per row and column of a cell, even. `cell_for` gives the one with
-            which a cell holds the same share of an object whatever its size.
-        dtype: what the layers compute in.
+    several cells. A cell has an even number of pixels per row and column. `cell_for`
+    gives the one with which a cell holds the same share of an object whatever its size.
     """
 
     image_channels: int
