@@ -128,9 +128,8 @@ def _step(dtype):
         SHAPE, norm="batch", appearance_net="trunk", sprite_net="conv", dtype=dtype
     )
     auxiliary = AuxiliaryVAE(SHAPE[2], 2, 4, dtype=dtype)
-    recipe = scale_runs.RECIPE._replace(superpose=0.0, wake_weight=0.0)
     train_step = step.make_train_step(
-        model, auxiliary, optim, constants, recipe, "elbo"
+        model, auxiliary, optim, constants, scale_runs.RECIPE, "elbo"
     )
     variables = tiny_models.random_variables(model, scale=0.3)
     shapes = jax.eval_shape(auxiliary.init, KEYS[0], X, KEYS)
