@@ -14,6 +14,7 @@ operations, counts and bounds.
 import functools
 import json
 import pathlib
+import zipfile
 from typing import Any
 
 import jax
@@ -63,7 +64,7 @@ def measure(
     Args:
         model: LAVAE.
         variables: its variables.
-        images: [N, H, W, C] in {0, 1}, N a multiple of 100.
+        images: [N, H, W, C] in {0, 1}.
         n: true numbers of objects, [N].
 
     Returns:
@@ -104,9 +105,7 @@ def main() -> None:
         return
     if values.workdir is None:
         raise cli.UserError("--workdir=DIR is needed.")
-    with cli.user_errors(ValueError, OSError):
-        scenes = dict(np.load(values.scenes))
-    _check_scenes(config, scenes, values.scenes)
+    scenes = _read_scenes(config, values.scenes)
     state, figures = clocked.train(
         config,
         scenes["train"],
@@ -133,15 +132,25 @@ def main() -> None:
     path.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def _check_scenes(config, scenes, path):
-    """Refuses a file of other scenes than the config's."""
-    size = -(-int(np.prod(config.model.image_shape)) // 8)
-    found = scenes["train"].shape[1:] if "train" in scenes else "no split train"
-    if found != (size,):
+def _read_scenes(config, path):
+    """The arrays of a file from `pack`; refuses other files and other scenes."""
+    advice = "make it with --pack and the same --config"
+    try:
+        # np.load leaves the file open where it is a broken archive.
+        with open(path, "rb") as file:
+            scenes = dict(np.load(file))
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise cli.UserError(
-            f"{path} has {found}, where scenes of {tuple(config.model.image_shape)}"
-            f" take ({size},) bytes: make it with --pack and the same --config."
+            f"--scenes: {path} can't be read, or is no file of scenes: {advice}."
+        ) from error
+    shape = tuple(config.model.image_shape)
+    size = -(-int(np.prod(shape)) // 8)
+    if "train" not in scenes or scenes["train"].shape[1:] != (size,):
+        raise cli.UserError(
+            f"--scenes: {path} does not hold scenes of {shape}, which take {size} bytes"
+            f" each: {advice}."
         )
+    return scenes
 
 
 def _define_flags():
@@ -149,13 +158,20 @@ def _define_flags():
     flags.DEFINE_string("pack", None, "The file to write all scenes to.")
     flags.DEFINE_string("scenes", None, "The file to train on, from --pack.")
     flags.DEFINE_string("workdir", None, "The run's folder.")
-    flags.DEFINE_float("minutes", 25.0, "How long to train, without compilation.")
     flags.DEFINE_float(
-        "pause_after", None, "Minutes after which to stop; the same command goes on."
+        "minutes", 25.0, "How long to train, without compilation.", lower_bound=1e-3
     )
-    flags.DEFINE_integer("steps_per_dispatch", 50, "Steps between looks at the clock.")
+    flags.DEFINE_float(
+        "pause_after",
+        None,
+        "Minutes after which to stop; the same command goes on.",
+        lower_bound=1e-3,
+    )
     flags.DEFINE_integer(
-        "num_images", 10_000, "How many scenes of each split are measured."
+        "steps_per_dispatch", 50, "Steps between looks at the clock.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "num_images", 10_000, "How many scenes of each split to measure.", lower_bound=1
     )
 
 

@@ -1,5 +1,6 @@
 """Training by the clock: dispatches of many steps, and the command from end to end."""
 
+import contextlib
 import json
 
 import jax
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from datasets import load
 from experiments import accelerator
 from experiments.configs import dsprites
-from experiments.run import build, clocked
+from experiments.run import build, checkpoints, clocked, workdir
 from lavae_jax import pretrained
 from tests import tiny_steps
 from tests.commands import run_here
@@ -128,7 +129,10 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
     [
         ("--config.elbo.location_every=2", "elbo.location_every = 1"),
         ("--config.warmup.guided_steps=3", "warmup.guided_steps must be a multiple"),
-        ("--config.model.image_shape=(32, 32, 3)", "where scenes of (32, 32, 3)"),
+        (
+            "--config.model.image_shape=(32, 32, 3)",
+            "does not hold scenes of (32, 32, 3)",
+        ),
     ],
 )
 def test_what_can_not_be_trained_is_refused(scenes, tmp_path, argument, message):
@@ -145,3 +149,38 @@ def test_what_can_not_be_trained_is_refused(scenes, tmp_path, argument, message)
     )
     assert status == 1
     assert message in errors
+
+
+def test_what_is_no_file_of_scenes(tmp_path):
+    """Text, an empty file, a broken archive, and no file at all."""
+    for content in (b"text", b"", b"PK\x03\x04broken", None):
+        path = tmp_path / "scenes.npz"
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        status, errors = run_here(
+            accelerator,
+            f"--scenes={path}",
+            "--config=experiments/configs/dsprites.py:tiny",
+            f"--workdir={tmp_path}",
+        )
+        assert status == 1
+        assert "is no file of scenes: make it with --pack" in errors
+
+
+def test_a_run_of_the_other_command(scenes, tmp_path):
+    """Its workdir is refused, as its clock is not known."""
+    config = dsprites.get_config("tiny")
+    workdir.claim(tmp_path, config)
+    state = build.build(config).init(jax.random.key(0))
+    with contextlib.closing(checkpoints.Checkpoints(tmp_path)) as store:
+        store.save(1, state, checkpoints.Position({"next_index": 8}, []))
+    status, errors = run_here(
+        accelerator,
+        f"--scenes={scenes}",
+        "--config=experiments/configs/dsprites.py:tiny",
+        f"--workdir={tmp_path}",
+        "--steps_per_dispatch=1",
+    )
+    assert status == 1
+    assert "holds a run of experiments.train" in errors

@@ -6,8 +6,9 @@ A run goes through the stages of `recipe.stage_at`, each a function of this file
    one peak per object.
 2. `guided`: LAVAE learns with its objects at these peaks, and h_loc is regressed on
    them.
-3. `elbo`: everything learns from the ELBO of K draws of n, z_loc and z_app. In between,
-   `appearance` steps train h_app and f_sprite alone, as h_loc is the costliest part.
+3. `elbo`: everything learns from the ELBO of K draws of n, z_loc and z_app. Some images
+   may be superposed on others (`superposition`). Where `location_every` is above 1,
+   `appearance` steps in between train h_app and f_sprite alone.
 4. `tighten`: h_app and f_sprite learn from a bound of several draws of z_app.
 """
 
