@@ -274,6 +274,7 @@ def _locations(setup: Setup, h_loc: Array, keys: Array) -> Locations:
         model.max_objects,
         keys=keys,
         exclusion_radius=model.exclusion_radius,
+        capacity=model.capacity(h_loc.shape[0]),
     )
 
 
