@@ -1,5 +1,7 @@
 """Superposed scenes, and the objects of both scenes as a proposal for them."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,22 +17,58 @@ pytestmark = pytest.mark.standard_promotion
 
 B, M, RADIUS, TEMPERATURE = 5, 4, 1, 2.0
 SUPERPOSED = np.array([True, False, True, True, True])
+SHIFT = np.array([[1, -2], [0, 0], [0, 1], [-30, 0], [0, 30]], np.int32)
 
 
-def test_scenes_that_overlap_are_not_superposed():
-    """Where a pixel is lit in both, in whatever colour; others become their sum."""
+def _touching_shifts(lit, other):
+    """All shifts of `other` with a lit pixel next to one of `lit`, and none on one."""
+    height, width = lit.shape
+    pixels, found = np.argwhere(other), set()
+    for shift in itertools.product(range(-height, height), range(-width, width)):
+        moved = pixels + shift
+        if not len(moved) or (moved < 0).any() or (moved >= lit.shape).any():
+            continue
+        distances = np.abs(moved[:, None] - np.argwhere(lit)[None]).max(axis=2)
+        if distances.size and distances.min() == 1:
+            found.add(shift)
+    return found
+
+
+def test_shifts_at_which_scenes_touch():
+    """All of them are drawn, equally often, and no others; 0 where there are none."""
+    rng, num = np.random.default_rng(0), 4_000
+    lit = rng.random((6, 5, 7)) < 0.1
+    other = np.zeros_like(lit)
+    other[:, 1:3, 2:5] = rng.random((6, 2, 3)) < 0.5
+    lit[4], other[5] = False, False
+    draw = jax.jit(superposition.touching_shift)
+    for b in range(6):
+        repeated = (np.repeat(a[b : b + 1], num, axis=0) for a in (lit, other))
+        shifts = draw(*repeated, tiny_models.image_keys(num, seed=b))
+        found, times = np.unique(np.asarray(shifts), axis=0, return_counts=True)
+        expected = _touching_shifts(lit[b], other[b])
+        assert bool(expected) == (b < 4)
+        assert {tuple(shift) for shift in found.tolist()} == expected or {(0, 0)}
+        each = num / len(found)
+        np.testing.assert_allclose(times, each, atol=5 * each**0.5)
+
+
+def test_scenes_are_superposed_without_overlap():
+    """The sum of the image and of its moved partner, or the image as it was."""
     single = np.zeros((5, 4, 6, 3), np.float32)
     single[0, 0:2, 0:2, 1] = 1
     single[1, 1:3, 1:3, 2] = 1  # overlaps the one before, in another colour
-    single[2, 1:3, 3:5, 2] = 1  # touches it
-    single[4, 0:1, 0:2] = 1  # overlaps the first, whose partner it is
-    x, superposed = superposition.superpose(single, np.ones(5, bool), None)
-    assert superposed.tolist() == [False, False, True, True, True]
-    np.testing.assert_array_equal(x[:2], single[:2])
-    np.testing.assert_array_equal(x[2:], single[2:] + single[1:4])
-    x, superposed = superposition.superpose(single, np.arange(5) == 3, None)
-    assert superposed.tolist() == [False, False, False, True, False]
-    np.testing.assert_array_equal(x[3], single[2])
+    single[2, :, :, 0] = 1  # leaves no room for the one before
+    single[4, 0:1, 0:2] = 1  # its partner is empty
+    chosen = np.array([True, True, True, False, True])
+    found = superposition.superpose(single, chosen, tiny_models.image_keys(5), None)
+    assert found.superposed.tolist() == [True, True, False, False, True]
+    assert found.shift[0].any() and found.shift[1].any() and not found.shift[4].any()
+    for b in range(5):
+        other = np.roll(single[b - 1], found.shift[b], axis=(0, 1))
+        expected = single[b] + other * found.superposed[b]
+        np.testing.assert_array_equal(found.x[b], expected)
+    assert found.x.max() == 1
 
 
 @pytest.mark.parametrize("radius", [0, 2])
@@ -55,7 +93,7 @@ def test_densities_at_given_sites_are_those_of_draws(radius):
 
 
 def _problem():
-    """A model, its variables, images, and the images with their partners."""
+    """A model, its variables, images, and scenes as if they were superposed."""
     model = tiny_models.tiny_model(max_objects=M, exclusion_radius=RADIUS)
     variables = tiny_models.random_variables(model)
     single = tiny_models.binary_images(model, B)
@@ -66,7 +104,7 @@ def _problem():
     model = model.clone(count_threshold=float(max(fourth)))
     both = np.maximum(single, np.roll(single, 1, axis=0))  # any image will do
     x = np.where(SUPERPOSED[:, None, None, None], both, single)
-    return model, variables, single, x
+    return model, variables, single, superposition.Superposed(x, SUPERPOSED, SHIFT)
 
 
 def _objects(model, variables, single):
@@ -84,32 +122,39 @@ def _objects(model, variables, single):
 
 
 def test_the_objects_of_both_scenes():
-    """An image's own come first, then its partner's if it is superposed, M at most."""
-    model, variables, single, x = _problem()
+    """An image's own come first, then its partner's if it is superposed, M at most.
+
+    The partner's move with it, and stay inside the image.
+    """
+    model, variables, single, scenes = _problem()
     bound = model.bind(variables)
-    h_loc = bound.location_logits(x)
+    h_loc = bound.location_logits(scenes.x)
     found = superposition.objects_of_both(
-        bound, bound.location_logits(single), SUPERPOSED, h_loc
+        bound, scenes, bound.location_logits(single), h_loc
     )
     alone = _objects(model, variables, single)
+    height, width, _ = model.image_shape
     numbers = []
     for b in range(B):
-        sites = alone[b] + (alone[b - 1] if SUPERPOSED[b] else [])
+        sites = list(alone[b])
+        for site in alone[b - 1] if SUPERPOSED[b] else []:
+            row, column = np.array([site // width, site % width]) + SHIFT[b]
+            row, column = np.clip([row, column], 0, [height - 1, width - 1])
+            sites.append(int(row * width + column))
         numbers.append(len(sites))
         assert found.site[b, found.active[b]].tolist() == sites[:M]
     assert max(numbers) > M  # more than there are slots for
     assert len({len(sites) for sites in alone}) > 1
 
 
-def _wake(model, variables, single, x, h_loc, elbo):
+def _wake(model, variables, single, scenes, h_loc, elbo):
     bound = model.bind(variables)
     h_single = bound.location_logits(single)
-    both = superposition.objects_of_both(bound, h_single, SUPERPOSED, h_loc)
+    both = superposition.objects_of_both(bound, scenes, h_single, h_loc)
     return superposition.wake(
         bound,
-        x,
+        scenes,
         both,
-        SUPERPOSED,
         h_loc,
         elbo,
         tiny_models.image_keys(B, seed=1),
@@ -125,22 +170,23 @@ def test_the_weights_of_proposals(draws_are):
     It holds what places the objects and what counts them. Where draws are better by
     far, nothing is learned from the proposals.
     """
-    model, variables, single, x = _problem()
+    model, variables, single, scenes = _problem()
     bound = model.bind(variables)
-    h_loc = bound.location_logits(x)
+    h_loc = bound.location_logits(scenes.x)
     both = superposition.objects_of_both(
-        bound, bound.location_logits(single), SUPERPOSED, h_loc
+        bound, scenes, bound.location_logits(single), h_loc
     )
     n = np.asarray(both.active).sum(axis=1)
     keys = tiny_models.image_keys(B, seed=1)
-    terms = objectives.reconstruct(bound, x, both, n, keys, 0.1).terms
+    terms = objectives.reconstruct(bound, scenes.x, both, n, keys, 0.1).terms
     proposed = np.float64(terms.log_px - terms.kl_app - terms.kl_loc)
     shift = {"as good": 0, "far better": 1e3, "far worse": -1e3}[draws_are]
     noise = np.random.default_rng(2).normal(size=(B, 3))
     elbo = (proposed[:, None] + noise + shift).astype(np.float32)
 
     h64, sites = np.float64(h_loc), np.asarray(both.site)
-    log_q = reference.location_terms(h64, sites, n, RADIUS)[0].sum(axis=1)
+    with np.errstate(divide="ignore"):  # sites that exclude each other
+        log_q = reference.location_terms(h64, sites, n, RADIUS)[0].sum(axis=1)
     heights = np.take_along_axis(h64.reshape(B, -1), sites, axis=1)
     present = np.log(reference.sigmoid((heights - model.count_threshold) / TEMPERATURE))
     log_q += np.where(both.active, present, 0).sum(axis=1)
@@ -148,20 +194,22 @@ def test_the_weights_of_proposals(draws_are):
     possible = SUPERPOSED & np.isfinite(log_q)
     expected = np.where(possible, np.where(possible, log_q, 0) / (1 + ratios), 0).mean()
     assert 0 < possible.sum() < B
-    found = jax.jit(_wake, static_argnums=0)(model, variables, single, x, h_loc, elbo)
+    found = jax.jit(_wake, static_argnums=0)(
+        model, variables, single, scenes, h_loc, elbo
+    )
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert (abs(expected) < 1e-6) == (draws_are == "far better")
 
 
 def test_proposals_teach_h_loc_alone():
     """No gradient reaches the other networks, nor h_loc of the single scenes."""
-    model, variables, single, x = _problem()
+    model, variables, single, scenes = _problem()
 
     def of_all(params, h_loc):
         found = {**variables, "params": params}
-        return _wake(model, found, single, x, h_loc, jnp.full((B, 1), -1e4))
+        return _wake(model, found, single, scenes, h_loc, jnp.full((B, 1), -1e4))
 
-    h_loc = model.bind(variables).location_logits(x)
+    h_loc = model.bind(variables).location_logits(scenes.x)
     params, slopes = jax.jit(jax.grad(of_all, argnums=(0, 1)))(
         variables["params"], h_loc
     )

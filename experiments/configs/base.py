@@ -162,7 +162,7 @@ def laptop() -> ConfigDict:
     model.sprite_net = "mlp"
     model.epsilon_init = 1e-2
     model.exclusion_radius = 4
-    model.objects_per_image = 1.8  # more with superposed scenes, which fit in too
+    model.objects_per_image = 2.3  # more with superposed scenes, which fit in too
 
     optimizer = config.optimizer
     optimizer.name = "adam"

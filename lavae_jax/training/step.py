@@ -114,9 +114,10 @@ def _at(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
 def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
     """Trains everything on the ELBO of K draws from q(n, z | x) of each image."""
     recipe, single, epsilon = setup.recipe, x, _epsilon(setup, state)
-    chosen = _chosen(setup, x, keys)
+    chosen, keys_shift = _chosen(setup, keys)
     if recipe.superpose:
-        x, superposed = superpose(x, chosen, setup.model.axis_name)
+        scenes = superpose(x, chosen, keys_shift, setup.model.axis_name)
+        x = scenes.x
 
     def loss(params):
         def forward(model):
@@ -130,10 +131,10 @@ def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
             objective = (elbo + advantage * log_q).mean()
             h_single = model.location_logits(single) if recipe.superpose else h_loc
             if recipe.superpose and recipe.wake_weight:
-                both = objects_of_both(model, h_single, superposed, h_loc)
+                both = objects_of_both(model, scenes, h_single, h_loc)
                 key_both = key_app[:: recipe.num_draws]
                 objective += recipe.wake_weight * wake(
-                    *(model, x, both, superposed, h_loc, elbo, key_both, epsilon),
+                    *(model, scenes, both, h_loc, elbo, key_both, epsilon),
                     recipe.count_temperature,
                 )
             return -objective, (terms, n, lax.stop_gradient(h_single))
@@ -151,11 +152,12 @@ def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
     return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
 
 
-def _chosen(setup: Setup, x: Array, keys: Array) -> Array:
-    """The share of the images that is to be superposed, [B] bool."""
+def _chosen(setup: Setup, keys: Array) -> tuple[Array, Array]:
+    """The images that are to be superposed, [B] bool, and a key for each, [B]."""
     # Not a key of the K draws: `split` gives what `fold_in` gives for 0 to K - 1.
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, setup.recipe.num_draws)
-    return jax.vmap(jax.random.uniform)(keys) < setup.recipe.superpose
+    key_chosen, key_shift = jax.vmap(jax.random.split)(keys).T
+    return jax.vmap(jax.random.uniform)(key_chosen) < setup.recipe.superpose, key_shift
 
 
 def _draw(

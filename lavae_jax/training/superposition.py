@@ -1,11 +1,14 @@
 """Superposed scenes, and where the scenes that they are made of have their objects.
 
-λ is a sum over objects (Eq. 4), so two scenes on top of each other are a scene again,
-with objects that touch more often than in single scenes. Where two objects touch, h_loc
-has one maximum at first; no draw from q then puts an object on the other one, and the
-ELBO has no say. The objects that q finds in each of the two scenes alone are a proposal
-for both together, which the ELBO is asked to judge.
+λ is a sum over objects (Eq. 4), so two scenes on top of each other are a scene again.
+Where two objects touch, h_loc has one maximum at first. No draw from q then puts an
+object on the other one, so that the ELBO has no say; and in single scenes objects
+seldom touch. Here one scene is moved until its objects touch those of the other one.
+The objects that q finds in each of the two scenes alone are then a proposal for both
+together, which the ELBO is asked to judge.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,32 +47,105 @@ def partner(tree, axis_name: str | None):
     return jax.tree.map(one, tree)
 
 
-def superpose(x: Array, chosen: Array, axis_name: str | None) -> tuple[Array, Array]:
-    """Adds its partner to each chosen image, unless a pixel is lit in both.
+class Superposed(NamedTuple):
+    """Scenes, some of which have another one on top.
 
-    Their sum is then a binary image again. Objects that overlap would be frequent in
-    these scenes, which have more objects than others; h_loc would learn to expect them
-    wherever there are many objects, and see two in large ones.
+    Attributes:
+        x: binary images, [B, H, W, C].
+        superposed: which are, [B] bool.
+        shift: the rows and columns by which the scene on top was moved, [B, 2] int32.
+    """
+
+    x: Array
+    superposed: Array
+    shift: Array
+
+
+def superpose(
+    x: Array, chosen: Array, keys: Array, axis_name: str | None
+) -> Superposed:
+    """Adds its partner to each chosen image, moved by `touching_shift`.
+
+    Where it can't be moved that far, it stays where it is, and is left out if a pixel
+    is lit in both. Their sum is then always a binary image. Objects that overlap would
+    be frequent in these scenes, which have more objects than others; h_loc would learn
+    to expect them wherever there are many objects, and see two in large ones.
 
     Args:
         x: binary images, [B, H, W, C].
         chosen: [B] bool.
+        keys: [B], one per image.
         axis_name: the mapped axis of devices, or None.
-
-    Returns:
-        The images, and which were superposed, [B] bool.
     """
     other = partner(x, axis_name)
+    shift = touching_shift(x.any(axis=-1), other.any(axis=-1), keys)
+    move = jax.vmap(lambda image, shift: jnp.roll(image, shift, axis=(0, 1)))
+    other = move(other, shift)
     overlap = (x.any(axis=-1) & other.any(axis=-1)).any(axis=(1, 2))
     superposed = chosen & ~overlap
-    return jnp.where(superposed[:, None, None, None], x + other, x), superposed
+    x = jnp.where(superposed[:, None, None, None], x + other, x)
+    return Superposed(x, superposed, shift)
+
+
+def touching_shift(lit: Array, other: Array, keys: Array) -> Array:
+    """Draws a shift at which two scenes have lit pixels side by side, and none in both.
+
+    It is uniform over all such shifts that leave every lit pixel inside the image.
+
+    Args:
+        lit: the pixels that are lit in a scene, [B, H, W] bool.
+        other: those of the scene that is moved, [B, H, W] bool.
+        keys: [B], one per image.
+
+    Returns:
+        Rows and columns, [B, 2] int32; 0 where there is no such shift.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from lavae_jax.training import superposition
+    >>> lit = jnp.array([[[True, True, False, False]]])
+    >>> other = jnp.array([[[False, True, False, False]]])
+    >>> keys = jax.random.split(jax.random.key(0), 1)
+    >>> superposition.touching_shift(lit, other, keys).tolist()
+    [[0, 1]]
+    """
+    num_images, *sides = lit.shape
+    size = [2 * side for side in sides]  # room for shifts in both directions
+    near = counts.reduce_square(lit.astype(jnp.float32), 3, lax.max, -jnp.inf)
+    moved = jnp.conj(jnp.fft.rfft2(other.astype(jnp.float32), size))
+
+    def in_both(pixels):
+        """Whether some pixel is in both, at each shift (correlation theorem)."""
+        product = jnp.fft.rfft2(pixels.astype(jnp.float32), size) * moved
+        return jnp.fft.irfft2(product, size) > 0.5
+
+    valid = in_both(near) & ~in_both(lit)
+    valid &= _stays_inside(other.any(axis=2))[:, :, None]
+    valid &= _stays_inside(other.any(axis=1))[:, None, :]
+    # Much cheaper than a draw with noise at every shift.
+    number = jnp.cumsum(valid.reshape(num_images, -1).astype(jnp.float32), axis=1)
+    uniform = jax.vmap(jax.random.uniform)(keys)
+    index = jnp.argmax(number > (uniform * number[:, -1])[:, None], axis=1)
+    shift = jnp.stack(jnp.unravel_index(index, size), axis=1).astype(jnp.int32)
+    sides = jnp.array(sides, jnp.int32)
+    shift = jnp.where(shift < sides, shift, shift - 2 * sides)
+    return jnp.where(valid.any(axis=(1, 2))[:, None], shift, 0)
+
+
+def _stays_inside(lit: Array) -> Array:
+    """Whether lit rows [B, N] stay in the image at each shift modulo 2 N: [B, 2 N]."""
+    side = lit.shape[1]
+    first = jnp.argmax(lit, axis=1)[:, None]
+    last = side - 1 - jnp.argmax(lit[:, ::-1], axis=1)[:, None]
+    shift = jnp.arange(2 * side)
+    shift = jnp.where(shift < side, shift, shift - 2 * side)
+    return (first + shift >= 0) & (last + shift < side)
 
 
 def wake(
     model: LAVAE,
-    x: Array,
+    scenes: Superposed,
     both: Locations,
-    superposed: Array,
     h_loc: Array,
     elbo: Array,
     keys: Array,
@@ -84,10 +160,9 @@ def wake(
 
     Args:
         model: bound to its variables.
-        x: the images, [B, H, W, C].
+        scenes: what `superpose` gives for B images.
         both: what `objects_of_both` finds in them.
-        superposed: which of them are superposed, [B] bool.
-        h_loc: location logits of x, [B, H, W].
+        h_loc: their location logits, [B, H, W].
         elbo: of the draws, nats, [B, K].
         keys: [B], one per image.
         epsilon: ε of the likelihood.
@@ -100,24 +175,24 @@ def wake(
         h_loc, both, model.count_threshold, temperature
     )
     n = both.active.sum(axis=1)
-    terms = reconstruct(model, x, both, n, keys, epsilon).terms
+    terms = reconstruct(model, scenes.x, both, n, keys, epsilon).terms
     # p(n) is left out for superposed images, see `step.elbo_step`.
     all_elbo = jnp.concatenate([elbo, (terms.elbo + terms.kl_n)[:, None]], axis=1)
     share = jax.nn.softmax(lax.stop_gradient(all_elbo), axis=1)[:, -1]
     # Sites that exclude each other can't be drawn together.
-    possible = superposed & (log_q > MASKED / 2)
+    possible = scenes.superposed & (log_q > MASKED / 2)
     return jnp.where(possible, share * log_q, 0).mean()
 
 
 def objects_of_both(
-    model: LAVAE, h_single: Array, superposed: Array, h_loc: Array
+    model: LAVAE, scenes: Superposed, h_single: Array, h_loc: Array
 ) -> Locations:
     """The most likely sites of an image's objects and of its partner's.
 
     Args:
         model: LAVAE.
+        scenes: what `superpose` gives for B images.
         h_single: location logits of the images before they were superposed, [B, H, W].
-        superposed: which were, [B] bool.
         h_loc: location logits of the images as they are now, [B, H, W].
 
     Returns:
@@ -131,9 +206,11 @@ def objects_of_both(
         keys=None,
         exclusion_radius=model.exclusion_radius,
     )
-    other = partner((likely.site, likely.active), model.axis_name)
-    site = jnp.concatenate([likely.site, other[0]], axis=1)
-    active = jnp.concatenate([likely.active, other[1] & superposed[:, None]], axis=1)
+    other_site, other_active = partner((likely.site, likely.active), model.axis_name)
+    other_site = _moved(other_site, scenes.shift, model.image_shape[:2])
+    other_active &= scenes.superposed[:, None]
+    site = jnp.concatenate([likely.site, other_site], axis=1)
+    active = jnp.concatenate([likely.active, other_active], axis=1)
     first = jnp.argsort(~active, axis=1, stable=True)[:, : model.max_objects]
     site, active = (jnp.take_along_axis(a, first, axis=1) for a in (site, active))
     return at_sites(
@@ -143,3 +220,11 @@ def objects_of_both(
         exclusion_radius=model.exclusion_radius,
         capacity=model.capacity(h_loc.shape[0]),
     )
+
+
+def _moved(site: Array, shift: Array, size: tuple[int, int]) -> Array:
+    """Sites [B, M] after a shift [B, 2], the nearest ones inside the image."""
+    height, width = size
+    row = jnp.clip(site // width + shift[:, :1], 0, height - 1)
+    column = jnp.clip(site % width + shift[:, 1:], 0, width - 1)
+    return row * width + column
