@@ -95,7 +95,7 @@ def guided_step(setup: Setup, state: TrainState, x: Array, keys: Array):
     terms, error, batch_stats = aux
     state = _update(setup, state, _lavae_grads(grad), batch_stats)
     metrics = of_terms(TrainMetrics(value), terms, valid.sum(axis=1))
-    state = _appearance_updates(setup, state, x, lambda keys: locations)
+    state = _appearance_updates(setup, state, x, locations)
     return state, metrics._replace(location_loss=error)
 
 
@@ -146,9 +146,8 @@ def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
     terms, n, h_single, batch_stats = aux
     state = _update(setup, state, _lavae_grads(grad), batch_stats)
     # What superposed scenes teach is where objects are, not how they look on their own.
-    state = _appearance_updates(
-        setup, state, single, lambda keys: _locations(setup, h_single, keys)
-    )
+    locations = _locations(setup, h_single, keys=None)
+    state = _appearance_updates(setup, state, single, locations)
     return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
 
 
@@ -236,39 +235,33 @@ def _without_prior_of_n(terms: ElboTerms, chosen: Array) -> ElboTerms:
 
 
 def appearance_step(setup: Setup, state: TrainState, x: Array, keys: Array):
-    """Trains h_app and f_sprite on the ELBO, at locations drawn from h_loc."""
-    return _without_location(setup, state, x, keys, num_draws=1, elbo_share=1.0)
+    """Trains h_app and f_sprite on the ELBO, at the most likely sites."""
+    h_loc = setup.model.bind(state.variables).location_logits(x)
+    locations = _locations(setup, h_loc, keys=None)
+    state, metrics = _appearance_update(setup, state, x, locations, keys)
+    return _appearance_updates(setup, state, x, locations), metrics
 
 
 def tighten_step(setup: Setup, state: TrainState, x: Array, keys: Array):
     """Trains h_app and f_sprite on a bound of several draws of z_app."""
     recipe = setup.recipe
-    return _without_location(
-        setup, state, x, keys, recipe.tighten_draws, recipe.tighten_elbo
-    )
-
-
-def _without_location(setup, state, x, keys, num_draws, elbo_share):
     key_loc, key_app = jax.vmap(jax.random.split)(keys).T
     h_loc = setup.model.bind(state.variables).location_logits(x)
-    state, metrics = _appearance_update(
-        setup,
-        state,
-        x,
-        _locations(setup, h_loc, key_loc),
-        key_app,
-        num_draws,
-        elbo_share,
+    locations = _locations(setup, h_loc, key_loc)
+    return _appearance_update(
+        *(setup, state, x, locations, key_app),
+        num_draws=recipe.tighten_draws,
+        elbo_share=recipe.tighten_elbo,
     )
-    if num_draws == 1:
-        state = _appearance_updates(
-            setup, state, x, lambda keys: _locations(setup, h_loc, keys)
-        )
-    return state, metrics
 
 
-def _locations(setup: Setup, h_loc: Array, keys: Array) -> Locations:
-    """An exact draw of z_loc for each image, with n from f_count."""
+def _locations(setup: Setup, h_loc: Array, keys: Array | None) -> Locations:
+    """An exact draw of z_loc for each image, with n from f_count.
+
+    Without keys, the most likely sites. An object whose sprite is always painted from
+    the same site is learned faster than one that is seen at all sites that q gives it,
+    and the ELBO then makes q narrower.
+    """
     model = setup.model
     return draw_locations(
         h_loc,
@@ -280,20 +273,14 @@ def _locations(setup: Setup, h_loc: Array, keys: Array) -> Locations:
     )
 
 
-def _appearance_updates(setup: Setup, state: TrainState, x: Array, draw: Callable):
-    """Further updates of h_app and f_sprite.
-
-    Args:
-        setup: of the train step.
-        state: with which they begin.
-        x: [B, H, W, C].
-        draw: from keys [B] to the locations of an update, [B, ...].
-    """
+def _appearance_updates(
+    setup: Setup, state: TrainState, x: Array, locations: Locations
+) -> TrainState:
+    """Further updates of h_app and f_sprite, with new draws of z_app each."""
 
     def update(index, state):
         keys = _keys(setup, state, index + 1, x.shape[0])
-        key_loc, key_app = jax.vmap(jax.random.split)(keys).T
-        return _appearance_update(setup, state, x, draw(key_loc), key_app)[0]
+        return _appearance_update(setup, state, x, locations, keys)[0]
 
     return lax.fori_loop(0, setup.recipe.appearance_updates, update, state)
 
