@@ -85,18 +85,6 @@ def test_variants_of_the_bench_fit_its_scenes(variant):
         assert config.num_steps == 5_000
 
 
-def test_the_benchs_paper_has_the_papers_networks():
-    """What makes it the paper's: networks, norm, optimiser and relaxed draws."""
-    config, paper = bench.get_config("paper"), base.paper()
-    for section, names in {
-        "model": ("norm", "appearance_net", "sprite_net"),
-        "optimizer": ("name", "learning_rate", "location_learning_rate"),
-        "elbo": ("draws", "tau_init", "tau_final"),
-    }.items():
-        for name in names:
-            assert config[section][name] == paper[section][name]
-
-
 def test_moments_are_the_looks_at_held_out_scenes():
     """Each has the −ELBO of the training batches before it, if these have one."""
     rows = [

@@ -3,7 +3,6 @@
 import types
 
 import pytest
-from ml_collections import ConfigDict
 
 from experiments import cli
 from tests.commands import run_here
@@ -74,9 +73,3 @@ def test_wrong_values(config_file, override, message):
     command = types.SimpleNamespace(_define_flags=cli.define_config, main=None)
     status, said = run_here(command, f"--config={config_file}", override)
     assert status == 1 and message in said and "Traceback" not in said
-
-
-def test_flatten():
-    """Full names of nested values, in the form in which overrides spell them."""
-    config = ConfigDict({"a": 1, "b": {"c": (2, 3), "d": {"e": None}}})
-    assert cli.flatten(config) == {"a": 1, "b.c": (2, 3), "b.d.e": None}

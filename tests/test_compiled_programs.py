@@ -37,9 +37,3 @@ def test_commands_keep_programs_in_the_home(tmp_path, monkeypatch):
     assert _run(tmp_path, {}) == str(folder)
     assert any(folder.iterdir())
     assert "~/.cache/lavae_jax/jax" in (ROOT / "README.md").read_text()
-
-
-def test_the_environment_names_another_folder(tmp_path):
-    """JAX_COMPILATION_CACHE_DIR is respected: where it is empty, nothing is kept."""
-    assert not _run(tmp_path, {"JAX_COMPILATION_CACHE_DIR": ""})
-    assert not (tmp_path / ".cache" / "lavae_jax").exists()

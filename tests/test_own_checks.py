@@ -1,7 +1,5 @@
 """Images of one's own that can't be trained on, or may be meant otherwise."""
 
-import re
-
 import numpy as np
 import pytest
 
@@ -100,28 +98,3 @@ def test_neither_specks_nor_touching_objects_make_the_size():
     touching = [*objects, _canvas((5, 5, 9, 9), (5, 14, 9, 9))]
     assert own_data.survey(touching).sprite_size == 11
     assert own_data.survey([_canvas((5, 5, 8, 8))]).sprite_size == 11
-
-
-def _warnings(path, variant="laptop", **model):
-    config = _config(path, variant)
-    config.model.update(model)
-    config.batch_size = 8
-    remarks = input_pipeline.prepare(config).remarks
-    assert remarks[0].startswith(f"{path}: images of ")
-    assert all(line.startswith("warning: ") for line in remarks[1:])
-    return list(remarks[1:])
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (dict(sprite_size=7), "100% .* larger than .* = 7, up to 9 px.*=11$"),
-        (dict(max_objects=2), "25.0% .* 2, up to 3: .*max_objects=3$"),
-    ],
-)
-def test_what_may_be_amiss_is_said(tmp_path, model, message):
-    """Each warning has its numbers and the value to set."""
-    np.savez(tmp_path / "own.npz", squares(80, GREY, 9)[0])
-    few, said = _warnings(tmp_path / "own.npz", **model)
-    assert "72 images to train on are few" in few
-    assert re.search(message, said.removesuffix("."))

@@ -62,19 +62,6 @@ def test_grey_levels_are_binarised_where_asked(tmp_path):
         np.testing.assert_array_equal(seen, own.images)
 
 
-def test_counts_come_with_an_archive(archive, tmp_path):
-    """Counts are read in order and cut like the images; a folder has none."""
-    images, n = squares(40, COLOUR)
-    config = _config(archive, num_valid=7)
-    own = own_data.read(config)
-    parts = own_data.parts(config, own)
-    np.testing.assert_array_equal(parts["train"].n, n[:33])
-    np.testing.assert_array_equal(parts["held_out"].n, n[33:])
-    np.testing.assert_array_equal(parts["held_out"].images, images[33:])
-    np.savez(tmp_path / "bare.npz", images)
-    assert own_data.read(_config(tmp_path / "bare.npz")).n is None
-
-
 def _fitted(path, variant="tiny", **data):
     config = _config(path, variant, **data)
     return own_data.fit(config, own_data.read(config))[0]

@@ -77,24 +77,6 @@ def test_seeds_behind_the_paper_are_listed():
         assert all(part in line for part in parts)
 
 
-def test_released_models_with_all_their_seeds(tmp_path):
-    """A released model has the reports of all seeds and the weights of the first."""
-    config = json.loads(baseline.get_config("dsprites:tiny").to_json())
-    reports = [
-        paper_reports.like_shipped(
-            seed, cost, None, dataset="multi_dsprites/tiny", model=config["model"]
-        )
-        for seed, cost in ((3, 50.0), (1, 52.0))
-    ]
-    paper_reports.release(tmp_path / "baseline_dsprites_tiny", reports)
-    (found,) = paper_table.from_released(tmp_path)
-    assert (found.dataset, found.family) == ("multi_dsprites/tiny", BASELINE)
-    assert [one.config["seed"] for one in found.reports] == [3, 1]
-    cells = _cells([found])["multi_dsprites/tiny", "baseline"]
-    assert cells[2:4] == ["51.0 ± 1.4", "–"]
-    assert found.source == tmp_path / "baseline_dsprites_tiny"
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Makes a run that has ended."""

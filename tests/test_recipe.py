@@ -138,19 +138,3 @@ def test_every_part_is_clipped_on_its_own():
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), updated, expected
     )
-
-
-def test_parts_without_a_gradient_stay_as_they_are():
-    """Neither their parameters nor the moments of their optimiser change."""
-    rates = Parts(*map(optax.constant_schedule, (1, 2, 2, 3)))
-    optim = optimizer.make_optimizer(optax.scale_by_adam(), rates, 1.0)
-    params = _toy_params(*[jnp.ones(2)] * 4)
-    fresh = optim.init(params)
-    _, before = optim.update(optimizer.split(params), fresh, params, 0)
-    gradient = Parts(rest=optimizer.split(params).rest)
-    updated, after = optim.update(gradient, before, params, 1)
-    assert updated["lavae"]["location_net"] is params["lavae"]["location_net"]
-    assert updated["auxiliary"] is params["auxiliary"]
-    assert after.location is before.location
-    assert after.auxiliary is before.auxiliary
-    assert (updated["lavae"]["f_sprite"]["w"] != params["lavae"]["f_sprite"]["w"]).all()

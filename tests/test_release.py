@@ -88,23 +88,6 @@ def test_checksums_are_those_of_sha256sum(folder):
     )
 
 
-def test_the_card_of_one_seed(folder, run):
-    """The card has every split's figures, and the command that trains the model."""
-    card = (folder / "README.md").read_text()
-    measured = report.read(run / "evaluation" / "report.json")
-    for split in measured.splits:
-        bound, truth = split.bounds[-1], split.truth
-        cost = bound.negative_log_p
-        for figure in (
-            f"| {cost.mean:.2f} ± {cost.standard_error:.2f} |",
-            f"| {bound.effective_samples:.1f} |",
-            f"| {split.floor.floor:.2f} |",
-            f"| {truth.count_accuracy:.2%} |",
-        ):
-            assert figure in card
-    assert "experiments/configs/dsprites.py:tiny" in card
-
-
 def test_several_seeds(run, tmp_path):
     """The card has each seed's figures, their mean and deviation; reports are kept."""
     first = _with_seed(run, tmp_path / "a", 7, 1.5)

@@ -109,11 +109,3 @@ def test_devices_take_the_same_buffer(z):
     np.testing.assert_allclose(out, expected * active[..., None], atol=1e-4)
     mean = updates["batch_stats"]["norm"]["mean"]
     np.testing.assert_allclose(mean, 0.01 * np.tile(rows.mean(0), (4, 1)), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("args", "expected"), [((64, 10, 1.5), 152), ((1, 10, 1.5), 10), ((2, 20, 0.5), 9)]
-)
-def test_capacity(args, expected):
-    """Half as many again as expected and 8 more, never more than there are slots."""
-    assert slots.capacity_for(*args) == expected

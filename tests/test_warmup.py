@@ -135,15 +135,6 @@ def test_the_kl_map_peaks_in_the_costliest_cell(small):
         assert found == np.unravel_index(cell.argmax(), cell.shape)
 
 
-def test_lengths_fit_the_objects():
-    """Those of the paper's objects as they are; a share of the object's for others."""
-    for side in (1, 11, 13, 15, 19, 27):
-        assert warmup.scaled_side(side, warmup.OBJECT_SIZE) == side
-    assert warmup.cell_for(warmup.OBJECT_SIZE) == warmup.CELL
-    assert [warmup.scaled_side(13, size) for size in (1, 9, 38)] == [1, 7, 25]
-    assert [warmup.cell_for(size) for size in (1, 7, 13, 25, 38)] == [2, 2, 4, 8, 12]
-
-
 def test_peaks_of_objects_of_another_size():
     """Small ones side by side stay apart, and a large one with two tops stays one."""
     near = np.array([[[20, 20], [20, 26]]], np.float32)
