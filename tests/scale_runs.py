@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from experiments.run import build, checkpoints, input_pipeline, loop, processes
 from experiments.run.build import Experiment
 from lavae_jax import plotting
-from lavae_jax.training import optimizer, recipe, schedules, state, step
+from lavae_jax.training import optimizer, recipe, schedules, step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.optimizer import Parts
 from lavae_jax.training.parallel import Devices
@@ -188,21 +188,9 @@ def assert_equal(state, expected, start):
 
 def _init(key):
     """Parameters that make every part matter, and that depend on the key."""
-    lavae = tiny_models.random_variables(model(), scale=0.3)
-    x = jnp.zeros((1, *SHAPE))
-    auxiliary = tiny_models.random_leaves(
-        jax.eval_shape(_AUXILIARY.init, jax.random.key(0), x, key[None]), scale=0.3
-    )
+    state = tiny_models.train_state(model(), _AUXILIARY, _OPTIMIZER, key)
     factor = 1 + 0.1 * jax.random.normal(key)
-    params = {"lavae": lavae["params"], "auxiliary": auxiliary["params"]}
-    params = jax.tree.map(lambda leaf: factor * leaf, params)
-    return state.TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=lavae["batch_stats"],
-        opt_state=_OPTIMIZER.init(params),
-        key=key,
-    )
+    return state._replace(params=jax.tree.map(lambda a: factor * a, state.params))
 
 
 def _digest(values, axis_name):
