@@ -1,12 +1,11 @@
 """A run of a small LAVAE for as long as a claim about its spread needs.
 
-Also the program of one of two processes that make such runs together:
+Also the program of one of two processes that make such a run together:
 
-python -m tests.scale_runs ADDRESS INDEX STEPS=WORKDIR...
+python -m tests.scale_runs ADDRESS INDEX WORKDIR
 """
 
 import functools
-import json
 import sys
 from typing import NamedTuple
 
@@ -149,18 +148,6 @@ def run(devices: Devices, workdir, num_steps: int = NUM_STEPS) -> None:
     loop.run(experiment(devices.axis_name), settings, workdir, devices, data())
 
 
-def rows(workdir):
-    """What a run reports of each step, without speeds."""
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    rows = [row for line in lines if (row := json.loads(line))["part"] == "train"]
-    return [{k: v for k, v in row.items() if "per_second" not in k} for row in rows]
-
-
-def column(rows, name):
-    """A metric of every step."""
-    return [row[name] for row in rows]
-
-
 def end(workdir, init):
     """The state after the last step."""
     template = jax.eval_shape(init, jax.random.key(0))
@@ -204,12 +191,9 @@ def _digest(values, axis_name):
     return total if axis_name is None else lax.psum(total, axis_name)
 
 
-def _main(address, index, *runs):
+def _main(address, index, workdir):
     processes.join(None, address, 2, int(index))
-    devices = Devices()
-    for part in runs:
-        num_steps, _, workdir = part.partition("=")
-        run(devices, workdir, int(num_steps))
+    run(Devices(), workdir)
 
 
 if __name__ == "__main__":

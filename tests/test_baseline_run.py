@@ -1,8 +1,5 @@
 """The baseline from its config to a trained model and its report, by the commands."""
 
-import json
-import pathlib
-
 import jax
 import pytest
 
@@ -13,11 +10,12 @@ from experiments.configs import baseline
 from experiments.measure import measure, report
 from experiments.run import build, loop
 from lavae_jax.training.parallel import Devices
+from tests import tiny_runs
+from tests.commands import ROOT
 from tests.joined_processes import finished
 
 pytestmark = pytest.mark.standard_promotion
 
-ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = "experiments/configs/baseline.py:dsprites:tiny"
 _SETTINGS = measure.Settings(num_images=5, num_samples=12)
 
@@ -36,21 +34,9 @@ def config(data_dir):
 def unbroken(config, tmp_path_factory):
     """The workdir of a run."""
     workdir = tmp_path_factory.mktemp("unbroken")
-    _train(config, workdir)
-    return workdir
-
-
-def _train(config, workdir):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        return loop.run(
-            build.build(config), config, workdir, Devices(jax.devices()[:1])
-        )
-
-
-def _rows(workdir, part):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    rows = [row for line in lines if (row := json.loads(line))["part"] == part]
-    return [{k: v for k, v in row.items() if "per_second" not in k} for row in rows]
+        loop.run(build.build(config), config, workdir, Devices(jax.devices()[:1]))
+    return workdir
 
 
 def test_two_processes_make_the_same_steps(unbroken, data_dir, tmp_path):
@@ -71,10 +57,8 @@ def test_two_processes_make_the_same_steps(unbroken, data_dir, tmp_path):
     assert ["step 4/4" in text for text in printed] == [True, False]
     assert "4 x cpu in 2 processes" in printed[0]
     for part in ("train", "held_out"):
-        rows, expected = _rows(tmp_path / "run", part), _rows(unbroken, part)
-        assert [row["step"] for row in rows] == [row["step"] for row in expected]
-        for row, same in zip(rows, expected, strict=True):
-            assert row.pop("part") == same.pop("part")
+        both = (tiny_runs.rows(folder, part) for folder in (tmp_path / "run", unbroken))
+        for row, same in zip(*both, strict=True):
             assert row == pytest.approx(same, rel=1e-4)
     for folder in ("checkpoints", "pictures"):
         names = [
@@ -85,37 +69,11 @@ def test_two_processes_make_the_same_steps(unbroken, data_dir, tmp_path):
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
 
 
-@pytest.fixture(scope="module")
-def measured(config, tmp_path_factory):
-    """Makes a run in bfloat16 and its report; gives its workdir."""
-    config = config.copy_and_resolve_references()
-    config.update(num_steps=2, precision="bfloat16")
-    workdir = tmp_path_factory.mktemp("bfloat16") / "run"
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        loop.train_and_evaluate(config, workdir, jax.devices()[:1])
-        model, variables = lavae_jax.load(workdir)
-        evaluate.evaluate(
-            config,
-            model,
-            variables,
-            settings=_SETTINGS,
-            out=workdir / "evaluation",
-        )
-    return workdir
-
-
-def test_training_in_bfloat16(measured, unbroken):
-    """Close to float32, but not the same; what is stored, and measured, is float32."""
-    elbo, same = (_rows(place, "train")[0]["elbo"] for place in (measured, unbroken))
-    assert elbo == pytest.approx(same, rel=0.01) and elbo != same
-    _, variables = lavae_jax.load(measured)
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
-
-
-def test_the_report(measured, config):
+def test_the_report(unbroken, config, tmp_path):
     """The report has the library's bounds, and null for what needs objects."""
-    found = report.read(measured / "evaluation" / "report.json")
-    model, variables = lavae_jax.load(measured)
+    model, variables = lavae_jax.load(unbroken)
+    evaluate.evaluate(config, model, variables, settings=_SETTINGS, out=tmp_path)
+    found = report.read(tmp_path / "report.json")
     (image_set,) = measure.split_sets(config.data, ["test_7"], 5)
     inferred = measure.infer(model, variables, image_set, _SETTINGS)
     assert inferred.scenes is None

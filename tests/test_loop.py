@@ -11,7 +11,8 @@ from datasets import load
 from experiments import cli
 from experiments.run import loop
 from experiments.run import workdir as run_workdir
-from tests.mean_images import assert_same_end, last, rows, run, six_steps
+from tests.mean_images import assert_same_end, last, run, six_steps
+from tests.tiny_runs import rows
 
 
 @pytest.fixture

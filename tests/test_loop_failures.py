@@ -9,7 +9,8 @@ import pytest
 from experiments import cli
 from lavae_jax import runs
 from tests.commands import without_access
-from tests.mean_images import assert_same_end, last, rows, run, six_steps
+from tests.mean_images import assert_same_end, last, run, six_steps
+from tests.tiny_runs import rows
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ PATH = ROOT / "experiments" / "lavae_colab.ipynb"
 SHORT = {
     "TRAINING_VARIANT": "tiny",
     "TRAINING_DATA": "multi_dsprites/tiny",
-    "TRAINING_STEPS": 4,
+    "TRAINING_STEPS": 1,
 }
 
 # What a user does with the mouse. A callback that fails leaves its result as it was.

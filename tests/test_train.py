@@ -1,6 +1,5 @@
 """The command from its flags to a trained model, with the model and data themselves."""
 
-import json
 import shutil
 
 import jax
@@ -10,6 +9,7 @@ import pytest
 from experiments import cli, train
 from experiments.run import build, checkpoints, loop
 from lavae_jax.training.parallel import Devices
+from tests import tiny_runs
 from tests.commands import ROOT, run_here
 
 CONFIG = "experiments/configs/dsprites.py:tiny"
@@ -64,20 +64,6 @@ def _state(workdir, experiment):
     return state._replace(key=jax.random.key_data(state.key))
 
 
-def _train_rows(workdir):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    return {
-        row["step"]: {
-            name: value
-            for name, value in row.items()
-            if name != "part" and "per_second" not in name
-        }
-        for row in rows
-        if row["part"] == "train"
-    }
-
-
 @pytest.mark.standard_promotion
 def test_goes_on_exactly_where_it_was(tmp_path, config, experiment, unbroken):
     """A run killed after step 2 makes bitwise the steps it would have made."""
@@ -90,9 +76,9 @@ def test_goes_on_exactly_where_it_was(tmp_path, config, experiment, unbroken):
         _state(killed, experiment),
         _state(unbroken, experiment),
     )
-    rows = _train_rows(killed)
-    assert rows == _train_rows(unbroken)
-    assert len({row["loss"] for row in rows.values()}) == 4
+    rows = tiny_runs.rows(killed, "train")
+    assert rows == tiny_runs.rows(unbroken, "train")
+    assert len({row["loss"] for row in rows}) == 4
 
 
 @pytest.mark.standard_promotion

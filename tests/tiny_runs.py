@@ -1,5 +1,7 @@
 """What training runs of a tiny model leave behind."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -60,6 +62,18 @@ def save_run(workdir, config, steps):
         )
         store.save(step, state, checkpoints.Position({}, []))
     store.close()
+
+
+def rows(workdir, part):
+    """The rows of a part of a run's metrics, without speeds."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    speeds = ("steps_per_second", "images_per_second", "part")
+    return [
+        {name: value for name, value in row.items() if name not in speeds}
+        for row in found
+        if row["part"] == part
+    ]
 
 
 def measured_run(workdir, config, variables, num_images):
