@@ -3,7 +3,7 @@
 python -m tests.golden --check  # compares bitwise: on the machine that recorded them
 python -m tests.golden --write  # records them anew, after a model was replaced
 
-`test_golden.py` compares them within rounding errors, on any machine.
+`test_pretrained.py` compares them within rounding errors, on any machine.
 """
 
 import argparse

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from experiments.configs import base, dsprites
+from experiments.configs import base, baseline, dsprites
 from experiments.run import build, limits
 from tests import reference
 
@@ -65,6 +65,24 @@ def test_impossible_values_are_refused(field, value, message):
     """Naming the field, what is possible, and the value."""
     config = dsprites.get_config("laptop")
     config.model.channels = 18  # of no consequence for a glimpse
+    _assert_refused(config, field, value, message)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model.kind", "lavae", "model.kind must be one of baseline: got 'lavae'"),
+        ("model.stem_stride", 3, "model.stem_stride must be 2, 4 or 8 .* got 3"),
+        ("model.image_shape", (64, 60, 3), r"multiples of 8: got \(64, 60, 3\)"),
+        ("beta.final", float("nan"), "beta.final must be at least 0: got nan"),
+    ],
+)
+def test_impossible_values_of_the_baseline(field, value, message):
+    """They are refused in the same way."""
+    _assert_refused(baseline.get_config("dsprites:laptop"), field, value, message)
+
+
+def _assert_refused(config, field, value, message):
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=message):
         build.build(config)

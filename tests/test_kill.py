@@ -90,7 +90,7 @@ def _end(workdir):
 def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, data_dir):
     """Parameters, optimiser, place in the data, metrics and pictures are bitwise equal.
 
-    `test_loop` and `test_joined_runs` have runs that are told to stop (SIGTERM).
+    `test_loop` has runs that are told to stop (SIGTERM).
     """
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     assert _start(unbroken, data_dir).wait() == 0

@@ -1,6 +1,7 @@
 """A run: what it leaves behind, how it goes on, and how it ends early."""
 
 import os
+import re
 import signal
 
 import jax
@@ -11,7 +12,9 @@ from datasets import load
 from experiments import cli
 from experiments.run import loop
 from experiments.run import workdir as run_workdir
-from tests.mean_images import assert_same_end, last, run, six_steps
+from lavae_jax import runs
+from tests.joined_processes import started
+from tests.mean_images import assert_close_end, assert_same_end, last, run, six_steps
 from tests.tiny_runs import rows
 
 
@@ -63,6 +66,29 @@ def test_an_interruption_stores_the_step(tmp_path, config):
     assert_same_end(tmp_path / "stopped", tmp_path / "unbroken")
     for part in ("train", "held_out"):
         assert rows(tmp_path / "stopped", part) == rows(tmp_path / "unbroken", part)
+
+
+def test_a_signal_to_one_process_stops_all(tmp_path, config, data_dir):
+    """Both stop after the same step, which is stored; the run goes on from it."""
+
+    def arguments(address, index):
+        return ("-m", "tests.mean_images", address, index, data_dir, tmp_path / "run")
+
+    with started(arguments, tmp_path) as both:
+        codes = [process.wait(timeout=600) for process in both]
+    errors = [(tmp_path / f"{index}.err").read_text() for index in range(2)]
+    assert codes == [130, 130], errors
+    stopped = [re.search(r"stopped after step (\d+)", error)[1] for error in errors]
+    assert stopped[0] == stopped[1]
+    step = int(stopped[0])
+    never = 10**6
+    config.update(eval_every=never, picture_every=never, checkpoint_every=never)
+    config.num_steps = step
+    assert runs.checkpoint_steps(tmp_path / "run") == [step]
+    run(config, tmp_path / "alone", num_devices=4)
+    assert_close_end(tmp_path / "run", tmp_path / "alone")
+    config.num_steps = step + 1
+    assert run(config, tmp_path / "run", num_devices=4).step == step + 1
 
 
 def test_a_run_that_has_ended_is_left_alone(tmp_path, config, capsys):

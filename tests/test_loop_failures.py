@@ -3,10 +3,13 @@
 import contextlib
 import resource
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import cli
+from experiments.run.checkpoints import Checkpoints
+from experiments.run.window import Window
 from lavae_jax import runs
 from tests.commands import without_access
 from tests.mean_images import assert_same_end, last, run, six_steps
@@ -30,6 +33,17 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, config):
     after = last(tmp_path)
     assert after[:2] == good[:2]
     np.testing.assert_array_equal(after[2][1], good[2][1])
+
+
+def test_a_state_that_is_not_finite_is_an_error(tmp_path):
+    """The error names the part of the state, however good the loss is."""
+    window = Window(Checkpoints(tmp_path))
+    state = {"step": jnp.int32(2), "params": {"a": jnp.ones(3), "b": jnp.ones(2)}}
+    window.check_state(2, state)
+    state["params"]["b"] = jnp.array([1, jnp.inf])
+    message = "step 2: params/b is not finite: .* no checkpoint yet"
+    with pytest.raises(cli.UserError, match=message):
+        window.check_state(2, state)
 
 
 @contextlib.contextmanager
