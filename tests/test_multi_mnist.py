@@ -173,11 +173,20 @@ def check_split(source, split, images, labels):
 
 
 def test_scenes_of_drawn_digits(drawn, tmp_path):
-    """From the files in a manual directory to consistent ground truth."""
+    """From the files in a manual directory to consistent ground truth.
+
+    A scene maker gives the same scenes, and others of the pool's digits.
+    """
+    made = load.builder(NAME, tmp_path / "data", drawn.folder).splits
+    scene = load.scene_maker(NAME, tmp_path / "made", drawn.folder)
     for split in COUNTS:
-        source = load.data_source(NAME, split, tmp_path, drawn.folder)
+        source = load.data_source(NAME, split, tmp_path / "data", drawn.folder)
         assert len(source) == 256
         check_split(source, split, drawn.images, drawn.labels)
+        np.testing.assert_equal(scene(made[split], 3), source[3])
+    example = scene(scenes.extra_split(n=10, seed=0), 0)
+    scene_checks.check_ground_truth(example, {10})
+    assert (example["pool_index"] < 1_000).all()
 
 
 def test_squares_of_digits_do_not_overlap(drawn):
@@ -193,17 +202,6 @@ def test_squares_of_digits_do_not_overlap(drawn):
         assert (corners >= 0).all()
         assert (corners + 15 <= 64).all()
         scene_checks.check_boxes_are_apart(np.hstack([corners, corners + 15]))
-
-
-def test_scenes_beyond_the_splits(drawn, tmp_path):
-    """A scene maker gives the scenes of the splits, and others of the pool's digits."""
-    source = load.data_source(NAME, "test_7", tmp_path / "data", drawn.folder)
-    split = load.builder(NAME, tmp_path / "data").splits["test_7"]
-    scene = load.scene_maker(NAME, tmp_path / "made", drawn.folder)
-    np.testing.assert_equal(scene(split, 3), source[3])
-    example = scene(scenes.extra_split(n=10, seed=0), 0)
-    scene_checks.check_ground_truth(example, {10})
-    assert (example["pool_index"] < 1_000).all()
 
 
 def test_downloads_from_the_first_mirror_that_answers(drawn, mirror, tmp_path):
