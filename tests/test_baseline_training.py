@@ -1,6 +1,7 @@
 """The baseline's train step: its loss, and the same on one device and on several."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -33,9 +34,12 @@ def _model(axis_name=None):
 
 def _start():
     """A state in which every part has something to do."""
-    fresh = training.init_state(_model(), OPTIMIZER, jax.random.key(0))
     variables = tiny_models.random_variables(_model(), scale=0.3)
-    return fresh._replace(**variables)
+    opt_state = OPTIMIZER.init(variables["params"])
+    key = jax.random.key(0)
+    return training.BaselineState(
+        jnp.int32(0), variables["params"], variables["batch_stats"], opt_state, key
+    )
 
 
 def _two_steps(step, images):

@@ -1,6 +1,5 @@
 """A model's config: through JSON and back, or a message that says what is wrong."""
 
-import dataclasses
 import json
 
 import pytest
@@ -19,26 +18,6 @@ def test_through_json_and_back():
     assert again == CONFIG and isinstance(again.image_shape, tuple)
     whole = model_configs.from_run({"model": {**CONFIG._asdict(), "gamma": 2}})
     assert whole == CONFIG and isinstance(whole.gamma, float)
-
-
-def test_every_value_reaches_the_model():
-    """Those that it shares are its fields; the others are those of its networks."""
-    model = lavae_jax.build_model(CONFIG, "devices")
-    fields = {field.name for field in dataclasses.fields(model)}
-    shared = fields & set(CONFIG._fields) - {"appearance_net"}
-    assert len(shared) == 10
-    for name in shared:
-        assert getattr(model, name) == getattr(CONFIG, name)
-    trunk = model.location_net.trunk
-    assert (trunk.channels, trunk.norm, trunk.axis_name) == (4, "none", "devices")
-    assert (model.location_net.hidden, model.location_net.output_scale) == (8, 9.0)
-    appearance = model.appearance_net
-    assert (appearance.glimpse_size, appearance.width, appearance.app_dim) == (7, 11, 4)
-    assert (model.f_sprite.sprite_size, model.f_sprite.image_channels) == (5, 2)
-    other = CONFIG._replace(appearance_net="trunk", sprite_net="conv", norm="batch")
-    model = lavae_jax.build_model(other)
-    assert model.appearance_net.trunk.norm == "batch" and model.axis_name is None
-    assert (model.f_sprite.sprite_size, model.f_sprite.channels) == (5, 4)
 
 
 @pytest.mark.parametrize("variant", base.VARIANTS)

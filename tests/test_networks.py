@@ -196,19 +196,3 @@ def test_glimpses_are_a_convolution():
         h = h + _gelu(h @ layer["kernel"] + layer["bias"][None, :])
     expected = h @ last["kernel"] + last["bias"][None, :]
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_glimpses_are_read_in_active_slots_only():
-    """At the slots' own sites and images, zeros elsewhere."""
-    net = networks.GlimpseAppearanceNet(3, 4, 2)
-    x, locations = _normal(2, H, W, C), _locations(relaxed=False)
-    active = np.array([[1, 1, 0], [1, 0, 0]], bool)
-    args = (x, locations._replace(active=active), 2)
-    variables = net.init(jax.random.key(0), *args, method="read")
-    params = jax.tree.map(lambda a: a + 0.1, variables["params"])
-    read = net.apply({"params": params}, *args, method="read")
-    image = np.array([0, 0, 1], np.int32)
-    sites = locations.site[active]
-    expected = net.apply({"params": params}, x, image, sites, method="at_sites")
-    np.testing.assert_allclose(read[active], expected, atol=1e-5)
-    assert not np.asarray(read)[~active].any()

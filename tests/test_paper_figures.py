@@ -4,20 +4,47 @@ import numpy as np
 import pytest
 
 from experiments.paper import figures
-from experiments.paper.subject import measure_effects
+from experiments.paper.subject import Images, Subject, measure_effects
 from lavae_jax import editing
 from lavae_jax.types import Scene
-from tests import tiny_subjects
+from tests import tiny_models
 
 pytestmark = pytest.mark.standard_promotion
+
+
+SHAPE = (14, 11, 3)
+
+
+def _images(split, n, inferred_n=None, seed=0, max_objects=8, app_dim=4):
+    """Images with n objects each [N], and scenes with other numbers if asked for."""
+    rng = np.random.default_rng(seed)
+    counts = np.array(n if inferred_n is None else inferred_n)
+    active = np.arange(max_objects) < counts[:, None]
+    yx = rng.integers(0, SHAPE[:2], (*active.shape, 2))
+    z_app = rng.normal(size=(*active.shape, app_dim))
+    scene = Scene(
+        counts.astype(np.int32),
+        np.where(active[..., None], yx, 0).astype(np.int32),
+        np.where(active[..., None], z_app, 0).astype(np.float32),
+        active,
+    )
+    pixels = rng.integers(0, 2, (len(counts), *SHAPE)).astype(np.uint8) * 255
+    return Images(split, pixels, np.array(n), scene)
+
+
+def _subject(few, many):
+    """A data set of LAVAE with parameters of no meaning."""
+    model = tiny_models.tiny_model(SHAPE, max_objects=8, app_dim=4, sprite_size=5)
+    variables = tiny_models.random_variables(model, scale=0.8)
+    return Subject("multi_dsprites/tiny", "Tiny", model, variables, None, few, many)
 
 
 @pytest.fixture(scope="module")
 def subject():
     """Makes images: 1 and, of 7 objects, 0 are the first that are counted right."""
-    return tiny_subjects.subject(
-        tiny_subjects.images("test", [3, 3, 0, 2, 3], [2, 3, 0, 2, 3]),
-        tiny_subjects.images("test_7", [7, 7], seed=1),
+    return _subject(
+        _images("test", [3, 3, 0, 2, 3], [2, 3, 0, 2, 3]),
+        _images("test_7", [7, 7], seed=1),
     )
 
 
@@ -54,7 +81,7 @@ def test_locations(subject):
     yx = np.asarray(scene.yx)[0]
     columns = np.linspace(2, 8, 7).round().astype(int)
     rows = np.linspace(2, 11, 7).round().astype(int)
-    (original,) = tiny_subjects.rendered(subject, scene)
+    (original,) = subject.render(scene)
     assert "image 1 of `test`" in caption and len(shown) == 6
     np.testing.assert_array_equal(shown[0][0], subject.few.images[1] / 255)
     for line in range(6):
@@ -63,8 +90,8 @@ def test_locations(subject):
         assert line == 0 or shown[line][0] is None
         for place in range(7):
             to = (rows[place], yx[slot, 1]) if down else (yx[slot, 0], columns[place])
-            moved = editing.move(scene, slot, to, tiny_subjects.SHAPE)
-            (expected,) = tiny_subjects.rendered(subject, moved)
+            moved = editing.move(scene, slot, to, SHAPE)
+            (expected,) = subject.render(moved)
             _assert_shows(shown[line][2 + place], expected)
         (frame,) = panels[line, 1].patches
         y, x = yx[slot]
@@ -92,22 +119,5 @@ def test_effects_against_loops(subject):
             for image in range(4)
         ]
         assert found[dim] == pytest.approx(np.mean(changes), rel=1e-4)
-    nothing = tiny_subjects.images("test", [0, 0]).scene
+    nothing = _images("test", [0, 0]).scene
     assert measure_effects(subject, nothing).tolist() == [0, 0, 0, 0]
-
-
-def test_swaps(subject):
-    """Images counted right are shown swapped in both ways, and with z_loc reversed."""
-    figure, _ = figures.swaps(subject, subject.few, 3)
-    panels, shown = _panels(figure, 2)
-    assert [panel.get_title() for panel in panels[0]] == ["image 1", "image 4"]
-    for column, image in enumerate((1, 4)):
-        scene = editing.take(subject.few.scene, image)
-        yx = np.asarray(scene.yx)
-        swapped = scene._replace(yx=yx[:, [1, 0, 2, *range(3, 8)]])
-        backwards = scene._replace(yx=yx[:, [2, 1, 0, *range(3, 8)]])
-        np.testing.assert_array_equal(shown[0][column], subject.few.images[image] / 255)
-        for line, one in enumerate((scene, swapped, swapped, backwards), start=1):
-            (expected,) = tiny_subjects.rendered(subject, one)
-            _assert_shows(shown[line][column], expected)
-        assert len(panels[1, column].patches) == 2

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 
 from lavae_jax import plotting
 from lavae_jax.types import Scene
@@ -86,17 +85,3 @@ def test_grid_shows_rows_and_columns_with_their_labels():
     (frame,) = panels[1, 0].patches
     assert frame.get_bbox().bounds == (2.5, 0.5, 3, 3)
     assert not frame.get_fill() and not panels[0, 0].patches
-
-
-def test_save_writes_a_small_png_and_nothing_else(tmp_path):
-    """The file is a readable picture of pure pixels; a second save replaces it."""
-    image = np.zeros((1, 64, 64, 3), np.uint8)
-    image[0, 10:30, 20:50] = (255, 0, 255)
-    path = tmp_path / "new" / "picture.png"
-    for _ in range(2):
-        plotting.save(plotting.samples_grid(image), path)
-    assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
-    assert path.stat().st_size < 20_000
-    picture = imread(path)
-    magenta = (picture[..., :3] == (1, 0, 1)).all(axis=-1)
-    assert magenta.sum() == pytest.approx(4 * 20 * 30, rel=0.05)

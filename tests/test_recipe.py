@@ -36,12 +36,6 @@ def test_stages():
     assert {k: recipe.stage_at(settings, k) for k in expected} == expected
 
 
-def test_stages_that_are_left_out():
-    """Without a warm-up the ELBO teaches h_loc from the first step, and to the last."""
-    settings = recipe.Recipe(auxiliary_steps=0, guided_steps=0)
-    assert {recipe.stage_at(settings, k) for k in (1, 2, 3, 10**6)} == {"elbo"}
-
-
 @pytest.mark.parametrize("variant", ["paper", "laptop"])
 def test_the_stages_of_the_configs(variant):
     """In this order, each for as long as the config says, the last to the end."""

@@ -1,6 +1,5 @@
 """A release holds the run's model and figures, and refuses what is not measured."""
 
-import hashlib
 import json
 import math
 import shlex
@@ -81,15 +80,6 @@ def test_a_release_is_the_model_of_the_run(folder, config, variables):
     assert [split["num_images"] for split in contents.report["splits"]] == [6, 6]
     for name in (released.CONFIG, released.REPORT, released.CARD):
         assert config.data.data_dir not in (folder / name).read_text(), name
-
-
-def test_checksums_are_those_of_sha256sum(folder):
-    """The checksums have the format that `sha256sum` checks."""
-    names = ("model.safetensors", "config.json", "report.json", "README.md")
-    assert (folder / "SHA256SUMS").read_text() == "".join(
-        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
-        for name in names
-    )
 
 
 def test_several_seeds(run, tmp_path):

@@ -74,20 +74,6 @@ def test_peaks_are_found():
     assert distance.max() < 1
 
 
-def test_the_papers_latent():
-    """11×11 cells of 8 variables for 64×64 pixels, and a KL map of 64×64."""
-    vae = warmup.AuxiliaryVAE(1)
-    x, keys = jnp.zeros((2, 64, 64, 1)), jax.random.split(jax.random.key(0), 2)
-    variables = jax.eval_shape(vae.init, keys[0], x, keys)
-
-    def shapes(method):
-        out = jax.eval_shape(lambda v: vae.apply(v, x, method=method), variables)
-        return jax.tree.map(lambda a: a.shape, out)
-
-    assert shapes("encode") == ((2, 11, 11, 8), (2, 11, 11, 8))
-    assert shapes("kl_map") == (2, 64, 64)
-
-
 @pytest.fixture(scope="module", name="small")
 def _small():
     """A VAE on images of 2×4 cells that don't fill them, with variables that matter."""
