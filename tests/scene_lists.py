@@ -51,8 +51,3 @@ def check(scene, images):
         assert isinstance(field, jax.Array)
         assert field.dtype == wanted.dtype
         np.testing.assert_array_equal(field, wanted)
-
-
-def same(scene, other):
-    """Whether two scenes are equal in everything."""
-    return all(np.array_equal(a, b) for a, b in zip(scene, other, strict=True))

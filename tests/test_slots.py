@@ -39,11 +39,6 @@ class PerObject(nn.Module):
         )
 
 
-@pytest.fixture(name="z")
-def _z():
-    return _objects()
-
-
 def _objects():
     return np.random.default_rng(0).normal(size=(B, M, L)).astype(np.float32)
 
@@ -78,9 +73,9 @@ def test_any_capacity_gives_the_same(capacity):
     )
 
 
-def test_all_slots_are_the_plain_network(z):
+def test_all_slots_are_the_plain_network():
     """The active ones as the layers give them, the others zeros."""
-    module = PerObject(3)
+    module, z = PerObject(3), _objects()
     variables = module.init(jax.random.key(0), z, ACTIVE, True)
     out = module.apply(variables, z, ACTIVE, False)
     dense = jax.tree.map(np.asarray, variables["params"]["dense"])
@@ -90,8 +85,9 @@ def test_all_slots_are_the_plain_network(z):
     assert not np.asarray(out)[~ACTIVE].any()
 
 
-def test_devices_take_the_same_buffer(z):
+def test_devices_take_the_same_buffer():
     """One with many objects and one with none average over each other's rows."""
+    z = _objects()
     z = np.stack([z, z[::-1], 2 * z, -z])
     active = np.stack([ACTIVE, ~ACTIVE, np.zeros_like(ACTIVE), ACTIVE])
     several = PerObject(5, axis_name="batch")
