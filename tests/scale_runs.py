@@ -39,7 +39,6 @@ RECIPE = recipe.Recipe(
     # Too cold for an empty background, whose maxima are a matter of rounding.
     count_temperature=0.5,
     superpose=0.25,
-    wake_weight=0.5,
 )
 _SCHEDULES = schedules.Schedules(
     tau=optax.constant_schedule(0.5), epsilon=optax.constant_schedule(1e-2)
