@@ -131,7 +131,7 @@ def _step(dtype):
     train_step = step.make_train_step(
         model, auxiliary, optim, constants, scale_runs.RECIPE, "elbo"
     )
-    start = tiny_models.train_state(model, auxiliary, optim)
+    start = tiny_models.train_state(model, auxiliary, optim, KEYS[0])
     return jax.jit(train_step), start
 
 
