@@ -9,7 +9,6 @@ python -m tests.mean_images ADDRESS INDEX DATA_DIR WORKDIR
 """
 
 import functools
-import json
 import os
 import signal
 import sys
@@ -136,18 +135,6 @@ def last(workdir):
     step, state, position = checkpoints.Checkpoints(workdir).restore(template)
     key = jax.random.key_data(state.key)
     return step, position, jax.tree.leaves(state._replace(key=key))
-
-
-def rows(workdir, part):
-    """The rows of a part of the metrics, without speeds."""
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    found = [json.loads(line) for line in lines]
-    speeds = ("steps_per_second", "images_per_second", "part")
-    return [
-        {name: value for name, value in row.items() if name not in speeds}
-        for row in found
-        if row["part"] == part
-    ]
 
 
 def assert_same_end(workdir, other):

@@ -1,12 +1,11 @@
 """A run of a small LAVAE for as long as a claim about its spread needs.
 
-Also the program of one of two processes that make such runs together:
+Also the program of one of two processes that make such a run together:
 
-python -m tests.scale_runs ADDRESS INDEX STEPS=WORKDIR...
+python -m tests.scale_runs ADDRESS INDEX WORKDIR
 """
 
 import functools
-import json
 import sys
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from ml_collections import ConfigDict
 from experiments.run import build, checkpoints, input_pipeline, loop, processes
 from experiments.run.build import Experiment
 from lavae_jax import plotting
-from lavae_jax.training import optimizer, recipe, schedules, state, step
+from lavae_jax.training import optimizer, recipe, schedules, step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.optimizer import Parts
 from lavae_jax.training.parallel import Devices
@@ -40,7 +39,6 @@ RECIPE = recipe.Recipe(
     # Too cold for an empty background, whose maxima are a matter of rounding.
     count_temperature=0.5,
     superpose=0.25,
-    wake_weight=0.5,
 )
 _SCHEDULES = schedules.Schedules(
     tau=optax.constant_schedule(0.5), epsilon=optax.constant_schedule(1e-2)
@@ -149,18 +147,6 @@ def run(devices: Devices, workdir, num_steps: int = NUM_STEPS) -> None:
     loop.run(experiment(devices.axis_name), settings, workdir, devices, data())
 
 
-def rows(workdir):
-    """What a run reports of each step, without speeds."""
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    rows = [row for line in lines if (row := json.loads(line))["part"] == "train"]
-    return [{k: v for k, v in row.items() if "per_second" not in k} for row in rows]
-
-
-def column(rows, name):
-    """A metric of every step."""
-    return [row[name] for row in rows]
-
-
 def end(workdir, init):
     """The state after the last step."""
     template = jax.eval_shape(init, jax.random.key(0))
@@ -188,21 +174,9 @@ def assert_equal(state, expected, start):
 
 def _init(key):
     """Parameters that make every part matter, and that depend on the key."""
-    lavae = tiny_models.random_variables(model(), scale=0.3)
-    x = jnp.zeros((1, *SHAPE))
-    auxiliary = tiny_models.random_leaves(
-        jax.eval_shape(_AUXILIARY.init, jax.random.key(0), x, key[None]), scale=0.3
-    )
+    state = tiny_models.train_state(model(), _AUXILIARY, _OPTIMIZER, key)
     factor = 1 + 0.1 * jax.random.normal(key)
-    params = {"lavae": lavae["params"], "auxiliary": auxiliary["params"]}
-    params = jax.tree.map(lambda leaf: factor * leaf, params)
-    return state.TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=lavae["batch_stats"],
-        opt_state=_OPTIMIZER.init(params),
-        key=key,
-    )
+    return state._replace(params=jax.tree.map(lambda a: factor * a, state.params))
 
 
 def _digest(values, axis_name):
@@ -216,12 +190,9 @@ def _digest(values, axis_name):
     return total if axis_name is None else lax.psum(total, axis_name)
 
 
-def _main(address, index, *runs):
+def _main(address, index, workdir):
     processes.join(None, address, 2, int(index))
-    devices = Devices()
-    for part in runs:
-        num_steps, _, workdir = part.partition("=")
-        run(devices, workdir, int(num_steps))
+    run(Devices(), workdir)
 
 
 if __name__ == "__main__":

@@ -85,34 +85,6 @@ def test_variants_of_the_bench_fit_its_scenes(variant):
         assert config.num_steps == 5_000
 
 
-def test_the_benchs_paper_has_the_papers_networks():
-    """What makes it the paper's: networks, norm, optimiser and relaxed draws."""
-    config, paper = bench.get_config("paper"), base.paper()
-    for section, names in {
-        "model": ("norm", "appearance_net", "sprite_net"),
-        "optimizer": ("name", "learning_rate", "location_learning_rate"),
-        "elbo": ("draws", "tau_init", "tau_final"),
-    }.items():
-        for name in names:
-            assert config[section][name] == paper[section][name]
-
-
-def test_moments_are_the_looks_at_held_out_scenes():
-    """Each has the −ELBO of the training batches before it, if these have one."""
-    rows = [
-        {"minutes": 0.5, "step": 1, "part": "train"},
-        {"minutes": 0.5, "step": 1, "part": "held_out", "count_accuracy": 0.25},
-        {"minutes": 0.9, "step": 2, "part": "train", "elbo": -200.0},
-        {"minutes": 1.5, "step": 3, "part": "train", "elbo": -100.0},
-        {"minutes": 1.5, "step": 3, "part": "held_out", "count_accuracy": 0.9},
-        {"minutes": 2.2, "step": 4, "part": "train", "elbo": -50.0},
-    ]
-    first, second = ablation_table.moments(rows)
-    assert first[:3] == (0.5, 1, 0.25) and math.isnan(first.negative_elbo)
-    assert second == Moment(1.5, 3, 0.9, 100)
-    assert ablation_table.moments([]) == ()
-
-
 def test_the_table_has_means_and_deviations_over_seeds():
     """A run that diverged is named, and does not enter the means."""
     nan = math.nan

@@ -21,15 +21,19 @@ from tests.commands import run_here
 pytestmark = pytest.mark.standard_promotion
 
 
+def _run(*arguments):
+    """The exit status and what went to stderr, for the tiny config."""
+    config = "experiments/configs/dsprites.py:tiny"
+    return run_here(accelerator, f"--config={config}", *arguments)
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     """The file that the command makes of the tiny data set."""
     # Opened before, as libraries define flags then, which a command's end takes back.
     load.images("multi_dsprites/tiny", "test_7")
     path = tmp_path_factory.mktemp("packed") / "scenes.npz"
-    status, errors = run_here(
-        accelerator, f"--pack={path}", "--config=experiments/configs/dsprites.py:tiny"
-    )
+    status, errors = _run(f"--pack={path}")
     assert not status, errors
     return path
 
@@ -99,7 +103,6 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(accelerator, "_BATCH", 10)
     arguments = (
         f"--scenes={scenes}",
-        "--config=experiments/configs/dsprites.py:tiny",
         f"--workdir={tmp_path}",
         # To compile them takes longest.
         "--config.warmup.auxiliary_steps=0",
@@ -109,11 +112,11 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
         "--steps_per_dispatch=1",
         "--num_images=20",
     )
-    status, errors = run_here(accelerator, *arguments, "--pause_after=0.001")
+    status, errors = _run(*arguments, "--pause_after=0.001")
     assert not status, errors
     paused = json.loads((tmp_path / "accelerator.json").read_text())
     assert paused.keys() == {"device", "training"}
-    status, errors = run_here(accelerator, *arguments)
+    status, errors = _run(*arguments)
     assert not status, errors
     report = json.loads((tmp_path / "accelerator.json").read_text())
     assert report["training"]["steps made"] > paused["training"]["steps made"]
@@ -137,10 +140,8 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
 )
 def test_what_can_not_be_trained_is_refused(scenes, tmp_path, argument, message):
     """Before anything is compiled."""
-    status, errors = run_here(
-        accelerator,
+    status, errors = _run(
         f"--scenes={scenes}",
-        "--config=experiments/configs/dsprites.py:tiny",
         f"--workdir={tmp_path}",
         "--config.warmup.auxiliary_steps=2",
         "--steps_per_dispatch=2",
@@ -158,12 +159,7 @@ def test_what_is_no_file_of_scenes(tmp_path):
         path.unlink(missing_ok=True)
         if content is not None:
             path.write_bytes(content)
-        status, errors = run_here(
-            accelerator,
-            f"--scenes={path}",
-            "--config=experiments/configs/dsprites.py:tiny",
-            f"--workdir={tmp_path}",
-        )
+        status, errors = _run(f"--scenes={path}", f"--workdir={tmp_path}")
         assert status == 1
         assert "is no file of scenes: make it with --pack" in errors
 
@@ -175,12 +171,7 @@ def test_a_run_of_the_other_command(scenes, tmp_path):
     state = build.build(config).init(jax.random.key(0))
     with contextlib.closing(checkpoints.Checkpoints(tmp_path)) as store:
         store.save(1, state, checkpoints.Position({"next_index": 8}, []))
-    status, errors = run_here(
-        accelerator,
-        f"--scenes={scenes}",
-        "--config=experiments/configs/dsprites.py:tiny",
-        f"--workdir={tmp_path}",
-        "--steps_per_dispatch=1",
-    )
+    arguments = (f"--scenes={scenes}", f"--workdir={tmp_path}")
+    status, errors = _run(*arguments, "--steps_per_dispatch=1")
     assert status == 1
     assert "holds a run of experiments.train" in errors

@@ -1,8 +1,7 @@
 """The baseline's train step: its loss, and the same on one device and on several."""
 
-import functools
-
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -20,12 +19,12 @@ BETA = optax.linear_schedule(0.25, 0.75, 2)
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1e-2))
 
 
-def _model(norm, axis_name=None):
+def _model(axis_name=None):
     return BaselineVAE(
         SHAPE,
         latent_channels=2,
         channels=3,
-        norm=norm,
+        norm="batch",
         stem_stride=8,
         upsampling="shuffle",
         epsilon=1e-2,
@@ -33,34 +32,21 @@ def _model(norm, axis_name=None):
     )
 
 
-@functools.cache
-def _step(norm, num_devices):
-    axis_name = None if num_devices == 1 else "batch"
-    step = training.make_train_step(_model(norm, axis_name), OPTIMIZER, BETA)
-    if num_devices == 1:
-        return jax.jit(step)
-    devices = jax.devices()[:num_devices]
-    return jax.pmap(step, axis_name, in_axes=(None, 0), out_axes=None, devices=devices)
-
-
-@functools.cache
-def _start(norm):
+def _start():
     """A state in which every part has something to do."""
-    model = _model(norm)
-    fresh = training.init_state(model, OPTIMIZER, jax.random.key(0))
-    variables = tiny_models.random_variables(model, scale=0.3)
-    return fresh._replace(
-        params=variables["params"], batch_stats=variables.get("batch_stats", {})
+    variables = tiny_models.random_variables(_model(), scale=0.3)
+    opt_state = OPTIMIZER.init(variables["params"])
+    key = jax.random.key(0)
+    return training.BaselineState(
+        jnp.int32(0), variables["params"], variables["batch_stats"], opt_state, key
     )
 
 
-def _run(norm, num_steps, num_devices=1):
-    images = (255 * tiny_models.binary_images(_model(norm), 8)).astype(np.uint8)
-    if num_devices > 1:
-        images = images.reshape(num_devices, -1, *SHAPE)
-    state, metrics = _start(norm), []
-    for _ in range(num_steps):
-        state, measured = _step(norm, num_devices)(state, images)
+def _two_steps(step, images):
+    """The state after two steps, and the metrics of both."""
+    state, metrics = _start(), []
+    for _ in range(2):
+        state, measured = step(state, images)
         metrics.append(jax.device_get(measured))
     return state._replace(key=None), metrics
 
@@ -71,13 +57,20 @@ def test_devices_make_the_same_steps():
     Draws must be the same for that. The loss is β KL − log p(x | z) with the β of its
     step.
     """
-    one, four = _run("batch", 2), _run("batch", 2, num_devices=4)
+    images = (255 * tiny_models.binary_images(_model(), 8)).astype(np.uint8)
+    alone, together = (
+        training.make_train_step(_model(axis_name), OPTIMIZER, BETA)
+        for axis_name in (None, "batch")
+    )
+    together = jax.pmap(together, "batch", in_axes=(None, 0), out_axes=None)
+    one = _two_steps(jax.jit(alone), images)
+    four = _two_steps(together, images.reshape(4, -1, *SHAPE))
     assert one[0].step == 2
     for step, m in enumerate(one[1]):
         assert m.beta == pytest.approx(0.25 + 0.25 * step)
         assert m.loss == pytest.approx(m.beta * m.kl - m.log_px, rel=1e-5)
         assert m.elbo == pytest.approx(m.log_px - m.kl, rel=1e-5)
-    start = _start("batch")
+    start = _start()
     for before, after in (
         (start.params, one[0].params),
         (start.batch_stats, one[0].batch_stats),

@@ -9,7 +9,6 @@ import pytest
 from experiments import benchmark
 from experiments.configs import baseline
 from experiments.run import build
-from tests import commands
 
 pytestmark = pytest.mark.standard_promotion
 
@@ -48,13 +47,3 @@ def test_every_phase_is_timed_and_counted(monkeypatch):
     assert first.milliseconds > 0 and second.milliseconds > 0
     assert first.gflop == pytest.approx(2 * side**3 / 1e9, rel=0.01)
     assert 0 < second.gflop < first.gflop
-
-
-def test_the_command(capsys):
-    """It prints a line for each phase, and the mean over the run."""
-    config = "experiments/configs/baseline.py:dsprites:tiny"
-    status, errors = commands.run_here(benchmark, f"--config={config}", "--repeats=1")
-    assert status == 0, errors
-    phase, mean = capsys.readouterr().out.splitlines()
-    assert phase.startswith("from step 1, 6 steps: ") and phase.endswith(" GFLOP")
-    assert mean.endswith(" ms on average over the run")

@@ -1,12 +1,16 @@
 """From a config to an experiment, or to a message that says what is wrong with it."""
 
 import importlib
+import json
 
 import pytest
 
-from experiments.configs import base, dsprites
+import lavae_jax
+from experiments.configs import base, baseline, dsprites, mnist_1k
 from experiments.run import build, limits
+from lavae_jax import config as model_configs
 from tests import reference
+from tests.tiny_runs import CONFIG
 
 CONFIGS = {  # with the data sets they are for
     "dsprites": "multi_dsprites",
@@ -65,6 +69,24 @@ def test_impossible_values_are_refused(field, value, message):
     """Naming the field, what is possible, and the value."""
     config = dsprites.get_config("laptop")
     config.model.channels = 18  # of no consequence for a glimpse
+    _assert_refused(config, field, value, message)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model.kind", "lavae", "model.kind must be one of baseline: got 'lavae'"),
+        ("model.stem_stride", 3, "model.stem_stride must be 2, 4 or 8 .* got 3"),
+        ("model.image_shape", (64, 60, 3), r"multiples of 8: got \(64, 60, 3\)"),
+        ("beta.final", float("nan"), "beta.final must be at least 0: got nan"),
+    ],
+)
+def test_impossible_values_of_the_baseline(field, value, message):
+    """They are refused in the same way."""
+    _assert_refused(baseline.get_config("dsprites:laptop"), field, value, message)
+
+
+def _assert_refused(config, field, value, message):
     config.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=message):
         build.build(config)
@@ -81,3 +103,36 @@ def test_every_object_has_a_site_left(radius):
     config.model.max_objects += 1
     with pytest.raises(ValueError, match="may cover all of a 8x12 image"):
         limits.check(config)
+
+
+# A model's config, as a file holds it.
+
+
+def test_through_json_and_back():
+    """A config survives its file: tuples and whole numbers keep their types."""
+    text = json.dumps({"model": CONFIG._asdict()})
+    again = model_configs.from_run(json.loads(text))
+    assert again == CONFIG and isinstance(again.image_shape, tuple)
+    whole = model_configs.from_run({"model": {**CONFIG._asdict(), "gamma": 2}})
+    assert whole == CONFIG and isinstance(whole.gamma, float)
+
+
+@pytest.mark.parametrize("variant", base.VARIANTS)
+def test_a_runs_config_builds_the_same_model(variant):
+    """From its file as from the experiment, which has no second recipe for it."""
+    config = mnist_1k.get_config(variant)
+    stored = json.loads(config.to_json())
+    from_file = model_configs.from_run(stored)
+    assert lavae_jax.build_model(from_file) == build.build_model(config)
+    assert from_file.image_shape == (64, 64, 1)
+
+
+def test_missing_values_are_refused():
+    """No value is made up; nor is the config of something else taken for a run's."""
+    values = CONFIG._asdict()
+    del values["gamma"], values["channels"]
+    with pytest.raises(ValueError, match="the model's config lacks channels, gamma"):
+        model_configs.from_run({"model": values})
+    for config in ({}, {"model": "lavae"}, CONFIG._asdict()):
+        with pytest.raises(ValueError, match="no part `model`"):
+            model_configs.from_run(config)

@@ -143,25 +143,6 @@ def test_without_a_whole_checkpoint_nothing_begins(stored, tmp_path):
         runs.read(workdir)
 
 
-def test_a_position_that_is_none_is_damage():
-    """Other contents than a position are refused."""
-    here = {"next_index": 4}
-    assert checkpoints._position({"batches": here, "rows": []}) == (here, [])
-    for stored in ({"index": 4}, {"batches": here}, {}):
-        with pytest.raises(ValueError, match="does not hold the position in the data"):
-            checkpoints._position(stored)
-
-
-def test_another_models_checkpoint_is_refused(tmp_path):
-    """A state of other shapes is refused with the name of the checkpoint."""
-    store = checkpoints.Checkpoints(tmp_path)
-    store.save(4, _init(size=3), _position({"next_index": 4}))
-    message = r"checkpoints/4 can't be used: .*mean.* float32\[3\]"
-    with pytest.raises(cli.UserError, match=message):
-        store.restore(_init(size=7)._replace(params=_init().params))
-    store.close()
-
-
 def test_older_checkpoints_are_read_on_another_number_of_devices(stored, tmp_path):
     """A process with one device reads what the last of four has stored.
 

@@ -3,10 +3,10 @@
 import types
 
 import pytest
-from ml_collections import ConfigDict
 
+from datasets import extras
 from experiments import cli
-from tests.commands import run_here
+from tests.commands import ROOT, run_here, run_python
 
 CONFIG = """
 import ml_collections
@@ -76,7 +76,42 @@ def test_wrong_values(config_file, override, message):
     assert status == 1 and message in said and "Traceback" not in said
 
 
-def test_flatten():
-    """Full names of nested values, in the form in which overrides spell them."""
-    config = ConfigDict({"a": 1, "b": {"c": (2, 3), "d": {"e": None}}})
-    assert cli.flatten(config) == {"a": 1, "b.c": (2, 3), "b.d.e": None}
+def test_missing_packages_are_named(monkeypatch):
+    """A command ends with the names of what is missing and how to install it.
+
+    A package that is a part of another, which is missing too, is among them.
+    """
+    missing = {"nowhere_at_all": "one", "nowhere_at_all.protobuf": "protobuf"}
+    monkeypatch.setattr(extras, "PACKAGES", {**missing, "jax": "jax"})
+    with pytest.raises(SystemExit, match=r"error: one, protobuf can't .*\[train\]"):
+        extras.check()
+
+
+COMMAND = """
+import jax
+from experiments import cli
+
+def main():
+    jax.jit(lambda x: x + 1)(1.0)
+    print(jax.config.jax_compilation_cache_dir)
+
+if __name__ == "__main__":
+    cli.run(main)
+"""
+
+
+def test_commands_keep_programs_in_the_home(tmp_path, monkeypatch):
+    """What JAX compiles is kept in the folder that the README names."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    path = tmp_path / "command.py"
+    path.write_text(COMMAND)
+    done = run_python(
+        path,
+        PYTHONPATH=str(ROOT),
+        HOME=str(tmp_path),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+    )
+    folder = tmp_path / ".cache" / "lavae_jax" / "jax"
+    assert done.stdout.strip() == str(folder), done.stderr
+    assert any(folder.iterdir())
+    assert "~/.cache/lavae_jax/jax" in (ROOT / "README.md").read_text()

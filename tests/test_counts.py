@@ -36,16 +36,6 @@ def test_f_count_is_the_loop(max_objects, radius):
     assert (expected == max_objects).any() == (max_objects == 3)
 
 
-def test_f_count_counts_peaks_above_the_threshold():
-    """Two far peaks are two, neighbours are one, what reaches the threshold is none."""
-    h = np.zeros((4, 5, 6), np.float32)
-    h[0, 0, 0], h[0, 4, 5] = 17, 20  # two corners
-    h[1, 2, 2], h[1, 3, 3] = 17, 18  # diagonal neighbours
-    h[2, 2, 2] = 16  # not above the threshold
-    h[3, 2, 2], h[3, 2, 4] = 17, 18  # one pixel between them
-    np.testing.assert_array_equal(counts.f_count(h, 16.0, 10), [2, 1, 0, 2])
-
-
 def test_maxima_within_the_radius_are_one():
     """The higher of them; of equal ones the first; a pixel farther apart they are two.
 
@@ -147,12 +137,6 @@ def test_cold_draws_of_n_are_f_count(radius):
     )
     np.testing.assert_array_equal(n, reference.f_count(h_loc, 0.3, 4, radius))
     np.testing.assert_allclose(log_q, 0, atol=1e-6)
-
-
-def test_active_slots():
-    """The first n of M."""
-    active = counts.active_slots(jnp.array([0, 2, 3], jnp.int32), 3)
-    np.testing.assert_array_equal(active, [[0, 0, 0], [1, 1, 0], [1, 1, 1]])
 
 
 @pytest.mark.standard_promotion

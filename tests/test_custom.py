@@ -14,6 +14,7 @@ from experiments.measure import measure, report
 from experiments.run import loop
 from experiments.run import workdir as run_workdir
 from lavae_jax import pretrained
+from tests import tiny_runs
 from tests.own_scenes import save_pngs, squares
 
 pytestmark = pytest.mark.standard_promotion
@@ -21,22 +22,21 @@ pytestmark = pytest.mark.standard_promotion
 _SETTINGS = measure.Settings(num_samples=2, batch_size=4)
 
 
-def _config(path, warmup_steps):
-    """Steps of the auxiliary VAE alone, then one that trains everything but h_loc."""
+def _config(path):
+    """One step, which trains h_app and f_sprite."""
     config = custom.get_config("tiny")
     config.data.path = str(path)
-    config.update(num_steps=warmup_steps + 1, log_every=1)
-    config.warmup.update(auxiliary_steps=warmup_steps, guided_steps=0)
+    config.update(num_steps=1, log_every=1)
+    config.warmup.update(auxiliary_steps=0, guided_steps=0)
     config.elbo.update(location_every=100, appearance_updates=0)
     config.tighten.steps = 0
     return config
 
 
-def _train(path, workdir, warmup_steps):
-    config = _config(path, warmup_steps)
-    result = loop.train_and_evaluate(config, workdir, jax.devices()[:1])
-    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    return result, {(row["step"], row["part"]): row for row in rows}
+def _train(path, workdir):
+    result = loop.train_and_evaluate(_config(path), workdir, jax.devices()[:1])
+    (row,) = tiny_runs.rows(workdir, "held_out")
+    return result, row
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def grey(tmp_path_factory):
     """A folder of 40 grey pictures of 48×80, and what a run on it left behind."""
     folder = tmp_path_factory.mktemp("grey")
     save_pngs(folder / "own", squares(40, (48, 80, 1))[0])
-    return folder, *_train(folder / "own", folder / "run", 1)
+    return folder, *_train(folder / "own", folder / "run")
 
 
 @pytest.fixture(scope="module")
@@ -53,29 +53,27 @@ def colour(tmp_path_factory):
     folder = tmp_path_factory.mktemp("colour")
     images, n = squares(40, (32, 32, 3))
     np.savez(folder / "own.npz", images=images, n=n)
-    return folder, *_train(folder / "own.npz", folder / "run", 0)
+    return folder, *_train(folder / "own.npz", folder / "run")
 
 
-def _check_run(folder, result, rows):
+def _check_run(folder, result, row):
     """Checks the last figures and the picture of a run."""
-    step = result.step
-    row = rows[step, "held_out"]
     assert row["elbo"] == result.held_out.elbo
     kl = row["kl_app"] + row["kl_loc"] + row["kl_n"]
     assert row["elbo"] == pytest.approx(row["log_px"] - kl, rel=1e-5)
-    assert (folder / "run" / "pictures" / f"step_{step:08}.png").stat().st_size
+    assert (folder / "run" / "pictures" / "step_00000001.png").stat().st_size
 
 
 def test_an_archive_of_colour_images_with_counts(colour):
     """The counts that come with the images are compared with the inferred ones."""
-    folder, result, rows = colour
-    _check_run(folder, result, rows)
+    folder, result, row = colour
+    _check_run(folder, result, row)
     n = squares(40, (32, 32, 3))[1][36:]
     model, variables = lavae_jax.load(folder / "run")
     with np.load(folder / "own.npz") as archive:
         scene = lavae_jax.infer(model, variables, archive["images"][36:])
     expected = np.mean(scene.n == n)
-    assert rows[1, "held_out"]["count_accuracy"] == pytest.approx(expected)
+    assert row["count_accuracy"] == pytest.approx(expected)
 
 
 def test_a_folder_of_grey_pictures(grey, tmp_path):
@@ -84,8 +82,8 @@ def test_a_folder_of_grey_pictures(grey, tmp_path):
     The model is loaded from a copy of the run without the images, which evaluation
     needs.
     """
-    folder, result, rows = grey
-    _check_run(folder, result, rows)
+    folder, result, row = grey
+    _check_run(folder, result, row)
     assert result.held_out.count_accuracy is None
     (split,) = _evaluate(folder).splits
     assert (split.name, split.num_images, split.truth) == ("held_out", 4, None)
@@ -128,9 +126,9 @@ def test_a_run_goes_on_with_its_own_images_alone(colour, tmp_path, capsys):
     """The open config is fitted again to the same; other images are refused."""
     folder, *_ = colour
     path = shutil.copy(folder / "own.npz", tmp_path / "moved.npz")
-    loop.train_and_evaluate(_config(path, 0), folder / "run", jax.devices()[:1])
+    loop.train_and_evaluate(_config(path), folder / "run", jax.devices()[:1])
     assert "has made its 1 steps" in capsys.readouterr().out
     with np.load(path) as archive:
         np.savez(path, images=archive["images"][::-1], n=archive["n"][::-1])
     with pytest.raises(cli.UserError, match=r"data\.fingerprint"):
-        loop.train_and_evaluate(_config(path, 0), folder / "run", jax.devices()[:1])
+        loop.train_and_evaluate(_config(path), folder / "run", jax.devices()[:1])

@@ -98,12 +98,6 @@ def test_objects_explained_by_two_slots(sizes, split):
     )
 
 
-def test_the_largest_count_is_told():
-    """Even where a single image reaches it, in words that say what it means."""
-    (text,) = diagnostics.warnings(diagnostics.Seen(None, 0.0, 0.001, 0.0, None))
-    assert re.match("f_count is M in 0.10% of .*: they have at least M", text)
-
-
 def test_only_after_the_warm_up():
     """Before its end a healthy model may look like a collapsed one."""
     config = dsprites.get_config("laptop")

@@ -1,28 +1,60 @@
-"""Every edit, against lists of objects in plain Python."""
+"""Every edit, against lists of objects in plain Python, and what edits refuse."""
 
 import itertools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lavae_jax
 from lavae_jax import editing
-from tests.scene_lists import (
-    DATA,
-    NUMBERS,
-    OBJECTS,
-    PLACES,
-    SHAPE,
-    WHATS,
-    B,
-    L,
-    M,
-    check,
-    examples,
-    images_of,
-    make,
-    slots_of,
-)
+
+B, M, L = 3, 4, 3
+SHAPE = (7, 9, 2)
+PLACES = st.tuples(st.integers(0, SHAPE[0] - 1), st.integers(0, SHAPE[1] - 1))
+NUMBERS = st.floats(-4, 4, width=32)
+APPEARANCES = st.lists(NUMBERS, min_size=L, max_size=L)
+OBJECTS = st.tuples(PLACES, APPEARANCES)
+WHATS = st.sampled_from(["appearance", "location"])
+DATA = st.data()
+
+examples = settings(derandomize=True, deadline=None, max_examples=25)
+
+
+def make(images):
+    """The scene of some lists of (place, appearance), one list per image."""
+    n = np.array([len(objects) for objects in images], np.int32)
+    yx = np.zeros((len(images), M, 2), np.int32)
+    z_app = np.zeros((len(images), M, L), np.float32)
+    for b, objects in enumerate(images):
+        for slot, (place, appearance) in enumerate(objects):
+            yx[b, slot], z_app[b, slot] = place, appearance
+    active = np.arange(M) < n[:, None]
+    return lavae_jax.Scene(*map(jnp.asarray, (n, yx, z_app, active)))
+
+
+def images_of(fewest=0, most=M):
+    """Lists of objects of B images, each with some number of them."""
+    return st.lists(
+        st.lists(OBJECTS, min_size=fewest, max_size=most), min_size=B, max_size=B
+    )
+
+
+def slots_of(data, images):
+    """An object of every image."""
+    return [data.draw(st.integers(0, len(objects) - 1)) for objects in images]
+
+
+def check(scene, images):
+    """The scene holds these objects, and all of its layout is as `infer` leaves it."""
+    expected = make(images)
+    for field, wanted in zip(scene, expected, strict=True):
+        assert isinstance(field, jax.Array)
+        assert field.dtype == wanted.dtype
+        np.testing.assert_array_equal(field, wanted)
 
 
 @examples
@@ -181,3 +213,37 @@ def test_traverse():
         expected.append([(place, changed)])
     check(grid, expected)
     check(editing.traverse(scene, editing.remove, [0]), [[], []])
+
+
+SCENE = make([[((1, 2), [0.5, 1.0, 2.0])] * n for n in (2, 0, 4)])
+
+
+@pytest.mark.parametrize(
+    ("edit", "error", "message"),
+    [
+        (lambda: editing.move(SCENE, 2, (0, 0), SHAPE, only=0), ValueError,
+         "slot 2: image 0 has the objects 0 to 1"),
+        (lambda: editing.select(SCENE, [1, 1], only=0), ValueError,
+         r"slots must differ from each other, got \[1, 1\]"),
+        (lambda: editing.move(SCENE, 0, (0, 9), SHAPE, only=0), ValueError,
+         r"rows 0 to 6 and columns 0 to 8, got \[0, 9\]"),
+        (lambda: editing.restyle(SCENE, 0, 3, 0.5, only=0), ValueError,
+         "dims must lie in 0 to 2, got 3"),
+        (lambda: editing.restyle(SCENE, 0, 1, np.nan, only=0), ValueError,
+         "values must be finite float32, got nan"),
+        (lambda: editing.interpolate(SCENE, 0, 1, 1.5, only=0), ValueError,
+         "weight must lie in 0 to 1, got 1.5"),
+        (lambda: editing.remove(SCENE, 0, only=3), ValueError,
+         "only must lie in 0 to 2, got 3"),
+        (lambda: editing.remove(SCENE, [0.0, 1.0], only=[0, 2]), TypeError,
+         "slot must hold integers, got float64"),
+        (lambda: jax.jit(editing.remove)(SCENE, 0), TypeError,
+         "scenes are edited outside jax transformations"),
+        (lambda: editing.add(SCENE, (0, 0), [1, 2, 3], SHAPE), ValueError,
+         "image 2 holds 4 objects already"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(edit, error, message):
+    """An invalid edit is refused, with the valid range in the message."""
+    with pytest.raises(error, match=message):
+        edit()

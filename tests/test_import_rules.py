@@ -128,7 +128,7 @@ def test_everything_imported_is_asked_for(package, extras):
     wanted = {
         _normalised(name) for name in re.findall(r"^[\w-]+", wanted, re.MULTILINE)
     }
-    givers = importlib.metadata.packages_distributions()
+    givers = _distributions()
     ours = {"lavae_jax", "datasets", "experiments", "tests"}
     known = sys.stdlib_module_names | ours
 
@@ -139,6 +139,12 @@ def test_everything_imported_is_asked_for(package, extras):
         )
 
     assert not _offences(package, is_forbidden)
+
+
+@functools.cache
+def _distributions():
+    """The distributions that give each package, found once: that takes a second."""
+    return importlib.metadata.packages_distributions()
 
 
 def _normalised(name):

@@ -1,9 +1,13 @@
 """A run: what it leaves behind, how it goes on, and how it ends early."""
 
+import contextlib
 import os
+import re
+import resource
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,7 +15,13 @@ from datasets import load
 from experiments import cli
 from experiments.run import loop
 from experiments.run import workdir as run_workdir
-from tests.mean_images import assert_same_end, last, rows, run, six_steps
+from experiments.run.checkpoints import Checkpoints
+from experiments.run.window import Window
+from lavae_jax import runs
+from tests.commands import without_access
+from tests.joined_processes import started
+from tests.mean_images import assert_close_end, assert_same_end, last, run, six_steps
+from tests.tiny_runs import rows
 
 
 @pytest.fixture
@@ -64,6 +74,29 @@ def test_an_interruption_stores_the_step(tmp_path, config):
         assert rows(tmp_path / "stopped", part) == rows(tmp_path / "unbroken", part)
 
 
+def test_a_signal_to_one_process_stops_all(tmp_path, config, data_dir):
+    """Both stop after the same step, which is stored; the run goes on from it."""
+
+    def arguments(address, index):
+        return ("-m", "tests.mean_images", address, index, data_dir, tmp_path / "run")
+
+    with started(arguments, tmp_path) as both:
+        codes = [process.wait(timeout=600) for process in both]
+    errors = [(tmp_path / f"{index}.err").read_text() for index in range(2)]
+    assert codes == [130, 130], errors
+    stopped = [re.search(r"stopped after step (\d+)", error)[1] for error in errors]
+    assert stopped[0] == stopped[1]
+    step = int(stopped[0])
+    never = 10**6
+    config.update(eval_every=never, picture_every=never, checkpoint_every=never)
+    config.num_steps = step
+    assert runs.checkpoint_steps(tmp_path / "run") == [step]
+    run(config, tmp_path / "alone", num_devices=4)
+    assert_close_end(tmp_path / "run", tmp_path / "alone")
+    config.num_steps = step + 1
+    assert run(config, tmp_path / "run", num_devices=4).step == step + 1
+
+
 def test_a_run_that_has_ended_is_left_alone(tmp_path, config, capsys):
     """The same call again says so and how to go on, and changes nothing."""
     run(config, tmp_path)
@@ -81,3 +114,85 @@ def test_impossible_counts_are_refused(tmp_path, config):
     with pytest.raises(cli.UserError, match=message):
         loop.train_and_evaluate(config, tmp_path / "run", jax.devices()[:4])
     assert not (tmp_path / "run").exists()
+
+
+# A run that can't go on says why, and loses nothing that it has stored.
+
+
+def test_divergence_keeps_the_last_good_checkpoint(tmp_path, config):
+    """An infinite loss ends the run by name and step; good checkpoints stay."""
+    config.num_steps = 2
+    run(config, tmp_path)
+    good = last(tmp_path)
+    config.num_steps = 6
+    with pytest.raises(cli.UserError, match=r"step 4: loss is (inf|nan).*of step 2"):
+        run(config, tmp_path, learning_rate=1e30)
+    after = last(tmp_path)
+    assert after[:2] == good[:2]
+    np.testing.assert_array_equal(after[2][1], good[2][1])
+
+
+def test_a_state_that_is_not_finite_is_an_error(tmp_path):
+    """The error names the part of the state, however good the loss is."""
+    window = Window(Checkpoints(tmp_path))
+    state = {"step": jnp.int32(2), "params": {"a": jnp.ones(3), "b": jnp.ones(2)}}
+    window.check_state(2, state)
+    state["params"]["b"] = jnp.array([1, jnp.inf])
+    message = "step 2: params/b is not finite: .* no checkpoint yet"
+    with pytest.raises(cli.UserError, match=message):
+        window.check_state(2, state)
+
+
+@contextlib.contextmanager
+def _limited_files(num_bytes):
+    """The system refuses to make a file any longer, as it does on a full disk."""
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, config):
+    """Checkpoints, then pictures and events, don't fit; with room, the run goes on."""
+    config.picture_every = 6
+    run(config, tmp_path / "unbroken")
+    workdir = tmp_path / "full"
+    config.num_steps = 2
+    run(config, workdir)
+    config.num_steps = 6
+    with (
+        _limited_files(500_000),
+        pytest.raises(cli.UserError) as error,
+    ):
+        run(config, workdir)
+    assert "the checkpoint of step 4 can't be written: [Errno 27]" in str(error.value)
+    config.update(checkpoint_every=6, picture_every=3)
+    with (
+        _limited_files(20_000),
+        pytest.raises(cli.UserError, match=r"File too large.*\n.*is of step 2\. Once"),
+    ):
+        run(config, workdir)
+    config.update(checkpoint_every=2, picture_every=6)
+    run(config, workdir)
+    assert_same_end(workdir, tmp_path / "unbroken")
+    for part in ("train", "held_out"):
+        assert rows(workdir, part) == rows(tmp_path / "unbroken", part)
+
+
+def test_a_workdir_that_becomes_unwritable(tmp_path, config):
+    """Once the right to write is back, the run goes on from its last checkpoint."""
+    workdir = tmp_path / "run"
+    config.num_steps = 2
+    run(config, workdir)
+    config.num_steps = 6
+    message = r"refuses .*Permission denied.*\n.*the last good one is of step 2\. Once"
+    with contextlib.ExitStack() as stack, pytest.raises(cli.UserError, match=message):
+        run(
+            config,
+            workdir,
+            on_measure=lambda: stack.enter_context(without_access(workdir)),
+        )
+    assert runs.checkpoint_steps(workdir) == [2]
+    assert run(config, workdir).step == 6

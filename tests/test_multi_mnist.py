@@ -44,6 +44,7 @@ class Drawn:
             image[5 : row + 3, column : column + 4] = rng.integers(200, 256)
         self.images[17] = 0
         self.labels = rng.integers(0, 10, 10_300).astype(np.uint8)
+        self.pool, self.new_digits = digits.choose(self.images, self.labels, 1_000)
         self.folder = folder
         self.sha256 = {
             digits.IMAGES.name: self._write(digits.IMAGES.name, self.images),
@@ -150,34 +151,43 @@ def test_pools_are_nested_and_new_digits_are_new(drawn):
         )
 
 
-def check_split(source, split, images, labels):
-    """Asserts the ground truth of a split made of the given MNIST digits."""
-    pool, new = digits.choose(images, labels, 1_000)
+def check_split(source, split, drawn):
+    """Asserts the ground truth of a split made of drawn digits."""
     for example in source:
         scene_checks.check_ground_truth(example, COUNTS[split])
         n = int(example["n"])
         scene_checks.check_boxes_are_apart(example["box"][:n])
         index = example["mnist_index"][:n]
-        np.testing.assert_array_equal(example["digit"][:n], labels[index])
-        masks = digits.shrink(images[index]) if n else ()
+        np.testing.assert_array_equal(example["digit"][:n], drawn.labels[index])
+        masks = digits.shrink(drawn.images[index]) if n else ()
         for slot, mask in enumerate(masks):
             top, left, bottom, right = example["box"][slot]
             seen = example["segmentation"][top:bottom, left:right] == slot + 1
             np.testing.assert_array_equal(seen, scenes.crop(mask))
         if split == "test_new_digits":
-            assert set(index) <= set(new.mnist_index)
+            assert set(index) <= set(drawn.new_digits.mnist_index)
             assert (example["pool_index"] == scenes.EMPTY).all()
         else:
             pool_index = example["pool_index"][:n]
-            np.testing.assert_array_equal(pool.mnist_index[pool_index], index)
+            np.testing.assert_array_equal(drawn.pool.mnist_index[pool_index], index)
 
 
 def test_scenes_of_drawn_digits(drawn, tmp_path):
-    """From the files in a manual directory to consistent ground truth."""
+    """From the files in a manual directory to consistent ground truth.
+
+    A scene maker gives the same scenes, and others of the pool's digits.
+    """
+    made = load.builder(NAME, tmp_path / "data", drawn.folder).splits
+    scene = load.scene_maker(NAME, tmp_path / "made", drawn.folder)
     for split in COUNTS:
-        source = load.data_source(NAME, split, tmp_path, drawn.folder)
+        source = load.data_source(NAME, split, tmp_path / "data", drawn.folder)
         assert len(source) == 256
-        check_split(source, split, drawn.images, drawn.labels)
+        check_split(source, split, drawn)
+        if split == "test_7":
+            np.testing.assert_equal(scene(made[split], 3), source[3])
+    example = scene(scenes.extra_split(n=10, seed=0), 0)
+    scene_checks.check_ground_truth(example, {10})
+    assert (example["pool_index"] < 1_000).all()
 
 
 def test_squares_of_digits_do_not_overlap(drawn):
@@ -195,22 +205,11 @@ def test_squares_of_digits_do_not_overlap(drawn):
         scene_checks.check_boxes_are_apart(np.hstack([corners, corners + 15]))
 
 
-def test_scenes_beyond_the_splits(drawn, tmp_path):
-    """A scene maker gives the scenes of the splits, and others of the pool's digits."""
-    source = load.data_source(NAME, "test_7", tmp_path / "data", drawn.folder)
-    split = load.builder(NAME, tmp_path / "data").splits["test_7"]
-    scene = load.scene_maker(NAME, tmp_path / "made", drawn.folder)
-    np.testing.assert_equal(scene(split, 3), source[3])
-    example = scene(scenes.extra_split(n=10, seed=0), 0)
-    scene_checks.check_ground_truth(example, {10})
-    assert (example["pool_index"] < 1_000).all()
-
-
 def test_downloads_from_the_first_mirror_that_answers(drawn, mirror, tmp_path):
     """A mirror without the files is passed over."""
     split = "test_new_digits"
     source = load.data_source(NAME, split, tmp_path / "data")
-    check_split(source, split, drawn.images, drawn.labels)
+    check_split(source, split, drawn)
 
 
 def test_files_missing_from_the_manual_directory(drawn, tmp_path):

@@ -66,16 +66,6 @@ def test_batch_norm(shape, valid):
     _assert_close(updates["batch_stats"], stats)
 
 
-def test_batch_norm_in_evaluation():
-    """The running statistics, which stay as they are."""
-    x = _normal(A, C)
-    out = blocks.BatchNorm().apply({"params": AFFINE, "batch_stats": STATS}, x, False)
-    expected = (x - STATS["mean"]) / np.sqrt(STATS["var"] + 1e-5)
-    np.testing.assert_allclose(
-        out, expected * AFFINE["scale"] + AFFINE["bias"], atol=1e-5
-    )
-
-
 def test_rows_that_are_not_valid_change_nothing():
     """Neither the other rows' output and gradient nor the statistics."""
     x = _normal(A, H, W, C)
@@ -126,16 +116,6 @@ def test_batch_norm_over_devices():
     np.testing.assert_allclose(gradient.reshape(-1, C), expected_gradient, atol=1e-5)
     for i in range(4):
         _assert_close(jax.tree.map(lambda a, i=i: a[i], updates), stats)
-
-
-def test_space_to_depth():
-    """Folds 2×2 pixels into channels, row by row, and back."""
-    x = np.arange(2 * 4 * 6 * 3, dtype=np.float32).reshape(2, 4, 6, 3)
-    folded = blocks.space_to_depth(x, 2)
-    assert folded.shape == (2, 2, 3, 12)
-    block = x[1, 2:4, 4:6]
-    np.testing.assert_array_equal(folded[1, 1, 2], block.ravel())
-    np.testing.assert_array_equal(blocks.depth_to_space(folded, 2), x)
 
 
 def _locations(relaxed):
@@ -216,19 +196,3 @@ def test_glimpses_are_a_convolution():
         h = h + _gelu(h @ layer["kernel"] + layer["bias"][None, :])
     expected = h @ last["kernel"] + last["bias"][None, :]
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_glimpses_are_read_in_active_slots_only():
-    """At the slots' own sites and images, zeros elsewhere."""
-    net = networks.GlimpseAppearanceNet(3, 4, 2)
-    x, locations = _normal(2, H, W, C), _locations(relaxed=False)
-    active = np.array([[1, 1, 0], [1, 0, 0]], bool)
-    args = (x, locations._replace(active=active), 2)
-    variables = net.init(jax.random.key(0), *args, method="read")
-    params = jax.tree.map(lambda a: a + 0.1, variables["params"])
-    read = net.apply({"params": params}, *args, method="read")
-    image = np.array([0, 0, 1], np.int32)
-    sites = locations.site[active]
-    expected = net.apply({"params": params}, x, image, sites, method="at_sites")
-    np.testing.assert_allclose(read[active], expected, atol=1e-5)
-    assert not np.asarray(read)[~active].any()

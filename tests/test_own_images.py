@@ -129,7 +129,7 @@ def _file_bytes(kind):
 
 
 @pytest.mark.parametrize("kind", ["own.npz", "own.png"])
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(derandomize=True, deadline=None, max_examples=80)
 @given(data=st.data())
 def test_damaged_files_give_images_or_a_clear_refusal(kind, tmp_path_factory, data):
     """Files cut short or overwritten raise ValueError and no other error."""

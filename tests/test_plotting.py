@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 
 from lavae_jax import plotting
 from lavae_jax.types import Scene
@@ -86,36 +85,3 @@ def test_grid_shows_rows_and_columns_with_their_labels():
     (frame,) = panels[1, 0].patches
     assert frame.get_bbox().bounds == (2.5, 0.5, 3, 3)
     assert not frame.get_fill() and not panels[0, 0].patches
-
-
-def test_confusion_writes_counts_in_their_cells():
-    """True counts run down, inferred ones across; shades are shares of a row."""
-    figure = plotting.confusion(np.array([[4, 0, 0], [0, 3, 1], [0, 0, 0]]))
-    panel = figure.axes[0]
-    texts = {text.get_position(): text.get_text() for text in panel.texts}
-    assert texts == {(0, 0): "4", (1, 1): "3", (2, 1): "1"}
-    np.testing.assert_allclose(_shown(panel), [[1, 0, 0], [0, 0.75, 0.25], [0, 0, 0]])
-    assert panel.get_ylabel() == "true number of objects"
-
-
-def test_save_writes_a_small_png_and_nothing_else(tmp_path):
-    """The file is a readable picture of pure pixels; a second save replaces it."""
-    image = np.zeros((1, 64, 64, 3), np.uint8)
-    image[0, 10:30, 20:50] = (255, 0, 255)
-    path = tmp_path / "new" / "picture.png"
-    for _ in range(2):
-        plotting.save(plotting.samples_grid(image), path)
-    assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
-    assert path.stat().st_size < 20_000
-    picture = imread(path)
-    magenta = (picture[..., :3] == (1, 0, 1)).all(axis=-1)
-    assert magenta.sum() == pytest.approx(4 * 20 * 30, rel=0.05)
-
-
-def test_figures_leave_pyplot_alone():
-    """No figure is registered globally, so long runs do not pile them up."""
-    import matplotlib.pyplot as plt
-
-    plotting.samples_grid(np.zeros((1, 4, 4, 1)))
-    plotting.confusion(np.eye(3, dtype=int))
-    assert plt.get_fignums() == []

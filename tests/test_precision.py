@@ -19,7 +19,7 @@ from experiments.configs import baseline as baseline_configs
 from experiments.configs import dsprites
 from experiments.run import build
 from lavae_jax import baseline, blocks, networks
-from lavae_jax.training import optimizer, schedules, state, step
+from lavae_jax.training import optimizer, schedules, step
 from lavae_jax.types import hard_locations
 from lavae_jax.warmup import AuxiliaryVAE
 from tests import scale_runs, tiny_models
@@ -131,15 +131,7 @@ def _step(dtype):
     train_step = step.make_train_step(
         model, auxiliary, optim, constants, scale_runs.RECIPE, "elbo"
     )
-    variables = tiny_models.random_variables(model, scale=0.3)
-    shapes = jax.eval_shape(auxiliary.init, KEYS[0], X, KEYS)
-    params = {
-        "lavae": variables["params"],
-        "auxiliary": tiny_models.random_leaves(shapes, scale=0.15)["params"],
-    }
-    start = state.TrainState(
-        jnp.int32(0), params, variables["batch_stats"], optim.init(params), KEYS[0]
-    )
+    start = tiny_models.train_state(model, auxiliary, optim, KEYS[0])
     return jax.jit(train_step), start
 
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 import lavae_jax
 from lavae_jax import pretrained, released, runs
-from tests import scene_checks, tiny_models, tiny_runs
+from tests import golden, scene_checks, tiny_models, tiny_runs
 
 # With statistics of batches, which are not parameters.
 MODEL_CONFIG = tiny_runs.CONFIG._replace(norm="batch", appearance_net="trunk")
@@ -152,6 +152,27 @@ def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(FileNotFoundError, match=r"no checkpoint yet: .* 500 steps"):
         lavae_jax.load(tmp_path)
+
+
+@pytest.mark.standard_promotion
+@pytest.mark.parametrize("name", pretrained.names())
+def test_released_models_give_the_recorded_figures(name):
+    """Counts and positions are the same, all else within rounding errors.
+
+    Processors round differently. `python -m tests.golden --check` compares bitwise.
+    """
+    found, expected = golden.condensed(golden.figures(name)), golden.recorded()[name]
+    assert found.keys() == expected.keys()
+    for field in expected.keys() - {"digest"}:
+        wanted = np.array(expected[field])
+        tolerance = {} if wanted.dtype.kind == "i" else {"rtol": 1e-4, "atol": 1e-3}
+        compare = np.testing.assert_allclose if tolerance else np.testing.assert_equal
+        compare(np.array(found[field]), wanted, err_msg=field, **tolerance)
+
+
+def test_figures_are_recorded_of_every_model():
+    """No model is recorded that is not released, and none is left out."""
+    assert sorted(golden.recorded()) == pretrained.names()
 
 
 @pytest.mark.standard_promotion

@@ -48,16 +48,6 @@ def _rows(tmp_path):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_speed_and_eta(report):
-    """50 steps of 32 images in 20 s: 2.5 steps/s, 80 images/s, 950 steps to go."""
-    reporter = report()
-    report.clock.now += 20
-    reporter.train(50, _Terms(-120.5, 0.5))
-    assert report.lines == [
-        "step   50/1000  2.5 steps/s  80 images/s  ETA 0:06:20  elbo -120.5  tau 0.5"
-    ]
-
-
 def test_the_table_and_tensorboard(tmp_path, report):
     """Both hold every metric under its name, part and step."""
     reporter = report()

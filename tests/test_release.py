@@ -1,14 +1,17 @@
 """A release holds the run's model and figures, and refuses what is not measured."""
 
-import hashlib
 import json
 import math
+import shlex
 import shutil
+import types
 
 import numpy as np
 import pytest
+from absl import flags
 
 from experiments import cli, release
+from experiments.configs import baseline, mnist_10k
 from experiments.measure import report
 from experiments.run import build
 from lavae_jax import pretrained, released
@@ -77,32 +80,6 @@ def test_a_release_is_the_model_of_the_run(folder, config, variables):
     assert [split["num_images"] for split in contents.report["splits"]] == [6, 6]
     for name in (released.CONFIG, released.REPORT, released.CARD):
         assert config.data.data_dir not in (folder / name).read_text(), name
-
-
-def test_checksums_are_those_of_sha256sum(folder):
-    """The checksums have the format that `sha256sum` checks."""
-    names = ("model.safetensors", "config.json", "report.json", "README.md")
-    assert (folder / "SHA256SUMS").read_text() == "".join(
-        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
-        for name in names
-    )
-
-
-def test_the_card_of_one_seed(folder, run):
-    """The card has every split's figures, and the command that trains the model."""
-    card = (folder / "README.md").read_text()
-    measured = report.read(run / "evaluation" / "report.json")
-    for split in measured.splits:
-        bound, truth = split.bounds[-1], split.truth
-        cost = bound.negative_log_p
-        for figure in (
-            f"| {cost.mean:.2f} ± {cost.standard_error:.2f} |",
-            f"| {bound.effective_samples:.1f} |",
-            f"| {split.floor.floor:.2f} |",
-            f"| {truth.count_accuracy:.2%} |",
-        ):
-            assert figure in card
-    assert "experiments/configs/dsprites.py:tiny" in card
 
 
 def test_several_seeds(run, tmp_path):
@@ -199,3 +176,36 @@ def test_the_command(run, tmp_path, capsys):
     assert status == 0, said
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'out' / NAME}: ")
     assert pretrained.load_released(tmp_path / "out" / NAME)
+
+
+VALUES = {
+    "seed": 3,
+    "optimizer.learning_rate": 1.5e-4,
+    "elbo.superpose": 0.25,
+    "model.image_shape": (32, 64, 1),
+    "data.data_dir": "my data",
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "values"),
+    [(mnist_10k, "laptop", VALUES), (baseline, "mnist_1k:laptop", {"beta.steps": 7})],
+)
+def test_the_training_command_gives_the_config(module, name, values):
+    """The card's command, read by a shell and by flags, gives the run's config."""
+    config = module.get_config(name)
+    config.update_from_flattened_dict(values)
+    command = release.training_command(json.loads(config.to_json()), "runs/x")
+    assert command.count("--config.") == len(values)
+    flag = []
+    parsed = types.SimpleNamespace(
+        _define_flags=lambda: (
+            flag.append(cli.define_config()),
+            flags.DEFINE_string("workdir", None, ""),
+        ),
+        main=lambda: flag.append(flag[0].value.to_json()),
+    )
+    arguments = shlex.split(command.replace("\\\n", " "))[3:]
+    status, said = commands.run_here(parsed, *arguments)
+    assert status == 0, said
+    assert json.loads(flag[1]) == json.loads(config.to_json())

@@ -9,8 +9,6 @@ from scipy import stats
 
 from datasets import scenes
 
-SIZES = [(3, 5), (4, 2), (1, 6), (5, 5)]
-
 
 def overlap(corner, size, other_corner, other_size):
     """Whether two boxes share a pixel, by listing their pixels."""

@@ -39,11 +39,6 @@ class PerObject(nn.Module):
         )
 
 
-@pytest.fixture(name="z")
-def _z():
-    return _objects()
-
-
 def _objects():
     return np.random.default_rng(0).normal(size=(B, M, L)).astype(np.float32)
 
@@ -78,9 +73,9 @@ def test_any_capacity_gives_the_same(capacity):
     )
 
 
-def test_all_slots_are_the_plain_network(z):
+def test_all_slots_are_the_plain_network():
     """The active ones as the layers give them, the others zeros."""
-    module = PerObject(3)
+    module, z = PerObject(3), _objects()
     variables = module.init(jax.random.key(0), z, ACTIVE, True)
     out = module.apply(variables, z, ACTIVE, False)
     dense = jax.tree.map(np.asarray, variables["params"]["dense"])
@@ -90,8 +85,9 @@ def test_all_slots_are_the_plain_network(z):
     assert not np.asarray(out)[~ACTIVE].any()
 
 
-def test_devices_take_the_same_buffer(z):
+def test_devices_take_the_same_buffer():
     """One with many objects and one with none average over each other's rows."""
+    z = _objects()
     z = np.stack([z, z[::-1], 2 * z, -z])
     active = np.stack([ACTIVE, ~ACTIVE, np.zeros_like(ACTIVE), ACTIVE])
     several = PerObject(5, axis_name="batch")
@@ -109,11 +105,3 @@ def test_devices_take_the_same_buffer(z):
     np.testing.assert_allclose(out, expected * active[..., None], atol=1e-4)
     mean = updates["batch_stats"]["norm"]["mean"]
     np.testing.assert_allclose(mean, 0.01 * np.tile(rows.mean(0), (4, 1)), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("args", "expected"), [((64, 10, 1.5), 152), ((1, 10, 1.5), 10), ((2, 20, 0.5), 9)]
-)
-def test_capacity(args, expected):
-    """Half as many again as expected and 8 more, never more than there are slots."""
-    assert slots.capacity_for(*args) == expected

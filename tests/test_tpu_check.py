@@ -10,13 +10,6 @@ from tests.commands import run_here, run_python
 CONFIG = "experiments/configs/dsprites.py:tiny"
 
 
-def test_unknown_slices():
-    """They are refused, with what there is."""
-    status, said = run_here(tpu_check, f"--config={CONFIG}", "--slices=v5e-1,v9-2")
-    assert status == 1
-    assert "there is no v9-2. Choose from v5e-1, v5e-8, v4-32" in said
-
-
 def test_without_the_compiler(monkeypatch):
     """A user without libtpu reads how to install it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

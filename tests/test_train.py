@@ -1,20 +1,28 @@
-"""The command from its flags to a trained model, with the model and data themselves."""
+"""The commands from their flags to trained models, with the models and data."""
 
-import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import cli, train
+import lavae_jax
+from datasets import floors
+from experiments import cli, evaluate, train
+from experiments.measure import measure, report
 from experiments.run import build, checkpoints, loop
 from lavae_jax.training.parallel import Devices
+from tests import tiny_runs
 from tests.commands import ROOT, run_here
+from tests.joined_processes import finished
+
+# distrax and optax mix dtypes and ranks.
+pytestmark = pytest.mark.standard_promotion
 
 CONFIG = "experiments/configs/dsprites.py:tiny"
+BASELINE = "experiments/configs/baseline.py:dsprites:tiny"
 
-
+_SETTINGS = measure.Settings(num_images=5, num_samples=12)
 LENGTHS = dict(
     num_steps=4,
     batch_size=8,
@@ -64,21 +72,6 @@ def _state(workdir, experiment):
     return state._replace(key=jax.random.key_data(state.key))
 
 
-def _train_rows(workdir):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    return {
-        row["step"]: {
-            name: value
-            for name, value in row.items()
-            if name != "part" and "per_second" not in name
-        }
-        for row in rows
-        if row["part"] == "train"
-    }
-
-
-@pytest.mark.standard_promotion
 def test_goes_on_exactly_where_it_was(tmp_path, config, experiment, unbroken):
     """A run killed after step 2 makes bitwise the steps it would have made."""
     killed = tmp_path / "killed"
@@ -90,12 +83,11 @@ def test_goes_on_exactly_where_it_was(tmp_path, config, experiment, unbroken):
         _state(killed, experiment),
         _state(unbroken, experiment),
     )
-    rows = _train_rows(killed)
-    assert rows == _train_rows(unbroken)
-    assert len({row["loss"] for row in rows.values()}) == 4
+    rows = tiny_runs.rows(killed, "train")
+    assert rows == tiny_runs.rows(unbroken, "train")
+    assert len({row["loss"] for row in rows}) == 4
 
 
-@pytest.mark.standard_promotion
 def test_the_command(tmp_path, data_dir, capsys, monkeypatch):
     """The command of the README trains, with overrides, and reports to its workdir."""
     # On one device and with the values of the runs above nothing is compiled again.
@@ -114,3 +106,76 @@ def test_the_command(tmp_path, data_dir, capsys, monkeypatch):
     looked = "step 4/4  held-out scenes  count_accuracy "
     assert any(line.startswith(looked) for line in lines)
     assert list((tmp_path / "run" / "pictures").glob("*.png"))
+
+
+# The baseline.
+
+
+@pytest.fixture(scope="module")
+def baseline_config(data_dir):
+    """Four steps, a checkpoint after every other one."""
+    config = cli.load_config(str(ROOT / BASELINE))
+    config.data.data_dir = data_dir
+    config.update(num_steps=4, batch_size=4, log_every=1, checkpoint_every=2)
+    config.update(eval_every=4, picture_every=4)
+    return config
+
+
+@pytest.fixture(scope="module")
+def baseline_run(baseline_config, tmp_path_factory):
+    """The workdir of a run."""
+    workdir = tmp_path_factory.mktemp("baseline")
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        loop.train_and_evaluate(baseline_config, workdir, jax.devices()[:1])
+    return workdir
+
+
+def test_two_processes_make_the_same_steps(baseline_run, data_dir, tmp_path):
+    """Those of one device; one of two processes of two devices writes and reports."""
+    overrides = dict(num_steps=4, batch_size=4, log_every=1, checkpoint_every=2)
+    printed = finished(
+        lambda address, index: (
+            *("-m", "experiments.train", f"--config={BASELINE}"),
+            f"--workdir={tmp_path / 'run'}",
+            f"--config.data.data_dir={data_dir}",
+            *(f"--config.{name}={value}" for name, value in overrides.items()),
+            f"--coordinator_address={address}",
+            "--num_processes=2",
+            f"--process_id={index}",
+        ),
+        tmp_path,
+    )
+    assert ["step 4/4" in text for text in printed] == [True, False]
+    assert "4 x cpu in 2 processes" in printed[0]
+    for part in ("train", "held_out"):
+        rows = tiny_runs.rows(tmp_path / "run", part)
+        for row, same in zip(rows, tiny_runs.rows(baseline_run, part), strict=True):
+            assert row == pytest.approx(same, rel=1e-4)
+    for folder in ("checkpoints", "pictures"):
+        names, expected = (
+            {path.name for path in (workdir / folder).iterdir()}
+            for workdir in (tmp_path / "run", baseline_run)
+        )
+        assert names == expected
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
+
+
+def test_the_report_of_the_baseline(baseline_run, baseline_config, tmp_path):
+    """The report has the library's bounds, and null for what needs objects."""
+    model, variables = lavae_jax.load(baseline_run)
+    evaluate.evaluate(
+        baseline_config, model, variables, settings=_SETTINGS, out=tmp_path
+    )
+    found = report.read(tmp_path / "report.json")
+    (image_set,) = measure.split_sets(baseline_config.data, ["test_7"], 5)
+    inferred = measure.infer(model, variables, image_set, _SETTINGS)
+    assert inferred.scenes is None
+    split = found.splits[1]
+    expected = measure.compare(image_set, inferred, None)
+    for bound, again in zip(split.bounds, expected.bounds, strict=True):
+        assert bound.negative_log_p == pytest.approx(again.negative_log_p, rel=1e-5)
+        assert bound.effective_samples == pytest.approx(again.effective_samples)
+    assert [bound.num_samples for bound in split.bounds] == [1, 10, 12]
+    assert split.counts is None and split.truth is None
+    floor = floors.floor("multi_dsprites/tiny", "test_7", baseline_config.data.data_dir)
+    assert split.floor.floor == split.floor.entropy == pytest.approx(floor.entropy)

@@ -74,20 +74,6 @@ def test_peaks_are_found():
     assert distance.max() < 1
 
 
-def test_the_papers_latent():
-    """11×11 cells of 8 variables for 64×64 pixels, and a KL map of 64×64."""
-    vae = warmup.AuxiliaryVAE(1)
-    x, keys = jnp.zeros((2, 64, 64, 1)), jax.random.split(jax.random.key(0), 2)
-    variables = jax.eval_shape(vae.init, keys[0], x, keys)
-
-    def shapes(method):
-        out = jax.eval_shape(lambda v: vae.apply(v, x, method=method), variables)
-        return jax.tree.map(lambda a: a.shape, out)
-
-    assert shapes("encode") == ((2, 11, 11, 8), (2, 11, 11, 8))
-    assert shapes("kl_map") == (2, 64, 64)
-
-
 @pytest.fixture(scope="module", name="small")
 def _small():
     """A VAE on images of 2×4 cells that don't fill them, with variables that matter."""
@@ -133,15 +119,6 @@ def test_the_kl_map_peaks_in_the_costliest_cell(small):
         # One pixel of padding above and left, one below and two right.
         found = ((row + 1) // 6, (column + 1) // 6)
         assert found == np.unravel_index(cell.argmax(), cell.shape)
-
-
-def test_lengths_fit_the_objects():
-    """Those of the paper's objects as they are; a share of the object's for others."""
-    for side in (1, 11, 13, 15, 19, 27):
-        assert warmup.scaled_side(side, warmup.OBJECT_SIZE) == side
-    assert warmup.cell_for(warmup.OBJECT_SIZE) == warmup.CELL
-    assert [warmup.scaled_side(13, size) for size in (1, 9, 38)] == [1, 7, 25]
-    assert [warmup.cell_for(size) for size in (1, 7, 13, 25, 38)] == [2, 2, 4, 8, 12]
 
 
 def test_peaks_of_objects_of_another_size():

@@ -1,13 +1,16 @@
-"""A workdir has one run at a time, whatever became of the one before."""
+"""A workdir has one run at a time, of one config, of which some may change."""
 
 import errno
 import fcntl
 import os
 
+import numpy as np
 import pytest
 
 from experiments import cli
-from experiments.run.workdir import claim, lock
+from experiments.configs import dsprites
+from experiments.run import checkpoints
+from experiments.run.workdir import claim, lock, read_config
 from tests.commands import without_access
 from tests.tiny_runs import any_config
 
@@ -46,3 +49,55 @@ def test_a_folder_that_cannot_be_read(tmp_path):
     ):
         claim(workdir, any_config())
     assert [path.name for path in workdir.iterdir()] == ["checkpoints"]
+
+
+def _save(workdir, step=1):
+    checkpoints.Checkpoints(workdir).save(
+        step, {"weight": np.ones(2)}, checkpoints.Position({}, [])
+    )
+
+
+def test_checkpoints_without_a_config(tmp_path):
+    """Whose they are is not known: no run takes them for its own."""
+    workdir = tmp_path / "run"
+    claim(workdir, any_config())
+    _save(workdir)
+    (workdir / "config.json").unlink()
+    with pytest.raises(cli.UserError, match=r"holds checkpoints, but no config\.json"):
+        claim(workdir, any_config())
+    (workdir / "config.json").write_text("{")
+    with pytest.raises(cli.UserError, match=r"config\.json can't be read"):
+        claim(workdir, any_config())
+
+
+def test_a_run_may_be_extended(tmp_path):
+    """The same config, or one that differs in length only, goes on; it is kept."""
+    claim(tmp_path, any_config())
+    _save(tmp_path)
+    claim(tmp_path, any_config())
+    claim(tmp_path, any_config(num_steps=20))
+    assert read_config(tmp_path) == any_config(num_steps=20)
+
+
+@pytest.mark.parametrize(
+    ("there", "done", "here", "fits"),
+    [
+        ((10, 4), 6, (14, 4), True),  # it only comes later to the last stage
+        ((10, 4), 8, (14, 4), False),  # two of the steps made would be others
+        ((10, 4), 5, (8, 4), False),
+        ((10, 0), 10, (14, 0), True),
+    ],
+)
+def test_steps_that_were_made_keep_their_stage(tmp_path, there, done, here, fits):
+    """A run's length may change as far as no step made is of another stage then."""
+    configs = [dsprites.get_config("tiny") for _ in range(2)]
+    for config, values in zip(configs, (there, here), strict=True):
+        config.num_steps, config.tighten.steps = values
+    claim(tmp_path, configs[0])
+    _save(tmp_path, step=done)
+    if fits:
+        claim(tmp_path, configs[1])
+        return
+    expected = f"tighten.steps: {there[0] - there[1]} there, .* {done} steps"
+    with pytest.raises(cli.UserError, match=expected):
+        claim(tmp_path, configs[1])

@@ -6,6 +6,7 @@ import numpy as np
 
 import lavae_jax
 from lavae_jax import blocks, networks
+from lavae_jax.training.state import TrainState
 
 
 def tiny_model(
@@ -73,6 +74,23 @@ def random_leaves(shapes, seed=0, scale=0.5):
         return jnp.asarray(1 + np.abs(values) if positive else values, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def train_state(model, auxiliary, optimizer, key=None):
+    """A state of training in which every part of the model matters."""
+    variables = random_variables(model, scale=0.3)
+    image, keys = jnp.zeros((1, *model.image_shape)), image_keys(1)
+    shapes = jax.eval_shape(auxiliary.init, keys[0], image, keys)
+    # Its KL map has peaks.
+    vae = random_leaves(shapes, scale=0.3)
+    params = {"lavae": variables["params"], "auxiliary": vae["params"]}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        key=jax.random.key(0) if key is None else key,
+    )
 
 
 def binary_images(model, num_images, seed=0):

@@ -1,5 +1,7 @@
 """What training runs of a tiny model leave behind."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -62,6 +64,18 @@ def save_run(workdir, config, steps):
     store.close()
 
 
+def rows(workdir, part):
+    """The rows of a part of a run's metrics, without speeds."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    speeds = ("steps_per_second", "images_per_second", "part")
+    return [
+        {name: value for name, value in row.items() if name not in speeds}
+        for row in found
+        if row["part"] == part
+    ]
+
+
 def measured_run(workdir, config, variables, num_images):
     """A run that has ended, and its report; its folder."""
     steps = {4: variables, config.num_steps: variables}
@@ -71,7 +85,7 @@ def measured_run(workdir, config, variables, num_images):
         build.build_model(config),
         variables,
         step=config.num_steps,
-        settings=measure.Settings(num_images, num_samples=100),
+        settings=measure.Settings(num_images, num_samples=12),
     )
     report.write(measured, workdir / "evaluation" / "report.json")
     return workdir
