@@ -10,6 +10,7 @@ from lavae_jax.latents.locations import draw_locations
 from lavae_jax.training import step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.optimizer import split
+from lavae_jax.training.superposition import superpose
 from tests.tiny_steps import (
     AUXILIARY,
     OPTIMIZER,
@@ -96,7 +97,7 @@ def test_what_h_loc_is_first_taught(recipe):
 
 
 def test_further_updates_see_scenes_as_they_are():
-    """Not superposed, at sites drawn from what h_loc was before the step.
+    """Not superposed, at the likeliest sites of what h_loc was before the step.
 
     They change what paints and nothing else.
     """
@@ -110,11 +111,11 @@ def test_further_updates_see_scenes_as_they_are():
     @jax.jit
     def update(state):
         key = jax.random.fold_in(jax.random.fold_in(start.key, start.step), 1)
-        key_loc, key_app = objectives.split_keys(image_keys(key, len(x), None))
         h_loc = setup.model.bind(start.variables).location_logits(x)
         n = setup.model.count(h_loc)
-        locations = draw_locations(h_loc, n, 5, keys=key_loc, exclusion_radius=2)
-        return step._appearance_update(setup, state, x, locations, key_app)[0]
+        locations = draw_locations(h_loc, n, 5, keys=None, exclusion_radius=2)
+        keys = image_keys(key, len(x), None)
+        return step._appearance_update(setup, state, x, locations, keys)[0]
 
     expected = update(between._replace(step=start.step))
     jax.tree.map(
@@ -167,12 +168,17 @@ def test_the_tighter_objective():
 
 
 def test_superposed_scenes():
-    """Each is the sum of two of the batch, and p(n) learns nothing from them."""
+    """The step sees what `superpose` makes, and p(n) learns nothing from it."""
     always, images = PLAIN._replace(superpose=1.0), make_images()
-    both = images + np.roll(images, 1, axis=0)
-    start = start_state()
+    start, x = start_state(), images.astype(np.float32) / 255
+    key = jax.random.fold_in(jax.random.fold_in(start.key, start.step), 0)
+    setup = step.Setup(make_model(), AUXILIARY, OPTIMIZER, SCHEDULES, always)
+    chosen, keys = step._chosen(setup, image_keys(key, len(x), None))
+    assert chosen.all()
+    scenes = superpose(x, chosen, keys, None)
+    assert scenes.superposed.any() and scenes.shift.any()
     superposed, found = compiled_step(always, "elbo")(start, images)
-    plain, expected = compiled_step(PLAIN, "elbo")(start, both)
+    plain, expected = compiled_step(PLAIN, "elbo")(start, scenes.x)
     assert expected.kl_n > 0 == found.kl_n
     for name in ("log_px", "kl_app", "kl_loc", "objects"):
         value = float(getattr(expected, name))
