@@ -40,14 +40,6 @@ def infer(
     Raises:
         TypeError, ValueError: if the images are not what the model was built for, or
             the model is the baseline.
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
-    >>> scene = lavae_jax.infer(model, variables, images)
-    >>> scene.n.tolist(), scene.yx[0, :2].tolist()
-    ([2, 1, 0], [[8, 17], [36, 4]])
     """
     if not isinstance(model, LAVAE):
         raise TypeError(
@@ -98,17 +90,7 @@ def sprites(model: LAVAE, variables: Variables, scene: Scene) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
-    """Paints a scene: pixel means, [B, H, W, C].
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
-    >>> scene = lavae_jax.infer(model, variables, images)
-    >>> means = lavae_jax.render(model, variables, scene)
-    >>> means.shape, float(abs(means - images).mean()) < 0.01
-    ((3, 64, 64, 3), True)
-    """
+    """Paints a scene: pixel means, [B, H, W, C]."""
     bound = model.bind(variables)
     painted = bound.sprites(scene.z_app, scene.active)
     canvas = bound.canvas(painted, _to_locations(scene, model.image_shape[1]))

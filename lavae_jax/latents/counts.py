@@ -19,16 +19,6 @@ def reduce_square(a: Array, side: int, operation, init: float) -> Array:
 
     Returns:
         [B, H, W].
-
-    >>> import jax.numpy as jnp
-    >>> from jax import lax
-    >>> from lavae_jax.latents import counts
-    >>> a = jnp.zeros((1, 4, 4)).at[0, 0, 0].set(1.0)
-    >>> print(counts.reduce_square(a, 3, lax.add, 0.0)[0].astype(int))
-    [[1 1 0 0]
-     [1 1 0 0]
-     [0 0 0 0]
-     [0 0 0 0]]
     """
     for window in ((1, side, 1), (1, 1, side)):
         a = lax.reduce_window(a, init, operation, window, (1, 1, 1), "SAME")
@@ -44,12 +34,6 @@ def local_maxima(h: Array, side: int = 3) -> Array:
 
     Returns:
         [B, H, W] bool.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> h = jnp.array([[[3.0, 2.0, 1.0, 4.0]]])
-    >>> counts.local_maxima(h).tolist()
-    [[[True, False, False, True]]]
     """
     return h == reduce_square(h, side, lax.max, -jnp.inf)
 
@@ -134,15 +118,6 @@ def draw_n(
     Returns:
         n [B] int32, at most M, and the log-probability of the decisions that gave it,
         nats, [B], whose gradient raises or lowers the peaks.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> h_loc = jnp.zeros((1, 4, 4)).at[0, 1, 2].set(40.0)
-    >>> keys = jax.random.split(jax.random.key(0), 1)
-    >>> n, log_q = counts.draw_n(h_loc, 16.0, 10, 1.0, keys)
-    >>> n.tolist()  # with a probability of σ(40 - 16), as good as certain
-    [1]
     """
     candidates = peaks(lax.stop_gradient(h_loc), radius)
     logits = (h_loc - threshold) / temperature
@@ -185,22 +160,10 @@ def log_q_present(
 
 
 def active_slots(n: Array, max_objects: int) -> Array:
-    """Slot i of an image is active when i < n: [B] int32 to [B, M] bool.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> counts.active_slots(jnp.array([2, 0]), max_objects=3).tolist()
-    [[True, True, False], [False, False, False]]
-    """
+    """Slot i of an image is active when i < n: [B] int32 to [B, M] bool."""
     return jnp.arange(max_objects)[None, :] < n[:, None]
 
 
 def log_p_n(n: Array, prior_n_logits: Array) -> Array:
-    """Eq. 2: log p(n), nats, [B]; n is [B] int32, a the softmax of [M + 1] logits.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> print(jnp.exp(counts.log_p_n(jnp.array([0, 3]), jnp.zeros(4))))
-    [0.25 0.25]
-    """
+    """Eq. 2: log p(n), nats, [B]; n is [B] int32, a the softmax of [M + 1] logits."""
     return distributions.Categorical(logits=prior_n_logits).log_prob(n)

@@ -51,14 +51,6 @@ def draw_uniform(n: Array, keys: Array, num_sites: int, max_objects: int) -> Arr
 
     Returns:
         [B, M] int32, 0 beyond n.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import locations
-    >>> keys = jax.random.split(jax.random.key(0), 2)
-    >>> sites = locations.draw_uniform(jnp.array([4, 1]), keys, 4, max_objects=4)
-    >>> sorted(sites[0].tolist()), sites[1, 1:].tolist()
-    ([0, 1, 2, 3], [0, 0, 0])
     """
 
     def one_image(key):
@@ -241,13 +233,6 @@ def at_sites(
     Returns:
         Locations without z_loc. The log-probability of a site that draws before it have
         excluded is about `MASKED`.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import locations
-    >>> site, active = jnp.array([[5, 2, 0]]), jnp.array([[True, True, False]])
-    >>> given = locations.at_sites(jnp.zeros((1, 2, 4)), site, active)
-    >>> print(jnp.exp(-given.log_q).round())  # 1 of 8 sites, then 1 of 7
-    [[8. 7. 1.]]
     """
     num_images, height, width = h_loc.shape
     site = jnp.where(active, site, 0)
@@ -272,14 +257,6 @@ def kl_locations(locations: Locations, num_sites: int) -> Array:
 
     Returns:
         [B].
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import locations
-    >>> from lavae_jax.types import hard_locations
-    >>> site, active = jnp.array([[5, 2, 0]]), jnp.array([[True, True, False]])
-    >>> certain = hard_locations(site, active)  # entropies of 0
-    >>> print(jnp.exp(locations.kl_locations(certain, num_sites=4)).round())  # 4 · 3
-    [12.]
     """
     n = locations.active.sum(axis=-1)
     log_p = log_p_locations(n, num_sites, locations.active.shape[1])

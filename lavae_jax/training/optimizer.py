@@ -38,14 +38,7 @@ def split(params: Variables) -> Parts:
 
 
 def join(parts: Parts) -> Variables:
-    """The inverse of `split`.
-
-    >>> from lavae_jax.training import optimizer
-    >>> lavae = {"location_net": 1, "f_sprite": 2, "prior_n_logits": 3}
-    >>> params = {"lavae": lavae, "auxiliary": 4}
-    >>> optimizer.join(optimizer.split(params)) == params
-    True
-    """
+    """The inverse of `split`."""
     lavae = {
         **parts.rest,
         "location_net": parts.location,
