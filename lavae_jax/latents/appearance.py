@@ -61,14 +61,9 @@ def prior(app_dim: int) -> distributions.MultivariateNormalDiag:
 
 
 def draw(appearance: Appearance, keys: Array) -> Array:
-    """Draws z_app by reparameterisation.
+    """Draws z_app [B, M, L] by reparameterisation.
 
-    Args:
-        appearance: parameters, each [B, M, L].
-        keys: [B] one key per image, so that draws do not depend on the batch.
-
-    Returns:
-        z_app, [B, M, L].
+    There is one key per image, [B], so that draws do not depend on the batch.
     """
     shape, dtype = appearance.mu.shape[1:], appearance.mu.dtype
     noise = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)

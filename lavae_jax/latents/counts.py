@@ -1,4 +1,13 @@
-"""The number of objects n: Eq. 2, Eq. 7 and f_count of Appendix B."""
+"""The number of objects n: Eq. 2, Eq. 7 and f_count of Appendix B.
+
+These arguments are the same everywhere:
+
+- h_loc: location logits after γ, [B, H, W].
+- threshold: what the heights of peaks are compared with, 4γ in the paper.
+- temperature: T of `draw_n`, positive.
+- max_objects: M.
+- radius: pixels, `exclusion_radius` of the model; see `peaks`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +35,9 @@ def reduce_square(a: Array, side: int, operation, init: float) -> Array:
 
 
 def local_maxima(h: Array, side: int = 3) -> Array:
-    """Marks the points that are the largest of their neighbourhood.
+    """Marks the points that are the largest of a square of odd side around them.
 
-    Args:
-        h: [B, H, W].
-        side: side of the square neighbourhood, odd.
-
-    Returns:
-        [B, H, W] bool.
+    From [B, H, W] to [B, H, W] bool.
     """
     return h == reduce_square(h, side, lax.max, -jnp.inf)
 
@@ -44,13 +48,7 @@ def peaks(h_loc: Array, radius: int = 0) -> Array:
     A site is a peak when it is the largest of the square around it: 3×3, or the square
     of side 2 · radius + 1 if that is larger, so that no two peaks lie within the radius
     in which `draw_locations` puts one object at most. Of equal sites, the first is one.
-
-    Args:
-        h_loc: location logits, [B, H, W].
-        radius: pixels, `exclusion_radius` of the model.
-
-    Returns:
-        [B, H, W] bool.
+    The result is [B, H, W] bool.
 
     >>> import jax.numpy as jnp
     >>> from lavae_jax.latents import counts
@@ -70,16 +68,9 @@ def peaks(h_loc: Array, radius: int = 0) -> Array:
 
 
 def f_count(h_loc: Array, threshold: float, max_objects: int, radius: int = 0) -> Array:
-    """f_count: the number of peaks of h_loc above the threshold, at most M.
+    """f_count: n̂, the number of peaks of h_loc above the threshold, at most M.
 
-    Args:
-        h_loc: location logits after γ, [B, H, W].
-        threshold: 4γ in the paper.
-        max_objects: M.
-        radius: see `peaks`.
-
-    Returns:
-        n̂, [B] int32.
+    The result is [B] int32.
 
     >>> import jax.numpy as jnp
     >>> from lavae_jax.latents import counts
@@ -105,15 +96,7 @@ def draw_n(
 
     Every peak of height v counts as an object with probability σ((v − threshold) / T),
     on its own. With f_count alone, nothing in the ELBO depends on the heights, and they
-    drift across the threshold.
-
-    Args:
-        h_loc: location logits after γ, [B, H, W].
-        threshold: 4γ in the paper.
-        max_objects: M.
-        temperature: T, positive.
-        keys: [B], one per image.
-        radius: see `peaks`.
+    drift across the threshold. There is one key per image, [B].
 
     Returns:
         n [B] int32, at most M, and the log-probability of the decisions that gave it,
@@ -136,14 +119,8 @@ def log_q_present(
 ) -> Array:
     """The log-probability that `draw_n` counts the objects at given sites.
 
-    Args:
-        h_loc: location logits after γ, [B, H, W].
-        locations: [B, ...], of which sites and active slots are used.
-        threshold: 4γ in the paper.
-        temperature: T, positive.
-
-    Returns:
-        Σ log σ((v − threshold) / T) over the objects, nats, [B].
+    It is Σ log σ((v − threshold) / T) over the objects, nats, [B]. Of the locations,
+    [B, ...], sites and active slots are used.
 
     >>> import jax.numpy as jnp
     >>> from lavae_jax.latents import counts
