@@ -4,9 +4,8 @@ source = load.data_source("multi_dsprites", "train[:185000]")
 source[0]["image"]  # uint8 [64, 64, 3]
 """
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -98,7 +97,8 @@ def images(
     Images are uint8 [H, W, C], 0 or 255. Arguments and errors are those of
     `data_source`.
     """
-    return records.Images(_prepared(name, split, data_dir, manual_dir), split)
+    prepared = _prepared(name, split, data_dir, manual_dir)
+    return records.Feature(prepared, split, "image")
 
 
 def object_counts(
@@ -112,19 +112,14 @@ def object_counts(
     Arguments and errors as those of `data_source`. Shows its progress.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
-    features = tfds.features.FeaturesDict({"n": prepared.info.features["n"]})
-    method = tfds.decode.DeserializeMethod.RAW_BYTES
-    source = prepared.as_data_source(split, deserialize_method=method)
-    examples = records.Examples(prepared, source)
-    counts = []
-    progress = tqdm.tqdm(total=len(examples), desc=f"{name} {split}", unit=" scenes")
+    counts, found = records.Feature(prepared, split, "n"), []
+    progress = tqdm.tqdm(total=len(counts), desc=f"{name} {split}", unit=" scenes")
     with progress:
-        for start in range(0, len(examples), _AT_A_TIME):
-            stop = min(start + _AT_A_TIME, len(examples))
-            found = examples.part(start, stop)
-            counts += [features.deserialize_example_np(one)["n"] for one in found]
+        for start in range(0, len(counts), _AT_A_TIME):
+            stop = min(start + _AT_A_TIME, len(counts))
+            found += counts.part(start, stop)
             progress.update(stop - start)
-    return np.array(counts, np.int64)
+    return np.array(found, np.int64)
 
 
 def scene_maker(
@@ -152,13 +147,8 @@ def image_shape(name: str) -> tuple[int, int, int]:
     return tuple(_builder(name).info.features["image"].shape)
 
 
-def train_split(name: str) -> scenes.Split:
-    """Returns what the train split of a data set holds, which need not exist yet."""
-    return splits(name)["train"]
-
-
 def splits(name: str) -> dict[str, scenes.Split]:
-    """Returns all splits of a data set by name, see `train_split`."""
+    """Returns what the splits of a data set hold, by name; it need not exist yet."""
     return _builder(name).splits
 
 
@@ -210,19 +200,22 @@ def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
 def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
     if manual_dir is not None:
         _check_manual_dir(unprepared, epath.Path(manual_dir).expanduser())
-    with _own_progress_only():
-        try:
-            unprepared.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(
-                    manual_dir=manual_dir, try_download_gcs=False
-                ),
-                file_format="array_record",
-            )
-        except OSError:
-            # The last step renames the finished directory, which fails where another
-            # process has prepared the same data set in the meantime.
-            if not unprepared.data_path.exists():
-                raise
+    # TFDS's bars know no totals, so they have no ETA; the builders' own bars do.
+    tfds.disable_progress_bar()
+    try:
+        unprepared.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(
+                manual_dir=manual_dir, try_download_gcs=False
+            ),
+            file_format="array_record",
+        )
+    except OSError:
+        # The last step renames the finished directory, which fails where another
+        # process has prepared the same data set in the meantime.
+        if not unprepared.data_path.exists():
+            raise
+    finally:
+        tfds.enable_progress_bar()
 
 
 def _check_manual_dir(unprepared: SceneBuilder, manual_dir: epath.Path) -> None:
@@ -237,13 +230,3 @@ def _check_manual_dir(unprepared: SceneBuilder, manual_dir: epath.Path) -> None:
             f"manual_dir={os.fspath(manual_dir)!r}. Put them there, or leave "
             "manual_dir out to download them."
         )
-
-
-@contextlib.contextmanager
-def _own_progress_only() -> Iterator[None]:
-    # TFDS's bars know no totals, so they have no ETA; the builders' own bars do.
-    tfds.disable_progress_bar()
-    try:
-        yield
-    finally:
-        tfds.enable_progress_bar()
