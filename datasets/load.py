@@ -44,7 +44,7 @@ def builder(
 
     Args:
       name: one of `BUILDERS`.
-      data_dir: where prepared data sets are, by default TFDS's own choice
+      data_dir: where prepared data sets are, by default (None or "") TFDS's own choice
         (~/tensorflow_datasets, or the environment variable TFDS_DATA_DIR).
       manual_dir: where MNIST's files are; without it they are downloaded.
 
@@ -136,10 +136,12 @@ def scene_maker(
       A function of a split and an index, which gives an example as `data_source` does.
       It raises a ValueError where so many objects do not fit.
     """
-    if manual_dir is not None:
-        manual_dir = epath.Path(manual_dir).expanduser()
-        _check_manual_dir(_builder(name, data_dir), manual_dir)
-    return _builder(name, data_dir).scene_maker(manual_dir)
+    unprepared = _builder(name, data_dir)
+    if not manual_dir:
+        return unprepared.scene_maker()
+    manual_dir = epath.Path(manual_dir).expanduser()
+    _check_manual_dir(unprepared, manual_dir)
+    return unprepared.scene_maker(manual_dir)
 
 
 def image_shape(name: str) -> tuple[int, int, int]:
@@ -186,11 +188,11 @@ def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
     if name not in BUILDERS:
         raise ValueError(f"Unknown data set {name!r}. Valid are {', '.join(BUILDERS)}.")
     builder_class, config = BUILDERS[name]
-    folder = None if data_dir is None else epath.Path(data_dir).expanduser()
+    folder = epath.Path(data_dir).expanduser() if data_dir else None
     try:
         return builder_class(config=config, data_dir=folder, file_format="array_record")
     except json_format.Error as error:
-        place = "TFDS's own data_dir" if data_dir is None else data_dir
+        place = data_dir or "TFDS's own data_dir"
         raise ValueError(
             f"dataset_info.json of {name} in {place} is damaged: {error}. Delete the "
             "folder that it is in, and it is generated again."
@@ -198,7 +200,7 @@ def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
 
 
 def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
-    if manual_dir is not None:
+    if manual_dir:
         _check_manual_dir(unprepared, epath.Path(manual_dir).expanduser())
     # TFDS's bars know no totals, so they have no ETA; the builders' own bars do.
     tfds.disable_progress_bar()

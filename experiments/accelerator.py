@@ -44,7 +44,7 @@ def pack(config: ConfigDict, path: str | pathlib.Path) -> None:
             other split its scenes and their numbers of objects, `SPLIT` and `SPLIT_n`.
     """
     data = config.data
-    folders = (data.data_dir or None, data.manual_dir or None)
+    folders = (data.data_dir, data.manual_dir)
     arrays = {}
     for split, info in load.splits(data.name).items():
         images = load.images(data.name, split, *folders)

@@ -107,7 +107,7 @@ def load_data(config: ConfigDict) -> Data:
     if own_data.is_own(config):
         with cli.user_errors(ValueError, OSError):
             return _own(config, own_data.read(config))
-    folders = (data.data_dir or None, data.manual_dir or None)
+    folders = (data.data_dir, data.manual_dir)
     with cli.user_errors(ValueError, OSError):
         num_train = load.splits(data.name)["train"].num_examples - data.num_valid
         last = num_train + config.num_eval_images
