@@ -38,9 +38,9 @@ class Checkpoints:
     processes the first alone reads and writes them, but all must call the methods.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, max_to_keep: int = 3):
+    def __init__(self, workdir: str | pathlib.Path):
         self._workdir, self._folder = workdir, runs.checkpoint_folder(workdir)
-        self._manager = processes.on_first(lambda: _manager(self._folder, max_to_keep))
+        self._manager = processes.on_first(lambda: _manager(self._folder))
 
     def kept(self) -> str:
         """A sentence on what is left after an error, of this process alone."""
@@ -177,7 +177,7 @@ def _position(stored):
         raise ValueError("it does not hold the position in the data") from error
 
 
-def _manager(folder, max_to_keep):
+def _manager(folder):
     """Orbax's manager, for use by the first process alone."""
     with cli.user_errors(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def _manager(folder, max_to_keep):
         return ocp.CheckpointManager(
             folder,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=max_to_keep,
+                max_to_keep=3,
                 create=False,
                 # What killed runs have left behind.
                 cleanup_tmp_directories=True,
