@@ -77,18 +77,15 @@ def restart_moments(state: TrainState, optimizer: Optimizer, after: int) -> Trai
         after: the number of steps after which the moments of LAVAE's parts begin anew;
             at all others, nothing changes.
     """
-    first = state.step == after
-    parts = split(state.params)
-    fresh = {
-        part: optimizer.transform.init(getattr(parts, part))
-        for part in ("location", "rest", "prior_n")
-    }
-    chosen = {
-        part: jax.tree.map(
-            lambda new, old: jnp.where(first, new, old),
-            init,
-            getattr(state.opt_state, part),
-        )
-        for part, init in fresh.items()
-    }
-    return state._replace(opt_state=state.opt_state._replace(**chosen))
+    first, params, old = state.step == after, split(state.params), state.opt_state
+
+    def restart(params, old):
+        fresh = optimizer.transform.init(params)
+        return jax.tree.map(lambda a, b: jnp.where(first, a, b), fresh, old)
+
+    opt_state = old._replace(
+        location=restart(params.location, old.location),
+        rest=restart(params.rest, old.rest),
+        prior_n=restart(params.prior_n, old.prior_n),
+    )
+    return state._replace(opt_state=opt_state)
