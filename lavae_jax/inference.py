@@ -9,7 +9,6 @@ import numpy as np
 from lavae_jax import baseline, objectives
 from lavae_jax import images as image_checks
 from lavae_jax.latents import appearance as appearances
-from lavae_jax.latents.locations import draw_locations
 from lavae_jax.likelihood import pixel_mean
 from lavae_jax.model import LAVAE
 from lavae_jax.types import Array, Locations, Scene, Variables, hard_locations
@@ -57,13 +56,7 @@ def _infer(model, variables, x, keys):
     h_loc = bound.location_logits(x)
     n = bound.count(h_loc)
     key_loc, key_app = (None, None) if keys is None else objectives.split_keys(keys)
-    locations = draw_locations(
-        h_loc,
-        n,
-        model.max_objects,
-        keys=key_loc,
-        exclusion_radius=model.exclusion_radius,
-    )
+    locations = bound.locations(h_loc, n, key_loc)
     appearance = bound.appearance(bound.appearance_features(x), locations)
     z_app = appearance.mu
     if keys is not None:
