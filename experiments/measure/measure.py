@@ -213,7 +213,6 @@ def _compare_places(truth, scenes):
 
 
 def _split_set(data, split, num_images):
-    """Reads one split with its true scenes."""
     folders = (data.data_dir, data.manual_dir)
     source = load.data_source(data.name, split, *folders)
     examples = [source[i] for i in range(min(len(source), num_images or len(source)))]

@@ -120,7 +120,6 @@ def _load(source):
 
 
 def _images(model, variables, dataset, split, settings):
-    """Reads the first images of a split, and infers their scenes."""
     with cli.user_errors(ValueError, OSError):
         source = load.data_source(dataset, split, *settings.folders)
     num = min(settings.num_images, len(source))

@@ -136,7 +136,6 @@ class Checkpoints:
         return found.step, *found.content
 
     def _read(self, step, expected):
-        """Arrays and position of a checkpoint."""
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(
                 jax.tree.map(lambda x: np.empty(x.shape, x.dtype), expected)
@@ -170,7 +169,6 @@ class Checkpoints:
 
 
 def _position(stored):
-    """The position that a checkpoint holds; ValueError if it is something else."""
     try:
         return Position(**stored)
     except TypeError as error:
@@ -178,7 +176,6 @@ def _position(stored):
 
 
 def _manager(folder):
-    """Orbax's manager, for use by the first process alone."""
     with cli.user_errors(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         files.sync(folder.parent)

@@ -248,7 +248,6 @@ def _check(config, steps_per_dispatch):
 
 
 def _begin(config, store):
-    """The state and the clock of a run, new or from its checkpoint."""
     init = build.build(config).init
     restored = store.restore(jax.eval_shape(init, jax.random.key(0)))
     if restored is None:
@@ -263,7 +262,6 @@ def _begin(config, store):
 
 
 def _after(config, clock, step, begin, num_steps):
-    """The clock after a dispatch that ended with a step of the schedule."""
     seconds = clock.seconds + time.monotonic() - begin
     warm = clock.warm
     if warm is None and step >= build.warmup_steps(config):
@@ -272,7 +270,6 @@ def _after(config, clock, step, begin, num_steps):
 
 
 def _figures(config, program, means, step, before, clock):
-    """What is reported of a dispatch."""
     per_second = (clock.made - before.made) / (clock.seconds - before.seconds)
     return {
         "step of the schedule": step,
@@ -287,7 +284,6 @@ def _figures(config, program, means, step, before, clock):
 
 
 def _line(figures, limit):
-    """A line of progress."""
     left = max(limit - figures["seconds"], 0)
     numbers = "  ".join(
         f"{name} {value:.4g}"

@@ -90,7 +90,6 @@ def _check_named(config):
 
 
 def _own(config, own):
-    """What a run reads of own images."""
     parts = own_data.parts(config, own)
     held_out = parts["held_out"].part(0, config.num_eval_images)
     return Data(parts["train"].images, HeldOut(*held_out))
