@@ -40,14 +40,7 @@ def init_state(
     optimizer: Optimizer,
     key: Array,
 ) -> TrainState:
-    """A fresh state.
-
-    Args:
-        model: LAVAE.
-        auxiliary: the warm-up's VAE.
-        optimizer: for the parameters of both.
-        key: a single key.
-    """
+    """A fresh state of LAVAE and the warm-up's VAE, from a single key."""
     key_model, key_auxiliary, key_run = jax.random.split(key, 3)
     x = jnp.zeros((1, *model.image_shape), jnp.float32)
     variables = jax.jit(model.init)(key_model, x)
