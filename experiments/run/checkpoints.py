@@ -126,8 +126,8 @@ class Checkpoints:
                 return None
             if found.damaged:
                 aside = self._folder.with_name("damaged_checkpoints")
-                for one in found.damaged:
-                    files.set_aside(self._folder / str(one.step), aside)
+                for damaged in found.damaged:
+                    files.set_aside(self._folder / str(damaged), aside)
                 self._manager.reload()
                 cli.warn(f"{found.warning} What can't be used is kept in {aside}.")
             # Checkpoints of older versions, and one whose run was killed just before it
