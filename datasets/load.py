@@ -4,9 +4,8 @@ source = load.data_source("multi_dsprites", "train[:185000]")
 source[0]["image"]  # uint8 [64, 64, 3]
 """
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -45,7 +44,7 @@ def builder(
 
     Args:
       name: one of `BUILDERS`.
-      data_dir: where prepared data sets are, by default TFDS's own choice
+      data_dir: where prepared data sets are, by default (None or "") TFDS's own choice
         (~/tensorflow_datasets, or the environment variable TFDS_DATA_DIR).
       manual_dir: where MNIST's files are; without it they are downloaded.
 
@@ -98,7 +97,8 @@ def images(
     Images are uint8 [H, W, C], 0 or 255. Arguments and errors are those of
     `data_source`.
     """
-    return records.Images(_prepared(name, split, data_dir, manual_dir), split)
+    prepared = _prepared(name, split, data_dir, manual_dir)
+    return records.Feature(prepared, split, "image")
 
 
 def object_counts(
@@ -112,19 +112,14 @@ def object_counts(
     Arguments and errors as those of `data_source`. Shows its progress.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
-    features = tfds.features.FeaturesDict({"n": prepared.info.features["n"]})
-    method = tfds.decode.DeserializeMethod.RAW_BYTES
-    source = prepared.as_data_source(split, deserialize_method=method)
-    examples = records.Examples(prepared, source)
-    counts = []
-    progress = tqdm.tqdm(total=len(examples), desc=f"{name} {split}", unit=" scenes")
+    counts, found = records.Feature(prepared, split, "n"), []
+    progress = tqdm.tqdm(total=len(counts), desc=f"{name} {split}", unit=" scenes")
     with progress:
-        for start in range(0, len(examples), _AT_A_TIME):
-            stop = min(start + _AT_A_TIME, len(examples))
-            found = examples.part(start, stop)
-            counts += [features.deserialize_example_np(one)["n"] for one in found]
+        for start in range(0, len(counts), _AT_A_TIME):
+            stop = min(start + _AT_A_TIME, len(counts))
+            found += counts.part(start, stop)
             progress.update(stop - start)
-    return np.array(counts, np.int64)
+    return np.array(found, np.int64)
 
 
 def scene_maker(
@@ -141,10 +136,12 @@ def scene_maker(
       A function of a split and an index, which gives an example as `data_source` does.
       It raises a ValueError where so many objects do not fit.
     """
-    if manual_dir is not None:
-        manual_dir = epath.Path(manual_dir).expanduser()
-        _check_manual_dir(_builder(name, data_dir), manual_dir)
-    return _builder(name, data_dir).scene_maker(manual_dir)
+    unprepared = _builder(name, data_dir)
+    if not manual_dir:
+        return unprepared.scene_maker()
+    manual_dir = epath.Path(manual_dir).expanduser()
+    _check_manual_dir(unprepared, manual_dir)
+    return unprepared.scene_maker(manual_dir)
 
 
 def image_shape(name: str) -> tuple[int, int, int]:
@@ -152,13 +149,8 @@ def image_shape(name: str) -> tuple[int, int, int]:
     return tuple(_builder(name).info.features["image"].shape)
 
 
-def train_split(name: str) -> scenes.Split:
-    """Returns what the train split of a data set holds, which need not exist yet."""
-    return splits(name)["train"]
-
-
 def splits(name: str) -> dict[str, scenes.Split]:
-    """Returns all splits of a data set by name, see `train_split`."""
+    """Returns what the splits of a data set hold, by name; it need not exist yet."""
     return _builder(name).splits
 
 
@@ -196,11 +188,11 @@ def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
     if name not in BUILDERS:
         raise ValueError(f"Unknown data set {name!r}. Valid are {', '.join(BUILDERS)}.")
     builder_class, config = BUILDERS[name]
-    folder = None if data_dir is None else epath.Path(data_dir).expanduser()
+    folder = epath.Path(data_dir).expanduser() if data_dir else None
     try:
         return builder_class(config=config, data_dir=folder, file_format="array_record")
     except json_format.Error as error:
-        place = "TFDS's own data_dir" if data_dir is None else data_dir
+        place = data_dir or "TFDS's own data_dir"
         raise ValueError(
             f"dataset_info.json of {name} in {place} is damaged: {error}. Delete the "
             "folder that it is in, and it is generated again."
@@ -208,21 +200,24 @@ def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
 
 
 def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
-    if manual_dir is not None:
+    if manual_dir:
         _check_manual_dir(unprepared, epath.Path(manual_dir).expanduser())
-    with _own_progress_only():
-        try:
-            unprepared.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(
-                    manual_dir=manual_dir, try_download_gcs=False
-                ),
-                file_format="array_record",
-            )
-        except OSError:
-            # The last step renames the finished directory, which fails where another
-            # process has prepared the same data set in the meantime.
-            if not unprepared.data_path.exists():
-                raise
+    # TFDS's bars know no totals, so they have no ETA; the builders' own bars do.
+    tfds.disable_progress_bar()
+    try:
+        unprepared.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(
+                manual_dir=manual_dir, try_download_gcs=False
+            ),
+            file_format="array_record",
+        )
+    except OSError:
+        # The last step renames the finished directory, which fails where another
+        # process has prepared the same data set in the meantime.
+        if not unprepared.data_path.exists():
+            raise
+    finally:
+        tfds.enable_progress_bar()
 
 
 def _check_manual_dir(unprepared: SceneBuilder, manual_dir: epath.Path) -> None:
@@ -237,13 +232,3 @@ def _check_manual_dir(unprepared: SceneBuilder, manual_dir: epath.Path) -> None:
             f"manual_dir={os.fspath(manual_dir)!r}. Put them there, or leave "
             "manual_dir out to download them."
         )
-
-
-@contextlib.contextmanager
-def _own_progress_only() -> Iterator[None]:
-    # TFDS's bars know no totals, so they have no ETA; the builders' own bars do.
-    tfds.disable_progress_bar()
-    try:
-        yield
-    finally:
-        tfds.enable_progress_bar()

@@ -41,12 +41,13 @@ class Examples(Sequence[dict[str, np.ndarray]]):
             ) from error
 
 
-class Images(Sequence[np.ndarray]):
-    """The images of a split; no other feature is decoded."""
+class Feature(Sequence[np.ndarray]):
+    """One feature of the examples of a split; no other is decoded."""
 
-    def __init__(self, prepared: SceneBuilder, split: str):
+    def __init__(self, prepared: SceneBuilder, split: str, name: str):
+        self._name = name
         self._features = tfds.features.FeaturesDict(
-            {"image": prepared.info.features["image"]}
+            {name: prepared.info.features[name]}
         )
         method = tfds.decode.DeserializeMethod.RAW_BYTES
         records = prepared.as_data_source(split, deserialize_method=method)
@@ -56,4 +57,11 @@ class Images(Sequence[np.ndarray]):
         return len(self._records)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self._features.deserialize_example_np(self._records[index])["image"]
+        return self._decode(self._records[index])
+
+    def part(self, start: int, stop: int) -> list[np.ndarray]:
+        """The values from one position to before another, read at once."""
+        return list(map(self._decode, self._records.part(start, stop)))
+
+    def _decode(self, record):
+        return self._features.deserialize_example_np(record)[self._name]

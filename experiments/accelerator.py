@@ -36,15 +36,13 @@ _BATCH = 100  # images that are measured at a time
 
 
 def pack(config: ConfigDict, path: str | pathlib.Path) -> None:
-    """Writes the scenes of a config's data set to a file, eight pixels per byte.
+    """Writes the scenes of a config's data set to an `.npz`, eight pixels per byte.
 
-    Args:
-        config: names the data set and how many scenes are held out.
-        path: an `.npz` file with the training scenes of a run, `train`, and for every
-            other split its scenes and their numbers of objects, `SPLIT` and `SPLIT_n`.
+    Its arrays are the training scenes of a run, `train`, and for every other split its
+    scenes and their numbers of objects, `SPLIT` and `SPLIT_n`.
     """
     data = config.data
-    folders = (data.data_dir or None, data.manual_dir or None)
+    folders = (data.data_dir, data.manual_dir)
     arrays = {}
     for split, info in load.splits(data.name).items():
         images = load.images(data.name, split, *folders)
@@ -61,11 +59,7 @@ def measure(
 ) -> dict[str, float]:
     """Counts and the bound of Table 1 on scenes.
 
-    Args:
-        model: LAVAE.
-        variables: its variables.
-        images: [N, H, W, C] in {0, 1}.
-        n: true numbers of objects, [N].
+    Images are [N, H, W, C] in {0, 1}, and n are their [N] true numbers of objects.
 
     Returns:
         The share of right counts, -log p(x) in nats, and the half-width of its 95%

@@ -112,7 +112,6 @@ def main() -> None:
 
 
 def _define_flags():
-    """Defines the command's flags; not on import, as other commands share names."""
     cli.define_config()
     flags.DEFINE_integer("repeats", 10, "How often a step is timed.", lower_bound=1)
 

@@ -64,6 +64,7 @@ def config_name() -> str:
 def run(main: Callable[[], None], default_config: str | None = None) -> None:
     """Parses the flags, runs a command and exits with its status.
 
+    Commands define their flags just before, not on import, as they share names.
     What JAX compiles is kept for the next start, in `COMPILED`. The variable
     JAX_COMPILATION_CACHE_DIR names another folder, and an empty one keeps none. The
     status is 0 for success, 1 after a `UserError`, 130 after an interruption.

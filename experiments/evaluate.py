@@ -126,7 +126,6 @@ def _image_sets(config, splits, images_path, num_images):
 
 
 def _held_out_set(config, splits, num_images):
-    """Reads the first held-out images of a run on own images."""
     name = "held_out"
     if splits is not None and list(splits) != [name]:
         raise ValueError(f"images of one's own have one split, {name}: got {splits}.")
@@ -235,7 +234,6 @@ def _data_name(config):
 
 
 def _define_flags():
-    """Defines the command's flags; not on import, as other commands share names."""
     flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.")
     flags.DEFINE_string("weights", None, "Name of a released model, instead of a run.")
     flags.DEFINE_list("splits", [], "Splits to measure; by default all test splits.")

@@ -270,7 +270,6 @@ def main() -> None:
 
 
 def _define_flags():
-    """Defines the command's flags; not on import, as other commands share names."""
     flags.DEFINE_list("workdir", None, "The run to release, then its other seeds.")
     flags.DEFINE_string("out", None, "Folder of all models; by default the library's.")
     flags.DEFINE_integer("min_images", MIN_IMAGES, "Refuse reports on fewer per split.")

@@ -148,7 +148,6 @@ def main() -> None:
 
 
 def _define_flags():
-    """Defines the flags of the command, which importing this module does not."""
     cli.define_config()
     flags.DEFINE_list("slices", list(SLICES), "Slices of TPUs to compile for.")
 

@@ -28,7 +28,6 @@ def main() -> None:
 
 
 def _workdir(config):
-    """The workdir of a run that names none."""
     return f"runs/{cli.config_name()}-seed{config.seed}"
 
 

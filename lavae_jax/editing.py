@@ -12,8 +12,23 @@ everywhere (E images are edited):
 
 Objects stay in the first n slots, and slots without one hold zeros. A value out of
 range raises a ValueError that gives the valid range, and numbers of another kind raise
-a TypeError. The checks read the values, so scenes are edited outside
-`jax.jit`.
+a TypeError. The checks read the values, so scenes are edited outside `jax.jit`.
+
+>>> from lavae_jax import editing
+>>> scene = editing.empty(num_images=1, max_objects=3, app_dim=2)
+>>> scene = editing.add(scene, (0, 0), [1.0, 2.0], image_shape=(8, 8))
+>>> scene = editing.duplicate(scene, 0, (4, 6), image_shape=(8, 8))
+>>> scene = editing.restyle(scene, 1, dims=0, values=-0.5)
+>>> scene.n.tolist(), scene.z_app.tolist()
+([2], [[[1.0, 2.0], [-0.5, 2.0], [0.0, 0.0]]])
+>>> editing.move(scene, 1, (5, 6), image_shape=(8, 8)).yx.tolist()
+[[[0, 0], [5, 6], [0, 0]]]
+>>> editing.swap(scene, 0, 1, "appearance").z_app[..., 0].tolist()
+[[-0.5, 1.0, 0.0]]
+>>> editing.interpolate(scene, 0, 1, 0.5, "location").yx.tolist()
+[[[2, 3], [4, 6], [0, 0]]]
+>>> editing.remove(scene, 0).n.tolist()
+[1]
 """
 
 import itertools
@@ -29,13 +44,7 @@ from lavae_jax.types import Scene
 
 
 def empty(num_images: int, max_objects: int, app_dim: int) -> Scene:
-    """Makes scenes without objects, to `add` to: B images of M slots, L dimensions.
-
-    >>> from lavae_jax import editing
-    >>> scene = editing.empty(2, max_objects=3, app_dim=4)
-    >>> scene.n.tolist(), scene.z_app.shape
-    ([0, 0], (2, 3, 4))
-    """
+    """Makes scenes without objects, to `add` to: B images of M slots, L dimensions."""
     for size in (num_images, max_objects, app_dim):
         if size < 1:
             raise ValueError(f"sizes of a scene must be at least 1, got {size}.")
@@ -50,11 +59,6 @@ def take(scene: Scene, images: ArrayLike) -> Scene:
     """Takes the scenes of some images: of an index, or of [K] in this order.
 
     An image may be taken more than once.
-
-    >>> from lavae_jax import editing
-    >>> scene = editing.add(editing.empty(3, 2, 1), (0, 0), [1.0], (8, 8), only=1)
-    >>> editing.take(scene, [1, 0, 1]).n.tolist()
-    [1, 0, 1]
     """
     old, _ = checks.open_scene(scene)
     images = checks.indices("images", images, len(old.n), repeated=True)
@@ -69,13 +73,7 @@ def move(
     *,
     only: ArrayLike | None = None,
 ) -> Scene:
-    """Puts an object at another place, yx.
-
-    >>> from lavae_jax import editing
-    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
-    >>> editing.move(scene, 0, (5, 6), (8, 8)).yx.tolist()
-    [[[5, 6], [0, 0]]]
-    """
+    """Puts an object at another place, yx."""
     new, images = checks.open_scene(scene, only)
     slot = checks.objects("slot", slot, new, images)
     new.yx[images, slot] = checks.places(yx, image_shape, len(images))
@@ -94,14 +92,6 @@ def swap(
 
     This reorders one of the two sequences z_loc and z_app (Figs. 3 and 6). Both paint
     the same picture; they differ in which slot then holds which object.
-
-    >>> from lavae_jax import editing
-    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
-    >>> scene = editing.add(scene, (5, 6), [2.0], (8, 8))
-    >>> editing.swap(scene, 0, 1).yx.tolist()
-    [[[5, 6], [0, 0]]]
-    >>> editing.swap(scene, 0, 1, "appearance").z_app.tolist()
-    [[[2.0], [1.0]]]
     """
     new, images = checks.open_scene(scene, only)
     slot = checks.objects("slot", slot, new, images)
@@ -113,14 +103,7 @@ def swap(
 
 
 def remove(scene: Scene, slot: ArrayLike, *, only: ArrayLike | None = None) -> Scene:
-    """Takes an object away; those after it move up one slot.
-
-    >>> from lavae_jax import editing
-    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
-    >>> scene = editing.add(scene, (5, 6), [2.0], (8, 8))
-    >>> editing.remove(scene, 0).z_app.tolist()
-    [[[2.0], [0.0]]]
-    """
+    """Takes an object away; those after it move up one slot."""
     new, images = checks.open_scene(scene, only)
     slot = checks.objects("slot", slot, new, images)
     removed = np.arange(new.active.shape[1]) == slot[:, None]
@@ -136,14 +119,6 @@ def select(scene: Scene, slots: ArrayLike, *, only: ArrayLike | None = None) -> 
 
     `slots` are one index or several that differ, and every edited image must have them.
     To choose images, see `take`.
-
-    >>> from lavae_jax import editing
-    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
-    >>> scene = editing.add(scene, (5, 6), [2.0], (8, 8))
-    >>> editing.select(scene, [1, 0]).yx.tolist()
-    [[[5, 6], [0, 0]]]
-    >>> editing.select(scene, []).n.tolist()
-    [0]
     """
     new, images = checks.open_scene(scene, only)
     fewest = new.n[images].min(initial=new.active.shape[1])
@@ -166,12 +141,6 @@ def add(
 
     z_app is [L] for all edited images, or [E, L]. An image that holds M objects already
     is refused.
-
-    >>> from lavae_jax import editing
-    >>> scene = editing.empty(1, max_objects=2, app_dim=3)
-    >>> scene = editing.add(scene, (5, 6), [0.5, 0.0, -1.0], image_shape=(8, 8))
-    >>> scene.n.tolist(), scene.yx.tolist()
-    ([1], [[[5, 6], [0, 0]]])
     """
     new, images = checks.open_scene(scene, only)
     slot, shape = checks.free_slots(new, images), new.z_app.shape[2:]
@@ -189,13 +158,7 @@ def duplicate(
     *,
     only: ArrayLike | None = None,
 ) -> Scene:
-    """Adds an object that looks like another one, at yx; refused as by `add`.
-
-    >>> from lavae_jax import editing
-    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
-    >>> editing.duplicate(scene, 0, (5, 6), (8, 8)).z_app.tolist()
-    [[[1.0], [1.0]]]
-    """
+    """Adds an object that looks like another one, at yx; refused as by `add`."""
     old, images = checks.open_scene(scene, only)
     slot = checks.objects("slot", slot, old, images)
     return add(scene, yx, old.z_app[images, slot], image_shape, only=images)
@@ -213,13 +176,6 @@ def restyle(
 
     `dims` is one dimension, 0 to L − 1, or [K] that differ; `values` has the shape of
     `dims`, or one row of it per edited image: [E] or [E, K].
-
-    >>> from lavae_jax import editing
-    >>> scene = editing.add(editing.empty(1, 1, 3), (0, 0), [1.0, 2.0, 3.0], (8, 8))
-    >>> editing.restyle(scene, 0, 1, -0.5).z_app.tolist()
-    [[[1.0, -0.5, 3.0]]]
-    >>> editing.restyle(scene, 0, [2, 0], [7.0, 8.0]).z_app.tolist()
-    [[[8.0, 2.0, 7.0]]]
     """
     new, images = checks.open_scene(scene, only)
     slot = checks.objects("slot", slot, new, images)
@@ -244,14 +200,6 @@ def interpolate(
 
     (1 − weight) · slot + weight · toward, for a weight in [0, 1], one or [E]. Places
     are rounded to whole pixels. The object `toward` stays as it is.
-
-    >>> from lavae_jax import editing
-    >>> scene = editing.add(editing.empty(1, 2, 1), (0, 0), [1.0], (8, 8))
-    >>> scene = editing.add(scene, (4, 6), [2.0], (8, 8))
-    >>> editing.interpolate(scene, 0, 1, 0.25).z_app.tolist()
-    [[[1.25], [2.0]]]
-    >>> editing.interpolate(scene, 0, 1, 0.5, "location").yx.tolist()
-    [[[2, 3], [4, 6]]]
     """
     new, images = checks.open_scene(scene, only)
     slot = checks.objects("slot", slot, new, images)

@@ -9,7 +9,6 @@ import numpy as np
 from lavae_jax import baseline, objectives
 from lavae_jax import images as image_checks
 from lavae_jax.latents import appearance as appearances
-from lavae_jax.latents.locations import draw_locations
 from lavae_jax.likelihood import pixel_mean
 from lavae_jax.model import LAVAE
 from lavae_jax.types import Array, Locations, Scene, Variables, hard_locations
@@ -40,14 +39,6 @@ def infer(
     Raises:
         TypeError, ValueError: if the images are not what the model was built for, or
             the model is the baseline.
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
-    >>> scene = lavae_jax.infer(model, variables, images)
-    >>> scene.n.tolist(), scene.yx[0, :2].tolist()
-    ([2, 1, 0], [[8, 17], [36, 4]])
     """
     if not isinstance(model, LAVAE):
         raise TypeError(
@@ -65,13 +56,7 @@ def _infer(model, variables, x, keys):
     h_loc = bound.location_logits(x)
     n = bound.count(h_loc)
     key_loc, key_app = (None, None) if keys is None else objectives.split_keys(keys)
-    locations = draw_locations(
-        h_loc,
-        n,
-        model.max_objects,
-        keys=key_loc,
-        exclusion_radius=model.exclusion_radius,
-    )
+    locations = bound.locations(h_loc, n, key_loc)
     appearance = bound.appearance(bound.appearance_features(x), locations)
     z_app = appearance.mu
     if keys is not None:
@@ -98,17 +83,7 @@ def sprites(model: LAVAE, variables: Variables, scene: Scene) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
-    """Paints a scene: pixel means, [B, H, W, C].
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
-    >>> scene = lavae_jax.infer(model, variables, images)
-    >>> means = lavae_jax.render(model, variables, scene)
-    >>> means.shape, float(abs(means - images).mean()) < 0.01
-    ((3, 64, 64, 3), True)
-    """
+    """Paints a scene: pixel means, [B, H, W, C]."""
     bound = model.bind(variables)
     painted = bound.sprites(scene.z_app, scene.active)
     canvas = bound.canvas(painted, _to_locations(scene, model.image_shape[1]))

@@ -68,12 +68,6 @@ def count_confusion(
 
     Raises:
       ValueError: If the lengths differ or a count lies outside 0..M.
-
-    >>> from lavae_jax import metrics
-    >>> print(metrics.count_confusion([0, 1, 2, 2], [0, 1, 2, 1], max_objects=2))
-    [[1 0 0]
-     [0 1 0]
-     [0 1 1]]
     """
     true_n, inferred_n = same_length(true_n, inferred_n)
     for name, counts in (("true", true_n), ("inferred", inferred_n)):

@@ -86,6 +86,19 @@ class LAVAE(nn.Module):
             self.exclusion_radius,
         )
 
+    def locations(self, h_loc: Array, n: Array, keys: Array | None) -> Locations:
+        """Eq. 8: an exact draw of z_loc from q(z_loc | n, x), with a key per image.
+
+        Without keys, these are the most likely sites. h_loc is [B, H, W], and n [B].
+        """
+        return draw_locations(
+            h_loc,
+            n,
+            self.max_objects,
+            keys=keys,
+            exclusion_radius=self.exclusion_radius,
+        )
+
     def appearance_features(self, x: Array, train: bool = False) -> Array:
         """What h_app is read from; the same for every draw of the locations."""
         return self.appearance_net.features(x, train)

@@ -10,20 +10,9 @@ from jax import lax
 from lavae_jax import distributions
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import (
-    draw_locations,
-    draw_uniform,
-    kl_locations,
-    log_p_locations,
-)
+from lavae_jax.latents.locations import draw_uniform, kl_locations, log_p_locations
 from lavae_jax.model import LAVAE
-from lavae_jax.types import (
-    Appearance,
-    Array,
-    Locations,
-    Variables,
-    hard_locations,
-)
+from lavae_jax.types import Appearance, Array, Locations, Variables, hard_locations
 
 
 class ElboTerms(NamedTuple):
@@ -103,13 +92,7 @@ def elbo(model: LAVAE, variables: Variables, x: Array, keys: Array) -> ElboTerms
     key_loc, key_app = split_keys(keys)
     h_loc = bound.location_logits(x)
     n = bound.count(h_loc)
-    locations = draw_locations(
-        h_loc,
-        n,
-        model.max_objects,
-        keys=key_loc,
-        exclusion_radius=model.exclusion_radius,
-    )
+    locations = bound.locations(h_loc, n, key_loc)
     return reconstruct(bound, x, locations, n, key_app).terms
 
 
@@ -195,13 +178,7 @@ def log_weights(
         key_loc, key_app = split_keys(
             jax.vmap(jax.random.fold_in, (0, None))(keys, index)
         )
-        locations = draw_locations(
-            h_loc,
-            n,
-            model.max_objects,
-            keys=key_loc,
-            exclusion_radius=model.exclusion_radius,
-        )
+        locations = bound.locations(h_loc, n, key_loc)
         log_px, log_ratio = appearance_log_weights(
             bound, x, bound.appearance(features, locations), locations, key_app
         )

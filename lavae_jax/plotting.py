@@ -45,21 +45,6 @@ def reconstructions(
 
     Raises:
         ValueError: If there are no images, or they and the rest differ in number.
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> from lavae_jax import plotting
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
-    >>> scene = lavae_jax.infer(model, variables, images)
-    >>> figure = plotting.reconstructions(
-    ...     images,
-    ...     lavae_jax.render(model, variables, scene),
-    ...     scene,
-    ...     lavae_jax.sprites(model, variables, scene),
-    ... )
-    >>> [panel.get_title() for panel in figure.axes[:4]]
-    ['input', 'reconstruction', 'locations', 'object 1']
     """
     images, means, sprites = np.asarray(images), np.asarray(means), np.asarray(sprites)
     active, yx = np.asarray(scene.active), np.asarray(scene.yx)

@@ -15,26 +15,19 @@ _T = TypeVar("_T")
 _LONGEST_REASON = 300
 
 
-class Damaged(NamedTuple):
-    """A checkpoint that can't be used, and a sentence, without full stop, why."""
-
-    step: int
-    why: str
-
-
 class Newest(NamedTuple, Generic[_T]):
     """The newest checkpoint that can be used, and newer ones, which are damaged."""
 
     step: int
     content: _T
-    damaged: tuple[Damaged, ...]
+    damaged: dict[int, str]  # why, without full stop, by step
 
     @property
     def warning(self) -> str | None:
         """A warning about newer checkpoints that can't be used, or None."""
         if not self.damaged:
             return None
-        reasons = "; ".join(one.why for one in self.damaged)
+        reasons = "; ".join(self.damaged.values())
         return f"{reasons}. The checkpoint of step {self.step} is used instead."
 
 
@@ -107,23 +100,22 @@ def newest(
     Raises:
         ValueError: If the run has checkpoints, but none can be used.
     """
-    damaged: list[Damaged] = []
+    damaged: dict[int, str] = {}
     for step in reversed(checkpoint_steps(workdir)):
         folder = checkpoint_folder(workdir) / str(step)
         try:
             released.check_folder(folder)
-            return Newest(step, read(folder), tuple(damaged))
+            return Newest(step, read(folder), damaged)
         except (ValueError, KeyError, OSError) as error:
             reason = textwrap.shorten(str(error), _LONGEST_REASON).rstrip(".")
-            why = f"the checkpoint {folder} can't be used: {reason}"
-            damaged.append(Damaged(step, why))
+            damaged[step] = f"the checkpoint {folder} can't be used: {reason}"
     if not damaged:
         return None
     raise ValueError(
         "\n".join(
             [
                 f"{workdir} has no checkpoint that is whole, and of its config:",
-                *(f"  {one.why}." for one in damaged),
+                *(f"  {why}." for why in damaged.values()),
                 "Nothing was changed. Put a copy of one back, or start another run in"
                 " another folder.",
             ]

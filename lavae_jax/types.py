@@ -54,15 +54,8 @@ class Scene(NamedTuple):
         n: [B] int32, the number of objects.
         yx: [B, M, 2] int32, row and column of each sprite's centre.
         z_app: [B, M, L] float32, the appearance of each object.
-        active: [B, M] bool, slot i holds an object when i < n.
-
-    >>> import lavae_jax
-    >>> from lavae_jax import editing
-    >>> scene = editing.add(editing.empty(1, 2, 1), (5, 6), [0.5], (8, 8))
-    >>> isinstance(scene, lavae_jax.Scene), scene.n.tolist(), scene.active.tolist()
-    (True, [1], [[True, False]])
-    >>> scene.yx[scene.active].tolist()  # of the objects, without the empty slots
-    [[5, 6]]
+        active: [B, M] bool, slot i holds an object when i < n. `scene.yx[scene.active]`
+            are the places of all objects, without the empty slots.
     """
 
     n: Array

@@ -1,7 +1,6 @@
 """Measures a model on images: the figures of a report."""
 
 import functools
-import pathlib
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -85,7 +84,7 @@ def split_sets(
             raise ValueError(
                 f"{data.name} has no split {name!r}: choose from {', '.join(known)}."
             )
-    load.builder(data.name, *_folders(data))
+    load.builder(data.name, data.data_dir, data.manual_dir)
     return (_split_set(data, name, num_images) for name in names)
 
 
@@ -214,8 +213,7 @@ def _compare_places(truth, scenes):
 
 
 def _split_set(data, split, num_images):
-    """Reads one split with its true scenes."""
-    folders = _folders(data)
+    folders = (data.data_dir, data.manual_dir)
     source = load.data_source(data.name, split, *folders)
     examples = [source[i] for i in range(min(len(source), num_images or len(source)))]
     n = np.array([int(example["n"]) for example in examples])
@@ -232,14 +230,6 @@ def _split_set(data, split, num_images):
         ),
         floor=_floor(data.name, split, *folders),
     )
-
-
-def _folders(data):
-    """Returns the folders of data sets and of MNIST's files; None for the defaults."""
-    return [
-        pathlib.Path(folder).expanduser() if folder else None
-        for folder in (data.data_dir, data.manual_dir)
-    ]
 
 
 @functools.cache  # it takes seconds and never changes

@@ -94,7 +94,6 @@ def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
 
 
 def _read_folder(path, image_shape, threshold):
-    """Reads the `.png` files of a folder."""
     files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
     if not files:
         raise ValueError(

@@ -156,7 +156,6 @@ def _effects(about: Subject) -> str:
 
 
 def _by_n(rows):
-    """Writes a table with a column for every n."""
     rows = {label: list(cells) for label, cells in rows.items()}
     numbers = range(max(map(len, rows.values())))
     lines = [["n", *map(str, numbers)], ["---", *["--:"] * len(numbers)]]
@@ -177,7 +176,6 @@ def main() -> None:
 
 
 def _define_flags():
-    """Defines the command's flags; not on import, as other commands share names."""
     flags.DEFINE_string("out", None, "The folder to write to.")
     flags.DEFINE_list("workdir", [], "Measured training runs, instead of weights.")
     flags.DEFINE_integer(

@@ -34,7 +34,7 @@ class Settings(NamedTuple):
     @property
     def folders(self) -> tuple[str | None, str | None]:
         """The two folders, as the functions of `datasets.load` take them."""
-        return self.data_dir or None, self.manual_dir or None
+        return self.data_dir, self.manual_dir
 
 
 class Images(NamedTuple):
@@ -120,7 +120,6 @@ def _load(source):
 
 
 def _images(model, variables, dataset, split, settings):
-    """Reads the first images of a split, and infers their scenes."""
     with cli.user_errors(ValueError, OSError):
         source = load.data_source(dataset, split, *settings.folders)
     num = min(settings.num_images, len(source))

@@ -124,7 +124,6 @@ def _family(config):
 
 
 def _group(dataset, family, workdirs):
-    """Reads the runs of one data set and family."""
     measured, unmeasured = [], []
     for workdir in workdirs:
         try:
@@ -168,7 +167,6 @@ def markdown(models: Sequence[Models]) -> str:
 
 
 def _row(models: Models) -> list[str]:
-    """Returns the cells of a row."""
     published, accuracy = "–", "–"
     if paper := PUBLISHED.get((models.dataset, models.family)):
         published = f"{paper.negative_log_p} ± {paper.deviation}"

@@ -149,15 +149,6 @@ def build_model(
     return lavae_jax.build_model(model_config, axis_name, dtype)
 
 
-def build_auxiliary(config: ConfigDict) -> AuxiliaryVAE:
-    """The warm-up's VAE, as it is trained."""
-    return AuxiliaryVAE(
-        config.model.image_shape[2],
-        cell=cell_for(object_size(config)),
-        dtype=train_dtype(config),
-    )
-
-
 def _same_keys(num_images: int) -> jax.Array:
     """The same draws at every step, so that steps can be compared."""
     return image_keys(jax.random.key(0), num_images, None)
@@ -177,11 +168,12 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
 
 
 def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
-    model = build_model(config, axis_name, train_dtype(config))
-    auxiliary = build_auxiliary(config)
-    optimizer = build_optimizer(config)
-    recipe = build_recipe(config)
-    single = build_model(config)
+    dtype = train_dtype(config)
+    model, single = build_model(config, axis_name, dtype), build_model(config)
+    cell = cell_for(object_size(config))
+    auxiliary = AuxiliaryVAE(config.model.image_shape[2], cell=cell, dtype=dtype)
+    optimizer, recipe = build_optimizer(config), build_recipe(config)
+    schedules = build_schedules(config)
 
     def init(key: jax.Array) -> state.TrainState:
         return state.init_state(single, auxiliary, optimizer, key)
@@ -200,20 +192,16 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     def warnings(number: int, seen: HeldOutScenes) -> Sequence[str]:
         return () if number <= warmup_steps(config) else diagnostics.warnings(seen)
 
-    of_phase = functools.cache(
-        functools.partial(
-            step.make_train_step,
-            model,
-            auxiliary,
-            optimizer,
-            build_schedules(config),
-            recipe,
+    @functools.cache
+    def train_step_of(stage: recipes.Stage):
+        return step.make_train_step(
+            model, auxiliary, optimizer, schedules, recipe, stage
         )
-    )
+
     return Experiment(
         model=single,
         init=init,
-        train_step_at=lambda number: of_phase(recipes.stage_at(recipe, number)),
+        train_step_at=lambda number: train_step_of(recipes.stage_at(recipe, number)),
         shown=_SHOWN,
         draw=lambda train_state, images: draw(single, train_state.variables, images),
         measure=measure,

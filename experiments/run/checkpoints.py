@@ -38,9 +38,9 @@ class Checkpoints:
     processes the first alone reads and writes them, but all must call the methods.
     """
 
-    def __init__(self, workdir: str | pathlib.Path, max_to_keep: int = 3):
+    def __init__(self, workdir: str | pathlib.Path):
         self._workdir, self._folder = workdir, runs.checkpoint_folder(workdir)
-        self._manager = processes.on_first(lambda: _manager(self._folder, max_to_keep))
+        self._manager = processes.on_first(lambda: _manager(self._folder))
 
     def kept(self) -> str:
         """A sentence on what is left after an error, of this process alone."""
@@ -126,8 +126,8 @@ class Checkpoints:
                 return None
             if found.damaged:
                 aside = self._folder.with_name("damaged_checkpoints")
-                for one in found.damaged:
-                    files.set_aside(self._folder / str(one.step), aside)
+                for damaged in found.damaged:
+                    files.set_aside(self._folder / str(damaged), aside)
                 self._manager.reload()
                 cli.warn(f"{found.warning} What can't be used is kept in {aside}.")
             # Checkpoints of older versions, and one whose run was killed just before it
@@ -136,7 +136,6 @@ class Checkpoints:
         return found.step, *found.content
 
     def _read(self, step, expected):
-        """Arrays and position of a checkpoint."""
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(
                 jax.tree.map(lambda x: np.empty(x.shape, x.dtype), expected)
@@ -170,22 +169,20 @@ class Checkpoints:
 
 
 def _position(stored):
-    """The position that a checkpoint holds; ValueError if it is something else."""
     try:
         return Position(**stored)
     except TypeError as error:
         raise ValueError("it does not hold the position in the data") from error
 
 
-def _manager(folder, max_to_keep):
-    """Orbax's manager, for use by the first process alone."""
+def _manager(folder):
     with cli.user_errors(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         files.sync(folder.parent)
         return ocp.CheckpointManager(
             folder,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=max_to_keep,
+                max_to_keep=3,
                 create=False,
                 # What killed runs have left behind.
                 cleanup_tmp_directories=True,

@@ -34,16 +34,10 @@ def unpack(bits: jax.Array, image_shape: tuple[int, int, int]) -> jax.Array:
 def make_dispatch(
     config: ConfigDict, train_step: Callable[..., Any], num_steps: int
 ) -> Callable[..., tuple[TrainState, TrainMetrics]]:
-    """Makes a function of many steps, each on images drawn from all scenes.
+    """Makes a function of many train steps, each on a batch drawn from all scenes.
 
-    Args:
-        config: has the batch size and the shape of images.
-        train_step: from a state and images to the next state and metrics.
-        num_steps: how many steps the function makes.
-
-    Returns:
-        From a state and the packed scenes [N, bytes] to the state after the steps, and
-        the means of their metrics.
+    It maps a state and the packed scenes [N, bytes] to the state after `num_steps` and
+    the means of their metrics.
     """
     shape = tuple(config.model.image_shape)
 
@@ -117,24 +111,10 @@ def step_by_the_clock(
 ) -> int:
     """The step of the config's schedule with which the next dispatch begins.
 
-    The warm-up is made step by step. After it the schedule is as far as the clock, and
-    no dispatch begins before and ends after the step with which `tighten` begins.
-
-    Args:
-        config: the run's config.
-        clock: how far the run is.
-        limit: seconds of training in all.
-        step: where the last dispatch ended.
-        num_steps: steps of a dispatch.
-
-    >>> from experiments.run import clocked
-    >>> from experiments.configs import dsprites
-    >>> config = dsprites.get_config("laptop")  # 600 of 18,000 steps are warm-up
-    >>> clock = clocked.Clock(seconds=60, warm=20)
-    >>> clocked.step_by_the_clock(config, clock, 100, step=700, num_steps=50)
-    9300
-    >>> clocked.step_by_the_clock(config, clock, 100, step=14_970, num_steps=50)
-    15000
+    The last dispatch ended with `step`, the next one has `num_steps`, and training has
+    `limit` seconds in all. The warm-up is made step by step. After it the schedule is
+    as far as the clock, and no dispatch begins before and ends after the step with
+    which `tighten` begins.
     """
     if clock.warm is None:
         return step
@@ -248,7 +228,6 @@ def _check(config, steps_per_dispatch):
 
 
 def _begin(config, store):
-    """The state and the clock of a run, new or from its checkpoint."""
     init = build.build(config).init
     restored = store.restore(jax.eval_shape(init, jax.random.key(0)))
     if restored is None:
@@ -263,7 +242,6 @@ def _begin(config, store):
 
 
 def _after(config, clock, step, begin, num_steps):
-    """The clock after a dispatch that ended with a step of the schedule."""
     seconds = clock.seconds + time.monotonic() - begin
     warm = clock.warm
     if warm is None and step >= build.warmup_steps(config):
@@ -272,7 +250,6 @@ def _after(config, clock, step, begin, num_steps):
 
 
 def _figures(config, program, means, step, before, clock):
-    """What is reported of a dispatch."""
     per_second = (clock.made - before.made) / (clock.seconds - before.seconds)
     return {
         "step of the schedule": step,
@@ -287,7 +264,6 @@ def _figures(config, program, means, step, before, clock):
 
 
 def _line(figures, limit):
-    """A line of progress."""
     left = max(limit - figures["seconds"], 0)
     numbers = "  ".join(
         f"{name} {value:.4g}"

@@ -70,7 +70,7 @@ def _check_named(config):
     """
     name, wanted = config.data.name, tuple(config.model.image_shape)
     with cli.user_errors(ValueError):
-        shape, train = load.image_shape(name), load.train_split(name)
+        shape, train = load.image_shape(name), load.splits(name)["train"]
     if shape != wanted:
         raise cli.UserError(
             f"data.name={name} has images of {shape}, model.image_shape is {wanted}:"
@@ -90,7 +90,6 @@ def _check_named(config):
 
 
 def _own(config, own):
-    """What a run reads of own images."""
     parts = own_data.parts(config, own)
     held_out = parts["held_out"].part(0, config.num_eval_images)
     return Data(parts["train"].images, HeldOut(*held_out))
@@ -107,9 +106,9 @@ def load_data(config: ConfigDict) -> Data:
     if own_data.is_own(config):
         with cli.user_errors(ValueError, OSError):
             return _own(config, own_data.read(config))
-    folders = (data.data_dir or None, data.manual_dir or None)
+    folders = (data.data_dir, data.manual_dir)
     with cli.user_errors(ValueError, OSError):
-        num_train = load.train_split(data.name).num_examples - data.num_valid
+        num_train = load.splits(data.name)["train"].num_examples - data.num_valid
         last = num_train + config.num_eval_images
         train = load.images(data.name, f"train[:{num_train}]", *folders)
         scenes = load.data_source(data.name, f"train[{num_train}:{last}]", *folders)

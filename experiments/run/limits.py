@@ -123,18 +123,15 @@ def check(config: ConfigDict) -> None:
     for name, value in _values(config, AT_LEAST):
         if not AT_LEAST[name] <= value < math.inf:
             raise ValueError(f"{name} must be at least {AT_LEAST[name]}: got {value}.")
-    for name, value in _values(config, POSITIVE):
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name} must be positive: got {value}.")
-    for name, value in _values(config, BELOW_A_HALF):
-        if not 0 < value < 0.5:
-            raise ValueError(f"{name} must be in (0, 0.5): got {value}.")
-    for name, value in _values(config, SHARES):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be from 0 to 1: got {value}.")
-    for name, value in _values(config, ODD):
-        if value < 1 or value % 2 == 0:
-            raise ValueError(f"{name} must be odd: got {value}.")
+    for names, is_valid, wanted in (
+        (POSITIVE, lambda value: 0 < value < math.inf, "positive"),
+        (BELOW_A_HALF, lambda value: 0 < value < 0.5, "in (0, 0.5)"),
+        (SHARES, lambda value: 0 <= value <= 1, "from 0 to 1"),
+        (ODD, lambda value: value >= 1 and value % 2 != 0, "odd"),
+    ):
+        for name, value in _values(config, names):
+            if not is_valid(value):
+                raise ValueError(f"{name} must be {wanted}: got {value}.")
     if is_baseline(config):
         _check_baseline(config.model)
     else:

@@ -108,7 +108,6 @@ def run(
 
 
 def _start_or_resume(experiment, config, workdir, devices, data, store):
-    """Trains from the newest checkpoint, or from a fresh state."""
     restored = store.restore(jax.eval_shape(experiment.init, jax.random.key(0)))
     if restored is None:
         key = jax.random.key(config.seed)
@@ -188,13 +187,11 @@ def _report_first_step(run, step, begin):
 
 
 def _report_means(run, step):
-    """Reports the means of the metrics since the last report."""
     means = run.window.mean()
     _on_first(run, lambda report: report.train(step, means))
 
 
 def _evaluate(run, step, state):
-    """Measures on the held-out scenes, and reports the means."""
     means = run.evaluator.measure(run.devices.unreplicate(state))
 
     def tell(report):
@@ -208,7 +205,6 @@ def _evaluate(run, step, state):
 
 
 def _draw(run, step, state):
-    """Keeps a picture of what the model sees."""
     state = run.devices.unreplicate(state)
 
     def draw(report):
@@ -253,7 +249,6 @@ def _load(config):
 
 
 def _batches(config, images, position):
-    """The batches from where the run is."""
     batches = input_pipeline.batches(
         images,
         config.batch_size,
@@ -267,7 +262,6 @@ def _batches(config, images, position):
 
 
 def _greeting(workdir, step, state, data, devices):
-    """The first line of a report."""
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
     goes_on = f", going on from step {step}" if step else ""
     return (

@@ -19,11 +19,6 @@ def bounded(logvar: Array, upper: float = LOGVAR_LIMIT) -> Array:
 
     One outlier among the objects of a batch would otherwise overflow exp(log σ²) and
     end the training.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import appearance
-    >>> print(appearance.bounded(jnp.array([-1000.0, 0.0, 0.1, 1000.0])).round(3))
-    [-8.   0.   0.1  8. ]
     """
     limit = jnp.where(logvar < 0, LOGVAR_LIMIT, upper)
     return limit * jnp.tanh(logvar / limit)
@@ -52,53 +47,23 @@ def from_outputs(h_app: Array) -> Appearance:
 
 
 def posterior(appearance: Appearance) -> distributions.MultivariateNormalDiag:
-    """q(z_app | z_loc, x), Eq. 10: batch shape [B, M], event shape [L].
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import appearance
-    >>> from lavae_jax.types import Appearance
-    >>> q = appearance.posterior(Appearance(jnp.ones((1, 3, 2)), jnp.zeros((1, 3, 2))))
-    >>> q.batch_shape, q.event_shape
-    ((1, 3), (2,))
-    """
+    """q(z_app | z_loc, x), Eq. 10: batch shape [B, M], event shape [L]."""
     return distributions.MultivariateNormalDiag(
         appearance.mu, jnp.exp(0.5 * appearance.logvar)
     )
 
 
 def prior(app_dim: int) -> distributions.MultivariateNormalDiag:
-    """p(z_app) = N(0, I_L): event shape [L].
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import appearance
-    >>> p = appearance.prior(app_dim=32)
-    >>> p.event_shape, float(p.mean().max())
-    ((32,), 0.0)
-    """
+    """p(z_app) = N(0, I_L): event shape [L]."""
     return distributions.MultivariateNormalDiag(
         jnp.zeros(app_dim, jnp.float32), jnp.ones(app_dim, jnp.float32)
     )
 
 
 def draw(appearance: Appearance, keys: Array) -> Array:
-    """Draws z_app by reparameterisation.
+    """Draws z_app [B, M, L] by reparameterisation.
 
-    Args:
-        appearance: parameters, each [B, M, L].
-        keys: [B] one key per image, so that draws do not depend on the batch.
-
-    Returns:
-        z_app, [B, M, L].
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import appearance
-    >>> from lavae_jax.types import Appearance
-    >>> keys = jax.random.split(jax.random.key(0), 5)
-    >>> parameters = Appearance(jnp.ones((5, 3, 2)), jnp.full((5, 3, 2), -200.0))
-    >>> z_app = appearance.draw(parameters, keys)
-    >>> z_app.shape, bool((z_app == 1).all())  # next to no variance
-    ((5, 3, 2), True)
+    There is one key per image, [B], so that draws do not depend on the batch.
     """
     shape, dtype = appearance.mu.shape[1:], appearance.mu.dtype
     noise = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
@@ -106,13 +71,5 @@ def draw(appearance: Appearance, keys: Array) -> Array:
 
 
 def kl(appearance: Appearance) -> Array:
-    """KL(q(z_app^i | z_loc^i, x) ‖ N(0, I)) in nats, [B, M]; 0 where inactive.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import appearance
-    >>> from lavae_jax.types import Appearance
-    >>> mu = jnp.array([[[2.0, 0.0], [0.0, 0.0]]])
-    >>> appearance.kl(Appearance(mu, jnp.zeros((1, 2, 2)))).tolist()
-    [[2.0, 0.0]]
-    """
+    """KL(q(z_app^i | z_loc^i, x) ‖ N(0, I)) in nats, [B, M]; 0 where inactive."""
     return posterior(appearance).kl_divergence(prior(appearance.mu.shape[-1]))

@@ -1,4 +1,13 @@
-"""The number of objects n: Eq. 2, Eq. 7 and f_count of Appendix B."""
+"""The number of objects n: Eq. 2, Eq. 7 and f_count of Appendix B.
+
+These arguments are the same everywhere:
+
+- h_loc: location logits after γ, [B, H, W].
+- threshold: what the heights of peaks are compared with, 4γ in the paper.
+- temperature: T of `draw_n`, positive.
+- max_objects: M.
+- radius: pixels, `exclusion_radius` of the model; see `peaks`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +28,6 @@ def reduce_square(a: Array, side: int, operation, init: float) -> Array:
 
     Returns:
         [B, H, W].
-
-    >>> import jax.numpy as jnp
-    >>> from jax import lax
-    >>> from lavae_jax.latents import counts
-    >>> a = jnp.zeros((1, 4, 4)).at[0, 0, 0].set(1.0)
-    >>> print(counts.reduce_square(a, 3, lax.add, 0.0)[0].astype(int))
-    [[1 1 0 0]
-     [1 1 0 0]
-     [0 0 0 0]
-     [0 0 0 0]]
     """
     for window in ((1, side, 1), (1, 1, side)):
         a = lax.reduce_window(a, init, operation, window, (1, 1, 1), "SAME")
@@ -36,20 +35,9 @@ def reduce_square(a: Array, side: int, operation, init: float) -> Array:
 
 
 def local_maxima(h: Array, side: int = 3) -> Array:
-    """Marks the points that are the largest of their neighbourhood.
+    """Marks the points that are the largest of a square of odd side around them.
 
-    Args:
-        h: [B, H, W].
-        side: side of the square neighbourhood, odd.
-
-    Returns:
-        [B, H, W] bool.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> h = jnp.array([[[3.0, 2.0, 1.0, 4.0]]])
-    >>> counts.local_maxima(h).tolist()
-    [[[True, False, False, True]]]
+    From [B, H, W] to [B, H, W] bool.
     """
     return h == reduce_square(h, side, lax.max, -jnp.inf)
 
@@ -60,13 +48,7 @@ def peaks(h_loc: Array, radius: int = 0) -> Array:
     A site is a peak when it is the largest of the square around it: 3×3, or the square
     of side 2 · radius + 1 if that is larger, so that no two peaks lie within the radius
     in which `draw_locations` puts one object at most. Of equal sites, the first is one.
-
-    Args:
-        h_loc: location logits, [B, H, W].
-        radius: pixels, `exclusion_radius` of the model.
-
-    Returns:
-        [B, H, W] bool.
+    The result is [B, H, W] bool.
 
     >>> import jax.numpy as jnp
     >>> from lavae_jax.latents import counts
@@ -86,16 +68,9 @@ def peaks(h_loc: Array, radius: int = 0) -> Array:
 
 
 def f_count(h_loc: Array, threshold: float, max_objects: int, radius: int = 0) -> Array:
-    """f_count: the number of peaks of h_loc above the threshold, at most M.
+    """f_count: n̂, the number of peaks of h_loc above the threshold, at most M.
 
-    Args:
-        h_loc: location logits after γ, [B, H, W].
-        threshold: 4γ in the paper.
-        max_objects: M.
-        radius: see `peaks`.
-
-    Returns:
-        n̂, [B] int32.
+    The result is [B] int32.
 
     >>> import jax.numpy as jnp
     >>> from lavae_jax.latents import counts
@@ -121,28 +96,11 @@ def draw_n(
 
     Every peak of height v counts as an object with probability σ((v − threshold) / T),
     on its own. With f_count alone, nothing in the ELBO depends on the heights, and they
-    drift across the threshold.
-
-    Args:
-        h_loc: location logits after γ, [B, H, W].
-        threshold: 4γ in the paper.
-        max_objects: M.
-        temperature: T, positive.
-        keys: [B], one per image.
-        radius: see `peaks`.
+    drift across the threshold. There is one key per image, [B].
 
     Returns:
         n [B] int32, at most M, and the log-probability of the decisions that gave it,
         nats, [B], whose gradient raises or lowers the peaks.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> h_loc = jnp.zeros((1, 4, 4)).at[0, 1, 2].set(40.0)
-    >>> keys = jax.random.split(jax.random.key(0), 1)
-    >>> n, log_q = counts.draw_n(h_loc, 16.0, 10, 1.0, keys)
-    >>> n.tolist()  # with a probability of σ(40 - 16), as good as certain
-    [1]
     """
     candidates = peaks(lax.stop_gradient(h_loc), radius)
     logits = (h_loc - threshold) / temperature
@@ -161,14 +119,8 @@ def log_q_present(
 ) -> Array:
     """The log-probability that `draw_n` counts the objects at given sites.
 
-    Args:
-        h_loc: location logits after γ, [B, H, W].
-        locations: [B, ...], of which sites and active slots are used.
-        threshold: 4γ in the paper.
-        temperature: T, positive.
-
-    Returns:
-        Σ log σ((v − threshold) / T) over the objects, nats, [B].
+    It is Σ log σ((v − threshold) / T) over the objects, nats, [B]. Of the locations,
+    [B, ...], sites and active slots are used.
 
     >>> import jax.numpy as jnp
     >>> from lavae_jax.latents import counts
@@ -185,22 +137,10 @@ def log_q_present(
 
 
 def active_slots(n: Array, max_objects: int) -> Array:
-    """Slot i of an image is active when i < n: [B] int32 to [B, M] bool.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> counts.active_slots(jnp.array([2, 0]), max_objects=3).tolist()
-    [[True, True, False], [False, False, False]]
-    """
+    """Slot i of an image is active when i < n: [B] int32 to [B, M] bool."""
     return jnp.arange(max_objects)[None, :] < n[:, None]
 
 
 def log_p_n(n: Array, prior_n_logits: Array) -> Array:
-    """Eq. 2: log p(n), nats, [B]; n is [B] int32, a the softmax of [M + 1] logits.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> print(jnp.exp(counts.log_p_n(jnp.array([0, 3]), jnp.zeros(4))))
-    [0.25 0.25]
-    """
+    """Eq. 2: log p(n), nats, [B]; n is [B] int32, a the softmax of [M + 1] logits."""
     return distributions.Categorical(logits=prior_n_logits).log_prob(n)

@@ -3,6 +3,17 @@
 Sites are drawn one after the other without replacement. The paper removes each drawn
 pixel from the following draws; q may be any distribution, and removing a disc around it
 (`exclusion_radius`) keeps two draws from landing on one object.
+
+These arguments are the same everywhere:
+
+- h_loc: location logits after γ, [B, H, W].
+- n: the number of objects, [B] int32.
+- keys: one per image, [B].
+- num_sites, max_objects: D, M.
+- exclusion_radius: pixels around a drawn site that later draws leave out; 0, the
+  paper's, leaves out the site alone.
+- capacity: slots expected to be active in the whole batch, which are cheaper when they
+  are no more; by default all.
 """
 
 from functools import partial
@@ -19,15 +30,9 @@ MASKED = -1e9  # a logit that no draw survives, yet with finite gradients
 
 
 def log_p_locations(n: Array, num_sites: int, max_objects: int) -> Array:
-    """Eq. 3: log p(z_loc | n) = −Σ_{i=1..n} log(D − i + 1).
+    """Eq. 3: log p(z_loc | n) = −Σ_{i=1..n} log(D − i + 1), nats, [B].
 
-    Args:
-        n: [B] int32.
-        num_sites: D.
-        max_objects: M.
-
-    Returns:
-        [B], nats; the same for every choice of distinct sites.
+    It is the same for every choice of distinct sites.
 
     >>> import jax.numpy as jnp
     >>> from lavae_jax.latents import locations
@@ -41,25 +46,7 @@ def log_p_locations(n: Array, num_sites: int, max_objects: int) -> Array:
 
 
 def draw_uniform(n: Array, keys: Array, num_sites: int, max_objects: int) -> Array:
-    """Draws z_loc from the prior: distinct uniform sites.
-
-    Args:
-        n: [B] int32.
-        keys: [B], one per image.
-        num_sites: D.
-        max_objects: M.
-
-    Returns:
-        [B, M] int32, 0 beyond n.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import locations
-    >>> keys = jax.random.split(jax.random.key(0), 2)
-    >>> sites = locations.draw_uniform(jnp.array([4, 1]), keys, 4, max_objects=4)
-    >>> sorted(sites[0].tolist()), sites[1, 1:].tolist()
-    ([0, 1, 2, 3], [0, 0, 0])
-    """
+    """Draws z_loc from the prior: distinct uniform sites, [B, M] int32, 0 beyond n."""
 
     def one_image(key):
         return jax.random.choice(key, num_sites, (max_objects,), replace=False)
@@ -78,10 +65,9 @@ def _disc(site: Array, height: int, width: int, radius: int) -> Array:
 
 def _gumbel(keys: Array, step: Array, size: int) -> Array:
     """Standard Gumbel noise [B, size], a stream of its own for every image and step."""
-    standard = distributions.Gumbel(jnp.float32(0), jnp.float32(1))
 
     def one_image(key):
-        return standard.sample(seed=jax.random.fold_in(key, step), sample_shape=(size,))
+        return jax.random.gumbel(jax.random.fold_in(key, step), (size,), jnp.float32)
 
     return jax.vmap(one_image)(keys)
 
@@ -156,22 +142,11 @@ def draw_locations(
 ) -> Locations:
     """Draws z_loc from q(z_loc | n, x), Eq. 8 and 11, as a scan over the slots.
 
-    Args:
-        h_loc: location logits after γ, [B, H, W].
-        n: [B] int32.
-        max_objects: M.
-        keys: [B], one per image, for Gumbel noise. None takes the most likely site of
-            every step instead of a draw.
-        tau: temperature of the Gumbel-softmax relaxation; None for hard draws without
-            a gradient. The hard argmax masks the following steps either way.
-        straight_through: pass hard one-hot vectors on, with the relaxed ones' gradient.
-        exclusion_radius: pixels around a drawn site that later draws leave out; 0, the
-            paper's, leaves out the site alone.
-        capacity: slots expected to be active in the whole batch, which are cheaper when
-            they are no more; by default all.
-
-    Returns:
-        Locations; z_loc is None when tau is None.
+    Without keys, the most likely site of every step takes the place of a draw. With
+    `tau`, the temperature of the Gumbel-softmax relaxation, draws have a gradient:
+    z_loc is relaxed, or with `straight_through` a hard one-hot vector with the gradient
+    of the relaxed one. Without `tau` draws are hard, and z_loc is None. The hard argmax
+    masks the following steps either way.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -231,23 +206,9 @@ def at_sites(
 ) -> Locations:
     """What `draw_locations` returns when its hard draws are the given sites.
 
-    Args:
-        h_loc: location logits after γ, [B, H, W].
-        site: [B, M] int32, in the order of the draws.
-        active: [B, M] bool, true for the first n slots.
-        exclusion_radius: see `draw_locations`.
-        capacity: see `draw_locations`.
-
-    Returns:
-        Locations without z_loc. The log-probability of a site that draws before it have
-        excluded is about `MASKED`.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import locations
-    >>> site, active = jnp.array([[5, 2, 0]]), jnp.array([[True, True, False]])
-    >>> given = locations.at_sites(jnp.zeros((1, 2, 4)), site, active)
-    >>> print(jnp.exp(-given.log_q).round())  # 1 of 8 sites, then 1 of 7
-    [[8. 7. 1.]]
+    They are [B, M] int32 in the order of the draws; `active`, [B, M] bool, is true for
+    the first n slots. The log-probability of a site that draws before it have excluded
+    is about `MASKED`.
     """
     num_images, height, width = h_loc.shape
     site = jnp.where(active, site, 0)
@@ -264,22 +225,8 @@ def at_sites(
 def kl_locations(locations: Locations, num_sites: int) -> Array:
     """Appendix A: Σ_i [log(D − i + 1) − H(b^i)] given the sites taken before, nats.
 
-    Analytic per step: the same expectation as the sampled log-ratio, less variance.
-
-    Args:
-        locations: a draw.
-        num_sites: D.
-
-    Returns:
-        [B].
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import locations
-    >>> from lavae_jax.types import hard_locations
-    >>> site, active = jnp.array([[5, 2, 0]]), jnp.array([[True, True, False]])
-    >>> certain = hard_locations(site, active)  # entropies of 0
-    >>> print(jnp.exp(locations.kl_locations(certain, num_sites=4)).round())  # 4 · 3
-    [12.]
+    Analytic per step: the same expectation as the sampled log-ratio, less variance. The
+    result is [B].
     """
     n = locations.active.sum(axis=-1)
     log_p = log_p_locations(n, num_sites, locations.active.shape[1])

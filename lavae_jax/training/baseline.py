@@ -51,13 +51,7 @@ class BaselineMetrics(NamedTuple):
 def init_state(
     model: baseline.BaselineVAE, optimizer: optax.GradientTransformation, key: Array
 ) -> BaselineState:
-    """A fresh state.
-
-    Args:
-        model: the baseline.
-        optimizer: for its parameters.
-        key: a single key.
-    """
+    """A fresh state, from a single key."""
     key_model, key_run = jax.random.split(key)
     x = jnp.zeros((1, *model.image_shape), jnp.float32)
     variables = jax.jit(model.init)(key_model, x)
@@ -77,14 +71,9 @@ def make_train_step(
 ) -> Callable[[BaselineState, Array], tuple[BaselineState, BaselineMetrics]]:
     """Makes the train step, which descends on β KL − log p(x | z).
 
-    Args:
-        model: the baseline; its `axis_name` is the mapped axis of devices, or None.
-        optimizer: for its parameters, its learning rate included.
-        beta: β as a schedule of the step.
-
-    Returns:
-        From a state and images (uint8 or binary float, [B, H, W, C], this device's
-        share of the batch) to the next state and metrics, the same on every device.
+    The model's `axis_name` is the mapped axis of devices, or None. The optimiser's
+    learning rate is in it, and `beta` is β as a schedule of the step. The result is a
+    function like that of `step.make_train_step`.
     """
 
     def average(tree):

@@ -14,11 +14,6 @@ def image_keys(key: Array, num_images: int, axis_name: str | None) -> Array:
         key: a single key, the same on every device.
         num_images: B, images of this device.
         axis_name: mapped axis of devices, if any.
-
-    >>> import jax
-    >>> from lavae_jax.training import keys
-    >>> keys.image_keys(jax.random.key(0), 4, axis_name=None).shape
-    (4,)
     """
     first = 0 if axis_name is None else lax.axis_index(axis_name) * num_images
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(

@@ -38,14 +38,7 @@ def split(params: Variables) -> Parts:
 
 
 def join(parts: Parts) -> Variables:
-    """The inverse of `split`.
-
-    >>> from lavae_jax.training import optimizer
-    >>> lavae = {"location_net": 1, "f_sprite": 2, "prior_n_logits": 3}
-    >>> params = {"lavae": lavae, "auxiliary": 4}
-    >>> optimizer.join(optimizer.split(params)) == params
-    True
-    """
+    """The inverse of `split`."""
     lavae = {
         **parts.rest,
         "location_net": parts.location,
@@ -76,16 +69,10 @@ class Optimizer(NamedTuple):
     def update(
         self, grads: Parts, opt_state: Parts, params: Variables, step: Array
     ) -> tuple[Variables, Parts]:
-        """Makes one update.
+        """Makes one update, and returns the next parameters and state.
 
-        Args:
-            grads: a gradient for each part; parts with None stay as they are.
-            opt_state: from `init` or the last update.
-            params: {"lavae": ..., "auxiliary": ...}.
-            step: steps made, for the learning rates.
-
-        Returns:
-            The next parameters and state.
+        There is a gradient for each part; parts with None stay as they are. Parameters
+        are {"lavae": ..., "auxiliary": ...}, and learning rates those of `step`.
         """
 
         def one(grad, state, params, rate):
@@ -103,12 +90,9 @@ class Optimizer(NamedTuple):
 def make_optimizer(
     transform: optax.GradientTransformation, learning_rates: Parts, clip_norm: float
 ) -> Optimizer:
-    """An `Optimizer` that clips the gradient of each part to a largest norm first.
+    """An `Optimizer` that first clips the gradient of each part to `clip_norm`.
 
-    Args:
-        transform: such as `optax.scale_by_adamax()`.
-        learning_rates: of each part, as schedules of the step.
-        clip_norm: largest norm of a part's gradient.
+    `transform` is one such as `optax.scale_by_adamax()`.
     """
     clipped = optax.chain(optax.clip_by_global_norm(clip_norm), transform)
     return Optimizer(clipped, learning_rates)

@@ -40,14 +40,7 @@ def init_state(
     optimizer: Optimizer,
     key: Array,
 ) -> TrainState:
-    """A fresh state.
-
-    Args:
-        model: LAVAE.
-        auxiliary: the warm-up's VAE.
-        optimizer: for the parameters of both.
-        key: a single key.
-    """
+    """A fresh state of LAVAE and the warm-up's VAE, from a single key."""
     key_model, key_auxiliary, key_run = jax.random.split(key, 3)
     x = jnp.zeros((1, *model.image_shape), jnp.float32)
     variables = jax.jit(model.init)(key_model, x)
@@ -77,18 +70,15 @@ def restart_moments(state: TrainState, optimizer: Optimizer, after: int) -> Trai
         after: the number of steps after which the moments of LAVAE's parts begin anew;
             at all others, nothing changes.
     """
-    first = state.step == after
-    parts = split(state.params)
-    fresh = {
-        part: optimizer.transform.init(getattr(parts, part))
-        for part in ("location", "rest", "prior_n")
-    }
-    chosen = {
-        part: jax.tree.map(
-            lambda new, old: jnp.where(first, new, old),
-            init,
-            getattr(state.opt_state, part),
-        )
-        for part, init in fresh.items()
-    }
-    return state._replace(opt_state=state.opt_state._replace(**chosen))
+    first, params, old = state.step == after, split(state.params), state.opt_state
+
+    def restart(params, old):
+        fresh = optimizer.transform.init(params)
+        return jax.tree.map(lambda a, b: jnp.where(first, a, b), fresh, old)
+
+    opt_state = old._replace(
+        location=restart(params.location, old.location),
+        rest=restart(params.rest, old.rest),
+        prior_n=restart(params.prior_n, old.prior_n),
+    )
+    return state._replace(opt_state=opt_state)
