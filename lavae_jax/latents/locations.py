@@ -65,9 +65,10 @@ def _disc(site: Array, height: int, width: int, radius: int) -> Array:
 
 def _gumbel(keys: Array, step: Array, size: int) -> Array:
     """Standard Gumbel noise [B, size], a stream of its own for every image and step."""
+    standard = distributions.Gumbel(jnp.float32(0), jnp.float32(1))
 
     def one_image(key):
-        return jax.random.gumbel(jax.random.fold_in(key, step), (size,), jnp.float32)
+        return standard.sample(seed=jax.random.fold_in(key, step), sample_shape=(size,))
 
     return jax.vmap(one_image)(keys)
 
