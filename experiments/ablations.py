@@ -59,7 +59,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     # How often which part is trained, and at what rate.
     "appearance-0": {"elbo.appearance_updates": 0},
     "appearance-2": {"elbo.appearance_updates": 2},
-    "location-every-2": {"elbo.location_every": 2},
+    "location-every-1": {"elbo.location_every": 1},
+    "location-every-6": {"elbo.location_every": 6},
     "location-rate-1e-4": {"optimizer.location_learning_rate": 1e-4},
     "constant-rates": {
         "optimizer.decay": "constant",
@@ -79,9 +80,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Values of the config by their full names, for each setting by its own name.
 
 They change `bench.py:laptop`: K = 4 draws, T = 2, batches of 16, 8 further updates of
-appearances, h_loc in every step at a rate of 3e-4, cosine decay, 400 and 200 steps of
-warm-up on bumps, exclusion radius 4, and a share of 0.9 superposed scenes, with the
-objects of both proposed.
+appearances, h_loc in every third step at a rate of 3e-4, cosine decay, 400 and 200
+steps of warm-up on bumps, exclusion radius 4, and a share of 0.9 superposed scenes,
+with the objects of both proposed.
 """
 _FILE = "ablation.json"
 

@@ -97,6 +97,7 @@ class LAVAE(nn.Module):
             self.max_objects,
             keys=keys,
             exclusion_radius=self.exclusion_radius,
+            capacity=self.capacity(h_loc.shape[0]),
         )
 
     def appearance_features(self, x: Array, train: bool = False) -> Array:

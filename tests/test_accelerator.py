@@ -24,7 +24,8 @@ pytestmark = pytest.mark.standard_promotion
 def _run(*arguments):
     """The exit status and what went to stderr, for the tiny config."""
     config = "experiments/configs/dsprites.py:tiny"
-    return run_here(accelerator, f"--config={config}", *arguments)
+    every_step = "--config.elbo.location_every=1"
+    return run_here(accelerator, f"--config={config}", every_step, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--config.elbo.location_every=2", "elbo.location_every = 1"),
+        ("--config.elbo.location_every=2", "set --config.elbo.location_every=1"),
         ("--config.warmup.guided_steps=3", "warmup.guided_steps must be a multiple"),
         (
             "--config.model.image_shape=(32, 32, 3)",

@@ -206,7 +206,7 @@ def _fit_data(config, own):
 def _fit_lavae(config, found):
     model, steps = config.model, config.warmup
     height, width, _ = model.image_shape
-    mean = float(found.groups.mean().round(1))
+    mean = float(found.groups.mean().round(1)) * (1 + config.elbo.superpose)
     _fill(
         model,
         sprite_size=found.sprite_size,

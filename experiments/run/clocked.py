@@ -216,8 +216,8 @@ def _check(config, steps_per_dispatch):
     """Refuses a config that can't be trained in dispatches of so many steps."""
     if is_baseline(config) or config.elbo.location_every != 1:
         raise cli.UserError(
-            "this command trains LAVAE, with elbo.location_every = 1: use"
-            " experiments.train for other configs."
+            "this command trains LAVAE, and h_loc in every step: set"
+            " --config.elbo.location_every=1, or use experiments.train."
         )
     for name in ("auxiliary_steps", "guided_steps"):
         if config.warmup[name] % steps_per_dispatch:

@@ -262,15 +262,7 @@ def _locations(setup: Setup, h_loc: Array, keys: Array | None) -> Locations:
     the same site is learned faster than one that is seen at all sites that q gives it,
     and the ELBO then makes q narrower.
     """
-    model = setup.model
-    return draw_locations(
-        h_loc,
-        model.count(h_loc),
-        model.max_objects,
-        keys=keys,
-        exclusion_radius=model.exclusion_radius,
-        capacity=model.capacity(h_loc.shape[0]),
-    )
+    return setup.model.locations(h_loc, setup.model.count(h_loc), keys)
 
 
 def _appearance_updates(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import MASKED, at_sites, draw_locations
+from lavae_jax.latents.locations import MASKED, at_sites
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import reconstruct
 from lavae_jax.types import Array, Locations
@@ -199,13 +199,7 @@ def objects_of_both(
         Locations [B, ...] with the densities that q has there; at most M objects.
     """
     h_single = lax.stop_gradient(h_single)
-    likely = draw_locations(
-        h_single,
-        model.count(h_single),
-        model.max_objects,
-        keys=None,
-        exclusion_radius=model.exclusion_radius,
-    )
+    likely = model.locations(h_single, model.count(h_single), keys=None)
     other_site, other_active = partner((likely.site, likely.active), model.axis_name)
     other_site = _moved(other_site, scenes.shift, model.image_shape[:2])
     other_active &= scenes.superposed[:, None]
