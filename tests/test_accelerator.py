@@ -168,6 +168,7 @@ def test_what_is_no_file_of_scenes(tmp_path):
 def test_a_run_of_the_other_command(scenes, tmp_path):
     """Its workdir is refused, as its clock is not known."""
     config = dsprites.get_config("tiny")
+    config.elbo.location_every = 1
     workdir.claim(tmp_path, config)
     state = build.build(config).init(jax.random.key(0))
     with contextlib.closing(checkpoints.Checkpoints(tmp_path)) as store:
