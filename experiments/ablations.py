@@ -75,14 +75,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "radius-0": {"model.exclusion_radius": 0},
     "superpose-0": {"elbo.superpose": 0.0},
     "superpose-0.5": {"elbo.superpose": 0.5},
+    "not-touching": {"elbo.touching": False},
     "no-proposals": {"elbo.wake_weight": 0.0},
 }
 """Values of the config by their full names, for each setting by its own name.
 
 They change `bench.py:laptop`: K = 4 draws, T = 2, batches of 16, 8 further updates of
 appearances, h_loc in every third step at a rate of 3e-4, cosine decay, 400 and 200
-steps of warm-up on bumps, exclusion radius 4, and a share of 0.9 superposed scenes,
-with the objects of both proposed.
+steps of warm-up on bumps, exclusion radius 4, and a share of 0.9 superposed scenes
+whose objects touch, with the objects of both proposed.
 """
 _FILE = "ablation.json"
 

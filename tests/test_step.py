@@ -175,7 +175,7 @@ def test_superposed_scenes():
     setup = step.Setup(make_model(), AUXILIARY, OPTIMIZER, SCHEDULES, always)
     chosen, keys = step._chosen(setup, image_keys(key, len(x), None))
     assert chosen.all()
-    scenes = superpose(x, chosen, keys, None)
+    scenes = superpose(x, chosen, keys, None, True)
     assert scenes.superposed.any() and scenes.shift.any()
     superposed, found = compiled_step(always, "elbo")(start, images)
     plain, expected = compiled_step(PLAIN, "elbo")(start, scenes.x)

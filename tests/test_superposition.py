@@ -61,7 +61,9 @@ def test_scenes_are_superposed_without_overlap():
     single[2, :, :, 0] = 1  # leaves no room for the one before
     single[4, 0:1, 0:2] = 1  # its partner is empty
     chosen = np.array([True, True, True, False, True])
-    found = superposition.superpose(single, chosen, tiny_models.image_keys(5), None)
+    found = superposition.superpose(
+        single, chosen, tiny_models.image_keys(5), None, True
+    )
     assert found.superposed.tolist() == [True, True, False, False, True]
     assert found.shift[0].any() and found.shift[1].any() and not found.shift[4].any()
     for b in range(5):
@@ -69,6 +71,21 @@ def test_scenes_are_superposed_without_overlap():
         expected = single[b] + other * found.superposed[b]
         np.testing.assert_array_equal(found.x[b], expected)
     assert found.x.max() == 1
+
+
+def test_scenes_that_stay_where_they_are():
+    """They are superposed unless a pixel is lit in both, in whatever colour."""
+    single = (np.random.default_rng(0).random((8, 5, 6, 3)) < 0.04).astype(np.float32)
+    other = np.roll(single, 1, axis=0)
+    overlap = (single.any(axis=-1) & other.any(axis=-1)).any(axis=(1, 2))
+    chosen = np.arange(8) != 2
+    keys = tiny_models.image_keys(8)
+    found = superposition.superpose(single, chosen, keys, None, touching=False)
+    expected = chosen & ~overlap
+    assert 1 < expected.sum() < 7 and not found.shift.any()
+    np.testing.assert_array_equal(found.superposed, expected)
+    sums = single + other * expected[:, None, None, None]
+    np.testing.assert_array_equal(found.x, sums)
 
 
 @pytest.mark.parametrize("radius", [0, 2])

@@ -128,6 +128,7 @@ def _elbo() -> ConfigDict:
     elbo.location_every = 1
     elbo.appearance_updates = 0
     elbo.superpose = 0.0  # 0 in the paper; objects that touch are rare without it
+    elbo.touching = True  # what is superposed is moved until objects touch
     elbo.wake_weight = 0.0  # of proposals for superposed scenes; not in the paper
     return elbo
 
@@ -249,5 +250,6 @@ def mnist(name: str, pool: str) -> ConfigDict:
         # Single digits take longer to learn than dSprites.
         config.num_steps = 36_000
         config.elbo.location_every = 4
+        config.elbo.touching = False  # else h_loc learns to see two in one digit
         config.tighten.steps = 6_000
     return config

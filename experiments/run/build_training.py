@@ -59,6 +59,7 @@ def build_recipe(config: ConfigDict) -> recipes.Recipe:
         location_every=elbo.location_every,
         appearance_updates=elbo.appearance_updates,
         superpose=elbo.superpose,
+        touching=elbo.touching,
         wake_weight=elbo.wake_weight,
         tighten_after=config.num_steps - tighten.steps if tighten.steps else None,
         tighten_draws=tighten.num_draws,

@@ -32,6 +32,7 @@ class Recipe(NamedTuple):
         appearance_updates: further updates per step of h_app and f_sprite, at the same
             locations with new draws of z_app; 0 in the paper.
         superpose: share of the training images that another one is added to.
+        touching: whether that one is moved first, until the objects of both touch.
         wake_weight: factor on `superposition.wake`, which has the objects of both
             scenes proposed for a superposed one; 0 for no proposals.
         tighten_after: steps after which h_app and f_sprite alone are trained, on a
@@ -54,6 +55,7 @@ class Recipe(NamedTuple):
     location_every: int = 1
     appearance_updates: int = 0
     superpose: float = 0.0
+    touching: bool = True
     wake_weight: float = 0.0
     tighten_after: int | None = None
     tighten_draws: int = 1

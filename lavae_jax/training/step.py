@@ -116,7 +116,9 @@ def elbo_step(setup: Setup, state: TrainState, x: Array, keys: Array):
     recipe, single, epsilon = setup.recipe, x, _epsilon(setup, state)
     chosen, keys_shift = _chosen(setup, keys)
     if recipe.superpose:
-        scenes = superpose(x, chosen, keys_shift, setup.model.axis_name)
+        scenes = superpose(
+            x, chosen, keys_shift, setup.model.axis_name, recipe.touching
+        )
         x = scenes.x
 
     def loss(params):

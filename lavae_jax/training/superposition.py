@@ -3,7 +3,7 @@
 λ is a sum over objects (Eq. 4), so two scenes on top of each other are a scene again.
 Where two objects touch, h_loc has one maximum at first. No draw from q then puts an
 object on the other one, so that the ELBO has no say; and in single scenes objects
-seldom touch. Here one scene is moved until its objects touch those of the other one.
+seldom touch. One scene can be moved until its objects touch those of the other one.
 The objects that q finds in each of the two scenes alone are then a proposal for both
 together, which the ELBO is asked to judge.
 """
@@ -62,23 +62,25 @@ class Superposed(NamedTuple):
 
 
 def superpose(
-    x: Array, chosen: Array, keys: Array, axis_name: str | None
+    x: Array, chosen: Array, keys: Array, axis_name: str | None, touching: bool
 ) -> Superposed:
-    """Adds its partner to each chosen image, moved by `touching_shift`.
+    """Adds its partner to each chosen image, where it is or moved until they touch.
 
-    Where it can't be moved that far, it stays where it is, and is left out if a pixel
-    is lit in both. Their sum is then always a binary image. Objects that overlap would
-    be frequent in these scenes, which have more objects than others; h_loc would learn
-    to expect them wherever there are many objects, and see two in large ones.
+    A partner that can't be moved that far stays where it is. It is left out if a pixel
+    is lit in both, so that their sum is always a binary image. Objects that overlap
+    would be frequent in these scenes, which have more objects than others; h_loc would
+    learn to expect them wherever there are many objects, and see two in large ones.
 
     Args:
         x: binary images, [B, H, W, C].
         chosen: [B] bool.
         keys: [B], one per image.
         axis_name: the mapped axis of devices, or None.
+        touching: whether the partner is moved, by `touching_shift`.
     """
-    other = partner(x, axis_name)
-    shift = touching_shift(x.any(axis=-1), other.any(axis=-1), keys)
+    other, shift = partner(x, axis_name), jnp.zeros((x.shape[0], 2), jnp.int32)
+    if touching:
+        shift = touching_shift(x.any(axis=-1), other.any(axis=-1), keys)
     move = jax.vmap(lambda image, shift: jnp.roll(image, shift, axis=(0, 1)))
     other = move(other, shift)
     overlap = (x.any(axis=-1) & other.any(axis=-1)).any(axis=(1, 2))
