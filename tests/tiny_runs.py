@@ -85,7 +85,7 @@ def measured_run(workdir, config, variables, num_images):
         build.build_model(config),
         variables,
         step=config.num_steps,
-        settings=measure.Settings(num_images, num_samples=12),
+        settings=measure.Settings(num_images, num_samples=100),
     )
     report.write(measured, workdir / "evaluation" / "report.json")
     return workdir
