@@ -106,4 +106,5 @@ def learning_rate(c: ConfigDict, rate: float, steps: int) -> optax.Schedule:
 
 def transform(c: ConfigDict) -> optax.GradientTransformation:
     """The optimiser's update for a learning rate of -1."""
-    return {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]()
+    scale = {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]
+    return scale(b2=c.b2)

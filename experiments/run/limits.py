@@ -79,6 +79,9 @@ POSITIVE = (
 BELOW_A_HALF = ("model.epsilon", "model.epsilon_init")
 """Numbers between 0 and 0.5, neither included."""
 
+BELOW_ONE = ("optimizer.b2",)
+"""Numbers between 0 and 1, neither included."""
+
 MAX_SEED = 2**32 - 1
 """The largest seed that the shuffling of the data takes."""
 
@@ -126,6 +129,7 @@ def check(config: ConfigDict) -> None:
     for names, is_valid, wanted in (
         (POSITIVE, lambda value: 0 < value < math.inf, "positive"),
         (BELOW_A_HALF, lambda value: 0 < value < 0.5, "in (0, 0.5)"),
+        (BELOW_ONE, lambda value: 0 < value < 1, "in (0, 1)"),
         (SHARES, lambda value: 0 <= value <= 1, "from 0 to 1"),
         (ODD, lambda value: value >= 1 and value % 2 != 0, "odd"),
     ):
