@@ -62,7 +62,8 @@ def test_the_paper_is_the_default(name):
         ("model.appearance_net", "trunk", "multiple of model.stem_stride².* 18 and 4"),
         ("elbo.draws", "relaxed", "needs elbo.draws=score: got relaxed"),
         ("optimizer.clip_norm", float("nan"), "optimizer.clip_norm must be positive"),
-        ("tighten.steps", 30_000, "got 30000 of .* which leave fewer than the 600"),
+        ("optimizer.b2", 1.0, r"optimizer.b2 must be in \(0, 1\): got 1.0"),
+        ("tighten.steps", 36_000, "got 36000 of .* which leave fewer than the 800"),
     ],
 )
 def test_impossible_values_are_refused(field, value, message):

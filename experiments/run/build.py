@@ -98,7 +98,7 @@ class Evaluator:
 class HeldOutScenes(NamedTuple):
     """What is measured on scenes that LAVAE is not trained on, [B] each.
 
-    The first five are those of `diagnostics.Seen`. The others are nats, as in
+    The first six are those of `diagnostics.Seen`. The others are nats, as in
     `ElboTerms`, None for the named data sets, whose counts say more.
     """
 
@@ -106,6 +106,7 @@ class HeldOutScenes(NamedTuple):
     uncounted: Any = None
     overcounted: Any = None
     blank: Any = None
+    unsteady: Any = None
     split: Any = None
     elbo: Any = None
     log_px: Any = None
