@@ -55,7 +55,9 @@ def _infer(model, variables, x, keys):
     bound = model.bind(variables)
     h_loc = bound.location_logits(x)
     n = bound.count(h_loc)
-    key_loc, key_app = (None, None) if keys is None else objectives.split_keys(keys)
+    key_loc = key_app = None
+    if keys is not None:
+        key_loc, key_app = jax.vmap(jax.random.split)(keys).T
     locations = bound.locations(h_loc, n, key_loc)
     appearance = bound.appearance(bound.appearance_features(x), locations)
     z_app = appearance.mu

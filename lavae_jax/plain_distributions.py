@@ -1,10 +1,9 @@
-"""Four distributions in plain JAX, as much of them as this library calls.
+"""Three distributions in plain JAX, as much of them as this library calls.
 
 Names, arguments and values are those of distrax, in whose place they stand where it
 can't be imported. All densities are in nats.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -40,18 +39,6 @@ class Categorical(NamedTuple):
     def sample(self, *, seed: Array) -> Array:
         """Draws categories [...] with a key."""
         return jax.random.categorical(seed, jax.nn.log_softmax(self.logits))
-
-
-class Gumbel(NamedTuple):
-    """The Gumbel distribution with a mode and a spread, [] each."""
-
-    loc: Array | float
-    scale: Array | float
-
-    def sample(self, *, seed: Array, sample_shape: Sequence[int] = ()) -> Array:
-        """Draws an array of shape `sample_shape` with a key."""
-        dtype = jnp.result_type(self.loc, self.scale)
-        return self.scale * jax.random.gumbel(seed, sample_shape, dtype) + self.loc
 
 
 class MultivariateNormalDiag(NamedTuple):

@@ -65,12 +65,8 @@ def _disc(site: Array, height: int, width: int, radius: int) -> Array:
 
 def _gumbel(keys: Array, step: Array, size: int) -> Array:
     """Standard Gumbel noise [B, size], a stream of its own for every image and step."""
-    standard = distributions.Gumbel(jnp.float32(0), jnp.float32(1))
-
-    def one_image(key):
-        return standard.sample(seed=jax.random.fold_in(key, step), sample_shape=(size,))
-
-    return jax.vmap(one_image)(keys)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+    return jax.vmap(lambda key: jax.random.gumbel(key, (size,), jnp.float32))(keys)
 
 
 def _draw_site(log_b: Array, shape: tuple[int, int], keys: Array, step: Array) -> Array:

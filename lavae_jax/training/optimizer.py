@@ -37,6 +37,11 @@ def split(params: Variables) -> Parts:
     return Parts(location, rest, prior_n, params["auxiliary"])
 
 
+def lavae_parts(lavae: Variables) -> Parts:
+    """LAVAE's parameters, or their gradient, as the parts that are trained together."""
+    return split({"lavae": lavae, "auxiliary": None})
+
+
 def join(parts: Parts) -> Variables:
     """The inverse of `split`."""
     lavae = {

@@ -1,12 +1,12 @@
 """Everything a run needs to go on from where it was."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from lavae_jax.model import LAVAE
-from lavae_jax.training.optimizer import Optimizer, Parts, split
+from lavae_jax.training.optimizer import Optimizer, split
 from lavae_jax.types import Array, Variables
 from lavae_jax.warmup import AuxiliaryVAE
 
@@ -17,7 +17,7 @@ class TrainState(NamedTuple):
     Attributes:
         step: int32, steps made.
         params: {"lavae": ..., "auxiliary": ...}.
-        batch_stats: of LAVAE; empty where it has no batch normalisation.
+        batch_stats: of the model; empty where it has no batch normalisation.
         opt_state: of the optimiser.
         key: random key; step and image are folded in for every draw.
     """
@@ -25,7 +25,7 @@ class TrainState(NamedTuple):
     step: Array
     params: Variables
     batch_stats: Variables
-    opt_state: Parts
+    opt_state: Any
     key: Array
 
     @property

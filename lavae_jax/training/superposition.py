@@ -177,7 +177,7 @@ def wake(
         h_loc, both, model.count_threshold, temperature
     )
     n = both.active.sum(axis=1)
-    terms = reconstruct(model, scenes.x, both, n, keys, epsilon).terms
+    terms = reconstruct(model, scenes.x, both, n, keys, epsilon)
     # p(n) is left out for superposed images, see `step.elbo_step`.
     all_elbo = jnp.concatenate([elbo, (terms.elbo + terms.kl_n)[:, None]], axis=1)
     share = jax.nn.softmax(lax.stop_gradient(all_elbo), axis=1)[:, -1]
