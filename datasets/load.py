@@ -137,11 +137,7 @@ def scene_maker(
       It raises a ValueError where so many objects do not fit.
     """
     unprepared = _builder(name, data_dir)
-    if not manual_dir:
-        return unprepared.scene_maker()
-    manual_dir = epath.Path(manual_dir).expanduser()
-    _check_manual_dir(unprepared, manual_dir)
-    return unprepared.scene_maker(manual_dir)
+    return unprepared.scene_maker(_checked_manual_dir(unprepared, manual_dir))
 
 
 def image_shape(name: str) -> tuple[int, int, int]:
@@ -200,8 +196,7 @@ def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
 
 
 def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
-    if manual_dir:
-        _check_manual_dir(unprepared, epath.Path(manual_dir).expanduser())
+    manual_dir = _checked_manual_dir(unprepared, manual_dir)
     # TFDS's bars know no totals, so they have no ETA; the builders' own bars do.
     tfds.disable_progress_bar()
     try:
@@ -220,7 +215,13 @@ def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
         tfds.enable_progress_bar()
 
 
-def _check_manual_dir(unprepared: SceneBuilder, manual_dir: epath.Path) -> None:
+def _checked_manual_dir(
+    unprepared: SceneBuilder, manual_dir: Path | None
+) -> epath.Path | None:
+    """The folder that holds a data set's files, or None where none is given."""
+    if not manual_dir:
+        return None
+    manual_dir = epath.Path(manual_dir).expanduser()
     missing = [
         f"{name} (SHA-256 {digest} unpacked)"
         for name, digest in unprepared.MANUAL_FILES.items()
@@ -232,3 +233,4 @@ def _check_manual_dir(unprepared: SceneBuilder, manual_dir: epath.Path) -> None:
             f"manual_dir={os.fspath(manual_dir)!r}. Put them there, or leave "
             "manual_dir out to download them."
         )
+    return manual_dir

@@ -31,16 +31,13 @@ def check(images: Array | np.ndarray, image_shape: tuple[int, int, int]) -> Arra
     if isinstance(images, jax.core.Tracer):
         return to_float(images)
     images = np.asarray(images)
-    if images.dtype == bool or np.issubdtype(images.dtype, np.integer):
-        ones = (images == 1).any()
-        valid = (images == 0) | (images == (1 if ones else 255))
-    elif np.issubdtype(images.dtype, np.floating):
-        valid = (images == 0) | (images == 1)
-    else:
+    if images.dtype.kind not in "biuf":
         raise TypeError(
             f"images must be uint8, bool or float, got {images.dtype}. Convert them"
             " with np.asarray(images, np.uint8)."
         )
+    lit = 1 if images.dtype.kind == "f" or (images == 1).any() else 255
+    valid = (images == 0) | (images == lit)
     if not valid.all():
         value = images[~valid].flat[0]
         raise ValueError(

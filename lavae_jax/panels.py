@@ -88,16 +88,8 @@ def add_panels(figure: FigureBase, rows: int, columns: int, texts: Texts) -> np.
     for panel, label in zip(panels[0], texts.column_labels, strict=False):
         panel.set_title(label, fontsize=8, pad=3)
     for panel, label in zip(panels[:, 0], texts.row_labels, strict=False):
-        panel.annotate(
-            label,
-            (0, 0.5),
-            (-4, 0),
-            "axes fraction",
-            "offset points",
-            ha="right",
-            va="center",
-            fontsize=8,
-        )
+        beside = dict(ha="right", va="center", transform=panel.transAxes)
+        panel.text(-0.05, 0.5, label, fontsize=8, **beside)
     if texts.title:
         figure.suptitle(
             "\n".join(_lines(texts.title, width)),

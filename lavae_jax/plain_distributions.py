@@ -50,19 +50,6 @@ class MultivariateNormalDiag(NamedTuple):
     loc: Array
     scale_diag: Array
 
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape (L,) of one vector."""
-        return self.loc.shape[-1:]
-
-    def mean(self) -> Array:
-        """Returns the mean, [..., L]."""
-        return self.loc
-
-    def stddev(self) -> Array:
-        """Returns the standard deviations, [..., L]."""
-        return self.scale_diag
-
     def log_prob(self, value: Array) -> Array:
         """Returns the log-density of vectors [..., L], [...]."""
         return stats.norm.logpdf(value, self.loc, self.scale_diag).sum(axis=-1)

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from lavae_jax import panels as layout
 from lavae_jax.types import Scene
@@ -78,16 +77,8 @@ def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
     Images and means are those of `reconstructions`; without any, or where they differ
     in number, a ValueError is raised.
     """
-    images, means = np.asarray(images), np.asarray(means)
-    if len(images) != len(means) or not len(images):
-        raise ValueError(
-            f"a picture needs the same images twice, at least one: got {len(images)}"
-            f" images and {len(means)} reconstructions."
-        )
-    return grid(
-        list(zip(images, means, strict=True)),
-        column_labels=["input", "reconstruction"],
-    )
+    rows = list(zip(images, means, strict=True))
+    return grid(rows, column_labels=["input", "reconstruction"])
 
 
 def grid(
@@ -190,9 +181,8 @@ def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
             color="white" if shares[row, column] > 0.5 else "black",
         )
     axes.set(xlabel="inferred number of objects", ylabel="true number of objects")
+    axes.set(xticks=range(len(matrix)), yticks=range(len(matrix)))
     axes.set_title(title, fontsize=10)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=len(matrix)))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=len(matrix)))
     return figure
 
 

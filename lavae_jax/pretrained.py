@@ -39,11 +39,6 @@ def load_pretrained(name: str) -> tuple[Model, Variables]:
     Raises:
         ValueError: If there is no model of this name, or a file is damaged.
         FileNotFoundError: If a file is missing.
-
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> model.image_shape, model.max_objects
-    ((64, 64, 3), 10)
     """
     if name not in names():
         known = ", ".join(names()) or "none in this installation"

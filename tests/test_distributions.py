@@ -123,12 +123,6 @@ def test_normal():
 
     _assert_same(log_prob, (loc, scale), 1e-4)
     _assert_same(divergence, (loc, scale), 1e-4)
-    ours, theirs = (
-        s.MultivariateNormalDiag(loc, scale) for s in (plain, distributions)
-    )
-    assert ours.event_shape == theirs.event_shape == (5,)
-    np.testing.assert_array_equal(ours.mean(), theirs.mean())
-    np.testing.assert_array_equal(ours.stddev(), theirs.stddev())
 
 
 def test_without_a_removed_name(capsys):

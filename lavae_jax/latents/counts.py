@@ -121,13 +121,6 @@ def log_q_present(
 
     It is Σ log σ((v − threshold) / T) over the objects, nats, [B]. Of the locations,
     [B, ...], sites and active slots are used.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> from lavae_jax.types import hard_locations
-    >>> one = hard_locations(jnp.array([[3, 0]]), jnp.array([[True, False]]))
-    >>> print(jnp.exp(counts.log_q_present(jnp.full((1, 2, 2), 16.0), one, 16.0, 2.0)))
-    [0.5]
     """
     heights = jnp.take_along_axis(
         h_loc.reshape(h_loc.shape[0], -1), locations.site, axis=1

@@ -22,7 +22,7 @@ from lavae_jax.types import Array, Locations
 
 
 def partner(tree, axis_name: str | None):
-    """What belongs to the image before each one, in the batch of all devices.
+    """Takes for each image what belongs to the one before it, among all devices.
 
     Args:
         tree: arrays [B, ...].
@@ -30,11 +30,6 @@ def partner(tree, axis_name: str | None):
 
     Returns:
         The same tree; the first image's partner is the last.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.training import superposition
-    >>> superposition.partner(jnp.array([1, 2, 3]), None).tolist()
-    [3, 1, 2]
     """
 
     def one(a):
@@ -52,7 +47,7 @@ class Superposed(NamedTuple):
 
     Attributes:
         x: binary images, [B, H, W, C].
-        superposed: which are, [B] bool.
+        superposed: which scenes have another one on top, [B] bool.
         shift: the rows and columns by which the scene on top was moved, [B, 2] int32.
     """
 
@@ -96,7 +91,7 @@ def touching_shift(lit: Array, other: Array, keys: Array) -> Array:
 
     Args:
         lit: the pixels that are lit in a scene, [B, H, W] bool.
-        other: those of the scene that is moved, [B, H, W] bool.
+        other: the pixels that are lit in the scene to move, [B, H, W] bool.
         keys: [B], one per image.
 
     Returns:
@@ -154,7 +149,7 @@ def wake(
     epsilon: Array,
     temperature: float,
 ) -> Array:
-    """What teaches h_loc the objects that q finds in both scenes under an image.
+    """The objective by which h_loc learns the objects that q finds in both scenes.
 
     Their log q is weighted with their share of Σ_k exp(ELBO_k) over the K draws and
     themselves, as in reweighted wake-sleep (Bornschein & Bengio, 2015). So it rises as
