@@ -55,8 +55,8 @@ class NoFloorError(ValueError):
 def floor(
     name: str,
     split: str = "test",
-    data_dir: load.Path | None = None,
-    manual_dir: load.Path | None = None,
+    data_dir: load.Folder = None,
+    manual_dir: load.Folder = None,
 ) -> Floor:
     """Computes the bounds of one split; the data set is generated first if need be.
 

@@ -18,7 +18,8 @@ from datasets.multi_dsprites import multi_dsprites_dataset_builder
 from datasets.multi_mnist import multi_mnist_dataset_builder
 from datasets.scene_builder import SceneBuilder
 
-Path = str | os.PathLike[str]
+Folder = str | os.PathLike[str] | None
+"""A folder, or None (or "") where there is a default."""
 
 BUILDERS = {
     "multi_dsprites": (multi_dsprites_dataset_builder.Builder, "full"),
@@ -35,7 +36,7 @@ _AT_A_TIME = 5_000  # records: a read of many is far faster than many reads
 
 
 def builder(
-    name: str, data_dir: Path | None = None, manual_dir: Path | None = None
+    name: str, data_dir: Folder = None, manual_dir: Folder = None
 ) -> SceneBuilder:
     """Returns the builder of a data set, which is generated first if need be.
 
@@ -67,10 +68,7 @@ def builder(
 
 
 def data_source(
-    name: str,
-    split: str,
-    data_dir: Path | None = None,
-    manual_dir: Path | None = None,
+    name: str, split: str, data_dir: Folder = None, manual_dir: Folder = None
 ) -> Sequence[dict[str, np.ndarray]]:
     """Returns a random-access source of whole examples.
 
@@ -83,14 +81,11 @@ def data_source(
         example is read: if the file that it is in is damaged.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
-    return records.Examples(prepared, prepared.as_data_source(split))
+    return records.Examples(prepared, split)
 
 
 def images(
-    name: str,
-    split: str,
-    data_dir: Path | None = None,
-    manual_dir: Path | None = None,
+    name: str, split: str, data_dir: Folder = None, manual_dir: Folder = None
 ) -> Sequence[np.ndarray]:
     """Returns a random-access source of images, twice as fast as whole examples.
 
@@ -98,21 +93,18 @@ def images(
     `data_source`.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
-    return records.Feature(prepared, split, "image")
+    return records.Examples(prepared, split, "image")
 
 
 def object_counts(
-    name: str,
-    split: str,
-    data_dir: Path | None = None,
-    manual_dir: Path | None = None,
+    name: str, split: str, data_dir: Folder = None, manual_dir: Folder = None
 ) -> np.ndarray:
     """Returns the numbers of objects, int [N], of all images of a split.
 
     Arguments and errors as those of `data_source`. Shows its progress.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
-    counts, found = records.Feature(prepared, split, "n"), []
+    counts, found = records.Examples(prepared, split, "n"), []
     progress = tqdm.tqdm(total=len(counts), desc=f"{name} {split}", unit=" scenes")
     with progress:
         for start in range(0, len(counts), _AT_A_TIME):
@@ -123,7 +115,7 @@ def object_counts(
 
 
 def scene_maker(
-    name: str, data_dir: Path | None = None, manual_dir: Path | None = None
+    name: str, data_dir: Folder = None, manual_dir: Folder = None
 ) -> Callable[[scenes.Split, int], dict[str, np.ndarray]]:
     """Returns what makes more scenes of the kind of a data set, which need not exist.
 
@@ -180,7 +172,7 @@ def _prepared(name, split, data_dir, manual_dir):
     return prepared
 
 
-def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
+def _builder(name: str, data_dir: Folder = None) -> SceneBuilder:
     if name not in BUILDERS:
         raise ValueError(f"Unknown data set {name!r}. Valid are {', '.join(BUILDERS)}.")
     builder_class, config = BUILDERS[name]
@@ -195,7 +187,7 @@ def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
         ) from error
 
 
-def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
+def _prepare(unprepared: SceneBuilder, manual_dir: Folder) -> None:
     manual_dir = _checked_manual_dir(unprepared, manual_dir)
     # TFDS's bars know no totals, so they have no ETA; the builders' own bars do.
     tfds.disable_progress_bar()
@@ -216,7 +208,7 @@ def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
 
 
 def _checked_manual_dir(
-    unprepared: SceneBuilder, manual_dir: Path | None
+    unprepared: SceneBuilder, manual_dir: Folder
 ) -> epath.Path | None:
     """The folder that holds a data set's files, or None where none is given."""
     if not manual_dir:

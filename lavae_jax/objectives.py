@@ -166,10 +166,7 @@ def log_weights(
 
 
 def sample_prior(
-    model: LAVAE,
-    variables: Variables,
-    keys: Array,
-    prior_n: Array | None = None,
+    model: LAVAE, variables: Variables, keys: Array, prior_n: Array | None = None
 ) -> tuple[Array, Locations, Array]:
     """Draws n, z_loc and z_app from the prior, Eq. 1 to 3, with [B] keys.
 

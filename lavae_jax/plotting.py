@@ -187,19 +187,14 @@ def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
 
 
 def save(figure: Figure, path: str | pathlib.Path) -> None:
-    """Writes a figure as PNG, creating its folder.
+    """Writes a figure in the format of the file's name, such as PNG; makes its folder.
 
     A reader never sees half a picture: the file appears under its name once complete.
-
-    Raises:
-        ValueError: If the name does not end in `.png`.
     """
     path = pathlib.Path(path)
-    if path.suffix != ".png":
-        raise ValueError(f"pictures are written as PNG: {path} must end in .png.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    figure.savefig(unfinished, format="png")
+    unfinished = path.with_name(f".unfinished.{path.name}")
+    figure.savefig(unfinished)
     unfinished.replace(path)
 
 

@@ -45,9 +45,6 @@ def write(folder: pathlib.Path, released: Released) -> None:
     """Writes a model's folder.
 
     The checksums are written last; without them a folder does not count as a model.
-
-    Raises:
-        OSError: If the file system refuses.
     """
     files = {
         WEIGHTS: safetensors.numpy.save(released.tensors),

@@ -16,11 +16,14 @@ _LONGEST_REASON = 300
 
 
 class Newest(NamedTuple, Generic[_T]):
-    """The newest checkpoint that can be used, and newer ones, which are damaged."""
+    """The newest checkpoint that can be used, and newer ones, which are damaged.
+
+    The reason why each one can't be used is given by step, without a full stop.
+    """
 
     step: int
     content: _T
-    damaged: dict[int, str]  # why, without full stop, by step
+    damaged: dict[int, str]
 
     @property
     def warning(self) -> str | None:
@@ -163,7 +166,4 @@ def _variables(folder: pathlib.Path) -> Variables:
     params = state.get("params") if isinstance(state, dict) else None
     if not isinstance(params, dict) or "batch_stats" not in state:
         raise ValueError("it does not hold the state of a training run")
-    return {
-        "params": params.get("lavae", params),
-        "batch_stats": state["batch_stats"],
-    }
+    return {"params": params.get("lavae", params), "batch_stats": state["batch_stats"]}

@@ -14,12 +14,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from lavae_jax import likelihood
-from lavae_jax.blocks import (
-    ResidualBlock,
-    depth_to_space,
-    leaky_relu,
-    space_to_depth,
-)
+from lavae_jax.blocks import ResidualBlock, depth_to_space, leaky_relu, space_to_depth
 from lavae_jax.latents.counts import local_maxima, reduce_square
 from lavae_jax.networks import head_init
 from lavae_jax.types import Array

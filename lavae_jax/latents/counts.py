@@ -71,14 +71,6 @@ def f_count(h_loc: Array, threshold: float, max_objects: int, radius: int = 0) -
     """f_count: n̂, the number of peaks of h_loc above the threshold, at most M.
 
     The result is [B] int32.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> h_loc = jnp.full((1, 8, 8), -10.0).at[0, [2, 5, 6], [2, 6, 0]].set(
-    ...     jnp.array([20.0, 17.0, 3.0])
-    ... )
-    >>> counts.f_count(h_loc, threshold=16.0, max_objects=10).tolist()
-    [2]
     """
     objects = peaks(h_loc, radius) & (h_loc > threshold)
     return jnp.minimum(objects.sum(axis=(1, 2)), max_objects).astype(jnp.int32)

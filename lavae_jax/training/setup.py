@@ -19,7 +19,15 @@ from lavae_jax.warmup import AuxiliaryVAE
 
 
 class Setup(NamedTuple):
-    """The parts of a train step, see `step.make_train_step`."""
+    """The parts of a train step.
+
+    Attributes:
+        model: LAVAE; its `axis_name` is the mapped axis of devices, or None.
+        auxiliary: the warm-up's VAE.
+        optimizer: for the parameters of both.
+        schedules: what changes with the step.
+        recipe: the rest of how it is trained.
+    """
 
     model: LAVAE
     auxiliary: AuxiliaryVAE

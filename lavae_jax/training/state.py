@@ -1,4 +1,4 @@
-"""Everything a run needs to go on from where it was."""
+"""The state of a run: everything that it needs to go on from where it was."""
 
 from typing import Any, NamedTuple
 
@@ -35,20 +35,14 @@ class TrainState(NamedTuple):
 
 
 def init_state(
-    model: LAVAE,
-    auxiliary: AuxiliaryVAE,
-    optimizer: Optimizer,
-    key: Array,
+    model: LAVAE, auxiliary: AuxiliaryVAE, optimizer: Optimizer, key: Array
 ) -> TrainState:
     """A fresh state of LAVAE and the warm-up's VAE, from a single key."""
     key_model, key_auxiliary, key_run = jax.random.split(key, 3)
     x = jnp.zeros((1, *model.image_shape), jnp.float32)
     variables = jax.jit(model.init)(key_model, x)
     auxiliary_variables = jax.jit(auxiliary.init)(key_auxiliary, x, key_model[None])
-    params = {
-        "lavae": variables["params"],
-        "auxiliary": auxiliary_variables["params"],
-    }
+    params = {"lavae": variables["params"], "auxiliary": auxiliary_variables["params"]}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -59,16 +53,11 @@ def init_state(
 
 
 def restart_moments(state: TrainState, optimizer: Optimizer, after: int) -> TrainState:
-    """The state with which LAVAE begins to learn from another objective.
+    """Begins the moments of LAVAE's parts anew, in a state with `after` steps made.
 
-    Adam's moments are those of the gradients so far. Where the new ones are many times
-    larger, the first steps would be many times too long.
-
-    Args:
-        state: before a step.
-        optimizer: that of the run.
-        after: the number of steps after which the moments of LAVAE's parts begin anew;
-            at all others, nothing changes.
+    Adam's moments are those of the gradients so far. Where those of another objective
+    are many times larger, its first steps would be many times too long. A state with
+    another number of steps stays as it is.
     """
     first, params, old = state.step == after, split(state.params), state.opt_state
 

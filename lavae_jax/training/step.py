@@ -184,13 +184,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Array], tuple[TrainState, TrainMetrics]]:
     """Makes the train step of a stage.
 
-    Args:
-        model: LAVAE; its `axis_name` is the mapped axis of devices, or None.
-        auxiliary: the warm-up's VAE.
-        optimizer: for the parameters of both.
-        schedules: what changes with the step.
-        recipe: the rest of how it is trained.
-        stage: what the step does.
+    The other arguments are the parts of a `Setup`.
 
     Returns:
         From a state and images (uint8 or binary float, [B, H, W, C], this device's

@@ -96,15 +96,6 @@ def touching_shift(lit: Array, other: Array, keys: Array) -> Array:
 
     Returns:
         Rows and columns, [B, 2] int32; 0 where there is no such shift.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.training import superposition
-    >>> lit = jnp.array([[[True, True, False, False]]])
-    >>> other = jnp.array([[[False, True, False, False]]])
-    >>> keys = jax.random.split(jax.random.key(0), 1)
-    >>> superposition.touching_shift(lit, other, keys).tolist()
-    [[0, 1]]
     """
     num_images, *sides = lit.shape
     size = [2 * side for side in sides]  # room for shifts in both directions
