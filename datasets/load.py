@@ -101,7 +101,7 @@ def object_counts(
 ) -> np.ndarray:
     """Returns the numbers of objects, int [N], of all images of a split.
 
-    Arguments and errors as those of `data_source`. Shows its progress.
+    Arguments and errors are those of `data_source`. Progress is shown.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
     counts, found = records.Examples(prepared, split, "n"), []
@@ -142,28 +142,31 @@ def splits(name: str) -> dict[str, scenes.Split]:
     return _builder(name).splits
 
 
-def check_split(name: str, split: str) -> None:
+def check_split(name: str, split: str) -> set[str]:
     """Checks the names of a data set and a split before anything is generated.
+
+    Returns:
+      The names of the whole splits that the split takes examples from.
 
     Raises:
       ValueError: if the name or the split is unknown.
     """
-    known = list(_builder(name).splits)
-    for part in split.split("+"):
-        if part.partition("[")[0].strip() not in known:
-            raise ValueError(
-                f"Unknown split {split!r} of {name!r}. Valid are {', '.join(known)} "
-                "and parts of them such as 'train[:1000]' or 'train[-10%:]'."
-            )
+    known = _builder(name).splits
+    names = {part.partition("[")[0].strip() for part in split.split("+")}
+    if names - known.keys():
+        raise ValueError(
+            f"Unknown split {split!r} of {name!r}. Valid are {', '.join(known)} and "
+            "parts of them such as 'train[:1000]' or 'train[-10%:]'."
+        )
     tfds.core.ReadInstruction.from_spec(split)
+    return names
 
 
 def _prepared(name, split, data_dir, manual_dir):
     """The builder of a prepared data set that has a split, or part of one."""
-    check_split(name, split)
+    wanted = check_split(name, split)
     prepared = builder(name, data_dir, manual_dir)
-    parts = {part.partition("[")[0].strip() for part in split.split("+")}
-    if missing := parts - prepared.info.splits.keys():
+    if missing := wanted - prepared.info.splits.keys():
         raise ValueError(
             f"{prepared.data_path} was generated before {', '.join(missing)} belonged "
             "to the data set. Delete it, and it is generated again with the same "

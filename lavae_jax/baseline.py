@@ -47,7 +47,7 @@ class Encoder(nn.Module):
     """A strided convolution, 4 residual blocks, and a head with [μ, log σ²] per cell.
 
     A strided convolution after each of the first blocks halves the resolution until a
-    site is a latent cell: after the first two in the paper. Attributes as those of
+    site is a latent cell: after the first two in the paper. Attributes are those of
     `BaselineVAE`.
     """
 
@@ -84,7 +84,7 @@ class Decoder(nn.Module):
     """The encoder in reverse, with transposed convolutions for its strided ones.
 
     The last upsampling is bilinear and followed by ordinary convolutions, as in the
-    paper, or rearranges the channels of a last convolution into pixels. Attributes as
+    paper, or rearranges the channels of a last convolution into pixels. Attributes are
     those of `BaselineVAE`.
     """
 

@@ -24,10 +24,11 @@ def check(images: Array | np.ndarray, image_shape: tuple[int, int, int]) -> Arra
     """
     wanted = f"[B, {', '.join(map(str, image_shape))}]"
     shape = tuple(np.shape(images))
-    if len(shape) != 4 or shape[1:] != tuple(image_shape):
-        raise ValueError(f"images must have the shape {wanted}, got {list(shape)}.")
-    if shape[0] == 0:
-        raise ValueError(f"images must hold at least one image {wanted}, got none.")
+    if len(shape) != 4 or shape[1:] != tuple(image_shape) or shape[0] == 0:
+        raise ValueError(
+            "images must be a batch of at least one image, of the shape"
+            f" {wanted}, got {list(shape)}."
+        )
     if isinstance(images, jax.core.Tracer):
         return to_float(images)
     images = np.asarray(images)

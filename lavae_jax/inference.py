@@ -179,15 +179,6 @@ def generate(
     Raises:
         ValueError: if `prior_n` is not a distribution over 0..M, or given for the
             baseline, or `num_images` is not positive.
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> key = jax.random.key(1)
-    >>> five_or_six = [0, 0, 0, 0, 0, 0.5, 0.5, 0, 0, 0, 0]
-    >>> crowded = lavae_jax.generate(model, variables, key, 3, prior_n=five_or_six)
-    >>> crowded.shape, lavae_jax.infer(model, variables, crowded > 0.5).n.min() > 2
-    ((3, 64, 64, 3), Array(True, dtype=bool))
     """
     if num_images < 1:
         raise ValueError(f"num_images must be at least 1, got {num_images}.")
@@ -199,9 +190,8 @@ def generate(
     if prior_n is not None:
         prior_n = _checked_prior(prior_n, model.max_objects)
     n, locations, z_app = _sample_prior(model, variables, keys, prior_n)
-    return render(
-        model, variables, _to_scene(n, locations, z_app, model.image_shape[1])
-    )
+    scene = _to_scene(n, locations, z_app, model.image_shape[1])
+    return render(model, variables, scene)
 
 
 _sample_prior = partial(jax.jit, static_argnums=0)(objectives.sample_prior)

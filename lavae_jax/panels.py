@@ -89,14 +89,8 @@ def add_panels(figure: FigureBase, rows: int, columns: int, texts: Texts) -> np.
         beside = dict(ha="right", va="center", transform=panel.transAxes)
         panel.text(-0.05, 0.5, label, fontsize=8, **beside)
     if texts.title:
-        figure.suptitle(
-            "\n".join(_lines(texts.title, width)),
-            x=_GAP / width,
-            y=1 - _GAP / height,
-            ha="left",
-            va="top",
-            fontsize=9,
-        )
+        top_left = dict(x=_GAP / width, y=1 - _GAP / height, ha="left", va="top")
+        figure.suptitle("\n".join(_lines(texts.title, width)), fontsize=9, **top_left)
     return panels
 
 

@@ -1,7 +1,7 @@
 """Three distributions in plain JAX, as much of them as this library calls.
 
-Names, arguments and values are those of distrax, in whose place they stand where it
-can't be imported. All densities are in nats.
+They stand in for those of distrax where it can't be imported. Names, arguments and
+values are the same. All densities are in nats.
 """
 
 from typing import NamedTuple

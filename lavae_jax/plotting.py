@@ -61,9 +61,11 @@ def reconstructions(
     figure, panels = layout.panels(len(images), len(titles), texts)
     for row in range(len(images)):
         sites = yx[row][active[row]]
+        location_map = np.zeros((*images.shape[1:3], 1), np.float32)
+        location_map[sites[:, 0], sites[:, 1]] = 1
         layout.show(panels[row, 0], images[row])
         layout.show(panels[row, 1], means[row])
-        layout.show(panels[row, 2], _location_map(sites, images.shape[1:3]))
+        layout.show(panels[row, 2], location_map)
         # One pixel is hard to see; the marker keeps its place and adds size.
         panels[row, 2].scatter(sites[:, 1], sites[:, 0], s=5, c="white", marker="s")
         for column, sprite in enumerate(sprites[row][active[row]], start=3):
@@ -171,15 +173,9 @@ def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
     for row, column in np.argwhere(matrix):
-        axes.text(
-            column,
-            row,
-            str(matrix[row, column]),
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="white" if shares[row, column] > 0.5 else "black",
-        )
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        style = dict(ha="center", va="center", fontsize=7, color=colour)
+        axes.text(column, row, str(matrix[row, column]), **style)
     axes.set(xlabel="inferred number of objects", ylabel="true number of objects")
     axes.set(xticks=range(len(matrix)), yticks=range(len(matrix)))
     axes.set_title(title, fontsize=10)
@@ -196,10 +192,3 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
     unfinished = path.with_name(f".unfinished.{path.name}")
     figure.savefig(unfinished)
     unfinished.replace(path)
-
-
-def _location_map(sites: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Makes a black [H, W, 1] canvas with white pixels at the [n, 2] sites."""
-    canvas = np.zeros((*size, 1), np.float32)
-    canvas[sites[:, 0], sites[:, 1]] = 1
-    return canvas

@@ -4,25 +4,24 @@ import json
 import pathlib
 import textwrap
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 
 from lavae_jax import released
 from lavae_jax.types import Variables
 
-_T = TypeVar("_T")
 _LONGEST_REASON = 300
 
 
-class Newest(NamedTuple, Generic[_T]):
+class Newest(NamedTuple):
     """The newest checkpoint that can be used, and newer ones, which are damaged.
 
     The reason why each one can't be used is given by step, without a full stop.
     """
 
     step: int
-    content: _T
+    content: Any
     damaged: dict[int, str]
 
     @property
@@ -41,7 +40,7 @@ class Run(NamedTuple):
         config: The run's whole config, as JSON holds it.
         step: How many training steps were made.
         variables: Variables of the model, NumPy arrays; `batch_stats` may be empty.
-        warning: Says that newer checkpoints can't be used, and why; or None.
+        warning: A text that says which newer checkpoints can't be used, and why.
     """
 
     config: dict[str, Any]
@@ -84,8 +83,8 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
 
 
 def newest(
-    workdir: str | pathlib.Path, read: Callable[[pathlib.Path], _T]
-) -> Newest[_T] | None:
+    workdir: str | pathlib.Path, read: Callable[[pathlib.Path], Any]
+) -> Newest | None:
     """Reads the newest checkpoint that is whole and holds what it should.
 
     A checkpoint whose files differ from their checksums is never handed to `read`. Runs
@@ -114,15 +113,11 @@ def newest(
             damaged[step] = f"the checkpoint {folder} can't be used: {reason}"
     if not damaged:
         return None
+    reasons = "".join(f"  {why}.\n" for why in damaged.values())
     raise ValueError(
-        "\n".join(
-            [
-                f"{workdir} has no checkpoint that is whole, and of its config:",
-                *(f"  {why}." for why in damaged.values()),
-                "Nothing was changed. Put a copy of one back, or start another run in"
-                " another folder.",
-            ]
-        )
+        f"{workdir} has no checkpoint that is whole, and of its config:\n{reasons}"
+        "Nothing was changed. Put a copy of one back, or start another run in another"
+        " folder."
     )
 
 

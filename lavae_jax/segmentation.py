@@ -80,16 +80,15 @@ def foreground_adjusted_rand_index(
     With a single object the index can only be 1 (one group) or 0 (anything else, be
     it for one pixel): averages are best taken over images with two objects or more.
     """
+
+    def score(true, inferred):
+        shown = true > 0
+        return (
+            adjusted_rand_score(true[shown], inferred[shown]) if shown.any() else np.nan
+        )
+
     pairs = zip(*same_length(true_labels, inferred_labels), strict=True)
-    return np.array(
-        [
-            adjusted_rand_score(true[true > 0], inferred[true > 0])
-            if (true > 0).any()
-            else np.nan
-            for true, inferred in pairs
-        ],
-        np.float64,
-    )
+    return np.array([score(*pair) for pair in pairs], np.float64)
 
 
 def count_components(images: np.ndarray, by_colour: bool = False) -> np.ndarray:

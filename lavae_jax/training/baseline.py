@@ -21,7 +21,7 @@ class BaselineState(TrainState):
 
     @property
     def variables(self) -> Variables:
-        """What the model's functions take."""
+        """The variables that the baseline's functions take."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 

@@ -1,4 +1,4 @@
-"""What the train steps of LAVAE are made of, and what all of them do."""
+"""The parts of LAVAE's train steps, and the work that all of these steps share."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -47,21 +47,21 @@ class Setup(NamedTuple):
     def apply(
         self, state: TrainState, params: Variables, forward: Callable[[LAVAE], Any]
     ) -> tuple[Any, Variables]:
-        """What a function of the bound model gives, and the batch statistics then."""
+        """Applies a function of the bound model; also returns the batch statistics."""
         result, updates = nn.apply(forward, self.model, mutable=["batch_stats"])(
             {"params": params, "batch_stats": state.batch_stats}
         )
         return result, {**state.batch_stats, **updates.get("batch_stats", {})}
 
     def average(self, tree: Any) -> Any:
-        """The mean over devices."""
+        """Averages arrays over devices."""
         axis_name = self.model.axis_name
         return tree if axis_name is None else lax.pmean(tree, axis_name)
 
     def update(
         self, state: TrainState, grads: Parts, batch_stats: Variables
     ) -> TrainState:
-        """The state after an update of the parts that have a gradient."""
+        """Updates the parts that have a gradient, averaged over devices."""
         params, opt_state = self.optimizer.update(
             self.average(grads), state.opt_state, state.params, state.step
         )

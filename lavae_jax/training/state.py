@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lavae_jax.model import LAVAE
-from lavae_jax.training.optimizer import Optimizer, split
+from lavae_jax.training.optimizer import Optimizer, Parts, split
 from lavae_jax.types import Array, Variables
 from lavae_jax.warmup import AuxiliaryVAE
 
@@ -30,7 +30,7 @@ class TrainState(NamedTuple):
 
     @property
     def variables(self) -> Variables:
-        """What LAVAE's functions take."""
+        """The variables that LAVAE's functions take."""
         return {"params": self.params["lavae"], "batch_stats": self.batch_stats}
 
 
@@ -59,15 +59,13 @@ def restart_moments(state: TrainState, optimizer: Optimizer, after: int) -> Trai
     are many times larger, its first steps would be many times too long. A state with
     another number of steps stays as it is.
     """
-    first, params, old = state.step == after, split(state.params), state.opt_state
 
     def restart(params, old):
         fresh = optimizer.transform.init(params)
-        return jax.tree.map(lambda a, b: jnp.where(first, a, b), fresh, old)
+        return jax.tree.map(
+            lambda a, b: jnp.where(state.step == after, a, b), fresh, old
+        )
 
-    opt_state = old._replace(
-        location=restart(params.location, old.location),
-        rest=restart(params.rest, old.rest),
-        prior_n=restart(params.prior_n, old.prior_n),
-    )
-    return state._replace(opt_state=opt_state)
+    restarted = Parts(*map(restart, split(state.params), state.opt_state))
+    restarted = restarted._replace(auxiliary=state.opt_state.auxiliary)
+    return state._replace(opt_state=restarted)

@@ -86,8 +86,8 @@ def elbo_step(
 
 
 def _chosen(setup: Setup, keys: Array) -> tuple[Array, Array]:
-    """The images that are to be superposed, [B] bool, and a key for each, [B]."""
-    # Not a key of the K draws: `split` gives what `fold_in` gives for 0 to K - 1.
+    """Draws the images that are to be superposed, [B] bool, and a key for each, [B]."""
+    # This is no key of the K draws: `split` gives what `fold_in` gives for 0 to K - 1.
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, setup.recipe.num_draws)
     key_chosen, key_shift = jax.vmap(jax.random.split)(keys).T
     return jax.vmap(jax.random.uniform)(key_chosen) < setup.recipe.superpose, key_shift
@@ -96,7 +96,7 @@ def _chosen(setup: Setup, keys: Array) -> tuple[Array, Array]:
 def _draw(
     setup: Setup, model: LAVAE, state: TrainState, h_loc: Array, keys: Array
 ) -> tuple[Locations, Array, Array]:
-    """K draws of n and z_loc per image, those of an image in a row.
+    """Draws n and z_loc K times per image; the draws of an image are in a row.
 
     Returns:
         Locations [B · K, ...]; the log-probability, [B, K], by which the score function
@@ -106,9 +106,8 @@ def _draw(
     recipe, relaxed = setup.recipe, setup.recipe.draws != "score"
     h_loc = jnp.repeat(h_loc, recipe.num_draws, axis=0)
     keys = jax.vmap(lambda key: jax.random.split(key, recipe.num_draws))(keys)
-    key_n, key_loc, key_app = jax.vmap(lambda key: jax.random.split(key, 3))(
-        keys.reshape(-1)
-    ).T
+    keys = keys.reshape(-1)
+    key_n, key_loc, key_app = jax.vmap(lambda key: jax.random.split(key, 3))(keys).T
     n, log_q = counts.draw_n(
         h_loc,
         model.count_threshold,

@@ -24,12 +24,8 @@ from lavae_jax.types import Array, Locations
 def partner(tree, axis_name: str | None):
     """Takes for each image what belongs to the one before it, among all devices.
 
-    Args:
-        tree: arrays [B, ...].
-        axis_name: the mapped axis of devices, or None.
-
-    Returns:
-        The same tree; the first image's partner is the last.
+    The arrays of the tree are [B, ...], and the first image's partner is the last.
+    `axis_name` is the mapped axis of devices, or None.
     """
 
     def one(a):
@@ -178,7 +174,7 @@ def objects_of_both(
     """The most likely sites of an image's objects and of its partner's.
 
     Args:
-        model: LAVAE.
+        model: LAVAE, whose parameters are not needed.
         scenes: what `superpose` gives for B images.
         h_single: location logits of the images before they were superposed, [B, H, W].
         h_loc: location logits of the images as they are now, [B, H, W].
@@ -195,13 +191,8 @@ def objects_of_both(
     active = jnp.concatenate([likely.active, other_active], axis=1)
     first = jnp.argsort(~active, axis=1, stable=True)[:, : model.max_objects]
     site, active = (jnp.take_along_axis(a, first, axis=1) for a in (site, active))
-    return at_sites(
-        h_loc,
-        site,
-        active,
-        exclusion_radius=model.exclusion_radius,
-        capacity=model.capacity(h_loc.shape[0]),
-    )
+    radius, capacity = model.exclusion_radius, model.capacity(h_loc.shape[0])
+    return at_sites(h_loc, site, active, exclusion_radius=radius, capacity=capacity)
 
 
 def _moved(site: Array, shift: Array, size: tuple[int, int]) -> Array:
