@@ -91,13 +91,9 @@ def newest(
     of older versions have no checksums, so `read` alone judges theirs. Nothing in the
     run's folder is changed.
 
-    Args:
-        workdir: The run's folder.
-        read: Reads what is wanted from a checkpoint's folder; it raises ValueError,
-            KeyError or OSError for one that can't be used.
-
-    Returns:
-        The newest checkpoint; None for a run without any.
+    `read` gets a checkpoint's folder and gives what is wanted from it; it raises
+    ValueError, KeyError or OSError for one that can't be used. The result is None for a
+    run without checkpoints.
 
     Raises:
         ValueError: If the run has checkpoints, but none can be used.

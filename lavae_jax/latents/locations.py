@@ -14,6 +14,15 @@ These arguments are the same everywhere:
   paper's, leaves out the site alone.
 - capacity: slots expected to be active in the whole batch, which are cheaper when they
   are no more; by default all.
+
+>>> import jax
+>>> import jax.numpy as jnp
+>>> from lavae_jax.latents import locations
+>>> h_loc = jnp.zeros((1, 4, 4)).at[0, [1, 3], [2, 3]].set(40.0)
+>>> keys = jax.random.split(jax.random.key(0), 1)
+>>> drawn = locations.draw_locations(h_loc, jnp.array([2]), 3, keys=keys)
+>>> sorted(drawn.site[0, :2].tolist())  # row 1, column 2; row 3, column 3
+[6, 15]
 """
 
 from functools import partial
@@ -146,15 +155,6 @@ def draw_locations(
     z_loc is relaxed, or with `straight_through` a hard one-hot vector with the gradient
     of the relaxed one. Without `tau` draws are hard, and z_loc is None. The hard argmax
     masks the following steps either way.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import locations
-    >>> h_loc = jnp.zeros((1, 4, 4)).at[0, [1, 3], [2, 3]].set(40.0)
-    >>> keys = jax.random.split(jax.random.key(0), 1)
-    >>> drawn = locations.draw_locations(h_loc, jnp.array([2]), 3, keys=keys)
-    >>> sorted(drawn.site[0, :2].tolist())  # row 1, column 2; row 3, column 3
-    [6, 15]
     """
     num_images, height, width = h_loc.shape
     num_sites = height * width

@@ -96,8 +96,7 @@ class Devices:
     def shard(self, images: np.ndarray) -> np.ndarray:
         """Splits the images [B, ...] of this process among its D devices.
 
-        Returns:
-            [D, B / D, ...], or [B, ...] again where one device is all there is.
+        The result is [D, B / D, ...], or [B, ...] if there is one device in all.
         """
         if self._several:
             return images.reshape(self._num_local, -1, *images.shape[1:])
