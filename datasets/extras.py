@@ -1,4 +1,4 @@
-"""What the commands need beyond the library `lavae_jax`."""
+"""The packages that the commands need beyond those of the library `lavae_jax`."""
 
 import importlib.util
 import sys
@@ -22,7 +22,7 @@ PACKAGES = {
 
 
 def check() -> None:
-    """Ends the program with a sentence if any of them is not installed."""
+    """Ends the program with a message if one of `PACKAGES` is not installed."""
     missing = [package for name, package in PACKAGES.items() if not _is_there(name)]
     if missing:
         sys.exit(

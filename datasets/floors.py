@@ -31,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets import load, scenes
+from datasets.load import Folder
 from datasets.scene_builder import Appearance
 
 NUM_PLACEMENTS = 20_000
@@ -53,10 +54,7 @@ class NoFloorError(ValueError):
 
 
 def floor(
-    name: str,
-    split: str = "test",
-    data_dir: load.Path | None = None,
-    manual_dir: load.Path | None = None,
+    name: str, split: str = "test", data_dir: Folder = None, manual_dir: Folder = None
 ) -> Floor:
     """Computes the bounds of one split; the data set is generated first if need be.
 

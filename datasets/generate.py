@@ -8,13 +8,15 @@ from absl import app, flags, logging
 from datasets import load
 
 _NAMES = flags.DEFINE_multi_enum(
-    "name", ["multi_dsprites"], list(load.BUILDERS), "Which; may be given repeatedly."
+    "name", ["multi_dsprites"], list(load.BUILDERS), "A data set; repeat it for more."
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where to; by default ~/tensorflow_datasets."
+    "data_dir", None, "The folder of data sets, by default ~/tensorflow_datasets."
 )
 _MANUAL_DIR = flags.DEFINE_string(
-    "manual_dir", None, "Where MNIST's gzipped IDX files are; else they're downloaded."
+    "manual_dir",
+    None,
+    "The folder of MNIST's gzipped IDX files, which are else downloaded.",
 )
 
 

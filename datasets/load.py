@@ -18,7 +18,8 @@ from datasets.multi_dsprites import multi_dsprites_dataset_builder
 from datasets.multi_mnist import multi_mnist_dataset_builder
 from datasets.scene_builder import SceneBuilder
 
-Path = str | os.PathLike[str]
+Folder = str | os.PathLike[str] | None
+"""A folder, or None (or "") where there is a default."""
 
 BUILDERS = {
     "multi_dsprites": (multi_dsprites_dataset_builder.Builder, "full"),
@@ -35,7 +36,7 @@ _AT_A_TIME = 5_000  # records: a read of many is far faster than many reads
 
 
 def builder(
-    name: str, data_dir: Path | None = None, manual_dir: Path | None = None
+    name: str, data_dir: Folder = None, manual_dir: Folder = None
 ) -> SceneBuilder:
     """Returns the builder of a data set, which is generated first if need be.
 
@@ -67,10 +68,7 @@ def builder(
 
 
 def data_source(
-    name: str,
-    split: str,
-    data_dir: Path | None = None,
-    manual_dir: Path | None = None,
+    name: str, split: str, data_dir: Folder = None, manual_dir: Folder = None
 ) -> Sequence[dict[str, np.ndarray]]:
     """Returns a random-access source of whole examples.
 
@@ -83,14 +81,11 @@ def data_source(
         example is read: if the file that it is in is damaged.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
-    return records.Examples(prepared, prepared.as_data_source(split))
+    return records.Examples(prepared, split)
 
 
 def images(
-    name: str,
-    split: str,
-    data_dir: Path | None = None,
-    manual_dir: Path | None = None,
+    name: str, split: str, data_dir: Folder = None, manual_dir: Folder = None
 ) -> Sequence[np.ndarray]:
     """Returns a random-access source of images, twice as fast as whole examples.
 
@@ -98,21 +93,18 @@ def images(
     `data_source`.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
-    return records.Feature(prepared, split, "image")
+    return records.Examples(prepared, split, "image")
 
 
 def object_counts(
-    name: str,
-    split: str,
-    data_dir: Path | None = None,
-    manual_dir: Path | None = None,
+    name: str, split: str, data_dir: Folder = None, manual_dir: Folder = None
 ) -> np.ndarray:
     """Returns the numbers of objects, int [N], of all images of a split.
 
-    Arguments and errors as those of `data_source`. Shows its progress.
+    Arguments and errors are those of `data_source`. Progress is shown.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
-    counts, found = records.Feature(prepared, split, "n"), []
+    counts, found = records.Examples(prepared, split, "n"), []
     progress = tqdm.tqdm(total=len(counts), desc=f"{name} {split}", unit=" scenes")
     with progress:
         for start in range(0, len(counts), _AT_A_TIME):
@@ -123,7 +115,7 @@ def object_counts(
 
 
 def scene_maker(
-    name: str, data_dir: Path | None = None, manual_dir: Path | None = None
+    name: str, data_dir: Folder = None, manual_dir: Folder = None
 ) -> Callable[[scenes.Split, int], dict[str, np.ndarray]]:
     """Returns what makes more scenes of the kind of a data set, which need not exist.
 
@@ -137,11 +129,7 @@ def scene_maker(
       It raises a ValueError where so many objects do not fit.
     """
     unprepared = _builder(name, data_dir)
-    if not manual_dir:
-        return unprepared.scene_maker()
-    manual_dir = epath.Path(manual_dir).expanduser()
-    _check_manual_dir(unprepared, manual_dir)
-    return unprepared.scene_maker(manual_dir)
+    return unprepared.scene_maker(_checked_manual_dir(unprepared, manual_dir))
 
 
 def image_shape(name: str) -> tuple[int, int, int]:
@@ -154,28 +142,31 @@ def splits(name: str) -> dict[str, scenes.Split]:
     return _builder(name).splits
 
 
-def check_split(name: str, split: str) -> None:
+def check_split(name: str, split: str) -> set[str]:
     """Checks the names of a data set and a split before anything is generated.
+
+    Returns:
+      The names of the whole splits that the split takes examples from.
 
     Raises:
       ValueError: if the name or the split is unknown.
     """
-    known = list(_builder(name).splits)
-    for part in split.split("+"):
-        if part.partition("[")[0].strip() not in known:
-            raise ValueError(
-                f"Unknown split {split!r} of {name!r}. Valid are {', '.join(known)} "
-                "and parts of them such as 'train[:1000]' or 'train[-10%:]'."
-            )
+    known = _builder(name).splits
+    names = {part.partition("[")[0].strip() for part in split.split("+")}
+    if names - known.keys():
+        raise ValueError(
+            f"Unknown split {split!r} of {name!r}. Valid are {', '.join(known)} and "
+            "parts of them such as 'train[:1000]' or 'train[-10%:]'."
+        )
     tfds.core.ReadInstruction.from_spec(split)
+    return names
 
 
 def _prepared(name, split, data_dir, manual_dir):
     """The builder of a prepared data set that has a split, or part of one."""
-    check_split(name, split)
+    wanted = check_split(name, split)
     prepared = builder(name, data_dir, manual_dir)
-    parts = {part.partition("[")[0].strip() for part in split.split("+")}
-    if missing := parts - prepared.info.splits.keys():
+    if missing := wanted - prepared.info.splits.keys():
         raise ValueError(
             f"{prepared.data_path} was generated before {', '.join(missing)} belonged "
             "to the data set. Delete it, and it is generated again with the same "
@@ -184,7 +175,7 @@ def _prepared(name, split, data_dir, manual_dir):
     return prepared
 
 
-def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
+def _builder(name: str, data_dir: Folder = None) -> SceneBuilder:
     if name not in BUILDERS:
         raise ValueError(f"Unknown data set {name!r}. Valid are {', '.join(BUILDERS)}.")
     builder_class, config = BUILDERS[name]
@@ -199,9 +190,8 @@ def _builder(name: str, data_dir: Path | None = None) -> SceneBuilder:
         ) from error
 
 
-def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
-    if manual_dir:
-        _check_manual_dir(unprepared, epath.Path(manual_dir).expanduser())
+def _prepare(unprepared: SceneBuilder, manual_dir: Folder) -> None:
+    manual_dir = _checked_manual_dir(unprepared, manual_dir)
     # TFDS's bars know no totals, so they have no ETA; the builders' own bars do.
     tfds.disable_progress_bar()
     try:
@@ -220,7 +210,13 @@ def _prepare(unprepared: SceneBuilder, manual_dir: Path | None) -> None:
         tfds.enable_progress_bar()
 
 
-def _check_manual_dir(unprepared: SceneBuilder, manual_dir: epath.Path) -> None:
+def _checked_manual_dir(
+    unprepared: SceneBuilder, manual_dir: Folder
+) -> epath.Path | None:
+    """The folder that holds a data set's files, or None where none is given."""
+    if not manual_dir:
+        return None
+    manual_dir = epath.Path(manual_dir).expanduser()
     missing = [
         f"{name} (SHA-256 {digest} unpacked)"
         for name, digest in unprepared.MANUAL_FILES.items()
@@ -232,3 +228,4 @@ def _check_manual_dir(unprepared: SceneBuilder, manual_dir: epath.Path) -> None:
             f"manual_dir={os.fspath(manual_dir)!r}. Put them there, or leave "
             "manual_dir out to download them."
         )
+    return manual_dir

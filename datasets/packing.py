@@ -6,7 +6,6 @@ TensorFlow.
 
 import collections
 import functools
-import os
 import signal
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +48,7 @@ def pack_split(
     chunks = [range(i, min(i + CHUNK, size)) for i in range(0, size, CHUNK)]
     work = functools.partial(_pack_chunk, maker, split)
     if num_workers is None:
-        num_workers = 1 if size < FEW else usable_cores()
+        num_workers = 1 if size < FEW else loky.cpu_count()
     if num_workers == 1:
         for chunk in chunks:
             yield from work(chunk)
@@ -70,13 +69,6 @@ def pack_split(
         finished = True
     finally:
         executor.shutdown(kill_workers=not finished)
-
-
-def usable_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _pack_chunk(maker, split, indices):

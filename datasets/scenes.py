@@ -172,9 +172,9 @@ def free_positions(
     height, width = size
     free = np.ones((canvas - height + 1, canvas - width + 1), bool)
     for (top, left), (h, w) in zip(corners, sizes, strict=True):
-        free[
-            max(top - height + 1, 0) : top + h, max(left - width + 1, 0) : left + w
-        ] = False
+        rows = slice(max(top - height + 1, 0), top + h)
+        columns = slice(max(left - width + 1, 0), left + w)
+        free[rows, columns] = False
     return free
 
 

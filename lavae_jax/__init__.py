@@ -29,14 +29,13 @@ The paper's equations:
 - `lavae_jax.model`: Eq. 1 and 5. `lavae_jax.objectives`: Eq. 6 and Table 1's bound.
 - `lavae_jax.latents`: Eq. 2, 3 and 7 to 11, how many objects, where, and what.
 - `lavae_jax.compositing`: Eq. 4. `lavae_jax.likelihood`: Eq. 12.
-- `lavae_jax.distributions`, or else `lavae_jax.plain_distributions`: their densities.
+- `lavae_jax.distributions`: their densities, from distrax where it can be imported.
 - `lavae_jax.networks` of `lavae_jax.blocks`, on `lavae_jax.slots`: Appendix B.
 - `lavae_jax.baseline`: the β-VAE that LAVAE is compared with.
 
 Training:
 
-- `lavae_jax.training`: the train step, its stages, schedules and optimiser, on one
-  device or several.
+- `lavae_jax.training`: train steps, schedules and optimiser, on one device or several.
 - `lavae_jax.warmup`: Appendix B's auxiliary VAE, which first teaches h_loc.
 - `lavae_jax.diagnostics`: whether a model has collapsed.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from lavae_jax import distributions, likelihood
+from lavae_jax import likelihood
 from lavae_jax.blocks import (
     BatchNorm,
     ConvBlock,
@@ -20,7 +20,7 @@ from lavae_jax.blocks import (
 )
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.networks import head_init
-from lavae_jax.types import Array, Variables
+from lavae_jax.types import Appearance, Array, Variables
 
 CELL = 8
 """Pixels per row and column of a latent cell: 64 pixels give the paper's 8×8 cells."""
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
     """A strided convolution, 4 residual blocks, and a head with [μ, log σ²] per cell.
 
     A strided convolution after each of the first blocks halves the resolution until a
-    site is a latent cell: after the first two in the paper. Attributes as those of
+    site is a latent cell: after the first two in the paper. Attributes are those of
     `BaselineVAE`.
     """
 
@@ -84,7 +84,7 @@ class Decoder(nn.Module):
     """The encoder in reverse, with transposed convolutions for its strided ones.
 
     The last upsampling is bilinear and followed by ordinary convolutions, as in the
-    paper, or rearranges the channels of a last convolution into pixels. Attributes as
+    paper, or rearranges the channels of a last convolution into pixels. Attributes are
     those of `BaselineVAE`.
     """
 
@@ -180,18 +180,11 @@ class BaselineVAE(nn.Module):
         rows, columns, channels = self.latent_shape
         return rows * columns * channels
 
-    def prior(self) -> distributions.MultivariateNormalDiag:
-        """p(z) = N(0, I): event shape [d_VAE]."""
-        return appearances.prior(self.latent_dim)
-
-    def posterior(
-        self, x: Array, train: bool = False
-    ) -> distributions.MultivariateNormalDiag:
-        """q(z | x) for x [B, H, W, C]: batch shape [B], event shape [d_VAE]."""
+    def posterior(self, x: Array, train: bool = False) -> Appearance:
+        """The parameters of q(z | x) for x [B, H, W, C], each [B, d_VAE]."""
         mu, logvar = jnp.split(self.encoder(x, train), 2, axis=-1)
         mu, logvar = (a.reshape(x.shape[0], -1) for a in (mu, logvar))
-        scale = jnp.exp(0.5 * appearances.bounded(logvar))
-        return distributions.MultivariateNormalDiag(mu, scale)
+        return Appearance(mu, appearances.bounded(logvar))
 
     def canvas(self, z: Array, train: bool = False) -> Array:
         """Pixel means before ε: [B, d_VAE] to [B, H, W, C]."""
@@ -203,7 +196,7 @@ class BaselineVAE(nn.Module):
 
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Reconstructs x [B, H, W, C] from the mean of q(z | x), before ε."""
-        return self.canvas(self.posterior(x, train).mean(), train)
+        return self.canvas(self.posterior(x, train).mu, train)
 
 
 def elbo(
@@ -214,8 +207,8 @@ def elbo(
     The model is bound to its variables; x is [B, H, W, C], with one key per image.
     """
     q = model.posterior(x, train)
-    log_px = model.log_likelihood(x, model.canvas(_draw(q, keys), train))
-    return BaselineTerms(log_px, q.kl_divergence(model.prior()))
+    canvas = model.canvas(appearances.draw(q, keys), train)
+    return BaselineTerms(model.log_likelihood(x, canvas), appearances.kl(q))
 
 
 def log_weights(
@@ -226,12 +219,14 @@ def log_weights(
     Arguments and result as those of `objectives.log_weights`: [K, B], nats, with
     samples drawn one after the other.
     """
-    q, p = model.bind(variables).posterior(x), model.prior()
+    parameters = model.bind(variables).posterior(x)
+    q, p = appearances.posterior(parameters), appearances.prior(model.latent_dim)
 
     def one_sample(index):
         # Bound again: a module must not be used across JAX's transformations.
         bound = model.bind(variables)
-        z = _draw(q, jax.vmap(jax.random.fold_in, (0, None))(keys, index))
+        sample_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+        z = appearances.draw(parameters, sample_keys)
         log_px = bound.log_likelihood(x, bound.canvas(z))
         return log_px + p.log_prob(z) - q.log_prob(z)
 
@@ -245,14 +240,6 @@ def reconstruct(model: BaselineVAE, variables: Variables, x: Array) -> Array:
 
 def generate(model: BaselineVAE, variables: Variables, keys: Array) -> Array:
     """Pixel means of samples from the prior, one per key: [B, H, W, C]."""
-    z = _noise(keys, model.latent_dim)
+    shape = (model.latent_dim,)
+    z = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
     return likelihood.pixel_mean(model.bind(variables).canvas(z), model.epsilon)
-
-
-def _draw(q: distributions.MultivariateNormalDiag, keys: Array) -> Array:
-    """Draws z by reparameterisation, one key per image: [B, d_VAE]."""
-    return q.mean() + q.stddev() * _noise(keys, q.event_shape[0])
-
-
-def _noise(keys: Array, size: int) -> Array:
-    return jax.vmap(lambda key: jax.random.normal(key, (size,), jnp.float32))(keys)

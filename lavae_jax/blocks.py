@@ -24,12 +24,10 @@ leaky_relu = partial(nn.leaky_relu, negative_slope=0.01)
 def space_to_depth(x: Array, block: int) -> Array:
     """[B, H, W, C] to [B, H / block, W / block, block² C]."""
     num_images, height, width, channels = x.shape
-    x = x.reshape(
-        num_images, height // block, block, width // block, block, channels
-    ).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(
-        num_images, height // block, width // block, block * block * channels
-    )
+    rows, columns = height // block, width // block
+    x = x.reshape(num_images, rows, block, columns, block, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(num_images, rows, columns, block**2 * channels)
 
 
 def depth_to_space(x: Array, block: int) -> Array:

@@ -11,7 +11,7 @@ from lavae_jax import baseline, blocks, compositing, networks
 from lavae_jax.inference import Model
 from lavae_jax.model import LAVAE
 
-# What a run's config says of its model besides, for training alone.
+# Values of a run's config for its model that are for training alone.
 _TRAINING_ONLY = frozenset({"epsilon_init"})
 
 
@@ -180,19 +180,11 @@ def _build_lavae(config: ModelConfig, axis_name: str | None, dtype) -> LAVAE:
         f_sprite = networks.SpriteDecoder(
             c.sprite_size, channels, c.channels, axis_name, dtype=dtype
         )
+    names_of_both = c._asdict().keys() & LAVAE.__dataclass_fields__.keys()
     return LAVAE(
         location_net=networks.LocationNet(trunk(), c.location_hidden, c.location_scale),
         appearance_net=appearance_net,
         f_sprite=f_sprite,
-        image_shape=c.image_shape,
-        max_objects=c.max_objects,
-        app_dim=c.app_dim,
-        sprite_size=c.sprite_size,
-        gamma=c.gamma,
-        count_threshold=c.count_threshold,
-        epsilon=c.epsilon,
-        exclusion_radius=c.exclusion_radius,
-        objects_per_image=c.objects_per_image,
-        composite_method=c.composite_method,
         axis_name=axis_name,
+        **{name: getattr(c, name) for name in names_of_both},
     )

@@ -1,4 +1,4 @@
-"""Whether LAVAE still takes scenes apart: measured now and then, on held-out scenes."""
+"""Measures whether LAVAE still takes scenes apart, on scenes held out of training."""
 
 from typing import Any, NamedTuple
 
@@ -94,7 +94,7 @@ def _unsteady(model, variables, images, scene):
 
 
 def warnings(seen: Seen) -> list[str]:
-    """A sentence for each way in which a model has collapsed, or meets a limit.
+    """Returns a sentence for each way in which a model has collapsed or meets a limit.
 
     Args:
         seen: means over held-out scenes, after the warm-up: before its end a healthy
@@ -106,15 +106,11 @@ def warnings(seen: Seen) -> list[str]:
             f"f_count is 0 in {seen.uncounted:.0%} of the held-out scenes, though they"
             " have objects: h_loc stays below its threshold."
         )
-    if seen.overcounted > _COLLAPSED:
+    if seen.overcounted > 0:
         found.append(
-            f"f_count is M in {seen.overcounted:.0%} of the held-out scenes: h_loc is"
-            " above its threshold all over, or model.max_objects too low for them."
-        )
-    elif seen.overcounted > 0:
-        found.append(
-            f"f_count is M in {seen.overcounted:.2%} of the held-out scenes: they have"
-            " at least M = model.max_objects objects, or fewer if their count is wrong."
+            f"f_count is M = model.max_objects in {seen.overcounted:.2%} of held-out"
+            " scenes: they have as many objects or more, or else their count is wrong,"
+            " as where h_loc is above its threshold all over."
         )
     if seen.blank > _COLLAPSED:
         found.append(

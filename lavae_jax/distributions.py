@@ -11,13 +11,12 @@ try:
     with warnings.catch_warnings():
         # A deprecated name is of no concern to a user here, also not under `-W error`.
         warnings.simplefilter("ignore", DeprecationWarning)
-        from distrax import Bernoulli, Categorical, Gumbel, MultivariateNormalDiag
+        from distrax import Bernoulli, Categorical, MultivariateNormalDiag
 except (ImportError, AttributeError):
     from lavae_jax.plain_distributions import (
         Bernoulli,
         Categorical,
-        Gumbel,
         MultivariateNormalDiag,
     )
 
-__all__ = ["Bernoulli", "Categorical", "Gumbel", "MultivariateNormalDiag"]
+__all__ = ["Bernoulli", "Categorical", "MultivariateNormalDiag"]

@@ -29,12 +29,7 @@ def open_scene(scene: Scene, only: ArrayLike | None = None) -> tuple[Scene, np.n
         raise TypeError(f"expected a lavae_jax.Scene, got {type(scene).__name__}.")
     if any(isinstance(field, jax.core.Tracer) for field in scene):
         raise TypeError("scenes are edited outside jax transformations such as jit.")
-    copy = Scene(
-        np.array(scene.n, np.int32),
-        np.array(scene.yx, np.int32),
-        np.array(scene.z_app, np.float32),
-        np.array(scene.active, bool),
-    )
+    copy = Scene(*map(np.array, scene, (np.int32, np.int32, np.float32, bool)))
     slots = copy.active.shape
     shapes = [field.shape for field in copy]
     wanted = [slots[:1], (*slots, 2), (*slots, *copy.z_app.shape[-1:]), slots]

@@ -228,14 +228,6 @@ def traverse(
 
     Raises:
         ValueError: If an axis has no values; errors of `edit` are passed on.
-
-    >>> from lavae_jax import editing
-    >>> scene = editing.add(editing.empty(1, 1, 2), (0, 0), [1.0, 2.0], (8, 8))
-    >>> def edit(scene, dim, value):
-    ...     return editing.restyle(scene, 0, dim, value)
-    >>> grid = editing.traverse(scene, edit, [0, 1], [-3.0, 0.0, 3.0])
-    >>> grid.z_app.reshape(2, 3, 2).tolist()[1]
-    [[1.0, -3.0], [1.0, 0.0], [1.0, 3.0]]
     """
     for number, axis in enumerate(axes):
         if len(axis) == 0:

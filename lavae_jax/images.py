@@ -24,23 +24,21 @@ def check(images: Array | np.ndarray, image_shape: tuple[int, int, int]) -> Arra
     """
     wanted = f"[B, {', '.join(map(str, image_shape))}]"
     shape = tuple(np.shape(images))
-    if len(shape) != 4 or shape[1:] != tuple(image_shape):
-        raise ValueError(f"images must have the shape {wanted}, got {list(shape)}.")
-    if shape[0] == 0:
-        raise ValueError(f"images must hold at least one image {wanted}, got none.")
+    if len(shape) != 4 or shape[1:] != tuple(image_shape) or shape[0] == 0:
+        raise ValueError(
+            "images must be a batch of at least one image, of the shape"
+            f" {wanted}, got {list(shape)}."
+        )
     if isinstance(images, jax.core.Tracer):
         return to_float(images)
     images = np.asarray(images)
-    if images.dtype == bool or np.issubdtype(images.dtype, np.integer):
-        ones = (images == 1).any()
-        valid = (images == 0) | (images == (1 if ones else 255))
-    elif np.issubdtype(images.dtype, np.floating):
-        valid = (images == 0) | (images == 1)
-    else:
+    if images.dtype.kind not in "biuf":
         raise TypeError(
             f"images must be uint8, bool or float, got {images.dtype}. Convert them"
             " with np.asarray(images, np.uint8)."
         )
+    lit = 1 if images.dtype.kind == "f" or (images == 1).any() else 255
+    valid = (images == 0) | (images == lit)
     if not valid.all():
         value = images[~valid].flat[0]
         raise ValueError(

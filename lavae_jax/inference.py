@@ -1,4 +1,13 @@
-"""The Python API: infer, render, sample and evaluate with a trained model."""
+"""The Python API: infer, render, sample and evaluate with a trained model.
+
+These arguments are the same everywhere:
+
+- model, variables: LAVAE or the baseline, with its variables, as `load` returns them.
+- images: [B, H, W, C] in {0, 1}, or uint8. A ValueError or a TypeError says what is
+  wrong with images that the model was not built for.
+- key: one key for the batch, or [B] keys for draws that do not depend on how images
+  are batched.
+"""
 
 from functools import partial
 
@@ -25,20 +34,9 @@ def infer(
 ) -> Scene:
     """Infers the objects of images: how many, where, and what they look like.
 
-    Args:
-        model: LAVAE.
-        variables: its variables.
-        images: [B, H, W, C] in {0, 1}, or uint8.
-        key: one key, or [B] keys, to draw from q(z | x); None gives the most likely
-            sites and the means.
-
-    Returns:
-        A Scene. Where its n is the model's `max_objects`, the image holds at least as
-        many objects.
-
-    Raises:
-        TypeError, ValueError: if the images are not what the model was built for, or
-            the model is the baseline.
+    With a key the scene is a draw from q(z | x); without one it has the most likely
+    sites and the means of the appearances. An image whose n is the model's
+    `max_objects` may hold more objects. The baseline is refused with a TypeError.
     """
     if not isinstance(model, LAVAE):
         raise TypeError(
@@ -55,7 +53,9 @@ def _infer(model, variables, x, keys):
     bound = model.bind(variables)
     h_loc = bound.location_logits(x)
     n = bound.count(h_loc)
-    key_loc, key_app = (None, None) if keys is None else objectives.split_keys(keys)
+    key_loc = key_app = None
+    if keys is not None:
+        key_loc, key_app = jax.vmap(jax.random.split)(keys).T
     locations = bound.locations(h_loc, n, key_loc)
     appearance = bound.appearance(bound.appearance_features(x), locations)
     z_app = appearance.mu
@@ -93,10 +93,9 @@ def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
 def reconstruct(
     model: Model, variables: Variables, images: Array | np.ndarray
 ) -> Array:
-    """What a model makes of images: the pixel means of its best explanation.
+    """Paints images as the model explains them best: pixel means, [B, H, W, C].
 
-    LAVAE renders the scene that it infers. Images and errors are those of
-    `log_weights`; the result is [B, H, W, C].
+    LAVAE renders the scene that it infers.
     """
     if isinstance(model, LAVAE):
         return render(model, variables, infer(model, variables, images))
@@ -114,21 +113,9 @@ def log_weights(
     key: Array,
     num_samples: int,
 ) -> Array:
-    """Log importance weights of draws from q(z | x), nats.
+    """Computes log p(x, z) − log q(z | x) of K draws from q(z | x), nats, [K, B].
 
-    Args:
-        model: LAVAE or the baseline.
-        variables: its variables.
-        images: [B, H, W, C] in {0, 1}, or uint8.
-        key: one key, or [B] keys, for results that do not depend on how images are
-            batched.
-        num_samples: K.
-
-    Returns:
-        [K, B].
-
-    Raises:
-        TypeError, ValueError: if the images are not what the model was built for.
+    K is `num_samples`.
     """
     x = image_checks.check(images, model.image_shape)
     if num_samples < 1:
@@ -162,8 +149,8 @@ def log_likelihood_bound(
 ) -> Array:
     """Importance-weighted lower bound on log p(x), nats, [B].
 
-    log (1/K Σ_k w_k), as in Table 1 with K = 100; K = 1 gives the ELBO. Arguments and
-    errors as `log_weights`.
+    It is log (1/K Σ_k w_k) for the weights of `log_weights`, as in Table 1 with
+    K = 100. K = 1 gives the ELBO.
 
     >>> import jax
     >>> import lavae_jax
@@ -192,15 +179,6 @@ def generate(
     Raises:
         ValueError: if `prior_n` is not a distribution over 0..M, or given for the
             baseline, or `num_images` is not positive.
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> key = jax.random.key(1)
-    >>> five_or_six = [0, 0, 0, 0, 0, 0.5, 0.5, 0, 0, 0, 0]
-    >>> crowded = lavae_jax.generate(model, variables, key, 3, prior_n=five_or_six)
-    >>> crowded.shape, lavae_jax.infer(model, variables, crowded > 0.5).n.min() > 2
-    ((3, 64, 64, 3), Array(True, dtype=bool))
     """
     if num_images < 1:
         raise ValueError(f"num_images must be at least 1, got {num_images}.")
@@ -212,9 +190,8 @@ def generate(
     if prior_n is not None:
         prior_n = _checked_prior(prior_n, model.max_objects)
     n, locations, z_app = _sample_prior(model, variables, keys, prior_n)
-    return render(
-        model, variables, _to_scene(n, locations, z_app, model.image_shape[1])
-    )
+    scene = _to_scene(n, locations, z_app, model.image_shape[1])
+    return render(model, variables, scene)
 
 
 _sample_prior = partial(jax.jit, static_argnums=0)(objectives.sample_prior)
@@ -222,15 +199,11 @@ _generate = partial(jax.jit, static_argnums=0)(baseline.generate)
 
 
 def _checked_prior(prior_n, max_objects):
-    """Probabilities of n, found to be some."""
     prior_n = np.asarray(prior_n, np.float32)
-    if prior_n.shape != (max_objects + 1,):
+    valid = prior_n.shape == (max_objects + 1,) and (prior_n >= 0).all()
+    if not valid or not abs(prior_n.sum() - 1) < 1e-4:
         raise ValueError(
             f"prior_n must hold {max_objects + 1} probabilities, for n = 0 to"
-            f" {max_objects}, got shape {list(prior_n.shape)}."
+            f" {max_objects}, that sum to 1: got {prior_n.tolist()}."
         )
-    if (prior_n < 0).any():
-        raise ValueError(f"prior_n must not be negative, got {prior_n.min():.4g}.")
-    if not abs(prior_n.sum() - 1) < 1e-4:
-        raise ValueError(f"prior_n must sum to 1, got {prior_n.sum():.4g}.")
     return prior_n

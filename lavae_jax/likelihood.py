@@ -11,9 +11,8 @@ def pixel_mean(canvas: Array, epsilon: Array | float) -> Array:
     """Turns the sum of sprites λ into Bernoulli means inside [ε, 1 − ε].
 
     λ exceeds 1 where sprites overlap and is 0 off every sprite. It is cut at 1 and
-    mixed with a constant, ε + (1 − 2ε) λ. A plain clip would
-    stop the gradient exactly at the pixels that are most wrong, so the gradient passes
-    through the cut.
+    mixed with a constant, ε + (1 − 2ε) λ. A plain clip would stop the gradient exactly
+    at the pixels that are most wrong, so the gradient passes through the cut.
 
     Args:
         canvas: λ, [..., H, W, C], not negative.

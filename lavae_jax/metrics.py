@@ -100,6 +100,9 @@ def location_error(
     Returns:
       A `LocationError`; distances and offset are NaN if nothing was matched.
 
+    Raises:
+      ValueError: If there are not as many arrays of true centres as of inferred ones.
+
     >>> from lavae_jax import metrics
     >>> true = [[(10, 10), (40, 20)], [(30, 30)]]
     >>> inferred = [[(40, 21), (10, 11)], [(33, 31)]]
@@ -107,22 +110,15 @@ def location_error(
     >>> error.offset, error.mean, error.median
     ((0.0, 1.0), 1.0, 0.0)
     """
-    if len(true_yx) != len(inferred_yx):
-        raise ValueError(
-            f"true_yx holds {len(true_yx)} images and inferred_yx {len(inferred_yx)};"
-            " both need one array per image."
-        )
     num_true = sum(len(yx) for yx in true_yx)
     num_inferred = sum(len(yx) for yx in inferred_yx)
     raw = _matched_differences(true_yx, inferred_yx, np.zeros(2))
     if not len(raw):
-        return LocationError(
-            np.nan, np.nan, np.nan, (np.nan, np.nan), 0, num_true, num_inferred
-        )
+        nan = np.nan
+        return LocationError(nan, nan, nan, (nan, nan), 0, num_true, num_inferred)
     offset = np.median(raw, axis=0)
-    distances = np.linalg.norm(
-        _matched_differences(true_yx, inferred_yx, offset), axis=1
-    )
+    matched = _matched_differences(true_yx, inferred_yx, offset)
+    distances = np.linalg.norm(matched, axis=1)
     return LocationError(
         mean=float(distances.mean()),
         median=float(np.median(distances)),
@@ -161,9 +157,8 @@ def importance_bounds(
         with np.errstate(invalid="ignore"):
             log_size = 2 * log_sum - logsumexp(2 * groups, axis=1)
         effective = np.where(np.isneginf(log_sum), 0.0, np.exp(log_size))
-        bounds.append(
-            ImportanceBound(k, (log_sum - np.log(k)).mean(0), effective.mean(0))
-        )
+        log_p = (log_sum - np.log(k)).mean(0)
+        bounds.append(ImportanceBound(k, log_p, effective.mean(0)))
     return tuple(bounds)
 
 

@@ -166,13 +166,9 @@ class GlimpseAppearanceNet(nn.Module):
             del valid  # rows do not interact
             return module.at_sites(features, image, sites)
 
+        site, active = locations.site, locations.active
         return slots.map_active(
-            self,
-            read_active,
-            locations.active,
-            (locations.site,),
-            capacity,
-            self.axis_name,
+            self, read_active, active, (site,), capacity, self.axis_name
         )
 
 
@@ -225,7 +221,7 @@ class MLPSpriteDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z_app: Array, valid: Array, train: bool) -> Array:
-        """As `SpriteDecoder`; rows do not interact, there are no batch statistics."""
+        """As by `SpriteDecoder`. Rows do not interact: it has no batch statistics."""
         del valid, train
         shape = (self.sprite_size, self.sprite_size, self.image_channels)
         network = ResidualMLP(

@@ -29,24 +29,6 @@ class ElboTerms(NamedTuple):
         return self.log_px - self.kl_app - self.kl_loc - self.kl_n
 
 
-class Reconstruction(NamedTuple):
-    """One pass through the model.
-
-    Attributes:
-        terms: the ELBO's terms.
-        locations: the locations that were used.
-        kl_app: [B, M], the appearance KL of every slot, nats.
-        sprites: [B, M, S, S, C].
-        canvas: λ, [B, H, W, C].
-    """
-
-    terms: ElboTerms
-    locations: Locations
-    kl_app: Array
-    sprites: Array
-    canvas: Array
-
-
 def reconstruct(
     model: LAVAE,
     x: Array,
@@ -55,7 +37,7 @@ def reconstruct(
     keys: Array,
     epsilon: Array | float | None = None,
     train: bool = False,
-) -> Reconstruction:
+) -> ElboTerms:
     """Eq. 6 for given locations, with one draw of the appearances.
 
     Args:
@@ -69,31 +51,28 @@ def reconstruct(
         train: whether batch statistics are used and updated.
 
     Returns:
-        A `Reconstruction` of every draw.
+        The terms of every draw, [B · K] each.
     """
     appearance = model.appearance(model.appearance_features(x, train), locations)
     z_app = appearances.draw(appearance, keys)
-    sprites = model.sprites(z_app, locations.active, train)
-    canvas = model.canvas(sprites, locations)
-    kl_app = appearances.kl(appearance)
+    canvas = model.canvas(model.sprites(z_app, locations.active, train), locations)
     x = jnp.repeat(x, canvas.shape[0] // x.shape[0], axis=0)
-    terms = ElboTerms(
+    return ElboTerms(
         log_px=model.log_likelihood(x, canvas, epsilon),
-        kl_app=kl_app.sum(axis=-1),
+        kl_app=appearances.kl(appearance).sum(axis=-1),
         kl_loc=kl_locations(locations, model.num_sites),
         kl_n=-model.log_p_n(n),
     )
-    return Reconstruction(terms, locations, kl_app, sprites, canvas)
 
 
 def elbo(model: LAVAE, variables: Variables, x: Array, keys: Array) -> ElboTerms:
     """One-sample estimate of Eq. 6 with exact draws, [B] each, with a key per image."""
     bound = model.bind(variables)
-    key_loc, key_app = split_keys(keys)
+    key_loc, key_app = jax.vmap(jax.random.split)(keys).T
     h_loc = bound.location_logits(x)
     n = bound.count(h_loc)
     locations = bound.locations(h_loc, n, key_loc)
-    return reconstruct(bound, x, locations, n, key_app).terms
+    return reconstruct(bound, x, locations, n, key_app)
 
 
 def appearance_log_weights(
@@ -175,9 +154,8 @@ def log_weights(
     def one_sample(index):
         # Bound again: a module must not be used across JAX's transformations.
         bound = model.bind(variables)
-        key_loc, key_app = split_keys(
-            jax.vmap(jax.random.fold_in, (0, None))(keys, index)
-        )
+        sample_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+        key_loc, key_app = jax.vmap(jax.random.split)(sample_keys).T
         locations = bound.locations(h_loc, n, key_loc)
         log_px, log_ratio = appearance_log_weights(
             bound, x, bound.appearance(features, locations), locations, key_app
@@ -188,10 +166,7 @@ def log_weights(
 
 
 def sample_prior(
-    model: LAVAE,
-    variables: Variables,
-    keys: Array,
-    prior_n: Array | None = None,
+    model: LAVAE, variables: Variables, keys: Array, prior_n: Array | None = None
 ) -> tuple[Array, Locations, Array]:
     """Draws n, z_loc and z_app from the prior, Eq. 1 to 3, with [B] keys.
 
@@ -203,8 +178,8 @@ def sample_prior(
     logits = variables["params"]["prior_n_logits"]
     if prior_n is not None:
         logits = jnp.log(prior_n)
-    key_n, key_z = split_keys(keys)
-    key_loc, key_app = split_keys(key_z)
+    key_n, key_z = jax.vmap(jax.random.split)(keys).T
+    key_loc, key_app = jax.vmap(jax.random.split)(key_z).T
     p_n = distributions.Categorical(logits=logits)
     n = jax.vmap(lambda key: p_n.sample(seed=key))(key_n).astype(jnp.int32)
     active = counts.active_slots(n, model.max_objects)
@@ -213,9 +188,3 @@ def sample_prior(
     z_app = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(key_app)
     z_app = jnp.where(active[..., None], z_app, 0)
     return n, hard_locations(site, active), z_app
-
-
-def split_keys(keys: Array) -> tuple[Array, Array]:
-    """Two keys from each of [B] keys: twice [B]."""
-    pairs = jax.vmap(jax.random.split)(keys)
-    return pairs[:, 0], pairs[:, 1]

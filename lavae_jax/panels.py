@@ -60,14 +60,12 @@ def add_panels(figure: FigureBase, rows: int, columns: int, texts: Texts) -> np.
     Raises:
         ValueError: If there are labels, but not one for each row or column.
     """
-    for labels, number, name in (
-        (texts.row_labels, rows, "row"),
-        (texts.column_labels, columns, "column"),
-    ):
-        if len(labels) not in (0, number):
-            raise ValueError(
-                f"{number} {name}s need as many labels: got {len(labels)}."
-            )
+    numbers = len(texts.row_labels), len(texts.column_labels)
+    if numbers[0] not in (0, rows) or numbers[1] not in (0, columns):
+        raise ValueError(
+            f"{rows} rows and {columns} columns need as many labels, or none: got"
+            f" {numbers[0]} and {numbers[1]}."
+        )
     width, height = size(rows, columns, texts)
     highest = _GAP + rows + (rows - 1) * _GAP
     panels = figure.subplots(
@@ -88,38 +86,20 @@ def add_panels(figure: FigureBase, rows: int, columns: int, texts: Texts) -> np.
     for panel, label in zip(panels[0], texts.column_labels, strict=False):
         panel.set_title(label, fontsize=8, pad=3)
     for panel, label in zip(panels[:, 0], texts.row_labels, strict=False):
-        panel.annotate(
-            label,
-            (0, 0.5),
-            (-4, 0),
-            "axes fraction",
-            "offset points",
-            ha="right",
-            va="center",
-            fontsize=8,
-        )
+        beside = dict(ha="right", va="center", transform=panel.transAxes)
+        panel.text(-0.05, 0.5, label, fontsize=8, **beside)
     if texts.title:
-        figure.suptitle(
-            "\n".join(_lines(texts.title, width)),
-            x=_GAP / width,
-            y=1 - _GAP / height,
-            ha="left",
-            va="top",
-            fontsize=9,
-        )
+        top_left = dict(x=_GAP / width, y=1 - _GAP / height, ha="left", va="top")
+        figure.suptitle("\n".join(_lines(texts.title, width)), fontsize=9, **top_left)
     return panels
 
 
 def show(panel: Axes, image: np.ndarray) -> None:
-    """Draws an [H, W, C] image unblurred in a thin frame."""
+    """Draws an image [H, W, C], uint8 or in [0, 1], unblurred in a thin frame."""
     panel.set_axis_on()
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set(color="0.6", linewidth=0.5)
-    panel.imshow(pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-
-
-def pixels(image: np.ndarray) -> np.ndarray:
-    """Converts an [H, W, C] image for matplotlib: [H, W] or RGB in [0, 1]."""
     # matplotlib reads colours of dtype uint8 as 0..255, even where all are 0 or 1.
     image = image / (255 if image.dtype == np.uint8 and image.max() > 1 else 1)
-    return image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1)
+    image = image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1)
+    panel.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

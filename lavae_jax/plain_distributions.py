@@ -1,10 +1,9 @@
-"""Four distributions in plain JAX, as much of them as this library calls.
+"""Three distributions in plain JAX, as much of them as this library calls.
 
-Names, arguments and values are those of distrax, in whose place they stand where it
-can't be imported. All densities are in nats.
+They stand in for those of distrax where it can't be imported. Names, arguments and
+values are the same. All densities are in nats.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -42,18 +41,6 @@ class Categorical(NamedTuple):
         return jax.random.categorical(seed, jax.nn.log_softmax(self.logits))
 
 
-class Gumbel(NamedTuple):
-    """The Gumbel distribution with a mode and a spread, [] each."""
-
-    loc: Array | float
-    scale: Array | float
-
-    def sample(self, *, seed: Array, sample_shape: Sequence[int] = ()) -> Array:
-        """Draws an array of shape `sample_shape` with a key."""
-        dtype = jnp.result_type(self.loc, self.scale)
-        return self.scale * jax.random.gumbel(seed, sample_shape, dtype) + self.loc
-
-
 class MultivariateNormalDiag(NamedTuple):
     """A normal distribution over vectors of length L whose elements are independent.
 
@@ -62,19 +49,6 @@ class MultivariateNormalDiag(NamedTuple):
 
     loc: Array
     scale_diag: Array
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The shape (L,) of one vector."""
-        return self.loc.shape[-1:]
-
-    def mean(self) -> Array:
-        """Returns the mean, [..., L]."""
-        return self.loc
-
-    def stddev(self) -> Array:
-        """Returns the standard deviations, [..., L]."""
-        return self.scale_diag
 
     def log_prob(self, value: Array) -> Array:
         """Returns the log-density of vectors [..., L], [...]."""

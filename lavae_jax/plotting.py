@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from lavae_jax import panels as layout
 from lavae_jax.types import Scene
@@ -62,9 +61,11 @@ def reconstructions(
     figure, panels = layout.panels(len(images), len(titles), texts)
     for row in range(len(images)):
         sites = yx[row][active[row]]
+        location_map = np.zeros((*images.shape[1:3], 1), np.float32)
+        location_map[sites[:, 0], sites[:, 1]] = 1
         layout.show(panels[row, 0], images[row])
         layout.show(panels[row, 1], means[row])
-        layout.show(panels[row, 2], _location_map(sites, images.shape[1:3]))
+        layout.show(panels[row, 2], location_map)
         # One pixel is hard to see; the marker keeps its place and adds size.
         panels[row, 2].scatter(sites[:, 1], sites[:, 0], s=5, c="white", marker="s")
         for column, sprite in enumerate(sprites[row][active[row]], start=3):
@@ -78,16 +79,8 @@ def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
     Images and means are those of `reconstructions`; without any, or where they differ
     in number, a ValueError is raised.
     """
-    images, means = np.asarray(images), np.asarray(means)
-    if len(images) != len(means) or not len(images):
-        raise ValueError(
-            f"a picture needs the same images twice, at least one: got {len(images)}"
-            f" images and {len(means)} reconstructions."
-        )
-    return grid(
-        list(zip(images, means, strict=True)),
-        column_labels=["input", "reconstruction"],
-    )
+    rows = list(zip(images, means, strict=True))
+    return grid(rows, column_labels=["input", "reconstruction"])
 
 
 def grid(
@@ -180,41 +173,22 @@ def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
     for row, column in np.argwhere(matrix):
-        axes.text(
-            column,
-            row,
-            str(matrix[row, column]),
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="white" if shares[row, column] > 0.5 else "black",
-        )
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        style = dict(ha="center", va="center", fontsize=7, color=colour)
+        axes.text(column, row, str(matrix[row, column]), **style)
     axes.set(xlabel="inferred number of objects", ylabel="true number of objects")
+    axes.set(xticks=range(len(matrix)), yticks=range(len(matrix)))
     axes.set_title(title, fontsize=10)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=len(matrix)))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=len(matrix)))
     return figure
 
 
 def save(figure: Figure, path: str | pathlib.Path) -> None:
-    """Writes a figure as PNG, creating its folder.
+    """Writes a figure in the format of the file's name, such as PNG; makes its folder.
 
     A reader never sees half a picture: the file appears under its name once complete.
-
-    Raises:
-        ValueError: If the name does not end in `.png`.
     """
     path = pathlib.Path(path)
-    if path.suffix != ".png":
-        raise ValueError(f"pictures are written as PNG: {path} must end in .png.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    figure.savefig(unfinished, format="png")
+    unfinished = path.with_name(f".unfinished.{path.name}")
+    figure.savefig(unfinished)
     unfinished.replace(path)
-
-
-def _location_map(sites: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Makes a black [H, W, 1] canvas with white pixels at the [n, 2] sites."""
-    canvas = np.zeros((*size, 1), np.float32)
-    canvas[sites[:, 0], sites[:, 1]] = 1
-    return canvas

@@ -25,13 +25,10 @@ def names(folder: str | pathlib.Path | None = None) -> list[str]:
 
 
 def load_pretrained(name: str) -> tuple[Model, Variables]:
-    """Loads a released model.
+    """Loads the released model of a name in `lavae_jax.pretrained.names()`.
 
     The weights come with the package. `lavae_jax/weights/<name>/README.md` says how
     they were trained and what they reach.
-
-    Args:
-        name: A name in `lavae_jax.pretrained.names()`.
 
     Returns:
         The model and its variables, on the default device.
@@ -39,11 +36,6 @@ def load_pretrained(name: str) -> tuple[Model, Variables]:
     Raises:
         ValueError: If there is no model of this name, or a file is damaged.
         FileNotFoundError: If a file is missing.
-
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> model.image_shape, model.max_objects
-    ((64, 64, 3), 10)
     """
     if name not in names():
         known = ", ".join(names()) or "none in this installation"
@@ -63,10 +55,7 @@ def load_released(folder: str | pathlib.Path) -> tuple[Model, Variables]:
 
 
 def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
-    """Loads the newest model of a training run.
-
-    Args:
-        workdir: The folder given to `experiments.train`; the run may still go on.
+    """Loads the newest model of a training run, which may still go on.
 
     Returns:
         The model and its variables, on the default device, from the newest checkpoint
@@ -108,9 +97,7 @@ def flatten(variables: Variables) -> dict[str, Any]:
 
 
 def assemble(
-    config: Mapping[str, Any],
-    tensors: Mapping[str, Any],
-    source: str | pathlib.Path,
+    config: Mapping[str, Any], tensors: Mapping[str, Any], source: str | pathlib.Path
 ) -> tuple[Model, Variables]:
     """Builds the model of a run's config and its variables, and checks that they fit.
 

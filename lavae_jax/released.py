@@ -45,9 +45,6 @@ def write(folder: pathlib.Path, released: Released) -> None:
     """Writes a model's folder.
 
     The checksums are written last; without them a folder does not count as a model.
-
-    Raises:
-        OSError: If the file system refuses.
     """
     files = {
         WEIGHTS: safetensors.numpy.save(released.tensors),
@@ -63,8 +60,7 @@ def write(folder: pathlib.Path, released: Released) -> None:
         old.unlink()
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    lines = (f"{_digest(content)}  {name}\n" for name, content in files.items())
-    (folder / CHECKSUMS).write_bytes("".join(lines).encode())
+    (folder / CHECKSUMS).write_bytes(folder_checksums(folder).encode())
 
 
 def read(folder: pathlib.Path) -> Released:
@@ -74,24 +70,26 @@ def read(folder: pathlib.Path) -> Released:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is not the one that was released.
     """
-    expected = _parse(_read(folder / CHECKSUMS).decode(errors="replace"))
-    others = [name for name in expected if fnmatch(name, _OTHER_REPORTS)]
-    names = (WEIGHTS, CONFIG, REPORT, CARD, *others)
-    files = {name: _read(folder / name) for name in names}
-    for name, content in files.items():
-        found = _digest(content)
-        wanted = expected.get(name, "no line for it")
-        if found != wanted:
-            raise ValueError(
-                f"{folder / name} is not the file that was released: its SHA-256 is"
-                f" {found}, but {CHECKSUMS} has {wanted}. {_REPAIR}"
-            )
+    try:
+        expected = _expected(folder)
+        others = [name for name in expected if fnmatch(name, _OTHER_REPORTS)]
+        for name in (WEIGHTS, CONFIG, REPORT, CARD, *others):
+            found, wanted = _digest(folder / name), expected.get(name, "no line for it")
+            if found != wanted:
+                raise ValueError(
+                    f"{folder / name} is not the file that was released: its SHA-256 is"
+                    f" {found}, but {CHECKSUMS} has {wanted}. {_REPAIR}"
+                )
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error.filename} is missing. {_REPAIR}") from error
     return Released(
-        tensors=safetensors.numpy.load(files[WEIGHTS]),
-        config=json.loads(files[CONFIG]),
-        report=json.loads(files[REPORT]),
-        card=files[CARD].decode(),
-        other_reports=tuple(json.loads(files[name]) for name in others),
+        tensors=safetensors.numpy.load_file(folder / WEIGHTS),
+        config=json.loads((folder / CONFIG).read_bytes()),
+        report=json.loads((folder / REPORT).read_bytes()),
+        card=(folder / CARD).read_bytes().decode(),
+        other_reports=tuple(
+            json.loads((folder / name).read_bytes()) for name in others
+        ),
     )
 
 
@@ -102,7 +100,7 @@ def folder_checksums(folder: pathlib.Path) -> str:
         A line for each file in and below the folder except `CHECKSUMS` itself.
     """
     return "".join(
-        f"{_file_digest(path)}  {path.relative_to(folder).as_posix()}\n"
+        f"{_digest(path)}  {path.relative_to(folder).as_posix()}\n"
         for path in sorted(folder.rglob("*"))
         if path.is_file() and CHECKSUMS not in path.name
     )
@@ -117,16 +115,15 @@ def check_folder(folder: pathlib.Path) -> None:
         ValueError: If a file is missing or has changed; the message names the first.
         OSError: If a file can't be read.
     """
-    path = folder / CHECKSUMS
-    if not path.exists():
+    if not (folder / CHECKSUMS).exists():
         return
-    expected = _parse(path.read_text(encoding="utf-8", errors="replace"))
+    expected = _expected(folder)
     if not expected:
         raise ValueError(f"its {CHECKSUMS} is empty")
     for name, wanted in expected.items():
         if not (folder / name).is_file():
             raise ValueError(f"its file {name} is missing")
-        if _file_digest(folder / name) != wanted:
+        if _digest(folder / name) != wanted:
             raise ValueError(
                 f"its file {name} is damaged: the SHA-256 is not the one in {CHECKSUMS}"
             )
@@ -137,24 +134,14 @@ _REPAIR = (
 )
 
 
-def _parse(text):
-    """Checksums by file name; a malformed line becomes the name of no file."""
+def _expected(folder):
+    """Reads checksums by file name; a malformed line becomes the name of no file."""
+    text = (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
     parts = (line.partition("  ") for line in text.splitlines())
     return {name: digest for digest, _, name in parts}
 
 
-def _read(path):
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} is missing. {_REPAIR}") from error
-
-
-def _digest(content):
-    return hashlib.sha256(content).hexdigest()
-
-
-def _file_digest(path):
+def _digest(path):
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -4,23 +4,25 @@ import json
 import pathlib
 import textwrap
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 
 from lavae_jax import released
 from lavae_jax.types import Variables
 
-_T = TypeVar("_T")
 _LONGEST_REASON = 300
 
 
-class Newest(NamedTuple, Generic[_T]):
-    """The newest checkpoint that can be used, and newer ones, which are damaged."""
+class Newest(NamedTuple):
+    """The newest checkpoint that can be used, and newer ones, which are damaged.
+
+    The reason why each one can't be used is given by step, without a full stop.
+    """
 
     step: int
-    content: _T
-    damaged: dict[int, str]  # why, without full stop, by step
+    content: Any
+    damaged: dict[int, str]
 
     @property
     def warning(self) -> str | None:
@@ -38,7 +40,7 @@ class Run(NamedTuple):
         config: The run's whole config, as JSON holds it.
         step: How many training steps were made.
         variables: Variables of the model, NumPy arrays; `batch_stats` may be empty.
-        warning: Says that newer checkpoints can't be used, and why; or None.
+        warning: A text that says which newer checkpoints can't be used, and why.
     """
 
     config: dict[str, Any]
@@ -81,21 +83,17 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
 
 
 def newest(
-    workdir: str | pathlib.Path, read: Callable[[pathlib.Path], _T]
-) -> Newest[_T] | None:
+    workdir: str | pathlib.Path, read: Callable[[pathlib.Path], Any]
+) -> Newest | None:
     """Reads the newest checkpoint that is whole and holds what it should.
 
     A checkpoint whose files differ from their checksums is never handed to `read`. Runs
     of older versions have no checksums, so `read` alone judges theirs. Nothing in the
     run's folder is changed.
 
-    Args:
-        workdir: The run's folder.
-        read: Reads what is wanted from a checkpoint's folder; it raises ValueError,
-            KeyError or OSError for one that can't be used.
-
-    Returns:
-        The newest checkpoint; None for a run without any.
+    `read` gets a checkpoint's folder and gives what is wanted from it; it raises
+    ValueError, KeyError or OSError for one that can't be used. The result is None for a
+    run without checkpoints.
 
     Raises:
         ValueError: If the run has checkpoints, but none can be used.
@@ -111,15 +109,11 @@ def newest(
             damaged[step] = f"the checkpoint {folder} can't be used: {reason}"
     if not damaged:
         return None
+    reasons = "".join(f"  {why}.\n" for why in damaged.values())
     raise ValueError(
-        "\n".join(
-            [
-                f"{workdir} has no checkpoint that is whole, and of its config:",
-                *(f"  {why}." for why in damaged.values()),
-                "Nothing was changed. Put a copy of one back, or start another run in"
-                " another folder.",
-            ]
-        )
+        f"{workdir} has no checkpoint that is whole, and of its config:\n{reasons}"
+        "Nothing was changed. Put a copy of one back, or start another run in another"
+        " folder."
     )
 
 
@@ -163,7 +157,4 @@ def _variables(folder: pathlib.Path) -> Variables:
     params = state.get("params") if isinstance(state, dict) else None
     if not isinstance(params, dict) or "batch_stats" not in state:
         raise ValueError("it does not hold the state of a training run")
-    return {
-        "params": params.get("lavae", params),
-        "batch_stats": state["batch_stats"],
-    }
+    return {"params": params.get("lavae", params), "batch_stats": state["batch_stats"]}

@@ -15,12 +15,9 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
 
 def segment(
-    yx: np.ndarray,
-    active: np.ndarray,
-    sprites: np.ndarray,
-    image_size: tuple[int, int],
+    yx: np.ndarray, active: np.ndarray, sprites: np.ndarray, image_size: tuple[int, int]
 ) -> np.ndarray:
-    """The object each pixel belongs to, according to a scene: 0, or i + 1 for slot i.
+    """Labels each pixel with the object that a scene has there: i + 1 for slot i, or 0.
 
     A pixel goes to the active slot whose sprite contributes most to it, in its
     strongest channel, if that is more than 0.5, and to the background otherwise. The
@@ -83,16 +80,15 @@ def foreground_adjusted_rand_index(
     With a single object the index can only be 1 (one group) or 0 (anything else, be
     it for one pixel): averages are best taken over images with two objects or more.
     """
+
+    def score(true, inferred):
+        shown = true > 0
+        return (
+            adjusted_rand_score(true[shown], inferred[shown]) if shown.any() else np.nan
+        )
+
     pairs = zip(*same_length(true_labels, inferred_labels), strict=True)
-    return np.array(
-        [
-            adjusted_rand_score(true[true > 0], inferred[true > 0])
-            if (true > 0).any()
-            else np.nan
-            for true, inferred in pairs
-        ],
-        np.float64,
-    )
+    return np.array([score(*pair) for pair in pairs], np.float64)
 
 
 def count_components(images: np.ndarray, by_colour: bool = False) -> np.ndarray:
@@ -101,15 +97,6 @@ def count_components(images: np.ndarray, by_colour: bool = False) -> np.ndarray:
     From [N, H, W, C] to [N] int64. A pixel is lit where any channel is above zero, and
     connects to its eight neighbours; `by_colour` only to those of the same colour, so
     that touching objects of different colours are told apart.
-
-    >>> import numpy as np
-    >>> from lavae_jax import segmentation
-    >>> image = np.zeros((1, 4, 6, 3), np.uint8)
-    >>> image[0, 1, 1:3, 0] = image[0, 1, 3:5, 1] = 255  # red touches green
-    >>> segmentation.count_components(image).tolist()
-    [1]
-    >>> segmentation.count_components(image, by_colour=True).tolist()
-    [2]
     """
     lit = np.asarray(images) > 0
     channels = lit.shape[-1]

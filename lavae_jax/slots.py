@@ -15,8 +15,6 @@ from jax import lax
 
 from lavae_jax.types import Array
 
-SlotNetwork = Callable[..., Array]
-
 
 def capacity_for(num_images: int, max_objects: int, objects_per_image: float) -> int:
     """Size of the small buffer: the expected objects with half as many to spare."""
@@ -28,7 +26,7 @@ def _apply_to_buffer(
     module: nn.Module | None,
     active: Array,
     per_slot: tuple[Array, ...],
-    network: SlotNetwork,
+    network: Callable[..., Array],
     capacity: int,
 ) -> Array:
     num_images, max_objects = active.shape
@@ -46,7 +44,7 @@ def _apply_to_buffer(
 
 def map_active(
     module: nn.Module | None,
-    network: SlotNetwork,
+    network: Callable[..., Array],
     active: Array,
     per_slot: tuple[Array, ...],
     capacity: int,

@@ -41,7 +41,10 @@ def hard_locations(site: Array, active: Array) -> Locations:
 
 
 class Appearance(NamedTuple):
-    """Parameters of q(z_app | z_loc, x) (Eq. 10): both [B, M, L], 0 where inactive."""
+    """Parameters of q(z_app | z_loc, x) (Eq. 10): both [B, M, L], 0 where inactive.
+
+    Those of the baseline's q(z | x) are [B, d_VAE] both.
+    """
 
     mu: Array
     logvar: Array

@@ -1,4 +1,4 @@
-"""Appendix B, training warm-up: where objects are before LAVAE knows.
+"""Appendix B, training warm-up: it finds objects before LAVAE can.
 
 A fully convolutional VAE is trained in parallel. It spends its KL where there is
 something to describe, so the map of its KL over the latent grid is a rough map of the
@@ -14,15 +14,11 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from lavae_jax import likelihood
-from lavae_jax.blocks import (
-    ResidualBlock,
-    depth_to_space,
-    leaky_relu,
-    space_to_depth,
-)
+from lavae_jax.blocks import ResidualBlock, depth_to_space, leaky_relu, space_to_depth
+from lavae_jax.latents import appearance
 from lavae_jax.latents.counts import local_maxima, reduce_square
 from lavae_jax.networks import head_init
-from lavae_jax.types import Array
+from lavae_jax.types import Appearance, Array
 
 OBJECT_SIZE = 19
 """Side, in pixels, of the largest objects of multi-dSprites. The lengths here were
@@ -36,17 +32,17 @@ SMOOTHING, PEAK_WINDOW, CENTROID_WINDOW = 3.0, 13, 19
 
 
 def scaled(length: float, object_size: int) -> float:
-    """What a length is for objects of this size; as it is for those of 19 pixels."""
+    """Scales a length, which was found with objects of 19 pixels, to this size."""
     return length * object_size / OBJECT_SIZE
 
 
 def scaled_side(side: int, object_size: int) -> int:
-    """`scaled` for the side of a window: the nearest odd number."""
+    """Scales the side of a window, to the nearest odd number."""
     return 2 * max(round((scaled(side, object_size) - 1) / 2), 0) + 1
 
 
 def cell_for(object_size: int) -> int:
-    """The pixels per cell that suit objects of this size, an even number."""
+    """Returns the pixels per cell that suit objects of this size, an even number."""
     return 2 * max(round(scaled(CELL, object_size) / 2), 1)
 
 
@@ -117,9 +113,8 @@ class AuxiliaryVAE(nn.Module):
     def __call__(self, x: Array, keys: Array) -> tuple[Array, Array]:
         """One-sample ELBO terms log p(x | z) and the KL, nats, each [B]."""
         mu, logvar = self.encode(x)
-        shape, dtype = mu.shape[1:], mu.dtype
-        noise = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
-        means = self.decode(mu + jnp.exp(0.5 * logvar) * noise, *x.shape[1:3])
+        z = appearance.draw(Appearance(mu, logvar), keys)
+        means = self.decode(z, *x.shape[1:3])
         log_px = likelihood.log_likelihood(x, means, 1e-6).sum(axis=(1, 2, 3))
         return log_px, _kl(mu, logvar).sum(axis=(1, 2))
 

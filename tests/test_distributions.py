@@ -101,14 +101,11 @@ def test_draws():
     """The same keys give the same draws, bit by bit."""
     for seed in range(20):
         key = jax.random.key(seed)
-        categories, noise = (
-            (
-                source.Categorical(logits=LOGITS).sample(seed=key),
-                source.Gumbel(0.0, 1.0).sample(seed=key, sample_shape=(50,)),
-            )
+        ours, theirs = (
+            source.Categorical(logits=LOGITS).sample(seed=key)
             for source in (plain, distributions)
         )
-        jax.tree.map(np.testing.assert_array_equal, categories, noise)
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_normal():
@@ -126,12 +123,6 @@ def test_normal():
 
     _assert_same(log_prob, (loc, scale), 1e-4)
     _assert_same(divergence, (loc, scale), 1e-4)
-    ours, theirs = (
-        s.MultivariateNormalDiag(loc, scale) for s in (plain, distributions)
-    )
-    assert ours.event_shape == theirs.event_shape == (5,)
-    np.testing.assert_array_equal(ours.mean(), theirs.mean())
-    np.testing.assert_array_equal(ours.stddev(), theirs.stddev())
 
 
 def test_without_a_removed_name(capsys):

@@ -7,7 +7,7 @@ import pytest
 
 from lavae_jax import objectives, warmup
 from lavae_jax.latents.locations import draw_locations
-from lavae_jax.training import step
+from lavae_jax.training import appearance_steps, step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.optimizer import split
 from lavae_jax.training.superposition import superpose
@@ -115,7 +115,7 @@ def test_further_updates_see_scenes_as_they_are():
         n = setup.model.count(h_loc)
         locations = draw_locations(h_loc, n, 5, keys=None, exclusion_radius=2)
         keys = image_keys(key, len(x), None)
-        return step._appearance_update(setup, state, x, locations, keys)[0]
+        return appearance_steps.appearance_update(setup, state, x, locations, keys)[0]
 
     expected = update(between._replace(step=start.step))
     jax.tree.map(
@@ -154,7 +154,7 @@ def test_the_tighter_objective():
     def expected(x):
         bound = model.bind(state.variables)
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 0)
-        key_loc, key_app = objectives.split_keys(image_keys(key, len(x), None))
+        key_loc, key_app = jax.vmap(jax.random.split)(image_keys(key, len(x), None)).T
         h_loc = bound.location_logits(x)
         n = bound.count(h_loc)
         locations = draw_locations(h_loc, n, 5, keys=key_loc, exclusion_radius=2)

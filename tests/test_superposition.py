@@ -195,7 +195,7 @@ def test_the_weights_of_proposals(draws_are):
     )
     n = np.asarray(both.active).sum(axis=1)
     keys = tiny_models.image_keys(B, seed=1)
-    terms = objectives.reconstruct(bound, scenes.x, both, n, keys, 0.1).terms
+    terms = objectives.reconstruct(bound, scenes.x, both, n, keys, 0.1)
     proposed = np.float64(terms.log_px - terms.kl_app - terms.kl_loc)
     shift = {"as good": 0, "far better": 1e3, "far worse": -1e3}[draws_are]
     noise = np.random.default_rng(2).normal(size=(B, 3))

@@ -41,7 +41,7 @@ def many(
 
 
 def _layout(split, index, size):
-    """Where the objects of a scene are, and their attributes."""
+    """Draws the objects of a scene, where they are, and their attributes."""
     draws = scenes.Draws(SEED, split.stream, index)
     n = split.counts[draws.below(len(split.counts))]
     pool = sprites.all_sprites(size.radius)

@@ -1,5 +1,6 @@
 """TFDS builder of multi-MNIST. See README.md in this folder."""
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -138,12 +139,11 @@ def find_file(
     Raises:
       OSError: if no mirror has it.
     """
-    try:
+    # TFDS says by an AssertionError that there is no manual directory.
+    with contextlib.suppress(AssertionError):
         manual_file = dl_manager.manual_dir / file.name
-    except AssertionError:  # how TFDS says that there is no manual directory
-        manual_file = None
-    if manual_file is not None and manual_file.exists():
-        return manual_file
+        if manual_file.exists():
+            return manual_file
     failures = []
     for mirror in MIRRORS:
         print(f"Downloading {mirror}{file.name}", file=sys.stderr)

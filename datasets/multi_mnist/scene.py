@@ -33,7 +33,7 @@ def many(
 
 
 def _layout(available, seed, split, index):
-    """Where the digits of a scene are, and which they are."""
+    """Draws the digits of a scene and where they are."""
     draws = scenes.Draws(*seed, split.stream, index)
     n = split.counts[draws.below(len(split.counts))]
     chosen = [draws.below(len(available.masks)) for _ in range(n)]

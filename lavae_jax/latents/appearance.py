@@ -11,7 +11,7 @@ LOGVAR_LIMIT = 8.0
 OBJECT_LOGVAR_LIMIT = 1.0
 """log σ² of an object stays below this: no posterior is much wider than the prior."""
 MEAN_LIMIT = 5.0
-"""From ± this on means grow like a logarithm; those of training scenes are within."""
+"""Beyond ± this, means grow like a logarithm. Those of training scenes are within."""
 
 
 def bounded(logvar: Array, upper: float = LOGVAR_LIMIT) -> Array:

@@ -71,14 +71,6 @@ def f_count(h_loc: Array, threshold: float, max_objects: int, radius: int = 0) -
     """f_count: n̂, the number of peaks of h_loc above the threshold, at most M.
 
     The result is [B] int32.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> h_loc = jnp.full((1, 8, 8), -10.0).at[0, [2, 5, 6], [2, 6, 0]].set(
-    ...     jnp.array([20.0, 17.0, 3.0])
-    ... )
-    >>> counts.f_count(h_loc, threshold=16.0, max_objects=10).tolist()
-    [2]
     """
     objects = peaks(h_loc, radius) & (h_loc > threshold)
     return jnp.minimum(objects.sum(axis=(1, 2)), max_objects).astype(jnp.int32)
@@ -121,13 +113,6 @@ def log_q_present(
 
     It is Σ log σ((v − threshold) / T) over the objects, nats, [B]. Of the locations,
     [B, ...], sites and active slots are used.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import counts
-    >>> from lavae_jax.types import hard_locations
-    >>> one = hard_locations(jnp.array([[3, 0]]), jnp.array([[True, False]]))
-    >>> print(jnp.exp(counts.log_q_present(jnp.full((1, 2, 2), 16.0), one, 16.0, 2.0)))
-    [0.5]
     """
     heights = jnp.take_along_axis(
         h_loc.reshape(h_loc.shape[0], -1), locations.site, axis=1

@@ -14,6 +14,15 @@ These arguments are the same everywhere:
   paper's, leaves out the site alone.
 - capacity: slots expected to be active in the whole batch, which are cheaper when they
   are no more; by default all.
+
+>>> import jax
+>>> import jax.numpy as jnp
+>>> from lavae_jax.latents import locations
+>>> h_loc = jnp.zeros((1, 4, 4)).at[0, [1, 3], [2, 3]].set(40.0)
+>>> keys = jax.random.split(jax.random.key(0), 1)
+>>> drawn = locations.draw_locations(h_loc, jnp.array([2]), 3, keys=keys)
+>>> sorted(drawn.site[0, :2].tolist())  # row 1, column 2; row 3, column 3
+[6, 15]
 """
 
 from functools import partial
@@ -65,12 +74,8 @@ def _disc(site: Array, height: int, width: int, radius: int) -> Array:
 
 def _gumbel(keys: Array, step: Array, size: int) -> Array:
     """Standard Gumbel noise [B, size], a stream of its own for every image and step."""
-    standard = distributions.Gumbel(jnp.float32(0), jnp.float32(1))
-
-    def one_image(key):
-        return standard.sample(seed=jax.random.fold_in(key, step), sample_shape=(size,))
-
-    return jax.vmap(one_image)(keys)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+    return jax.vmap(lambda key: jax.random.gumbel(key, (size,), jnp.float32))(keys)
 
 
 def _draw_site(log_b: Array, shape: tuple[int, int], keys: Array, step: Array) -> Array:
@@ -103,7 +108,7 @@ def _draw_one(h_flat, shape, keys, tau, radius, taken, step):
 
 
 def _densities(
-    h_flat: Array, taken: Array, site: Array, active: Array, capacity: int
+    h_flat: Array, taken: Array, site: Array, active: Array, capacity: int | None
 ) -> tuple[Array, Array]:
     """Log-probabilities of the drawn sites and entropies of q there, nats, [B, M].
 
@@ -115,7 +120,8 @@ def _densities(
         taken: [B, M, D] bool, the sites that were taken when slot i was drawn.
         site: [B, M] int32.
         active: [B, M] bool.
-        capacity: size of the buffer of active slots, see `slots.map_active`.
+        capacity: size of the buffer of active slots, see `slots.map_active`; None for
+            all slots.
     """
 
     def of_active(module, image, valid, taken, site):
@@ -126,6 +132,7 @@ def _densities(
         entropy = -(jnp.exp(log_b) * log_b).sum(axis=-1)
         return jnp.stack([log_q, entropy], axis=-1)
 
+    capacity = active.size if capacity is None else capacity
     both = slots.map_active(None, of_active, active, (taken, site), capacity)
     return both[..., 0], both[..., 1]
 
@@ -148,20 +155,6 @@ def draw_locations(
     z_loc is relaxed, or with `straight_through` a hard one-hot vector with the gradient
     of the relaxed one. Without `tau` draws are hard, and z_loc is None. The hard argmax
     masks the following steps either way.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.latents import locations
-    >>> h_loc = jnp.zeros((1, 4, 4)).at[0, [1, 3], [2, 3]].set(40.0)
-    >>> keys = jax.random.split(jax.random.key(0), 1)
-    >>> drawn = locations.draw_locations(h_loc, jnp.array([2]), 3, keys=keys)
-    >>> sorted(drawn.site[0, :2].tolist())  # row 1, column 2; row 3, column 3
-    [6, 15]
-    >>> relaxed = locations.draw_locations(
-    ...     h_loc, jnp.array([2]), 3, keys=keys, tau=jnp.array(0.5)
-    ... )
-    >>> relaxed.z_loc.shape, relaxed.active.tolist()
-    ((1, 3, 16), [[True, True, False]])
     """
     num_images, height, width = h_loc.shape
     num_sites = height * width
@@ -186,7 +179,6 @@ def draw_locations(
     site, taken, z_loc = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), drawn)
     active = active_slots(n, max_objects)
     site = jnp.where(active, site, 0)
-    capacity = active.size if capacity is None else capacity
     log_q, entropy = _densities(h_flat, taken, site, active, capacity)
     if z_loc is not None:
         z_loc = jnp.where(active[..., None], z_loc, 0)
@@ -216,10 +208,8 @@ def at_sites(
     disc = partial(_disc, height=height, width=width, radius=exclusion_radius)
     discs = jax.vmap(disc, in_axes=1, out_axes=1)(site)
     taken = jnp.cumsum(discs, axis=1) - discs > 0
-    capacity = active.size if capacity is None else capacity
-    log_q, entropy = _densities(
-        h_loc.reshape(num_images, -1), taken, site, active, capacity
-    )
+    h_flat = h_loc.reshape(num_images, -1)
+    log_q, entropy = _densities(h_flat, taken, site, active, capacity)
     return Locations(site, active, log_q, entropy, None)
 
 

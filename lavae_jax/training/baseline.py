@@ -1,7 +1,7 @@
 """The baseline's train step: a pure function of state and images, as LAVAE's."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,29 +12,16 @@ from jax import lax
 from lavae_jax import baseline
 from lavae_jax.images import to_float
 from lavae_jax.training.keys import image_keys
+from lavae_jax.training.state import TrainState
 from lavae_jax.types import Array, Variables
 
 
-class BaselineState(NamedTuple):
-    """The state of a run.
-
-    Attributes:
-        step: int32, steps made.
-        params: of the model.
-        batch_stats: of the model; empty where it has no batch normalisation.
-        opt_state: of the optimiser.
-        key: random key; step and image are folded in for every draw.
-    """
-
-    step: Array
-    params: Variables
-    batch_stats: Variables
-    opt_state: Any
-    key: Array
+class BaselineState(TrainState):
+    """The state of a run of the baseline, whose `params` are those of the model."""
 
     @property
     def variables(self) -> Variables:
-        """What the model's functions take."""
+        """The variables that the baseline's functions take."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 

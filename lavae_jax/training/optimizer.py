@@ -9,7 +9,7 @@ from lavae_jax.types import Array, Variables
 
 
 class Parts(NamedTuple):
-    """Something for each part that is optimised on its own; None for those left out.
+    """A value for each part that is optimised on its own; None for one left out.
 
     Attributes:
         location: of the location network.
@@ -25,16 +25,15 @@ class Parts(NamedTuple):
 
 
 def split(params: Variables) -> Parts:
-    """{"lavae": ..., "auxiliary": ...} to the parameters of each part.
-
-    >>> from lavae_jax.training import optimizer
-    >>> lavae = {"location_net": 1, "f_sprite": 2, "prior_n_logits": 3}
-    >>> optimizer.split({"lavae": lavae, "auxiliary": 4})
-    Parts(location=1, rest={'f_sprite': 2}, prior_n=3, auxiliary=4)
-    """
+    """Splits {"lavae": ..., "auxiliary": ...} into the parameters of each part."""
     rest = dict(params["lavae"])
     location, prior_n = rest.pop("location_net"), rest.pop("prior_n_logits")
     return Parts(location, rest, prior_n, params["auxiliary"])
+
+
+def lavae_parts(lavae: Variables) -> Parts:
+    """LAVAE's parameters, or their gradient, as the parts that are trained together."""
+    return split({"lavae": lavae, "auxiliary": None})
 
 
 def join(parts: Parts) -> Variables:
@@ -71,8 +70,8 @@ class Optimizer(NamedTuple):
     ) -> tuple[Variables, Parts]:
         """Makes one update, and returns the next parameters and state.
 
-        There is a gradient for each part; parts with None stay as they are. Parameters
-        are {"lavae": ..., "auxiliary": ...}, and learning rates those of `step`.
+        Parts whose gradient is None stay as they are. Parameters are {"lavae": ...,
+        "auxiliary": ...}, and learning rates are those of `step`.
         """
 
         def one(grad, state, params, rate):

@@ -22,6 +22,7 @@ LAVAE's step comes from `lavae_jax.training.step.make_train_step` in the same wa
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -74,19 +75,13 @@ class Devices:
             `shard`ed. Of the metrics there is one copy.
         """
         if step not in self._compiled:
-            self._compiled[step] = self._compile(step)
+            compiler = jax.jit
+            if self._several:
+                compiler = partial(
+                    jax.pmap, axis_name=AXIS, out_axes=(0, None), devices=self.devices
+                )
+            self._compiled[step] = compiler(step, donate_argnums=0)
         return self._compiled[step]
-
-    def _compile(self, step):
-        if self._several:
-            return jax.pmap(
-                step,
-                AXIS,
-                out_axes=(0, None),
-                devices=self.devices,
-                donate_argnums=0,
-            )
-        return jax.jit(step, donate_argnums=0)
 
     def replicate(self, state: Any) -> Any:
         """Copies a state of NumPy or other arrays to each device of this process."""
@@ -101,8 +96,7 @@ class Devices:
     def shard(self, images: np.ndarray) -> np.ndarray:
         """Splits the images [B, ...] of this process among its D devices.
 
-        Returns:
-            [D, B / D, ...], or [B, ...] again where one device is all there is.
+        The result is [D, B / D, ...], or [B, ...] if there is one device in all.
         """
         if self._several:
             return images.reshape(self._num_local, -1, *images.shape[1:])

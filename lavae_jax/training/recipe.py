@@ -68,15 +68,7 @@ class Recipe(NamedTuple):
 
 
 def stage_at(recipe: Recipe, step: int) -> Stage:
-    """The stage that a step, counted from 1, belongs to.
-
-    >>> from lavae_jax.training.recipe import Recipe, stage_at
-    >>> recipe = Recipe(
-    ...     auxiliary_steps=1, guided_steps=1, location_every=2, tighten_after=4
-    ... )
-    >>> [stage_at(recipe, step) for step in range(1, 6)]
-    ['auxiliary', 'guided', 'appearance', 'elbo', 'tighten']
-    """
+    """Returns the stage that a step, counted from 1, belongs to."""
     if step <= recipe.auxiliary_steps:
         return "auxiliary"
     if step <= recipe.warmup_steps:

@@ -1,6 +1,6 @@
-"""Everything a run needs to go on from where it was."""
+"""The state of a run: everything that it needs to go on from where it was."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ class TrainState(NamedTuple):
     Attributes:
         step: int32, steps made.
         params: {"lavae": ..., "auxiliary": ...}.
-        batch_stats: of LAVAE; empty where it has no batch normalisation.
+        batch_stats: of the model; empty where it has no batch normalisation.
         opt_state: of the optimiser.
         key: random key; step and image are folded in for every draw.
     """
@@ -25,30 +25,24 @@ class TrainState(NamedTuple):
     step: Array
     params: Variables
     batch_stats: Variables
-    opt_state: Parts
+    opt_state: Any
     key: Array
 
     @property
     def variables(self) -> Variables:
-        """What LAVAE's functions take."""
+        """The variables that LAVAE's functions take."""
         return {"params": self.params["lavae"], "batch_stats": self.batch_stats}
 
 
 def init_state(
-    model: LAVAE,
-    auxiliary: AuxiliaryVAE,
-    optimizer: Optimizer,
-    key: Array,
+    model: LAVAE, auxiliary: AuxiliaryVAE, optimizer: Optimizer, key: Array
 ) -> TrainState:
     """A fresh state of LAVAE and the warm-up's VAE, from a single key."""
     key_model, key_auxiliary, key_run = jax.random.split(key, 3)
     x = jnp.zeros((1, *model.image_shape), jnp.float32)
     variables = jax.jit(model.init)(key_model, x)
     auxiliary_variables = jax.jit(auxiliary.init)(key_auxiliary, x, key_model[None])
-    params = {
-        "lavae": variables["params"],
-        "auxiliary": auxiliary_variables["params"],
-    }
+    params = {"lavae": variables["params"], "auxiliary": auxiliary_variables["params"]}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -59,26 +53,19 @@ def init_state(
 
 
 def restart_moments(state: TrainState, optimizer: Optimizer, after: int) -> TrainState:
-    """The state with which LAVAE begins to learn from another objective.
+    """Begins the moments of LAVAE's parts anew, in a state with `after` steps made.
 
-    Adam's moments are those of the gradients so far. Where the new ones are many times
-    larger, the first steps would be many times too long.
-
-    Args:
-        state: before a step.
-        optimizer: that of the run.
-        after: the number of steps after which the moments of LAVAE's parts begin anew;
-            at all others, nothing changes.
+    Adam's moments are those of the gradients so far. Where those of another objective
+    are many times larger, its first steps would be many times too long. A state with
+    another number of steps stays as it is.
     """
-    first, params, old = state.step == after, split(state.params), state.opt_state
 
     def restart(params, old):
         fresh = optimizer.transform.init(params)
-        return jax.tree.map(lambda a, b: jnp.where(first, a, b), fresh, old)
+        return jax.tree.map(
+            lambda a, b: jnp.where(state.step == after, a, b), fresh, old
+        )
 
-    opt_state = old._replace(
-        location=restart(params.location, old.location),
-        rest=restart(params.rest, old.rest),
-        prior_n=restart(params.prior_n, old.prior_n),
-    )
-    return state._replace(opt_state=opt_state)
+    restarted = Parts(*map(restart, split(state.params), state.opt_state))
+    restarted = restarted._replace(auxiliary=state.opt_state.auxiliary)
+    return state._replace(opt_state=restarted)

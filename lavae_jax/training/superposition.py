@@ -22,19 +22,10 @@ from lavae_jax.types import Array, Locations
 
 
 def partner(tree, axis_name: str | None):
-    """What belongs to the image before each one, in the batch of all devices.
+    """Takes for each image what belongs to the one before it, among all devices.
 
-    Args:
-        tree: arrays [B, ...].
-        axis_name: the mapped axis of devices, or None.
-
-    Returns:
-        The same tree; the first image's partner is the last.
-
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.training import superposition
-    >>> superposition.partner(jnp.array([1, 2, 3]), None).tolist()
-    [3, 1, 2]
+    The arrays of the tree are [B, ...], and the first image's partner is the last.
+    `axis_name` is the mapped axis of devices, or None.
     """
 
     def one(a):
@@ -52,7 +43,7 @@ class Superposed(NamedTuple):
 
     Attributes:
         x: binary images, [B, H, W, C].
-        superposed: which are, [B] bool.
+        superposed: which scenes have another one on top, [B] bool.
         shift: the rows and columns by which the scene on top was moved, [B, 2] int32.
     """
 
@@ -96,20 +87,11 @@ def touching_shift(lit: Array, other: Array, keys: Array) -> Array:
 
     Args:
         lit: the pixels that are lit in a scene, [B, H, W] bool.
-        other: those of the scene that is moved, [B, H, W] bool.
+        other: the pixels that are lit in the scene to move, [B, H, W] bool.
         keys: [B], one per image.
 
     Returns:
         Rows and columns, [B, 2] int32; 0 where there is no such shift.
-
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> from lavae_jax.training import superposition
-    >>> lit = jnp.array([[[True, True, False, False]]])
-    >>> other = jnp.array([[[False, True, False, False]]])
-    >>> keys = jax.random.split(jax.random.key(0), 1)
-    >>> superposition.touching_shift(lit, other, keys).tolist()
-    [[0, 1]]
     """
     num_images, *sides = lit.shape
     size = [2 * side for side in sides]  # room for shifts in both directions
@@ -154,7 +136,7 @@ def wake(
     epsilon: Array,
     temperature: float,
 ) -> Array:
-    """What teaches h_loc the objects that q finds in both scenes under an image.
+    """The objective by which h_loc learns the objects that q finds in both scenes.
 
     Their log q is weighted with their share of Σ_k exp(ELBO_k) over the K draws and
     themselves, as in reweighted wake-sleep (Bornschein & Bengio, 2015). So it rises as
@@ -177,7 +159,7 @@ def wake(
         h_loc, both, model.count_threshold, temperature
     )
     n = both.active.sum(axis=1)
-    terms = reconstruct(model, scenes.x, both, n, keys, epsilon).terms
+    terms = reconstruct(model, scenes.x, both, n, keys, epsilon)
     # p(n) is left out for superposed images, see `step.elbo_step`.
     all_elbo = jnp.concatenate([elbo, (terms.elbo + terms.kl_n)[:, None]], axis=1)
     share = jax.nn.softmax(lax.stop_gradient(all_elbo), axis=1)[:, -1]
@@ -192,7 +174,7 @@ def objects_of_both(
     """The most likely sites of an image's objects and of its partner's.
 
     Args:
-        model: LAVAE.
+        model: LAVAE, whose parameters are not needed.
         scenes: what `superpose` gives for B images.
         h_single: location logits of the images before they were superposed, [B, H, W].
         h_loc: location logits of the images as they are now, [B, H, W].
@@ -209,13 +191,8 @@ def objects_of_both(
     active = jnp.concatenate([likely.active, other_active], axis=1)
     first = jnp.argsort(~active, axis=1, stable=True)[:, : model.max_objects]
     site, active = (jnp.take_along_axis(a, first, axis=1) for a in (site, active))
-    return at_sites(
-        h_loc,
-        site,
-        active,
-        exclusion_radius=model.exclusion_radius,
-        capacity=model.capacity(h_loc.shape[0]),
-    )
+    radius, capacity = model.exclusion_radius, model.capacity(h_loc.shape[0])
+    return at_sites(h_loc, site, active, exclusion_radius=radius, capacity=capacity)
 
 
 def _moved(site: Array, shift: Array, size: tuple[int, int]) -> Array:

@@ -1,0 +1,70 @@
+"""The parts of LAVAE's train steps, and the work that all of these steps share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from lavae_jax.model import LAVAE
+from lavae_jax.training.keys import image_keys
+from lavae_jax.training.optimizer import Optimizer, Parts
+from lavae_jax.training.recipe import Recipe
+from lavae_jax.training.schedules import Schedules
+from lavae_jax.training.state import TrainState
+from lavae_jax.types import Array, Variables
+from lavae_jax.warmup import AuxiliaryVAE
+
+
+class Setup(NamedTuple):
+    """The parts of a train step.
+
+    Attributes:
+        model: LAVAE; its `axis_name` is the mapped axis of devices, or None.
+        auxiliary: the warm-up's VAE.
+        optimizer: for the parameters of both.
+        schedules: what changes with the step.
+        recipe: the rest of how it is trained.
+    """
+
+    model: LAVAE
+    auxiliary: AuxiliaryVAE
+    optimizer: Optimizer
+    schedules: Schedules
+    recipe: Recipe
+
+    def epsilon(self, state: TrainState) -> Array:
+        """The likelihood's ε in this step, []."""
+        return jnp.asarray(self.schedules.epsilon(state.step), jnp.float32)
+
+    def keys(self, state: TrainState, update: Array | int, num_images: int) -> Array:
+        """A key per image for an update of this step, [B]."""
+        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), update)
+        return image_keys(key, num_images, self.model.axis_name)
+
+    def apply(
+        self, state: TrainState, params: Variables, forward: Callable[[LAVAE], Any]
+    ) -> tuple[Any, Variables]:
+        """Applies a function of the bound model; also returns the batch statistics."""
+        result, updates = nn.apply(forward, self.model, mutable=["batch_stats"])(
+            {"params": params, "batch_stats": state.batch_stats}
+        )
+        return result, {**state.batch_stats, **updates.get("batch_stats", {})}
+
+    def average(self, tree: Any) -> Any:
+        """Averages arrays over devices."""
+        axis_name = self.model.axis_name
+        return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+    def update(
+        self, state: TrainState, grads: Parts, batch_stats: Variables
+    ) -> TrainState:
+        """Updates the parts that have a gradient, averaged over devices."""
+        params, opt_state = self.optimizer.update(
+            self.average(grads), state.opt_state, state.params, state.step
+        )
+        return state._replace(
+            params=params, batch_stats=batch_stats, opt_state=opt_state
+        )
