@@ -218,21 +218,19 @@ def _objects(split):
 
 def _table(splits, objects, reports):
     """Writes the table of one split: a row per figure, a column per seed, the mean."""
-    head = ["", *(f"seed {report.config['seed']}" for report in reports)]
+    head = ["", *(f"seed {one.config['seed']}" for one in reports)]
     several = len(splits) > 1
-    lines = [[*head, "mean ± sd"] if several else head]
-    lines.append(["---", *["--:"] * (len(lines[0]) - 1)])
+    rows = [[*head, "mean ± sd"] if several else head]
     figures = [_figures(split) for split in splits]
     for label, (form, _) in figures[0].items():
         values = [of_seed[label][1] for of_seed in figures]
         cells = [_text(form, value) for value in values]
         if several:
             means = [x.mean if isinstance(x, Estimate) else x for x in values]
-            over_seeds = Estimate(np.mean(means), np.std(means, ddof=1), len(means))
-            cells.append(_text(form, over_seeds))
-        lines.append([label, *cells])
+            cells.append(report.over_seeds(means, form))
+        rows.append([label, *cells])
     title = f"\n### {splits[0].name}: {objects}, {splits[0].num_images:,} images\n\n"
-    return title + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return title + report.markdown_table(rows)
 
 
 def _figures(split):

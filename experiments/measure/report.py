@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import typing
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -153,6 +154,22 @@ def print_tables(report: Report, console: Console) -> None:
         if any(cells):
             table.add_row(name, *(cell or "–" for cell in cells))
     console.print(table)
+
+
+def markdown_table(rows: Iterable[Sequence[str]], num_texts: int = 1) -> str:
+    """Writes a table in Markdown; the first row is its head.
+
+    The first `num_texts` columns hold text, the others numbers, which end on the right.
+    """
+    head, *others = rows
+    rule = ["---"] * num_texts + ["--:"] * (len(head) - num_texts)
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *others))
+
+
+def over_seeds(values: Sequence[float], form: str) -> str:
+    """Writes the mean over seeds, and the standard deviation of several."""
+    text = f"{np.mean(values):{form}}"
+    return text if len(values) == 1 else f"{text} ± {np.std(values, ddof=1):{form}}"
 
 
 def _rows(splits):

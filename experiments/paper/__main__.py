@@ -17,6 +17,7 @@ from tqdm import auto as tqdm
 
 from datasets import load
 from experiments import cli, evaluate
+from experiments.measure import report
 from experiments.paper import figures, subject, table
 from experiments.paper.subject import HIGH, LOW, Calibration, Counts, Settings, Subject
 from experiments.paper.table import BASELINE, LAVAE, TITLES, Models
@@ -158,9 +159,8 @@ def _effects(about: Subject) -> str:
 def _by_n(rows):
     rows = {label: list(cells) for label, cells in rows.items()}
     numbers = range(max(map(len, rows.values())))
-    lines = [["n", *map(str, numbers)], ["---", *["--:"] * len(numbers)]]
-    lines += [[label, *cells] for label, cells in rows.items()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    cells_of_rows = [[label, *cells] for label, cells in rows.items()]
+    return report.markdown_table([["n", *map(str, numbers)], *cells_of_rows])
 
 
 def main() -> None:

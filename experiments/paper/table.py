@@ -4,8 +4,6 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from experiments import cli
 from experiments.measure import report
 from experiments.run import workdir as run_workdir
@@ -155,9 +153,7 @@ def complete(models: Iterable[Models]) -> list[Models]:
 
 def markdown(models: Sequence[Models]) -> str:
     """Writes a row per data set and family, and below the table the failures."""
-    rule = ("---", "---", *["--:"] * (len(_HEAD) - 2))
-    lines = [_HEAD, rule, *map(_row, models)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    table = report.markdown_table([_HEAD, *map(_row, models)], num_texts=2)
     failures = [
         f"- {one.title}, {one.family}: {' '.join(line.split())}\n"
         for one in models
@@ -198,19 +194,14 @@ def _cells(seeds):
     if seeds[0].floor is not None:
         floor = f"{seeds[0].floor.floor:.1f}"
     if seeds[0].truth is not None:
-        counts = _over_seeds([one.truth.count_accuracy for one in seeds], ".2%")
-    return [_over_seeds([_cost(one) for one in seeds], ".1f"), floor, counts]
+        shares = [one.truth.count_accuracy for one in seeds]
+        counts = report.over_seeds(shares, ".2%")
+    return [report.over_seeds(list(map(_cost, seeds)), ".1f"), floor, counts]
 
 
 def _cost(split):
     (bound,) = (one for one in split.bounds if one.num_samples == NUM_SAMPLES)
     return bound.negative_log_p.mean
-
-
-def _over_seeds(values, form):
-    """Writes the mean over seeds, and the deviation of several."""
-    text = f"{np.mean(values):{form}}"
-    return text if len(values) == 1 else f"{text} ± {np.std(values, ddof=1):{form}}"
 
 
 def _failures(models):
