@@ -27,7 +27,7 @@ from experiments import cli
 from experiments.measure import measure, report
 from experiments.own import data as own_data
 from experiments.run import input_pipeline, limits, loop
-from experiments.run.window import DivergedError
+from experiments.run.progress import DivergedError
 from lavae_jax import metrics
 
 CONFIG = "experiments/configs/bench.py"

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -115,6 +116,16 @@ class Checkpoints:
         state = jax.tree.unflatten(jax.tree.structure(template), leaves)
         state = jax.tree.map(_from_host, template, state)
         return Restored(step, state, Position(*position))
+
+    def start_or_resume(self, init: Callable[[jax.Array], Any], seed: int) -> Restored:
+        """Restores the latest checkpoint; without one, makes the first state of a run.
+
+        `init` makes that state, from a key.
+        """
+        restored = self.restore(jax.eval_shape(init, jax.random.key(0)))
+        if restored is None:
+            return Restored(0, init(jax.random.key(seed)), Position({}, []))
+        return restored
 
     def _newest(self, expected):
         """Step, arrays and position of the latest whole checkpoint, if there is one."""

@@ -14,9 +14,8 @@ from ml_collections import ConfigDict
 from experiments import cli
 from experiments.run import build, input_pipeline, limits, processes
 from experiments.run.build import Evaluator, Experiment
-from experiments.run.checkpoints import Checkpoints, Position, Restored
-from experiments.run.progress import Progress
-from experiments.run.window import Window
+from experiments.run.checkpoints import Checkpoints, Position
+from experiments.run.progress import Progress, Window
 from experiments.run.workdir import open_workdir
 from lavae_jax.training.parallel import Devices
 
@@ -64,7 +63,7 @@ def train_and_evaluate(
     Raises:
         cli.UserError: If the config, the data or the workdir can't be used, before any
             long work.
-        window.DivergedError: If the run diverges; it is a `cli.UserError` too.
+        progress.DivergedError: If the run diverges; it is a `cli.UserError` too.
         KeyboardInterrupt: After an interruption.
     """
     processes.check_same(
@@ -93,26 +92,12 @@ def run(
     The steps run on the devices, and average over their `axis_name`. Without data, the
     config's is opened.
     """
-    with (
-        open_workdir(workdir, config),
-        contextlib.closing(Checkpoints(workdir)) as store,
-    ):
-        try:
-            return _start_or_resume(experiment, config, workdir, devices, data, store)
-        except OSError as error:
-            raise cli.UserError(
-                f"the system refuses to read or write a file: {error}.\n"
-                f"{store.kept()} Once this is put right, the same command goes on from"
-                " there."
-            ) from error
+    with open_workdir(workdir, config) as store:
+        return _start_or_resume(experiment, config, workdir, devices, data, store)
 
 
 def _start_or_resume(experiment, config, workdir, devices, data, store):
-    restored = store.restore(jax.eval_shape(experiment.init, jax.random.key(0)))
-    if restored is None:
-        key = jax.random.key(config.seed)
-        restored = Restored(0, experiment.init(key), Position({}, []))
-    step, state, position = restored
+    step, state, position = store.start_or_resume(experiment.init, config.seed)
     if step >= config.num_steps:
         print(
             f"{workdir} has made its {step} steps; --config.num_steps=N goes on to N."
@@ -168,10 +153,7 @@ def _train(run: _Run, state: Any, done: int) -> Result:
             if signal_name or is_last or step % config.checkpoint_every == 0:
                 _save(run, step, state)
             if signal_name:
-                raise KeyboardInterrupt(
-                    f"{signal_name}: stopped after step {step}, which is stored. The"
-                    " same command goes on from there."
-                )
+                interruptions.stop(signal_name, step)
     return Result(config.num_steps, held_out)
 
 

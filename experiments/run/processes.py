@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -227,6 +227,13 @@ class Interruptions:
         if multihost_utils.reached_preemption_sync_point(step):
             return self._received or signal.SIGTERM.name
         return None
+
+    def stop(self, signal_name: str, step: int) -> NoReturn:
+        """Ends a run that has stored its state after this step."""
+        raise KeyboardInterrupt(
+            f"{signal_name}: stopped after step {step}, which is stored. The same"
+            " command goes on from there."
+        )
 
     def _note(self, number, _):
         self._received = signal.Signals(number).name

@@ -17,6 +17,7 @@ from experiments import cli
 from experiments.measure import report
 from experiments.own import data as own_data
 from experiments.run import files, processes
+from experiments.run.checkpoints import Checkpoints
 from lavae_jax import runs
 
 # These values may change when a run goes on, as they change no step already made. Where
@@ -40,14 +41,25 @@ NUM_SAMPLES = 100
 
 
 @contextlib.contextmanager
-def open_workdir(workdir: str | pathlib.Path, config: ConfigDict) -> Iterator[None]:
-    """Makes a workdir the one of a run, and keeps other runs out of it meanwhile.
+def open_workdir(
+    workdir: str | pathlib.Path, config: ConfigDict
+) -> Iterator[Checkpoints]:
+    """Makes a workdir the one of a run, and gives the checkpoints in it.
 
-    Of several processes the first does so for all.
+    Other runs are kept out of it meanwhile. An OSError while it is open becomes a
+    `cli.UserError` that says how to go on.
     """
     with lock(workdir):
         processes.on_first(lambda: claim(workdir, config))
-        yield
+        with contextlib.closing(Checkpoints(workdir)) as store:
+            try:
+                yield store
+            except OSError as error:
+                raise cli.UserError(
+                    f"the system refuses to read or write a file: {error}.\n"
+                    f"{store.kept()} Once this is put right, the same command goes on"
+                    " from there."
+                ) from error
 
 
 @contextlib.contextmanager
