@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import cli
-from experiments.run import build, input_pipeline, limits, processes
+from experiments.run import build, input_pipeline, processes
 from experiments.run.build import Evaluator, Experiment
 from experiments.run.checkpoints import Checkpoints, Position
 from experiments.run.progress import Progress, Window
@@ -72,8 +72,12 @@ def train_and_evaluate(
         " same.",
     )
     devices = Devices(devices)
-    with cli.user_errors(ValueError):
-        limits.check_counts(config, len(devices.devices))
+    num_devices = len(devices.devices)
+    if config.batch_size % num_devices:
+        raise cli.UserError(
+            f"batch_size must be a multiple of the {num_devices} devices: got"
+            f" {config.batch_size}."
+        )
     prepared = _prepare(config)
     with cli.user_errors(ValueError):
         experiment = build.build(prepared.config, devices.axis_name)
