@@ -17,7 +17,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -189,12 +188,12 @@ def _measure(config, folder):
     images = measure.ImageSet("held-out scenes", held_out.images)
     settings = measure.Settings(num_samples=_NUM_SAMPLES)
     inferred = measure.infer(model, variables, images, settings)
-    log_weights = inferred.log_weights.astype(np.float64)
-    (bound,) = metrics.importance_bounds(log_weights.T, [_NUM_SAMPLES])
+    log_weights = inferred.log_weights.T
+    elbo, bound = metrics.importance_bounds(log_weights, [1, _NUM_SAMPLES])
     return {
         "counts": metrics.count_accuracy(held_out.n, inferred.scenes.n),
         "crowded_counts": _crowded_counts(config, model, variables),
-        "negative_elbo": float(-log_weights.mean()),
+        "negative_elbo": float(-elbo.log_p.mean()),
         "negative_log_p": float(-bound.log_p.mean()),
     }
 

@@ -101,7 +101,6 @@ def test_the_schedule_ends_with_the_time(minutes):
 def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
     """A run that paused goes on with its clock; its model is one that can be read."""
     monkeypatch.setattr(accelerator, "_NUM_SAMPLES", 2)
-    monkeypatch.setattr(accelerator, "_BATCH", 10)
     arguments = (
         f"--scenes={scenes}",
         f"--workdir={tmp_path}",

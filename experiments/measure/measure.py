@@ -2,7 +2,7 @@
 
 import functools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -100,24 +100,38 @@ def infer(
     image's position, so that its result does not depend on its neighbours in a batch.
     """
     num_images = len(image_set.images)
-    batch_size = min(settings.batch_size, num_images)
     key = jax.random.fold_in(
         jax.random.key(settings.seed), zlib.crc32(image_set.name.encode())
     )
-    parts = []
-    with tqdm.tqdm(total=num_images, desc=image_set.name, unit=" images") as progress:
-        for start in range(0, num_images, batch_size):
-            # The last batch is filled up with images seen before, so that all have
-            # one shape and one compilation.
-            indices = np.arange(start, start + batch_size) % num_images
-            num_new = min(batch_size, num_images - start)
-            images = image_set.images[indices]
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
-            parts.append(
-                _infer_batch(model, variables, images, keys, settings.num_samples)
-            )
-            progress.update(num_new)
-    return jax.tree.map(lambda *x: np.concatenate(x)[:num_images], *parts)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(num_images))
+    return in_batches(
+        lambda *batch: _infer_batch(model, variables, *batch, settings.num_samples),
+        (image_set.images, keys),
+        min(settings.batch_size, num_images),
+        image_set.name,
+    )
+
+
+def in_batches(
+    function: Callable[..., Any],
+    arrays: Sequence[Any],
+    batch_size: int,
+    description: str | None = None,
+) -> Any:
+    """Applies a function to trees of arrays, to as many rows of all at a time.
+
+    The last batch is filled up with rows of the first, so that the function is compiled
+    once. The results are NumPy arrays. A description gives a progress bar.
+    """
+    num, parts = len(jax.tree.leaves(arrays)[0]), []
+    hidden = description is None
+    with tqdm.tqdm(total=num, desc=description, unit=" images", disable=hidden) as bar:
+        for start in range(0, num, batch_size):
+            indices = np.arange(start, start + batch_size) % num
+            batch = jax.tree.map(lambda x, rows=indices: x[rows], arrays)
+            parts.append(jax.device_get(function(*batch)))
+            bar.update(min(batch_size, num - start))
+    return jax.tree.map(lambda *x: np.concatenate(x)[:num], *parts)
 
 
 def learned_log_p_n(model: Model, variables: dict[str, Any]) -> np.ndarray | None:

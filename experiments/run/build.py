@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import lavae_jax
+from experiments.measure.measure import in_batches
 from experiments.own import data as own_data
 from experiments.run import limits
 from experiments.run.build_training import (
@@ -82,13 +83,10 @@ class Evaluator:
 
         The state is on one device.
         """
-        num, parts = len(self._images), []
-        for start in range(0, num, self._batch_size):
-            # The last batch is filled up, so that all have one shape and compilation.
-            indices = np.arange(start, start + self._batch_size) % num
-            n = None if self._n is None else self._n[indices]
-            parts.append(self._measure(state, self._images[indices], n))
-        return jax.tree.map(lambda *x: float(np.concatenate(x)[:num].mean()), *parts)
+        scenes = (self._images, self._n)
+        function = functools.partial(self._measure, state)
+        figures = in_batches(function, scenes, self._batch_size)
+        return jax.tree.map(lambda figure: float(figure.mean()), figures)
 
     def draw(self, state: Any) -> Figure:
         """Returns a picture of what the model sees in the first images."""
