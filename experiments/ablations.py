@@ -110,12 +110,7 @@ class Result(NamedTuple):
 
 
 def changed(config: ConfigDict, changes: Mapping[str, Any], seed: int) -> ConfigDict:
-    """Copies a config, changes values by their full names, and sets the seed.
-
-    Raises:
-        cli.UserError: If the config has no such value, or nothing can be trained with
-            the new ones.
-    """
+    """Copies a config, changes values by their full names, and sets the seed."""
     if unknown := sorted(changes.keys() - cli.flatten(config).keys()):
         raise cli.UserError(f"the config has no value {', '.join(unknown)}.")
     result = config.copy_and_resolve_references()
@@ -141,9 +136,6 @@ def ablate(
 
     Returns:
         All results in the workdir; those of `settings` come first, in their order.
-
-    Raises:
-        cli.UserError: If a setting, the data or the workdir can't be used.
     """
     workdir = pathlib.Path(workdir)
     runs = [

@@ -19,7 +19,11 @@ COMPILED = "~/.cache/lavae_jax/jax"
 
 
 class UserError(Exception):
-    """Something the user can put right: shown as a message, without a traceback."""
+    """Something the user can put right: shown as a message, without a traceback.
+
+    Whatever a command's functions can't use is such an error, or becomes one in the
+    command; their docstrings name it only where there is more to say.
+    """
 
 
 @contextlib.contextmanager
@@ -85,11 +89,7 @@ def run(main: Callable[[], None], default_config: str | None = None) -> None:
 
 
 def load_config(file_and_variant: str) -> ConfigDict:
-    """Loads the config of FILE[:VARIANT]: calls `get_config` of the file.
-
-    Raises:
-        UserError: If there is no such file, function or variant.
-    """
+    """Loads the config of FILE[:VARIANT]: calls `get_config` of the file."""
     file, _, variant = file_and_variant.partition(":")
     if not pathlib.Path(file).is_file():
         raise UserError(f"--config: there is no file {file}. {_KNOWN_CONFIGS}")

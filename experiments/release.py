@@ -19,7 +19,7 @@ from absl import flags
 
 from datasets import load
 from experiments import cli
-from experiments.configs import base, baseline, dsprites, mnist_1k, mnist_10k
+from experiments.configs import base
 from experiments.measure import report
 from experiments.measure.report import Report
 from experiments.run import workdir as run_workdir
@@ -171,11 +171,7 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
 
 
 def training_command(config: dict[str, Any], workdir: str) -> str:
-    """Writes the command that trains a config: the nearest variant and its changes.
-
-    Raises:
-        cli.UserError: If the configs of this version have other values.
-    """
+    """Writes the command that trains a config: the nearest variant and its changes."""
     wanted = cli.flatten(run_workdir.from_json(config))
     nearest, overrides = None, None
     for name, values in _variants(is_baseline(config)):
@@ -200,15 +196,12 @@ def training_command(config: dict[str, Any], workdir: str) -> str:
 
 def _variants(of_baseline):
     """Yields each config of a model that may be released, by name, and its values."""
-    configs = {"dsprites": dsprites, "mnist_1k": mnist_1k, "mnist_10k": mnist_10k}
-    for data, module in configs.items():
+    folder = pathlib.Path(__file__).parent / "configs"
+    for data in ("dsprites", "mnist_1k", "mnist_10k"):
         for variant in base.VARIANTS:
-            if of_baseline:
-                name = f"{data}:{variant}"
-                yield f"baseline.py:{name}", cli.flatten(baseline.get_config(name))
-            else:
-                values = cli.flatten(module.get_config(variant))
-                yield f"{data}.py:{variant}", values
+            of_lavae, name = f"{data}.py:{variant}", f"baseline.py:{data}:{variant}"
+            name = name if of_baseline else of_lavae
+            yield name, cli.flatten(cli.load_config(f"{folder}/{name}"))
 
 
 def _objects(split):

@@ -46,11 +46,7 @@ SLICES = {
 
 @functools.cache
 def mesh(name: str) -> Mesh:
-    """Returns the chips of one of `SLICES`, one device per chip.
-
-    Raises:
-        cli.UserError: If libtpu is missing.
-    """
+    """Returns the chips of one of `SLICES`, one device per chip."""
     if importlib.util.find_spec("libtpu") is None:
         raise cli.UserError(
             "the TPU compiler is missing: install it by pip install 'jax[tpu]'."

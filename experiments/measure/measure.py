@@ -71,10 +71,6 @@ def split_sets(
         data: A section of a config with `name`, `data_dir` and `manual_dir`.
         splits: Names of splits, all checked at once; None is all test splits.
         num_images: How many images to read at most, from the start; None is all.
-
-    Raises:
-        ValueError: If there is no such data set or split.
-        OSError: If the data set can't be made or read.
     """
     # The names are checked before the data set is generated, which takes minutes.
     known = load.splits(data.name)

@@ -96,28 +96,18 @@ def read(path: pathlib.Path) -> Report:
     """Reads what `write` has written; what is no report raises a ValueError."""
     text = path.read_text(encoding="utf-8")
     try:
-        return from_plain(json.loads(text))
-    except ValueError as error:
+        return typed(Report, json.loads(text))
+    except (TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a report of this version of experiments.evaluate: {error}."
         ) from error
 
 
-def from_plain(value: Any) -> Report:
-    """Restores a report from what `plain` has made of it, or raises a ValueError."""
-    try:
-        return typed(Report, value)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-
-
 def typed(kind: Any, value: Any) -> Any:
     """Restores a value from what `plain` has made of it.
 
-    `kind` is its type: a NamedTuple, or the annotation of a field.
-
-    Raises:
-        ValueError: If a NamedTuple has other fields.
+    `kind` is its type: a NamedTuple, or the annotation of a field. Anything else is a
+    TypeError or a ValueError.
     """
     inner = typing.get_args(kind)
     if type(None) in inner:

@@ -53,9 +53,6 @@ def read(config: ConfigDict) -> OwnImages:
 
     `data.fingerprint` and `model.image_shape` of the config are compared with the
     images unless they are None.
-
-    Raises:
-        ValueError: If the images can't be read, or are not those of the config.
     """
     data = config.data
     if data.name != NAME or not data.path:

@@ -70,11 +70,7 @@ def fingerprint(images: np.ndarray) -> str:
 
 
 def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
-    """Returns an archive's array `n`, [N] int32 numbers of objects, or None.
-
-    Raises:
-        ValueError: If the array `n` is not N counts.
-    """
+    """Returns an archive's array `n`, [N] int32 numbers of objects, or None."""
     path = pathlib.Path(path)
     counts = None if path.is_dir() else _arrays(path, "n").get("n")
     if counts is None:

@@ -43,11 +43,7 @@ _NO_EFFECT = 0.001
 def make(
     models: Sequence[Models], out: str | pathlib.Path, settings: Settings
 ) -> pathlib.Path:
-    """Makes the table, the figures and the page that shows them, and returns its path.
-
-    Raises:
-        cli.UserError: If models, data or the folder can't be read or made.
-    """
+    """Makes the table, the figures and the page with them, and returns its path."""
     models, out = table.complete(models), pathlib.Path(out)
     trained = {(one.dataset, one.family): one for one in models if one.reports}
     datasets = [dataset for dataset, family in trained if family == LAVAE]

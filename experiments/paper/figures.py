@@ -60,11 +60,7 @@ def draw(subject: Subject, folder: pathlib.Path, seed: int) -> Iterator[Picture]
 
 
 def inference(subject: Subject, shown: Images, num: int) -> tuple[Figure, str]:
-    """Draws Figures 1 and 5: input, reconstruction, locations, a sprite per object.
-
-    Raises:
-        NothingToShowError: If all images are black.
-    """
+    """Draws Figures 1 and 5: input, reconstruction, locations, a sprite per object."""
     images = np.flatnonzero(shown.n > 0)[:num]
     if not len(images):
         raise NothingToShowError(
@@ -102,11 +98,7 @@ def samples(subject: Subject, seed: int) -> tuple[Figure, str]:
 
 
 def samples_of_5_and_6(subject: Subject, seed: int) -> tuple[Figure, str]:
-    """Draws Figure 9: samples with another p(n).
-
-    Raises:
-        NothingToShowError: If the model has fewer slots.
-    """
+    """Draws Figure 9: samples with another p(n)."""
     prior = np.zeros(subject.model.max_objects + 1)
     if len(prior) < 7:
         raise NothingToShowError(f"the model has no more than {len(prior) - 1} objects")
@@ -126,9 +118,6 @@ def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
     """Draws Figures 3, 7, 8 and 11: each of three objects moved across and down.
 
     The image is the first with n objects that is counted right.
-
-    Raises:
-        NothingToShowError: If there is none.
     """
     image = _counted_right(shown, n)[0]
     scene = editing.take(shown.scene, image)

@@ -91,9 +91,6 @@ def look(
     """Loads models, each a released one or a run, and images, and infers the scenes.
 
     The data set is generated first where it does not exist.
-
-    Raises:
-        cli.UserError: If models or data can't be read.
     """
     model, variables = _load(source)
     baseline = None if baseline_source is None else _load(baseline_source)

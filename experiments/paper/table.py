@@ -87,17 +87,13 @@ def from_released(folder: str | pathlib.Path = pretrained.FOLDER) -> list[Models
     """Reads all released models of a folder, by default those of the library."""
     found = []
     for name in pretrained.names(folder):
-        with cli.user_errors(ValueError, OSError):
-            contents = released.read(pathlib.Path(folder) / name)
+        path = pathlib.Path(folder) / name
+        with cli.user_errors(TypeError, ValueError, OSError):
+            contents = released.read(path)
+            dataset, family = contents.config["data"]["name"], _family(contents.config)
             reports = (contents.report, *contents.other_reports)
-            found.append(
-                Models(
-                    contents.config["data"]["name"],
-                    _family(contents.config),
-                    tuple(map(report.from_plain, reports)),
-                    pathlib.Path(folder) / name,
-                )
-            )
+            reports = tuple(report.typed(report.Report, one) for one in reports)
+        found.append(Models(dataset, family, reports, path))
     return found
 
 

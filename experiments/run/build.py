@@ -156,9 +156,6 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
     """Builds what a config describes.
 
     The train step averages over the axis of this name, if there is one.
-
-    Raises:
-        ValueError: If no model can be built from its values.
     """
     limits.check(config)
     build_kind = _build_baseline if is_baseline(config) else _build_lavae

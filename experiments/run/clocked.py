@@ -159,9 +159,6 @@ def train(
 
     Returns:
         The state, and figures of the last dispatch.
-
-    Raises:
-        cli.UserError: if the config or the workdir can't be used.
     """
     _check(config, steps_per_dispatch)
     with open_workdir(workdir, config) as store:

@@ -42,9 +42,6 @@ def prepare(config: ConfigDict) -> Prepared:
 
     The config of a named data set says all; images of one's own are read, and fill in
     what theirs leaves open.
-
-    Raises:
-        cli.UserError: If model and data do not fit, or own images can't be trained on.
     """
     data, remarks = None, ()
     if own_data.is_own(config):
@@ -135,16 +132,7 @@ def batches(
     Returns:
         An iterator over uint8 [batch_size / process_count, H, W, C]. Its `get_state` is
         a small dictionary for JSON, and after `set_state` it goes on from there.
-
-    Raises:
-        ValueError: If the batch can't be shared evenly.
     """
-    share, rest = divmod(batch_size, process_count)
-    if rest or share < 1:
-        raise ValueError(
-            f"batch_size must be a multiple of the {process_count} processes: got"
-            f" {batch_size}."
-        )
     stream = grain.MapDataset.source(images).shuffle(seed=seed).repeat()
-    part = stream.batch(share)[process_index::process_count]
+    part = stream.batch(batch_size // process_count)[process_index::process_count]
     return iter(part.to_iter_dataset(_READ_AHEAD))

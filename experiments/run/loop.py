@@ -63,7 +63,7 @@ def train_and_evaluate(
     Raises:
         cli.UserError: If the config, the data or the workdir can't be used, before any
             long work.
-        progress.DivergedError: If the run diverges; it is a `cli.UserError` too.
+        DivergedError: If the run diverges; it is a `cli.UserError` too.
         KeyboardInterrupt: After an interruption.
     """
     processes.check_same(
@@ -164,17 +164,13 @@ def _train(run: _Run, state: Any, done: int) -> Result:
 def _report_first_step(run, step, begin):
     """Tells how long the first step took, which is not like the others."""
     run.window.rows()  # waits for it
-
-    def tell(report):
-        report.message(f"first step: {time.monotonic() - begin:.1f} s")
-        report.start_clock(step)
-
-    _on_first(run, tell)
+    text = f"first step: {time.monotonic() - begin:.1f} s"
+    _report(run, step, lambda report: report.message(text))
 
 
 def _report_means(run, step):
     means = run.window.mean()
-    _on_first(run, lambda report: report.train(step, means))
+    _report(run, step, lambda report: report.train(step, means))
 
 
 def _evaluate(run, step, state):
@@ -184,34 +180,36 @@ def _evaluate(run, step, state):
         report.held_out(step, means)
         for text in run.experiment.warnings(step, means):
             report.message(f"warning: {text}")
-        report.start_clock(step)
 
-    _on_first(run, tell)
+    _report(run, step, tell)
     return means
 
 
 def _draw(run, step, state):
     state = run.devices.unreplicate(state)
-
-    def draw(report):
-        report.picture(step, run.evaluator.draw(state))
-        report.start_clock(step)
-
-    _on_first(run, draw)
+    _report(run, step, lambda report: report.picture(step, run.evaluator.draw(state)))
 
 
 def _save(run, step, state):
     """Stores a state, unless a number of the steps up to it is not finite."""
     rows, state = run.window.rows(), run.devices.unreplicate(state)
     run.window.check_state(step, state)
-    _on_first(run, Progress.flush)
+    _report(run, step, Progress.flush)
     run.store.save(step, state, Position(run.batches.get_state(), rows))
-    _on_first(run, lambda report: report.start_clock(step))
+    _report(run, step, lambda report: None)
 
 
-def _on_first(run, work):
-    """Calls `work` with the report, in the process that has one."""
-    processes.on_first(lambda: work(run.report))
+def _report(run, step, work):
+    """Calls `work` with the report, in the process that has one.
+
+    The time until then does not count as that of the steps after this one.
+    """
+
+    def report():
+        work(run.report)
+        run.report.start_clock(step)
+
+    processes.on_first(report)
 
 
 def _prepare(config):

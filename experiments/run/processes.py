@@ -41,9 +41,6 @@ def join(
     A cluster tells who they are (`automatic`), as Cloud TPU, Slurm and Kubernetes do;
     None is for where JAX finds such a cluster. The other three arguments name the
     processes elsewhere.
-
-    Raises:
-        cli.UserError: If they can't be found, or have different numbers of devices.
     """
     named = (coordinator_address, num_processes, process_id)
     _check_names(*named)

@@ -206,7 +206,8 @@ class Window:
     They stay on the device until they are needed, so that no step waits for them.
     `optax.apply_if_finite` would pass over the gradients of a bad step without a word;
     a run is meant to end there, with a message that says what was wrong and names the
-    last good checkpoint. A run that goes on starts with the rows it was stored with.
+    last good checkpoint, the `DivergedError` of each method. A run that goes on starts
+    with the rows it was stored with.
     """
 
     def __init__(self, store: Checkpoints, rows: Sequence[dict[str, float]] = ()):
@@ -219,11 +220,7 @@ class Window:
         self._waiting.append((step, metrics))
 
     def rows(self) -> list[dict[str, float]]:
-        """Waits for the steps made so far, and returns their metrics for JSON.
-
-        Raises:
-            DivergedError: If one of them is not finite.
-        """
+        """Waits for the steps made so far, and returns their metrics for JSON."""
         waiting, self._waiting = jax.device_get(self._waiting), []
         for step, metrics in waiting:
             row = {k: float(v) for k, v in metrics._asdict().items() if v is not None}
@@ -234,20 +231,12 @@ class Window:
         return list(self._rows)
 
     def mean(self) -> NamedTuple:
-        """The mean of every metric over the steps since the last call that have it.
-
-        Raises:
-            DivergedError: If one of them is not finite.
-        """
+        """The mean of every metric over the steps since the last call that have it."""
         rows, self._rows = self.rows(), []
         return self._kind(**{name: _mean(name, rows) for name in self._kind._fields})
 
     def check_state(self, step: int, state: Any) -> None:
-        """Makes sure that a state on one device is finite, before it is stored.
-
-        Raises:
-            DivergedError: If an array is not; the message names it.
-        """
+        """Makes sure that a state on one device is finite, before it is stored."""
         for path, leaf in jax.tree.leaves_with_path(state):
             is_real = jnp.issubdtype(leaf.dtype, jnp.inexact)
             if is_real and not np.isfinite(leaf).all():

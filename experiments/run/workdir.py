@@ -69,9 +69,6 @@ def lock(workdir: str | pathlib.Path) -> Iterator[None]:
     The operating system holds the lock for as long as this process lives: one that was
     killed leaves none behind. Where a shared file system does not support `flock`, a
     warning says so. Of several processes the first holds it for all.
-
-    Raises:
-        cli.UserError: If another run holds it, or the folder can't be written to.
     """
     held = processes.on_first(lambda: _take(pathlib.Path(workdir)))
     try:
@@ -207,9 +204,6 @@ def read_measured(workdir: str | pathlib.Path, min_images: int) -> Measured:
 
     Neither says in which folders of this machine the data is. A report on fewer than
     `min_images` images of a split is refused.
-
-    Raises:
-        cli.UserError: If there is no such run or report; it says what to do.
     """
     workdir = str(workdir)
     with cli.user_errors(ValueError, OSError):
@@ -262,11 +256,7 @@ def _problem(run, found, min_images):
 
 
 def check_seeds(measured: Sequence[Measured]) -> None:
-    """Refuses runs that are not seeds of one config, measured on the same images.
-
-    Raises:
-        cli.UserError: If they differ; it lists the differences.
-    """
+    """Refuses runs that are not seeds of one config, measured on the same images."""
     first, *others = measured
     for other in others:
         if lines := differences(_but_for_the_seed(first), _but_for_the_seed(other)):
