@@ -8,7 +8,7 @@ sets. The second one keeps them on the device, makes many steps per dispatch, an
 the config's schedule along with the clock, so that it ends after --minutes of training
 however fast the device is. With --pause_after it stops earlier, and the same command
 goes on. At the end it writes `accelerator.json` to the workdir: images per second,
-operations, counts and bounds.
+counts and bounds.
 """
 
 import json
@@ -74,8 +74,6 @@ def main() -> None:
     """Packs scenes, or trains on packed ones and measures the model."""
     values = flags.FLAGS
     config = values.config
-    if bool(values.pack) == bool(values.scenes):
-        raise cli.UserError("give --pack=FILE to write scenes, or --scenes=FILE.")
     if values.pack:
         with cli.user_errors(ValueError, OSError):
             pack(config, values.pack)
@@ -141,6 +139,7 @@ def _define_flags():
     cli.define_config()
     flags.DEFINE_string("pack", None, "The file to write all scenes to.")
     flags.DEFINE_string("scenes", None, "The file to train on, from --pack.")
+    flags.mark_flags_as_mutual_exclusive(["pack", "scenes"], required=True)
     flags.DEFINE_string("workdir", None, "The run's folder.")
     flags.DEFINE_float(
         "minutes", 25.0, "How long to train, without compilation.", lower_bound=1e-3

@@ -146,15 +146,15 @@ def compare(
     `log_p_n` are the [M+1] learned log p(n), nats; None for the baseline.
     """
     log_weights = inferred.log_weights.T
+    num_samples = len(log_weights)
+    sizes = [*(k for k in _SAMPLE_SIZES if k < num_samples), num_samples]
     bounds = tuple(
         report.Bound(
             bound.num_samples,
             metrics.mean_and_error(-bound.log_p),
             float(bound.effective_samples.mean()),
         )
-        for bound in metrics.importance_bounds(
-            log_weights, _sample_sizes(len(log_weights))
-        )
+        for bound in metrics.importance_bounds(log_weights, sizes)
     )
     counts, truth, scenes = None, None, inferred.scenes
     if scenes is not None:
@@ -177,16 +177,9 @@ def _distance(floor, bound, scenes):
     return report.Floor(floor.entropy, least, bound.negative_log_p.mean - least)
 
 
-def _sample_sizes(num_samples):
-    """Lists the values of K to report: powers of ten, and all samples."""
-    return [*(k for k in _SAMPLE_SIZES if k < num_samples), num_samples]
-
-
 def _compare_scenes(image_set, scenes, log_p_n):
     """Computes the figures that need true scenes."""
     images, truth = image_set.images, image_set.truth
-    coloured = images.shape[-1] > 1
-
     # A model with few slots may look at images with more objects than it can have.
     largest = max(len(log_p_n) - 1, truth.n.max())
     log_p_n = np.pad(log_p_n, (0, largest + 1 - len(log_p_n)), constant_values=-np.inf)
@@ -202,7 +195,7 @@ def _compare_scenes(image_set, scenes, log_p_n):
         **_compare_places(truth, scenes),
         components_accuracy=components_accuracy(by_colour=False),
         components_by_colour_accuracy=(
-            components_accuracy(by_colour=True) if coloured else None
+            components_accuracy(by_colour=True) if images.shape[-1] > 1 else None
         ),
     )
 

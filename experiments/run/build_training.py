@@ -43,24 +43,12 @@ def warmup_steps(config: ConfigDict) -> int:
 
 def build_recipe(config: ConfigDict) -> recipes.Recipe:
     """The rest of how LAVAE is trained."""
-    w, elbo, tighten = config.warmup, config.elbo, config.tighten
+    # Fields of the recipe have the names that the warm-up and the ELBO have in configs.
+    values = {**config.warmup, **config.elbo, "object_size": object_size(config)}
+    fields = {name: values[name] for name in recipes.Recipe._fields if name in values}
+    tighten = config.tighten
     return recipes.Recipe(
-        auxiliary_steps=w.auxiliary_steps,
-        guided_steps=w.guided_steps,
-        target=w.target,
-        bump_height=w.bump_height,
-        bump_sigma=w.bump_sigma,
-        location_weight=w.location_weight,
-        object_size=object_size(config),
-        draws=elbo.draws,
-        num_draws=elbo.num_draws,
-        count_temperature=elbo.count_temperature,
-        advantage_limit=elbo.advantage_limit,
-        location_every=elbo.location_every,
-        appearance_updates=elbo.appearance_updates,
-        superpose=elbo.superpose,
-        touching=elbo.touching,
-        wake_weight=elbo.wake_weight,
+        **fields,
         tighten_after=config.num_steps - tighten.steps if tighten.steps else None,
         tighten_draws=tighten.num_draws,
         tighten_elbo=tighten.elbo_share,

@@ -54,41 +54,24 @@ def make_dispatch(
     return dispatch
 
 
-class Program(NamedTuple):
-    """A compiled dispatch, and what XLA says of one of its steps."""
-
-    run: Callable[..., tuple[TrainState, TrainMetrics]]
-    gigaflops: float
-    gigabytes: float
-
-
 def compile_stages(
     config: ConfigDict, state: TrainState, bits: jax.Array, num_steps: int
-) -> Callable[[int], Program]:
+) -> Callable[[int], Callable[..., tuple[TrainState, TrainMetrics]]]:
     """Compiles the dispatches of all stages of a run at the same time.
 
     Returns:
-        From a step of the config's schedule, counted from 0, to its program.
+        From a step of the config's schedule, counted from 0, to its dispatch.
     """
-    train_step_at, last = build.build(config).train_step_at, config.num_steps
-    warmup, tighten = build.warmup_steps(config), last - config.tighten.steps
-    begin = (0, config.warmup.auxiliary_steps, warmup, tighten)
-    stages = list({train_step_at(step + 1) for step in begin if step < last})
+    begin, train_step_at = time.monotonic(), build.build(config).train_step_at
+    stages = list({train_step_at(step + 1) for step in range(config.num_steps)})
 
     def compile_one(train_step):
-        dispatch = jax.jit(
-            make_dispatch(config, train_step, num_steps), donate_argnums=0
-        )
-        program = dispatch.lower(state, bits).compile()
-        # XLA counts the body of a loop once, however often it runs: that of the steps,
-        # and that of further updates of h_app and f_sprite, which count too little.
-        cost = program.cost_analysis() or {}
-        return Program(
-            program, cost.get("flops", 0) / 1e9, cost.get("bytes accessed", 0) / 1e9
-        )
+        dispatch = make_dispatch(config, train_step, num_steps)
+        return jax.jit(dispatch, donate_argnums=0).lower(state, bits).compile()
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         programs = dict(zip(stages, pool.map(compile_one, stages), strict=True))
+    print(f"compiled in {time.monotonic() - begin:.0f} s", flush=True)
     return lambda step: programs[train_step_at(step + 1)]
 
 
@@ -132,7 +115,7 @@ class _Run(NamedTuple):
 
     config: ConfigDict
     bits: jax.Array
-    program_at: Callable[[int], Program]
+    program_at: Callable[[int], Callable[..., tuple[TrainState, TrainMetrics]]]
     steps_per_dispatch: int
     limit: float  # seconds of training in all
 
@@ -164,7 +147,8 @@ def train(
     with open_workdir(workdir, config) as store:
         state, clock = _start_or_resume(config, store)
         state, bits = jax.device_put((state, bits))
-        run = _compile(config, state, bits, steps_per_dispatch, 60 * minutes)
+        program_at = compile_stages(config, state, bits, steps_per_dispatch)
+        run = _Run(config, bits, program_at, steps_per_dispatch, 60 * minutes)
         stop = min(run.limit, clock.seconds + 60 * (pause_after or minutes))
         figures = {}
         with processes.Interruptions() as interruptions:
@@ -185,14 +169,6 @@ def train(
     return state, figures
 
 
-def _compile(config, state, bits, steps_per_dispatch, limit):
-    """Compiles what a run needs, and tells how long that took."""
-    begin = time.monotonic()
-    program_at = compile_stages(config, state, bits, steps_per_dispatch)
-    print(f"compiled in {time.monotonic() - begin:.0f} s", flush=True)
-    return _Run(config, bits, program_at, steps_per_dispatch, limit)
-
-
 def _dispatch(run, state, clock):
     """Makes the next steps.
 
@@ -203,7 +179,7 @@ def _dispatch(run, state, clock):
     step = step_by_the_clock(config, clock, run.limit, int(state.step), num_steps)
     state = state._replace(step=jnp.asarray(step, jnp.int32))
     program, begin = run.program_at(step), time.monotonic()
-    state, means = program.run(state, run.bits)
+    state, means = program(state, run.bits)
     means = jax.device_get(means)
     seconds = clock.seconds + time.monotonic() - begin
     warm = clock.warm
@@ -216,8 +192,6 @@ def _dispatch(run, state, clock):
         "steps made": after.made,
         "seconds": after.seconds,
         "images per second": per_second * config.batch_size,
-        "TFLOP per second": per_second * program.gigaflops / 1e3,
-        "TB per second": per_second * program.gigabytes / 1e3,
         "loss": float(means.loss),
         "elbo": None if means.elbo is None else float(means.elbo),
     }

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from ml_collections import ConfigDict
@@ -130,10 +130,13 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         )
     if steps:
         stored, new = read_config(workdir), from_json(json.loads(config.to_json()))
-        lines = [
-            *differences(stored, new),
-            *_changed_steps(steps[-1], stored, new),
-        ]
+        lines = differences(stored, new)
+        before, after = _tighten_after(stored), _tighten_after(new)
+        if min(steps[-1], before) != min(steps[-1], after):
+            lines.append(
+                f"  num_steps - tighten.steps: {before} there, {after} here, of"
+                f" {steps[-1]} steps made"
+            )
         if lines:
             listed = "\n".join(lines)
             raise cli.UserError(
@@ -145,20 +148,9 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         files.write(path, config.to_json(indent=2) + "\n")
 
 
-def _last_stage(config: Mapping[str, Any]) -> int:
+def _tighten_after(config):
     """The steps before those that tighten the bound."""
-    tighten = config.get("tighten", {}).get("steps", 0)
-    return config.get("num_steps", 0) - tighten
-
-
-def _changed_steps(done, stored, new):
-    """Tells which of the steps made would be of another stage, in a line."""
-    before, after = _last_stage(stored), _last_stage(new)
-    if min(done, before) != min(done, after):
-        yield (
-            f"  num_steps - tighten.steps: {before} there, {after} here, of {done}"
-            " steps made"
-        )
+    return config.get("num_steps", 0) - config.get("tighten", {}).get("steps", 0)
 
 
 def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
