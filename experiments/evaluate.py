@@ -67,10 +67,6 @@ def evaluate(
         images_path: Images to use instead of the splits.
         settings: How many images and samples, and the seed; by default all and 100.
         out: A folder for the report and the pictures; None writes nothing.
-
-    Raises:
-        cli.UserError: If a split's name or the images are not valid, or the data or the
-            folder can't be made, before any long work.
     """
     settings = settings or measure.Settings()
     if out is not None:

@@ -217,7 +217,7 @@ def _table(splits, objects, reports):
     figures = [_figures(split) for split in splits]
     for label, (form, _) in figures[0].items():
         values = [of_seed[label][1] for of_seed in figures]
-        cells = [_text(form, value) for value in values]
+        cells = [report.text(value, form) for value in values]
         if several:
             means = [x.mean if isinstance(x, Estimate) else x for x in values]
             cells.append(report.over_seeds(means, form))
@@ -244,12 +244,6 @@ def _figures(split):
             "foreground ARI, 2 and more objects": (".3f", truth.fg_ari),
         }
     return figures
-
-
-def _text(form, value):
-    if isinstance(value, Estimate):
-        return f"{value.mean:{form}} ± {value.standard_error:{form}}"
-    return f"{value:{form}}"
 
 
 def main() -> None:

@@ -88,15 +88,14 @@ def plain(value: Any) -> Any:
 def write(report: Any, path: pathlib.Path) -> None:
     """Writes named tuples as JSON; the file appears under its name once complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(plain(report), indent=2, allow_nan=False)
-    files.write(path, text + "\n")
+    files.write(path, json.dumps(plain(report), indent=2, allow_nan=False) + "\n")
 
 
 def read(path: pathlib.Path) -> Report:
     """Reads what `write` has written; what is no report raises a ValueError."""
-    text = path.read_text(encoding="utf-8")
+    content = path.read_text(encoding="utf-8")
     try:
-        return typed(Report, json.loads(text))
+        return typed(Report, json.loads(content))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a report of this version of experiments.evaluate: {error}."
@@ -158,8 +157,8 @@ def markdown_table(rows: Iterable[Sequence[str]], num_texts: int = 1) -> str:
 
 def over_seeds(values: Sequence[float], form: str) -> str:
     """Writes the mean over seeds, and the standard deviation of several."""
-    text = f"{np.mean(values):{form}}"
-    return text if len(values) == 1 else f"{text} ± {np.std(values, ddof=1):{form}}"
+    mean = f"{np.mean(values):{form}}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):{form}}"
 
 
 def _rows(splits):
@@ -168,7 +167,7 @@ def _rows(splits):
         bounds = [split.bounds[index] for split in splits]
         yield (
             f"-log p(x), K = {bound.num_samples}",
-            [_estimate(bound.negative_log_p, 2) for bound in bounds],
+            [text(bound.negative_log_p, ".2f") for bound in bounds],
         )
         yield (
             "  effective sample size",
@@ -199,8 +198,11 @@ def _share(value):
     return None if value is None else f"{value:.2%}"
 
 
-def _estimate(estimate, digits):
-    return f"{estimate.mean:.{digits}f} ± {estimate.standard_error:.{digits}f}"
+def text(value: float | Estimate, form: str) -> str:
+    """Writes a number, with its standard error if it is an estimate."""
+    if isinstance(value, Estimate):
+        return f"{value.mean:{form}} ± {value.standard_error:{form}}"
+    return f"{value:{form}}"
 
 
 _FLOOR_ROWS = (
@@ -222,6 +224,6 @@ _PLACE_ROWS = (
         "  objects missed, spurious",
         lambda truth: f"{truth.location.num_missed}, {truth.location.num_spurious}",
     ),
-    ("ARI", lambda truth: _estimate(truth.ari, 3)),
-    ("FG-ARI, 2+ objects", lambda truth: _estimate(truth.fg_ari, 3)),
+    ("ARI", lambda truth: text(truth.ari, ".3f")),
+    ("FG-ARI, 2+ objects", lambda truth: text(truth.fg_ari, ".3f")),
 )

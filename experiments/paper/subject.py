@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from scipy.special import rel_entr
 
 import lavae_jax
 from datasets import load, scenes
@@ -174,9 +175,7 @@ def measure_calibration(
     n = load.object_counts(subject.dataset, split, *settings.folders)
     log_p_n = measure.learned_log_p_n(subject.model, subject.variables)
     frequencies = np.bincount(n, minlength=len(log_p_n)) / len(n)
-    occurs = frequencies > 0
-    log_ratio = np.log(frequencies[occurs]) - log_p_n[occurs]
-    divergence = float((frequencies[occurs] * log_ratio).sum())
+    divergence = float(rel_entr(frequencies, np.exp(log_p_n)).sum())
     return Calibration(len(n), frequencies, np.exp(log_p_n), divergence)
 
 

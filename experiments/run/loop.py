@@ -233,13 +233,8 @@ def _load(config):
 
 
 def _batches(config, images, position):
-    batches = input_pipeline.batches(
-        images,
-        config.batch_size,
-        config.seed,
-        jax.process_index(),
-        jax.process_count(),
-    )
+    place = jax.process_index(), jax.process_count()
+    batches = input_pipeline.batches(images, config.batch_size, config.seed, *place)
     if position.batches:
         batches.set_state(position.batches)
     return batches

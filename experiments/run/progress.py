@@ -179,11 +179,9 @@ def _named(metrics, shown=None):
 def _step_of(line):
     """The step of a row; infinity for what a kill cut off in the middle."""
     try:
-        row = json.loads(line)
-    except ValueError:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
         return math.inf
-    is_row = isinstance(row, dict) and isinstance(row.get("step"), int)
-    return row["step"] if is_row else math.inf
 
 
 class DivergedError(cli.UserError):
