@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 from absl import app, flags, logging
+from flax import traverse_util
 from ml_collections import ConfigDict, config_flags
 
 _KNOWN_CONFIGS = "The experiments of this project are in experiments/configs."
@@ -104,13 +105,7 @@ def load_config(file_and_variant: str) -> ConfigDict:
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
     """Returns the values of a config by their full names: `optimizer.learning_rate`."""
-    flat = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat |= {f"{name}.{inner}": v for inner, v in flatten(value).items()}
-        else:
-            flat[name] = value
-    return flat
+    return traverse_util.flatten_dict(config.to_dict(), sep=".")
 
 
 def _parse_flags(argv):

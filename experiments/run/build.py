@@ -1,5 +1,6 @@
 """From a config to an experiment: a model, its train steps, and how it is measured."""
 
+import collections
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -93,23 +94,14 @@ class Evaluator:
         return self._draw(state, first_lit(self._images))
 
 
-class HeldOutScenes(NamedTuple):
-    """What is measured on scenes that LAVAE is not trained on, [B] each.
+_SCENE_FIGURES = (*diagnostics.Seen._fields, "elbo", *objectives.ElboTerms._fields)
+HeldOutScenes = collections.namedtuple(
+    "HeldOutScenes", _SCENE_FIGURES, defaults=[None] * len(_SCENE_FIGURES)
+)
+"""What is measured on scenes that LAVAE is not trained on, [B] each.
 
-    The first five are those of `diagnostics.Seen`. The others are nats, as in
-    `ElboTerms`, None for the named data sets, whose counts say more.
-    """
-
-    count_accuracy: Any = None
-    uncounted: Any = None
-    overcounted: Any = None
-    blank: Any = None
-    split: Any = None
-    elbo: Any = None
-    log_px: Any = None
-    kl_app: Any = None
-    kl_loc: Any = None
-    kl_n: Any = None
+The terms of the ELBO, nats, are None for the named data sets, whose counts say more.
+"""
 
 
 class HeldOutElbo(NamedTuple):

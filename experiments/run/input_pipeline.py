@@ -15,18 +15,11 @@ from experiments.own import data as own_data
 _READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
 
 
-class HeldOut(NamedTuple):
-    """Scenes that are never trained on, with what is true of them."""
-
-    images: np.ndarray  # [N, H, W, C] uint8, 0 or 255
-    n: np.ndarray | None  # [N] int32 numbers of objects, if they are known
-
-
 class Data(NamedTuple):
     """What a run reads."""
 
     train: Sequence[np.ndarray]  # uint8 [H, W, C], 0 or 255
-    held_out: HeldOut
+    held_out: own_data.CountedImages  # scenes that are never trained on
 
 
 class Prepared(NamedTuple):
@@ -87,9 +80,8 @@ def _check_named(config):
 
 
 def _own(config, own):
-    parts = own_data.parts(config, own)
-    held_out = parts["held_out"].part(0, config.num_eval_images)
-    return Data(parts["train"].images, HeldOut(*held_out))
+    train, held_out = own_data.split(config, own)
+    return Data(train.images, held_out.part(0, config.num_eval_images))
 
 
 def load_data(config: ConfigDict) -> Data:
@@ -110,7 +102,7 @@ def load_data(config: ConfigDict) -> Data:
         train = load.images(data.name, f"train[:{num_train}]", *folders)
         scenes = load.data_source(data.name, f"train[{num_train}:{last}]", *folders)
         examples = [scenes[index] for index in range(len(scenes))]
-    held_out = HeldOut(
+    held_out = own_data.CountedImages(
         images=np.stack([example["image"] for example in examples]),
         n=np.stack([example["n"] for example in examples]).astype(np.int32),
     )
