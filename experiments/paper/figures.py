@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -32,9 +32,9 @@ class Picture(NamedTuple):
     caption: str  # what the figure shows, or why it is left out
 
 
-def figures(subject: Subject, seed: int) -> dict[str, Callable[[], tuple[Figure, str]]]:
-    """Maps the names of all figures to what draws them and writes their captions."""
-    made = {
+def draw(subject: Subject, folder: pathlib.Path, seed: int) -> Iterator[Picture]:
+    """Draws all figures of a data set into a folder, one after the other."""
+    drawing = {
         "inference_3": functools.partial(inference, subject, subject.few, 8),
         "inference_7": functools.partial(inference, subject, subject.many, 4),
         "samples": functools.partial(samples, subject, seed),
@@ -43,13 +43,8 @@ def figures(subject: Subject, seed: int) -> dict[str, Callable[[], tuple[Figure,
     edits = {"locations": locations, "appearances": appearances, "swaps": swaps}
     for n, shown in ((3, subject.few), (7, subject.many)):
         for name, edit in edits.items():
-            made[f"{name}_{n}"] = functools.partial(edit, subject, shown, n)
-    return made
-
-
-def draw(subject: Subject, folder: pathlib.Path, seed: int) -> Iterator[Picture]:
-    """Draws all figures of a data set into a folder, one after the other."""
-    for name, make in figures(subject, seed).items():
+            drawing[f"{name}_{n}"] = functools.partial(edit, subject, shown, n)
+    for name, make in drawing.items():
         try:
             figure, caption = make()
         except NothingToShowError as reason:
@@ -131,9 +126,9 @@ def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
     def down(scene, slot, y):
         return editing.move(scene, slot, (y, yx[slot, 1]), shape)
 
-    columns, rows = (
+    rows, columns = (
         np.linspace(margin, size - 1 - margin, NUM_PLACES).round().astype(int)
-        for size in (shape[1], shape[0])
+        for size in shape[:2]
     )
     moved = [
         _traversal(subject, scene, across, slots, columns),

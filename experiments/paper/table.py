@@ -55,22 +55,13 @@ means):
 
 
 class Models(NamedTuple):
-    """Models of a family on a data set, trained alike from several seeds.
+    """Models of a family on a data set, trained alike from several seeds."""
 
-    Attributes:
-        dataset: Name of the data set in `datasets.load`.
-        family: `LAVAE` or `BASELINE`.
-        reports: One for every seed that was measured.
-        source: Folder of the model of the first report, released or a run; None if no
-            seed was measured.
-        unmeasured: A line for each seed that was started and has no figures.
-    """
-
-    dataset: str
-    family: str
-    reports: tuple[report.Report, ...] = ()
-    source: pathlib.Path | None = None
-    unmeasured: tuple[str, ...] = ()
+    dataset: str  # its name in `datasets.load`
+    family: str  # `LAVAE` or `BASELINE`
+    reports: tuple[report.Report, ...] = ()  # one for every seed that was measured
+    source: pathlib.Path | None = None  # folder of the first report's model
+    unmeasured: tuple[str, ...] = ()  # a line for each other seed that was started
 
     @property
     def config(self) -> dict[str, Any]:

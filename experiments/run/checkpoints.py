@@ -67,7 +67,7 @@ class Checkpoints:
                 return
             kept = self.kept()
             try:
-                self._write(step, jax.tree.map(_to_host, state), position)
+                self._write(step, state, position)
             except (OSError, ValueError) as error:
                 # The disk may not hold this one: no run must go on from it.
                 shutil.rmtree(self._folder / str(step), ignore_errors=True)
@@ -80,7 +80,8 @@ class Checkpoints:
 
         processes.on_first(write)
 
-    def _write(self, step, arrays, position):
+    def _write(self, step, state, position):
+        arrays = jax.tree.map(lambda x: np.asarray(_data(x)), state)
         size = sum(array.nbytes for array in jax.tree.leaves(arrays))
         # Without room, Orbax prints pages of tracebacks. It compresses the arrays, and
         # its other files are small.
@@ -213,10 +214,6 @@ def _is_key(x):
 
 def _data(x):
     return jax.random.key_data(x) if _is_key(x) else x
-
-
-def _to_host(x):
-    return np.asarray(_data(x))
 
 
 def _from_host(template, x):

@@ -76,17 +76,11 @@ def compile_stages(
 
 
 class Clock(NamedTuple):
-    """How far a run is.
+    """How far a run is. The state's step is that of the config's schedule."""
 
-    Attributes:
-        seconds: of training so far.
-        warm: how many of them the warm-up took; None before its end.
-        made: steps that were made. The state's step is that of the config's schedule.
-    """
-
-    seconds: float = 0.0
-    warm: float | None = None
-    made: int = 0
+    seconds: float = 0.0  # of training so far
+    warm: float | None = None  # how many the warm-up took; None before its end
+    made: int = 0  # steps that were made
 
 
 def step_by_the_clock(
