@@ -195,10 +195,10 @@ def _crowded_counts(config, model, variables):
     names = () if own_data.is_own(config) else load.splits(config.data.name)
     for name in names:
         if re.fullmatch(r"validation_\d+", name):
+            data, num = config.data, config.num_eval_images
+            folders = (data.data_dir, data.manual_dir)
             with cli.user_errors(ValueError, OSError):
-                (crowded,) = measure.split_sets(
-                    config.data, [name], config.num_eval_images
-                )
+                crowded = measure.read_split(data.name, name, folders, num)
             settings = measure.Settings(num_samples=1)
             inferred = measure.infer(model, variables, crowded, settings)
             return metrics.count_accuracy(crowded.truth.n, inferred.scenes.n)

@@ -81,7 +81,21 @@ def split_sets(
                 f"{data.name} has no split {name!r}: choose from {', '.join(known)}."
             )
     load.builder(data.name, data.data_dir, data.manual_dir)
-    return (_split_set(data, name, num_images) for name in names)
+    return (_split_with_floor(data, name, num_images) for name in names)
+
+
+def read_split(
+    dataset: str, split: str, folders: tuple[str | None, str | None], num: int | None
+) -> ImageSet:
+    """Reads images of a split, at most so many, and their true scenes."""
+    source = load.data_source(dataset, split, *folders)
+    examples = [source[index] for index in range(min(len(source), num or len(source)))]
+    truth = TrueScenes(
+        n=np.array([int(example["n"]) for example in examples]),
+        centres=[example["centre"][: example["n"]] for example in examples],
+        labels=np.stack([example["segmentation"] for example in examples]),
+    )
+    return ImageSet(split, np.stack([example["image"] for example in examples]), truth)
 
 
 def infer(
@@ -215,24 +229,10 @@ def _compare_places(truth, scenes):
     )
 
 
-def _split_set(data, split, num_images):
+def _split_with_floor(data, split, num_images):
     folders = (data.data_dir, data.manual_dir)
-    source = load.data_source(data.name, split, *folders)
-    examples = [source[i] for i in range(min(len(source), num_images or len(source)))]
-    n = np.array([int(example["n"]) for example in examples])
-    return ImageSet(
-        name=split,
-        images=np.stack([example["image"] for example in examples]),
-        truth=TrueScenes(
-            n=n,
-            centres=[
-                example["centre"][:count]
-                for example, count in zip(examples, n, strict=True)
-            ],
-            labels=np.stack([example["segmentation"] for example in examples]),
-        ),
-        floor=_floor(data.name, split, *folders),
-    )
+    scenes = read_split(data.name, split, folders, num_images)
+    return scenes._replace(floor=_floor(data.name, split, *folders))
 
 
 @functools.cache  # it takes seconds and never changes

@@ -111,12 +111,11 @@ def _load(source):
 
 def _images(model, variables, dataset, split, settings):
     with cli.user_errors(ValueError, OSError):
-        source = load.data_source(dataset, split, *settings.folders)
-    num = min(settings.num_images, len(source))
-    examples = [source[index] for index in range(num)]
-    images = np.stack([example["image"] for example in examples])
-    n = np.array([int(example["n"]) for example in examples])
-    return Images(split, images, n, infer(model, variables, images))
+        found = measure.read_split(
+            dataset, split, settings.folders, settings.num_images
+        )
+    scene = infer(model, variables, found.images)
+    return Images(split, found.images, found.truth.n, scene)
 
 
 class Counts(NamedTuple):

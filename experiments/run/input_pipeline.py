@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from datasets import load
 from experiments import cli
+from experiments.measure import measure
 from experiments.own import data as own_data
 
 # Enough to read ahead of a training step without taking the cores it runs on.
@@ -100,13 +101,10 @@ def load_data(config: ConfigDict) -> Data:
         num_train = load.splits(data.name)["train"].num_examples - data.num_valid
         last = num_train + config.num_eval_images
         train = load.images(data.name, f"train[:{num_train}]", *folders)
-        scenes = load.data_source(data.name, f"train[{num_train}:{last}]", *folders)
-        examples = [scenes[index] for index in range(len(scenes))]
-    held_out = own_data.CountedImages(
-        images=np.stack([example["image"] for example in examples]),
-        n=np.stack([example["n"] for example in examples]).astype(np.int32),
-    )
-    return Data(train, held_out)
+        held_out = f"train[{num_train}:{last}]"
+        scenes = measure.read_split(data.name, held_out, folders, None)
+    n = scenes.truth.n.astype(np.int32)
+    return Data(train, own_data.CountedImages(scenes.images, n))
 
 
 def batches(
