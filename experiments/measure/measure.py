@@ -99,10 +99,7 @@ def read_split(
 
 
 def infer(
-    model: Model,
-    variables: dict[str, Any],
-    image_set: ImageSet,
-    settings: Settings,
+    model: Model, variables: dict[str, Any], image_set: ImageSet, settings: Settings
 ) -> Inferred:
     """Infers scenes and draws importance samples, with a progress bar.
 

@@ -19,7 +19,7 @@ from datasets import load
 from experiments import cli, evaluate
 from experiments.measure import report
 from experiments.paper import figures, subject, table
-from experiments.paper.subject import HIGH, LOW, Calibration, Counts, Settings, Subject
+from experiments.paper.subject import Calibration, Counts, Settings
 from experiments.paper.table import BASELINE, LAVAE, TITLES, Models
 from lavae_jax import plotting
 
@@ -36,8 +36,6 @@ _HEADINGS = {
     "swaps_7": "Object swaps, 7 objects (Figures 3 and 11)",
 }
 """The headings of our figures, with the numbers of such figures in the paper."""
-
-_NO_EFFECT = 0.001
 
 
 def make(
@@ -104,8 +102,6 @@ def _section(lavae, baseline, settings, out):
         f"![True and inferred numbers of objects]({place}/counts.png)\n",
         f"### {title}: the learned p(n)\n",
         _calibration(calibration),
-        f"### {title}: dimensions of an appearance\n",
-        _effects(about),
     ]
 
 
@@ -137,19 +133,6 @@ def _calibration(calibration: Calibration) -> str:
         f"It costs {calibration.divergence:.2g} nats per image more than the"
         " frequencies themselves would.\n"
     )
-
-
-def _effects(about: Subject) -> str:
-    """Writes by how much each dimension changes sprites, in order."""
-    effects = subject.measure_effects(about, about.few.scene)
-    order = np.argsort(-effects, kind="stable")
-    large = [f"{d} ({effects[d]:.3f})" for d in order if effects[d] >= _NO_EFFECT]
-    return (
-        "Mean change of the pixels of test sprites when one dimension is set to values"
-        f" from {LOW:g} to {HIGH:g}, the largest first: {', '.join(large) or 'none'}."
-        f" The other {len(effects) - len(large)} of {len(effects)} change them by less"
-        f" than {_NO_EFFECT}.\n"
-    ).replace(" -", " −")
 
 
 def _by_n(rows):

@@ -23,7 +23,6 @@ from experiments.run.build_training import (
     build_schedules,
     learning_rate,
     object_size,
-    train_dtype,
     transform,
     warmup_steps,
 )
@@ -155,7 +154,7 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
 
 
 def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
-    dtype = train_dtype(config)
+    dtype = jnp.dtype(config.precision)  # elsewhere than in training it is float32
     model, single = build_model(config, axis_name, dtype), build_model(config)
     cell = cell_for(object_size(config))
     auxiliary = AuxiliaryVAE(config.model.image_shape[2], cell=cell, dtype=dtype)
@@ -197,7 +196,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
 
 
 def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
-    model = build_model(config, axis_name, train_dtype(config))
+    model = build_model(config, axis_name, jnp.dtype(config.precision))
     single, c = build_model(config), config.optimizer
     optimizer = optax.chain(
         optax.clip_by_global_norm(c.clip_norm),

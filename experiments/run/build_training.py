@@ -1,8 +1,6 @@
 """From a config to how a model is trained: recipe, schedules and optimiser."""
 
-import jax.numpy as jnp
 import optax
-from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from lavae_jax.training import optimizer as optimizers
@@ -15,11 +13,6 @@ def object_size(config: ConfigDict) -> int:
     """The side of most objects, in pixels, which the warm-up's lengths follow."""
     # The configs of the named data sets, whose objects have this size, do not state it.
     return config.warmup.get("object_size", OBJECT_SIZE)
-
-
-def train_dtype(config: ConfigDict) -> DTypeLike:
-    """What layers compute in while they are trained; elsewhere it is float32."""
-    return jnp.dtype(config.precision)
 
 
 def build_schedules(config: ConfigDict) -> schedules.Schedules:

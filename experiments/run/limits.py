@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from experiments import cli
 from lavae_jax.baseline import CELL
 from lavae_jax.config import is_baseline
 
@@ -126,12 +127,8 @@ def check(config: ConfigDict) -> None:
 
 def _check_open(config: ConfigDict) -> None:
     """Refuses values that are still to be found from the user's own images."""
-    names = [
-        f"{section}.{name}"
-        for section in ("model", "warmup")
-        for name, value in config.get(section, {}).items()
-        if value is None
-    ]
+    values = cli.flatten(config).items()
+    names = [name for name, x in values if x is None and not name.startswith("data.")]
     if names:
         raise ValueError(
             f"{', '.join(names)} are found from the images in data.path: read them"
