@@ -3,13 +3,15 @@
 python -m experiments.tpu_check --config=experiments/configs/dsprites.py
 
 Every phase of training is compiled for every slice, as one program for all of its
-chips, and the table says whether it fits the memory of a chip. Nothing is run, so there
-are no times of steps. The compiler is part of libtpu: `pip install 'jax[tpu]'`.
+chips, and the table says whether it fits the memory of a chip, how large its code is,
+and how long this machine compiled it. Nothing is run, so there are no times of steps.
+The compiler is part of libtpu: `pip install 'jax[tpu]'`.
 """
 
 import functools
 import importlib.util
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ from experiments import benchmark, cli
 from experiments.run import build
 
 _AXIS = "batch"
-_GIB = 2**30
+_GIB, _MIB = 2**30, 2**20
 
 
 class Slice(NamedTuple):
@@ -63,13 +65,26 @@ def mesh(name: str) -> Mesh:
     return Mesh(np.array(devices), (_AXIS,))
 
 
-def memory_of(step: Callable[..., Any], state: Any, images: Any, chips: Mesh) -> int:
+class Program(NamedTuple):
+    """A compiled train step.
+
+    Attributes:
+        memory: bytes of arguments, results, temporaries and code on one chip.
+        code: bytes of its code alone.
+        seconds: how long it was traced and compiled.
+    """
+
+    memory: int
+    code: int
+    seconds: float
+
+
+def compile_step(
+    step: Callable[..., Any], state: Any, images: Any, chips: Mesh
+) -> Program:
     """Compiles a train step for all chips of a mesh.
 
     State and images, those of all chips, may be abstract.
-
-    Returns:
-        Bytes of arguments, results, temporaries and code on one chip.
 
     Raises:
         jax.errors.JaxRuntimeError: If the step needs more memory than a chip has.
@@ -86,14 +101,17 @@ def memory_of(step: Callable[..., Any], state: Any, images: Any, chips: Mesh) ->
         )
     shardings = tuple(NamedSharding(chips, spec) for spec in (whole, shared))
     program = jax.jit(step, in_shardings=shardings, donate_argnums=0)
+    start = time.time()
     used = program.lower(state, images).compile().memory_analysis()
-    return (
+    seconds, code = time.time() - start, used.generated_code_size_in_bytes
+    memory = (
         used.argument_size_in_bytes
         + used.output_size_in_bytes
         - used.alias_size_in_bytes  # results that take the place of arguments
         + used.temp_size_in_bytes
-        + used.generated_code_size_in_bytes
+        + code
     )
+    return Program(memory, code, seconds)
 
 
 def rows(config: ConfigDict, names: list[str]) -> Iterator[str]:
@@ -101,8 +119,8 @@ def rows(config: ConfigDict, names: list[str]) -> Iterator[str]:
 
     The names are those of `SLICES`. Each chip has a whole `batch_size` of images.
     """
-    yield "| slice | chips | from step | steps | chip's memory |"
-    yield "|---|--:|--:|--:|--:|"
+    yield "| slice | chips | from step | steps | chip's memory | code | compiled in |"
+    yield "|---|--:|--:|--:|--:|--:|--:|"
     for name in names:
         chips, available = mesh(name), SLICES[name].memory / _GIB
         axis_name = _AXIS if chips.size > 1 else None
@@ -115,13 +133,16 @@ def rows(config: ConfigDict, names: list[str]) -> Iterator[str]:
             experiment.train_step_at, config.num_steps
         ):
             try:
-                used = memory_of(step, state, images, chips) / _GIB
-                cell = f"{used:.2f} of {available:.0f} GiB"
+                program = compile_step(step, state, images, chips)
+                cells = (
+                    f"{program.memory / _GIB:.2f} of {available:.0f} GiB"
+                    f" | {program.code / _MIB:.1f} MiB | {program.seconds:.0f} s"
+                )
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
-                cell = f"more than {available:.0f} GiB"
-            yield f"| {name} | {chips.size} | {first:,} | {num:,} | {cell} |"
+                cells = f"more than {available:.0f} GiB | |"
+            yield f"| {name} | {chips.size} | {first:,} | {num:,} | {cells} |"
 
 
 def main() -> None:

@@ -18,6 +18,9 @@ _COLLAPSED = 0.5
 # seldom alone: the heights of h_loc are shared by all. One in five is far above the
 # 1% that released models count wrong of scenes with 7 objects.
 _OFTEN_SPLIT = 0.2
+# A location net with one preferred site per cell of its stem moves none of its objects
+# by a single pixel; one that has learned pixels moves nine in ten.
+_UNSTEADY = 0.5
 
 
 class Seen(NamedTuple):
@@ -29,6 +32,8 @@ class Seen(NamedTuple):
         uncounted: whether f_count is 0, and there are objects, or lit pixels.
         overcounted: whether f_count is M, unless there are known to be as many objects.
         blank: share of its objects whose sprite shows nothing.
+        unsteady: share of its objects that do not move along with the image, when that
+            is moved by one pixel in both directions.
         split: whether two of its objects are parts of the same one: they are nearer
             than half a sprite's window, and it sees more objects than there are; None
             where that is not known.
@@ -38,6 +43,7 @@ class Seen(NamedTuple):
     uncounted: Any
     overcounted: Any
     blank: Any
+    unsteady: Any
     split: Any
 
 
@@ -49,18 +55,20 @@ def measure(
 ) -> Seen:
     """Looks at images [B, H, W, C] with [B] objects, or None where that is not known.
 
-    This costs an inference and the decoding of the sprites, without an image painted.
+    This costs two inferences and the decoding of the sprites, without an image painted.
     """
     lit = (images > 0).any((1, 2, 3))
     scene = lavae_jax.infer(model, variables, images)
     sprites = lavae_jax.sprites(model, variables, scene)
     contrast = (sprites.max((2, 3)) - sprites.min((2, 3))).max(-1)
     blank = scene.active & (contrast < _BLANK_CONTRAST)
+    per_object = jnp.maximum(scene.n, 1)
     seen = Seen(
         count_accuracy=None,
         uncounted=(scene.n == 0) & lit,
         overcounted=scene.n == model.max_objects,
-        blank=blank.sum(1) / jnp.maximum(scene.n, 1),
+        blank=blank.sum(1) / per_object,
+        unsteady=_unsteady(model, variables, images, scene).sum(1) / per_object,
         split=None,
     )
     if n is None:
@@ -75,6 +83,14 @@ def measure(
         overcounted=seen.overcounted & (n < model.max_objects),
         split=near.any((1, 2)) & (scene.n > n) & (n > 0),
     )
+
+
+def _unsteady(model, variables, images, scene):
+    """Which objects of a scene do not move along with its image, [B, M] bool."""
+    moved = lavae_jax.infer(model, variables, jnp.roll(images, (1, 1), axis=(1, 2)))
+    expected = (scene.yx + 1) % jnp.array([[images.shape[1:3]]])
+    same = (moved.yx[:, None] == expected[:, :, None]).all(-1)
+    return scene.active & ~(same & moved.active[:, None]).any(2)
 
 
 def warnings(seen: Seen) -> list[str]:
@@ -104,6 +120,12 @@ def warnings(seen: Seen) -> list[str]:
         found.append(
             f"the sprites of {seen.blank:.0%} of the objects in held-out scenes are"
             " blank."
+        )
+    if seen.unsteady > _UNSTEADY:
+        found.append(
+            f"{seen.unsteady:.0%} of the objects in held-out scenes do not move along"
+            " with an image that is moved by a pixel: f_sprite has to learn each sprite"
+            " at several offsets. Lower warmup.bump_sigma or model.stem_stride."
         )
     if seen.split is not None and seen.split > _OFTEN_SPLIT:
         found.append(

@@ -1,9 +1,9 @@
-"""Golden figures of the released models: what they must keep giving, bit by bit.
+"""Golden figures of released models and of a tiny run, which must stay, bit by bit.
 
 python -m tests.golden --check  # compares bitwise: on the machine that recorded them
-python -m tests.golden --write  # records them anew, after a model was replaced
+python -m tests.golden --write  # records them anew, after a model or the step changed
 
-`test_pretrained.py` compares them within rounding errors, on any machine.
+`test_pretrained.py` compares the models within rounding errors, on any machine.
 """
 
 import argparse
@@ -25,11 +25,15 @@ import lavae_jax
 from datasets import load, scenes
 from datasets.multi_mnist import digits
 from datasets.multi_mnist import multi_mnist_dataset_builder as multi_mnist
+from experiments.configs import dsprites
+from experiments.run import build
 from lavae_jax import editing, pretrained
 
 RECORD = pathlib.Path(__file__).with_suffix(".json")
 
 NUM_SAMPLES = 3
+
+TINY_RUN = "a run of dsprites.py:tiny"
 
 SPLITS = (
     scenes.Split(num_examples=5, counts=(0, 1, 2, 3), stream=1),
@@ -85,6 +89,16 @@ def figures(name):
     return {field: np.asarray(value) for field, value in computed.items()}
 
 
+def tiny_run():
+    """Trains `dsprites.py:tiny` on a few images; returns its parameters by name."""
+    config = dsprites.get_config("tiny")
+    experiment = build.build(config)
+    state, images = experiment.init(jax.random.key(config.seed)), coloured_images()
+    for step in range(1, config.num_steps + 1):
+        state, _ = jax.jit(experiment.train_step_at(step))(state, images)
+    return pretrained.flatten(jax.tree.map(np.asarray, state.params))
+
+
 def _edited(scene, image_shape):
     """In the crowded scene an object moves, one is restyled, mixed, and removed."""
     crowded = len(scene.n) - 1
@@ -113,6 +127,17 @@ def condensed(computed):
     return {**numbers, "digest": digest.hexdigest()}
 
 
+def condensed_run(params):
+    """The Euclidean norm of each part's parameters, and a digest of all bits."""
+    squares = {}
+    for name, value in params.items():
+        part = "/".join(name.split("/")[:2])
+        total = float((value.astype(np.float64) ** 2).sum())
+        squares[part] = squares.get(part, 0.0) + total
+    norms = {part: total**0.5 for part, total in sorted(squares.items())}
+    return {**norms, "digest": condensed(params)["digest"]}
+
+
 def to_text(models):
     """JSON of the figures of all models, one field a line."""
     blocks = []
@@ -123,7 +148,7 @@ def to_text(models):
 
 
 def recorded():
-    """What was recorded: the figures of every model, by its name."""
+    """What was recorded: the figures of every model and of `TINY_RUN`, by name."""
     return json.loads(RECORD.read_text())
 
 
@@ -135,13 +160,14 @@ def main():
     mode.add_argument("--write", action="store_true", help="Records them anew.")
     arguments = parser.parse_args()
     found = {name: condensed(figures(name)) for name in pretrained.names()}
+    found[TINY_RUN] = condensed_run(tiny_run())
     if arguments.write:
         RECORD.write_text(to_text(found))
         return
     differing = [name for name in found if found[name] != recorded().get(name)]
     if differing:
-        sys.exit(f"These models give other figures: {', '.join(differing)}.")
-    print(f"All figures of {len(found)} models are the recorded ones.")
+        sys.exit(f"These give other figures: {', '.join(differing)}.")
+    print(f"All figures of {', '.join(found)} are the recorded ones.")
 
 
 if __name__ == "__main__":

@@ -59,10 +59,11 @@ def test_the_paper_is_the_default(name):
         ("model.epsilon", 0.0, r"model.epsilon must be in \(0, 0.5\): got 0.0"),
         ("model.exclusion_radius", 13, r"radius=13 px .* 9 \* 529 of 4096 sites"),
         ("model.max_objects", 100, "may cover all of a 64x64 image.* got 100"),
-        ("model.appearance_net", "trunk", "multiple of model.stem_stride².* 18 and 4"),
+        ("model.appearance_net", "trunk", "multiple of model.stem_stride².* 18 and 2"),
         ("elbo.draws", "relaxed", "needs elbo.draws=score: got relaxed"),
         ("optimizer.clip_norm", float("nan"), "optimizer.clip_norm must be positive"),
-        ("tighten.steps", 30_000, "got 30000 of .* which leave fewer than the 600"),
+        ("optimizer.b2", 1.0, r"optimizer.b2 must be in \(0, 1\): got 1.0"),
+        ("tighten.steps", 36_000, "got 36000 of .* which leave fewer than the 800"),
     ],
 )
 def test_impossible_values_are_refused(field, value, message):

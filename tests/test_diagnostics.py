@@ -92,17 +92,41 @@ def test_objects_explained_by_two_slots(sizes, split):
     seen = diagnostics.measure(model, variables, images, ones)
     assert seen.split.tolist() == [bool(split)] * 2
     assert not diagnostics.measure(model, variables, images, 2 * ones).split.any()
-    found = diagnostics.warnings(diagnostics.Seen(0.0, 0.0, 0.0, 0.0, split))
+    found = diagnostics.warnings(diagnostics.Seen(0.0, 0.0, 0.0, 0.0, 0.0, split))
     assert [text[:32] for text in found] == ["one object is explained by two s"] * bool(
         split
     )
 
 
+class _EvenSites(nn.Module):
+    """A location net that sees squares of one pixel, at even rows and columns only."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        """[B, H, W, C] to [B, H, W]."""
+        cells = nn.max_pool(x, (2, 2), strides=(2, 2))[..., 0]
+        return 9 * jnp.zeros(x.shape[:3]).at[:, ::2, ::2].set(cells)
+
+
+@pytest.mark.parametrize(("net", "unsteady"), [(_Corners, 0.0), (_EvenSites, 1.0)])
+def test_objects_that_do_not_move_with_the_image(net, unsteady):
+    """A net that sees pixels moves its objects by one; one that sees cells does not."""
+    model = tiny_models.tiny_model((20, 20, 1), sprite_size=9, max_objects=5)
+    model = model.clone(location_net=net())
+    images = np.zeros((1, 20, 20, 1), np.uint8)
+    images[0, [4, 13], [8, 19]] = 255  # the second one leaves at the right, and returns
+    variables = tiny_models.random_variables(model)
+    seen = diagnostics.measure(model, variables, images, jnp.array([2]))
+    assert seen.count_accuracy.all() and seen.unsteady.tolist() == [unsteady]
+    warnings = diagnostics.warnings(jax.tree.map(lambda x: float(x[0]), seen))
+    assert len(warnings) == unsteady
+
+
 def test_only_after_the_warm_up():
     """Before its end a healthy model may look like a collapsed one."""
     config = dsprites.get_config("laptop")
-    collapsed = diagnostics.Seen(0.25, 0.75, 0.0, 0.0, 0.0)
+    collapsed = diagnostics.Seen(0.25, 0.75, 0.0, 0.0, 0.0, 0.0)
     warnings = build.build(config).warnings
-    assert build.warmup_steps(config) == 600
-    assert not warnings(600, collapsed)
-    assert len(warnings(601, collapsed)) == 1
+    assert build.warmup_steps(config) == 800
+    assert not warnings(800, collapsed)
+    assert len(warnings(801, collapsed)) == 1

@@ -31,8 +31,7 @@ the run's `config.json`. What may have to be set:
   it, which should be no less than an object; 1 is right for small ones.
 - `warmup.object_size`: pixels of an object. All lengths of the warm-up (cells of the
   auxiliary VAE, windows around peaks) were found for objects of 19 pixels and are
-  scaled by it. `warmup.bump_sigma`, `model.exclusion_radius` and `model.glimpse_size`
-  follow it too.
+  scaled by it. `model.exclusion_radius` and `model.glimpse_size` follow it too.
 - `model.gamma` and `model.count_threshold` = 4γ grow with the logarithm of the number
   of pixels, as Appendix B has it, and need no attention.
 """
@@ -61,7 +60,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
             glimpse_size=int,
             objects_per_image=float,
         ),
-        "warmup": dict(object_size=int, bump_sigma=float),
+        "warmup": dict(object_size=int),
     }
     if variant != "paper":
         open_values["model"]["exclusion_radius"] = int

@@ -22,7 +22,6 @@ NAME = "custom"
 
 _MOST_VALID = 5_000
 _GLIMPSE, _EXCLUSION = 27, 4  # px, as in the laptop variant of multi-dSprites
-_BUMP_SIGMA = 3.0  # px, as there
 _MOST_SURVEYED = 2_000
 _FITTING = 0.95
 _MARGIN = 2
@@ -218,7 +217,6 @@ def _fit_lavae(config, found):
         glimpse_size=warmup.scaled_side(_GLIMPSE, size),
         exclusion_radius=round(warmup.scaled(_EXCLUSION, size)),
     )
-    _fill(steps, bump_sigma=max(warmup.scaled(_BUMP_SIGMA, size), 1.0))
 
 
 def _fill(section, **values):
