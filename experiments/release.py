@@ -65,7 +65,7 @@ their mean.
 {tables}
 ## Limits
 
-- Images are {height}×{width} pixels with {channels}, each 0 or 1: sprites on black that
+- Images are {shape[0]}×{shape[1]} pixels with {channels}, each 0 or 1: sprites on black that
   do not overlap.
 {objects}
 - −log p(x) is an upper bound. It is loose where few importance samples carry all the
@@ -136,7 +136,7 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
     report, config = reports[0], reports[0].config
     splits = load.splits(config["data"]["name"])
     model, num_valid = config["model"], config["data"]["num_valid"]
-    height, width, channels = model["image_shape"]
+    *_, channels = model["image_shape"]
     family, limits, test_splits = "LAVAE", _LAVAE_LIMITS, _LAVAE_TEST_SPLITS
     if is_baseline(config):
         family = "The baseline, a fully convolutional β-VAE"
@@ -163,8 +163,7 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
             _table(same, _objects(splits[same[0].name]), reports)
             for same in zip(*(one.splits for one in reports), strict=True)
         ),
-        height=height,
-        width=width,
+        shape=model["image_shape"],
         channels="one channel" if channels == 1 else f"{channels} channels",
         objects=limits.format(**model),
     )

@@ -139,10 +139,6 @@ def fit(config: ConfigDict, own: CountedImages) -> tuple[ConfigDict, tuple[str, 
 
     Returns:
         The config without open values, and remarks on the images for the user.
-
-    Raises:
-        ValueError: If the images are not objects on black, are too few, or show more
-            objects than the model has slots.
     """
     found = survey(own.images)
     _check(config, own, found)

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 import lavae_jax
 from experiments.paper.subject import HIGH, LOW, Images, Subject, measure_effects
 from lavae_jax import editing, plotting
-from lavae_jax.types import Scene
 
 NUM_SAMPLES = 36
 NUM_PLACES = 7
@@ -221,22 +220,13 @@ def _counted_right(shown, n):
     return images
 
 
-def _traversal(subject, scene: Scene, edit, rows, values) -> np.ndarray:
+def _traversal(subject, scene, edit, rows, values):
     """Renders a scene with every edit, [rows, values, H, W, C]."""
     means = subject.render(editing.traverse(scene, edit, rows, values))
     return means.reshape(len(rows), len(values), *means.shape[1:])
 
 
-def _beside_original(
-    subject: Subject,
-    shown: Images,
-    image: int,
-    *,
-    rows: np.ndarray,
-    slots: Sequence[int],
-    row_labels: Sequence[str],
-    column_labels: Sequence[str],
-) -> Figure:
+def _beside_original(subject, shown, image, rows, slots, row_labels, column_labels):
     """Draws rows of edited scenes behind the scene, whose edited object is framed."""
     scene = editing.take(shown.scene, image)
     (original,) = subject.render(scene)

@@ -56,10 +56,7 @@ class Checkpoints:
         """Stores a checkpoint, unless there is one of this step.
 
         The state is any pytree of arrays and random keys (of JAX's default kind), on
-        one device or the host.
-
-        Raises:
-            cli.UserError: If the file system refuses; checkpoints stored before stay.
+        one device or the host. If the file system refuses, earlier checkpoints stay.
         """
 
         def write():
@@ -103,9 +100,6 @@ class Checkpoints:
         Returns:
             The checkpoint, its state as NumPy arrays (and random keys) in the structure
             of the template, which may be abstract; None for a run that has stored none.
-
-        Raises:
-            cli.UserError: If there are some, and none can be used.
         """
         expected = jax.eval_shape(lambda tree: jax.tree.map(_data, tree), template)
         found = processes.on_first(lambda: self._newest(expected))

@@ -35,14 +35,9 @@ class Progress:
 
     The methods raise OSError if the file system refuses.
 
-    Args:
-        workdir: The run's folder, which exists.
-        num_steps: Where the run ends.
-        batch_size: Images per step, of all processes together.
-        first_step: The step the run goes on from.
-        shown: Names of the training metrics that go to the terminal; None shows all.
-        out: Takes the lines for the terminal.
-        clock: Gives the time in seconds.
+    `batch_size` counts the images of all processes, and `first_step` is the one that
+    the run goes on from. `shown` names the training metrics that go to the terminal;
+    None shows all. `out` takes the lines, and `clock` gives the time in seconds.
     """
 
     def __init__(

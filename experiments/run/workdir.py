@@ -1,7 +1,6 @@
 """The workdir of a run: its config, its lock, and in the end its model and report."""
 
 import contextlib
-import datetime
 import fcntl
 import json
 import os
@@ -71,11 +70,8 @@ def lock(workdir: str | pathlib.Path) -> Iterator[None]:
     warning says so. Of several processes the first holds it for all.
     """
     held = processes.on_first(lambda: _take(pathlib.Path(workdir)))
-    try:
+    with held or contextlib.nullcontext():
         yield
-    finally:
-        if held is not None:
-            held.close()
 
 
 def _take(workdir: pathlib.Path) -> TextIO:
@@ -105,10 +101,7 @@ def _take(workdir: pathlib.Path) -> TextIO:
         )
     with cli.user_errors(OSError):
         file.truncate(0)
-        file.write(
-            f"process {os.getpid()} on {socket.gethostname()}, since"
-            f" {datetime.datetime.now():%Y-%m-%d %H:%M:%S}\n"
-        )
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
     return file
 
