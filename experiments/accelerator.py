@@ -54,11 +54,7 @@ def pack(config: ConfigDict, path: str | pathlib.Path) -> None:
 def counts_and_bound(
     model: LAVAE, variables: Any, image_set: measure.ImageSet
 ) -> dict[str, float]:
-    """Measures the share of right counts and the bound of Table 1.
-
-    Returns:
-        That share, -log p(x) in nats, and the half-width of its 95% interval.
-    """
+    """Measures the share of right counts, and -log p(x) in nats ± its 95% interval."""
     settings = measure.Settings(num_samples=_NUM_SAMPLES)
     inferred = measure.infer(model, variables, image_set, settings)
     (bound,) = metrics.importance_bounds(inferred.log_weights.T, [_NUM_SAMPLES])

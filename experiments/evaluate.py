@@ -148,11 +148,7 @@ def _look_at(sets, model, variables, settings, out):
 
 
 def _load(workdir, weights):
-    """Loads the model that the command line names, from a run or a release.
-
-    Returns:
-        The model, its run, and the folder that its figures go to.
-    """
+    """Loads the named model, its run, and the folder that its figures go to."""
     if bool(workdir) == bool(weights):
         raise cli.UserError(
             "give either --workdir, the folder of a run, or --weights, a released"

@@ -65,7 +65,7 @@ their mean.
 {tables}
 ## Limits
 
-- Images are {shape[0]}×{shape[1]} pixels with {channels}, each 0 or 1: sprites on black that
+- Images are {height}×{width} pixels with {channels}, each 0 or 1: sprites on black that
   do not overlap.
 {objects}
 - −log p(x) is an upper bound. It is loose where few importance samples carry all the
@@ -76,8 +76,7 @@ _LAVAE_TEST_SPLITS = """\
 No test split was used in training, but one had a part in choosing settings: the limits
 of `appearance.from_outputs` were set after scenes of test_7 had been seen to fail."""
 
-_BASELINE_TEST_SPLITS = """\
-No test split was used in training or in choosing settings."""
+_BASELINE_TEST_SPLITS = "No test split was used in training or in choosing settings."
 
 _LAVAE_LIMITS = """\
 - It finds {max_objects} objects at most, none with a side of more than
@@ -136,7 +135,7 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
     report, config = reports[0], reports[0].config
     splits = load.splits(config["data"]["name"])
     model, num_valid = config["model"], config["data"]["num_valid"]
-    *_, channels = model["image_shape"]
+    height, width, channels = model["image_shape"]
     family, limits, test_splits = "LAVAE", _LAVAE_LIMITS, _LAVAE_TEST_SPLITS
     if is_baseline(config):
         family = "The baseline, a fully convolutional β-VAE"
@@ -163,7 +162,8 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
             _table(same, _objects(splits[same[0].name]), reports)
             for same in zip(*(one.splits for one in reports), strict=True)
         ),
-        shape=model["image_shape"],
+        height=height,
+        width=width,
         channels="one channel" if channels == 1 else f"{channels} channels",
         objects=limits.format(**model),
     )

@@ -147,7 +147,9 @@ def _train(run: _Run, state: Any, done: int) -> Result:
             if step == done + 1:
                 _report_first_step(run, step, begin)
             if is_last or step % config.log_every == 0:
-                _report_means(run, step)
+                means = run.window.mean()
+                tell = functools.partial(Progress.train, step=step, metrics=means)
+                _report(run, step, tell)
             if is_last or step % config.eval_every == 0:
                 held_out = _evaluate(run, step, state)
             if is_last or step % config.picture_every == 0:
@@ -166,11 +168,6 @@ def _report_first_step(run, step, begin):
     run.window.rows()  # waits for it
     text = f"first step: {time.monotonic() - begin:.1f} s"
     _report(run, step, lambda report: report.message(text))
-
-
-def _report_means(run, step):
-    means = run.window.mean()
-    _report(run, step, lambda report: report.train(step, means))
 
 
 def _evaluate(run, step, state):

@@ -202,9 +202,9 @@ class Interruptions:
         self._received, self._handlers_before = None, {}
 
     def __enter__(self):
-        noted = [signal.SIGINT]
-        if not self._has_service:
-            noted.append(signal.SIGTERM)
+        noted = (
+            (signal.SIGINT,) if self._has_service else (signal.SIGINT, signal.SIGTERM)
+        )
         if threading.current_thread() is threading.main_thread():
             for number in noted:
                 self._handlers_before[number] = signal.signal(number, self._note)
