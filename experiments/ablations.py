@@ -4,30 +4,29 @@ python -m experiments.ablations --seeds=3 --workdir=runs/ablations
 
 trains every setting of `SETTINGS`, seed after seed, on the config of the 32×32 bench
 (`--config` names another one, `--only` some of the settings) and writes `table.md` and
-`table.json` to the workdir: counts and bounds at the end, and over the minutes of
-training, without compilation, and the steps. A run that has ended is not repeated, an
-interrupted one goes on, and a run that diverges is a result. No test split is used.
+`table.json` to the workdir: counts and bounds at the end of the runs, and the minutes
+of training, without compilation. TensorBoard shows how the runs came there. A run that
+has ended is not repeated, an interrupted one goes on, and a run that diverges is a
+result. No test split is used.
 """
 
 import json
 import math
 import pathlib
 import re
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
 import lavae_jax
 from datasets import load
 from experiments import cli
-from experiments.measure import ablation_table, measure, report
-from experiments.measure.ablation_table import NUM_SAMPLES, Result
+from experiments.measure import measure, report
 from experiments.own import data as own_data
 from experiments.run import input_pipeline, limits, loop
-from experiments.run.window import DivergedError
+from experiments.run.progress import DivergedError
 from lavae_jax import metrics
 
 CONFIG = "experiments/configs/bench.py"
@@ -86,15 +85,32 @@ steps of warm-up on bumps, exclusion radius 4, and a share of 0.9 superposed sce
 whose objects touch, with the objects of both proposed.
 """
 _FILE = "ablation.json"
+_NUM_SAMPLES = 20  # importance samples of the bound at the end of each run
+_FIGURES = {
+    "counts": ("counts", ".2%"),
+    "crowded_counts": ("crowded counts", ".2%"),
+    "negative_elbo": ("−ELBO", ".1f"),
+    "negative_log_p": ("−log p(x) ≤", ".1f"),
+}
+"""The head and the number format of each figure, by its field in `Result`."""
+
+
+class Result(NamedTuple):
+    """What one run gave; its last four figures are NaN if it diverged."""
+
+    name: str  # of the setting
+    changes: dict[str, Any]
+    seed: int
+    minutes: float  # training time in all
+    diverged_at: int | None  # step
+    counts: float  # share of held-out scenes counted right
+    crowded_counts: float  # of scenes with more objects than in training; NaN if none
+    negative_elbo: float  # nats per held-out image, with exact draws
+    negative_log_p: float  # upper bound with 20 importance samples
 
 
 def changed(config: ConfigDict, changes: Mapping[str, Any], seed: int) -> ConfigDict:
-    """Copies a config, changes values by their full names, and sets the seed.
-
-    Raises:
-        cli.UserError: If the config has no such value, or nothing can be trained with
-            the new ones.
-    """
+    """Copies a config, changes values by their full names, and sets the seed."""
     if unknown := sorted(changes.keys() - cli.flatten(config).keys()):
         raise cli.UserError(f"the config has no value {', '.join(unknown)}.")
     result = config.copy_and_resolve_references()
@@ -120,9 +136,6 @@ def ablate(
 
     Returns:
         All results in the workdir; those of `settings` come first, in their order.
-
-    Raises:
-        cli.UserError: If a setting, the data or the workdir can't be used.
     """
     workdir = pathlib.Path(workdir)
     runs = [
@@ -143,21 +156,19 @@ def ablate(
 
 def _train(name, changes, config, folder):
     """Trains and measures one run; one that diverges is not measured."""
-    diverged_at, figures = None, dict.fromkeys(ablation_table.FIGURES, math.nan)
+    diverged_at, figures = None, dict.fromkeys(_FIGURES, math.nan)
     try:
         loop.train_and_evaluate(config, folder)
         figures = _measure(config, folder)
     except DivergedError as error:
         print(f"  the run diverged: step {error.step} is not finite")
         diverged_at = error.step
-    rows = _timed_rows(folder)
     return Result(
         name=name,
         changes=dict(changes),
         seed=config.seed,
-        minutes=rows[-1]["minutes"] if rows else 0.0,
+        minutes=_minutes(folder),
         diverged_at=diverged_at,
-        moments=ablation_table.moments(rows),
         **figures,
     )
 
@@ -166,60 +177,44 @@ def _measure(config, folder):
     """The figures of the newest model of a run, by their names in `Result`."""
     model, variables = lavae_jax.load(folder)
     held_out = input_pipeline.load_data(config).held_out
-
-    def infer(name, images, num_samples):
-        settings = measure.Settings(num_samples=num_samples)
-        image_set = measure.ImageSet(name, images)
-        return measure.infer(model, variables, image_set, settings)
-
-    inferred = infer("held-out scenes", held_out.images, NUM_SAMPLES)
-    log_weights = inferred.log_weights.astype(np.float64)
-    (bound,) = metrics.importance_bounds(log_weights.T, [NUM_SAMPLES])
-    crowded_counts = math.nan
-    if crowded := _crowded_split(config):
-        images, n = _first_scenes(config, crowded)
-        found = infer(crowded, images, 1).scenes.n
-        crowded_counts = metrics.count_accuracy(n, found)
+    images = measure.ImageSet("held-out scenes", held_out.images)
+    settings = measure.Settings(num_samples=_NUM_SAMPLES)
+    inferred = measure.infer(model, variables, images, settings)
+    log_weights = inferred.log_weights.T
+    elbo, bound = metrics.importance_bounds(log_weights, [1, _NUM_SAMPLES])
     return {
         "counts": metrics.count_accuracy(held_out.n, inferred.scenes.n),
-        "crowded_counts": crowded_counts,
-        "negative_elbo": float(-log_weights.mean()),
+        "crowded_counts": _crowded_counts(config, model, variables),
+        "negative_elbo": float(-elbo.log_p.mean()),
         "negative_log_p": float(-bound.log_p.mean()),
     }
 
 
-def _crowded_split(config):
-    """The name of the validation split with more objects than in training, or None."""
+def _crowded_counts(config, model, variables):
+    """The share of right counts on a validation split of more objects; NaN if none."""
     names = () if own_data.is_own(config) else load.splits(config.data.name)
-    return next((name for name in names if re.fullmatch(r"validation_\d+", name)), None)
+    for name in names:
+        if re.fullmatch(r"validation_\d+", name):
+            data, num = config.data, config.num_eval_images
+            folders = (data.data_dir, data.manual_dir)
+            with cli.user_errors(ValueError, OSError):
+                crowded = measure.read_split(data.name, name, folders, num)
+            settings = measure.Settings(num_samples=1)
+            inferred = measure.infer(model, variables, crowded, settings)
+            return metrics.count_accuracy(crowded.truth.n, inferred.scenes.n)
+    return math.nan
 
 
-def _first_scenes(config, split):
-    """As many first images of a split as are held out, and their counts."""
-    data = config.data
-    folders = (data.data_dir or None, data.manual_dir or None)
-    part = f"{split}[:{config.num_eval_images}]"
-    with cli.user_errors(ValueError, OSError):
-        # A split may have fewer scenes than are held out.
-        if config.num_eval_images >= load.splits(data.name)[split].num_examples:
-            part = split
-        scenes = list(load.data_source(data.name, part, *folders))
-    return np.stack([scene["image"] for scene in scenes]), np.stack(
-        [scene["n"] for scene in scenes]
-    )
-
-
-def _timed_rows(folder):
-    """The rows of a run's metrics.jsonl, with the minutes trained up to each."""
-    path, rows, minutes, last_step = folder / "metrics.jsonl", [], 0.0, 0
+def _minutes(folder):
+    """The minutes that a run has trained for, by its metrics."""
+    path, minutes, last_step = folder / "metrics.jsonl", 0.0, 0
     for line in path.read_text().splitlines() if path.exists() else ():
         row = json.loads(line)
         # It is 0 where the first step alone, which compiles, has been made.
-        if row["part"] == "train" and row["steps_per_second"]:
+        if row.get("steps_per_second"):
             minutes += (row["step"] - last_step) / row["steps_per_second"] / 60
             last_step = row["step"]
-        rows.append(row | {"minutes": minutes})
-    return rows
+    return minutes
 
 
 def _write_table(workdir, names):
@@ -231,10 +226,44 @@ def _write_table(workdir, names):
         places = {name: place for place, name in enumerate(names)}
         results.sort(key=lambda one: places.get(one.name, len(names)))
         report.write(results, workdir / "table.json")
-        (workdir / "table.md").write_text(
-            ablation_table.markdown(results), encoding="utf-8"
-        )
+        (workdir / "table.md").write_text(markdown(results), encoding="utf-8")
     return results
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """Writes settings with means and deviations over seeds, then all runs."""
+    by_name: dict[str, list[Result]] = {}
+    for result in results:
+        by_name.setdefault(result.name, []).append(result)
+    heads = [head for head, _ in _FIGURES.values()]
+    settings = [["setting", "changed", "seeds", "minutes", *heads]]
+    for name, runs in by_name.items():
+        changes = ", ".join(f"`{key}={x}`" for key, x in runs[0].changes.items())
+        seeds = ", ".join(map(_seed, runs))
+        settings.append([f"`{name}`", changes, seeds, *_means(runs)])
+    each = [[f"`{run.name}`, seed {_seed(run)}", *_means([run])] for run in results]
+    return (
+        "Counts are the share of held-out scenes counted right, and crowded counts that"
+        " of scenes with more objects than in training; −ELBO and −log p(x) (upper"
+        f" bound from {_NUM_SAMPLES} importance samples) are nats per held-out image."
+        " ± is the standard deviation over seeds; runs that diverged are not in the"
+        f" means.\n\n{report.markdown_table(settings)}\n"
+        f"All runs:\n\n{report.markdown_table([['run', 'minutes', *heads], *each])}"
+    )
+
+
+def _seed(run):
+    """Writes a run's seed, and where it diverged."""
+    diverged = run.diverged_at is not None
+    return f"{run.seed}" + (f" (diverged at {run.diverged_at})" if diverged else "")
+
+
+def _means(runs):
+    """Writes the means of minutes and figures over the runs that have them."""
+    for field, (_, form) in {"minutes": ("", ".1f"), **_FIGURES}.items():
+        values = [getattr(run, field) for run in runs]
+        values = [value for value in values if not math.isnan(value)]
+        yield report.over_seeds(values, form) if values else "–"
 
 
 def main() -> None:
@@ -245,7 +274,7 @@ def main() -> None:
     chosen = {name: SETTINGS[name] for name in values.only or SETTINGS}
     seeds = range(values.config.seed, values.config.seed + values.seeds)
     results = ablate(values.config, chosen, seeds, values.workdir)
-    print(ablation_table.markdown(results))
+    print(markdown(results))
 
 
 def _define_flags():

@@ -8,10 +8,9 @@ sets. The second one keeps them on the device, makes many steps per dispatch, an
 the config's schedule along with the clock, so that it ends after --minutes of training
 however fast the device is. With --pause_after it stops earlier, and the same command
 goes on. At the end it writes `accelerator.json` to the workdir: images per second,
-operations, counts and bounds.
+counts and bounds.
 """
 
-import functools
 import json
 import pathlib
 import zipfile
@@ -25,14 +24,12 @@ from ml_collections import ConfigDict
 
 from datasets import load
 from experiments import cli
+from experiments.measure import measure
 from experiments.run import build, clocked
-from lavae_jax import metrics, objectives
-from lavae_jax.images import to_float
-from lavae_jax.inference import infer
+from lavae_jax import metrics
 from lavae_jax.model import LAVAE
 
 _NUM_SAMPLES = 100
-_BATCH = 100  # images that are measured at a time
 
 
 def pack(config: ConfigDict, path: str | pathlib.Path) -> None:
@@ -54,32 +51,16 @@ def pack(config: ConfigDict, path: str | pathlib.Path) -> None:
     np.savez_compressed(path, **arrays)
 
 
-def measure(
-    model: LAVAE, variables: Any, images: np.ndarray, n: np.ndarray
+def counts_and_bound(
+    model: LAVAE, variables: Any, image_set: measure.ImageSet
 ) -> dict[str, float]:
-    """Counts and the bound of Table 1 on scenes.
-
-    Images are [N, H, W, C] in {0, 1}, and n are their [N] true numbers of objects.
-
-    Returns:
-        The share of right counts, -log p(x) in nats, and the half-width of its 95%
-        interval.
-    """
-    log_weights = jax.jit(
-        functools.partial(objectives.log_weights, model, num_samples=_NUM_SAMPLES)
-    )
-    counts, weights = [], []
-    for start in range(0, len(images), _BATCH):
-        x = to_float(images[start : start + _BATCH])
-        counts.append(infer(model, variables, x).n)
-        keys = jax.random.split(jax.random.key(start), len(x))
-        weights.append(log_weights(variables, x, keys))
-    log_weights = np.concatenate(weights, axis=1)
-    (bound,) = metrics.importance_bounds(log_weights, [_NUM_SAMPLES])
+    """Measures the share of right counts, and -log p(x) in nats ± its 95% interval."""
+    settings = measure.Settings(num_samples=_NUM_SAMPLES)
+    inferred = measure.infer(model, variables, image_set, settings)
+    (bound,) = metrics.importance_bounds(inferred.log_weights.T, [_NUM_SAMPLES])
     mean = metrics.mean_and_error(-bound.log_p)
-    counted = metrics.count_accuracy(n, np.concatenate(counts))
     return {
-        "counts": counted,
+        "counts": metrics.count_accuracy(image_set.truth.n, inferred.scenes.n),
         "-log p(x)": mean.mean,
         "95%": 1.96 * mean.standard_error,
     }
@@ -89,8 +70,6 @@ def main() -> None:
     """Packs scenes, or trains on packed ones and measures the model."""
     values = flags.FLAGS
     config = values.config
-    if bool(values.pack) == bool(values.scenes):
-        raise cli.UserError("give --pack=FILE to write scenes, or --scenes=FILE.")
     if values.pack:
         with cli.user_errors(ValueError, OSError):
             pack(config, values.pack)
@@ -111,19 +90,24 @@ def main() -> None:
     result = {"device": jax.devices()[0].device_kind, "training": figures}
     is_over = figures.get("seconds", 0) >= 60 * values.minutes
     if not figures or is_over or state.step >= config.num_steps:
-        model, shape = build.build_model(config), tuple(config.model.image_shape)
-        for split in sorted(scenes.keys() - {"train"}):
-            if split.endswith("_n"):
-                continue
-            first = slice(0, values.num_images)
-            images = np.asarray(
-                clocked.unpack(jnp.asarray(scenes[split][first]), shape)
-            )
-            found = measure(model, state.variables, images, scenes[f"{split}_n"][first])
-            result[split] = found
-            print(split, *(f"{k} {v:.4g}" for k, v in found.items()), flush=True)
+        model = build.build_model(config)
+        for image_set in _held_out(config, scenes, values.num_images):
+            found = counts_and_bound(model, state.variables, image_set)
+            result[image_set.name] = found
+            print(image_set.name, *(f"{k} {v:.4g}" for k, v in found.items()))
     path = pathlib.Path(values.workdir) / "accelerator.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _held_out(config, scenes, num_images):
+    """Yields the first images of every split that is not trained on."""
+    shape = tuple(config.model.image_shape)
+    for name in sorted(scenes):
+        if f"{name}_n" in scenes:
+            images = clocked.unpack(jnp.asarray(scenes[name][:num_images]), shape)
+            n = scenes[f"{name}_n"][:num_images]
+            truth = measure.TrueScenes(n, centres=None, labels=None)
+            yield measure.ImageSet(name, np.asarray(images, np.uint8) * 255, truth)
 
 
 def _read_scenes(config, path):
@@ -151,6 +135,7 @@ def _define_flags():
     cli.define_config()
     flags.DEFINE_string("pack", None, "The file to write all scenes to.")
     flags.DEFINE_string("scenes", None, "The file to train on, from --pack.")
+    flags.mark_flags_as_mutual_exclusive(["pack", "scenes"], required=True)
     flags.DEFINE_string("workdir", None, "The run's folder.")
     flags.DEFINE_float(
         "minutes", 25.0, "How long to train, without compilation.", lower_bound=1e-3

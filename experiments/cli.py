@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 from absl import app, flags, logging
+from flax import traverse_util
 from ml_collections import ConfigDict, config_flags
 
 _KNOWN_CONFIGS = "The experiments of this project are in experiments/configs."
@@ -19,7 +20,11 @@ COMPILED = "~/.cache/lavae_jax/jax"
 
 
 class UserError(Exception):
-    """Something the user can put right: shown as a message, without a traceback."""
+    """Something the user can put right: shown as a message, without a traceback.
+
+    Whatever a command's functions can't use is such an error, or becomes one in the
+    command; their docstrings name it only where there is more to say.
+    """
 
 
 @contextlib.contextmanager
@@ -85,11 +90,7 @@ def run(main: Callable[[], None], default_config: str | None = None) -> None:
 
 
 def load_config(file_and_variant: str) -> ConfigDict:
-    """Loads the config of FILE[:VARIANT]: calls `get_config` of the file.
-
-    Raises:
-        UserError: If there is no such file, function or variant.
-    """
+    """Loads the config of FILE[:VARIANT]: calls `get_config` of the file."""
     file, _, variant = file_and_variant.partition(":")
     if not pathlib.Path(file).is_file():
         raise UserError(f"--config: there is no file {file}. {_KNOWN_CONFIGS}")
@@ -104,13 +105,7 @@ def load_config(file_and_variant: str) -> ConfigDict:
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
     """Returns the values of a config by their full names: `optimizer.learning_rate`."""
-    flat = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat |= {f"{name}.{inner}": v for inner, v in flatten(value).items()}
-        else:
-            flat[name] = value
-    return flat
+    return traverse_util.flatten_dict(config.to_dict(), sep=".")
 
 
 def _parse_flags(argv):

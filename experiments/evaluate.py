@@ -67,10 +67,6 @@ def evaluate(
         images_path: Images to use instead of the splits.
         settings: How many images and samples, and the seed; by default all and 100.
         out: A folder for the report and the pictures; None writes nothing.
-
-    Raises:
-        cli.UserError: If a split's name or the images are not valid, or the data or the
-            folder can't be made, before any long work.
     """
     settings = settings or measure.Settings()
     if out is not None:
@@ -79,9 +75,7 @@ def evaluate(
     with cli.user_errors(ValueError, OSError):
         sets = _image_sets(config, splits, images_path, settings.num_images)
     variables = jax.device_put(variables)
-    dataset, data_version = _data_name(config)
-    if images_path is not None:
-        dataset, data_version = str(images_path), None
+    dataset, data_version = _data_name(config, images_path)
     result = report.Report(
         dataset=dataset,
         data_version=data_version,
@@ -129,7 +123,7 @@ def _held_out_set(config, splits, num_images):
     name = "held_out"
     if splits is not None and list(splits) != [name]:
         raise ValueError(f"images of one's own have one split, {name}: got {splits}.")
-    held_out = own_data.parts(config, own_data.read(config))[name]
+    _, held_out = own_data.split(config, own_data.read(config))
     images, n = held_out.part(0, num_images)
     truth = None if n is None else measure.TrueScenes(n, centres=None, labels=None)
     return measure.ImageSet(name, images, truth)
@@ -154,11 +148,7 @@ def _look_at(sets, model, variables, settings, out):
 
 
 def _load(workdir, weights):
-    """Loads the model that the command line names, from a run or a release.
-
-    Returns:
-        The model, its run, and the folder that its figures go to.
-    """
+    """Loads the named model, its run, and the folder that its figures go to."""
     if bool(workdir) == bool(weights):
         raise cli.UserError(
             "give either --workdir, the folder of a run, or --weights, a released"
@@ -225,8 +215,10 @@ def versions() -> dict[str, str]:
     return found | {"device": jax.devices()[0].device_kind}
 
 
-def _data_name(config):
+def _data_name(config, images_path):
     """Returns a data set's name and version; another version has other scenes."""
+    if images_path is not None:
+        return str(images_path), None
     if own_data.is_own(config):
         return config.data.path, config.data.fingerprint
     builder_class, _ = load.BUILDERS[config.data.name]

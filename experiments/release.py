@@ -19,7 +19,7 @@ from absl import flags
 
 from datasets import load
 from experiments import cli
-from experiments.configs import base, baseline, dsprites, mnist_1k, mnist_10k
+from experiments.configs import base
 from experiments.measure import report
 from experiments.measure.report import Report
 from experiments.run import workdir as run_workdir
@@ -76,8 +76,7 @@ _LAVAE_TEST_SPLITS = """\
 No test split was used in training, but one had a part in choosing settings: the limits
 of `appearance.from_outputs` were set after scenes of test_7 had been seen to fail."""
 
-_BASELINE_TEST_SPLITS = """\
-No test split was used in training or in choosing settings."""
+_BASELINE_TEST_SPLITS = "No test split was used in training or in choosing settings."
 
 _LAVAE_LIMITS = """\
 - It finds {max_objects} objects at most, none with a side of more than
@@ -171,11 +170,7 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
 
 
 def training_command(config: dict[str, Any], workdir: str) -> str:
-    """Writes the command that trains a config: the nearest variant and its changes.
-
-    Raises:
-        cli.UserError: If the configs of this version have other values.
-    """
+    """Writes the command that trains a config: the nearest variant and its changes."""
     wanted = cli.flatten(run_workdir.from_json(config))
     nearest, overrides = None, None
     for name, values in _variants(is_baseline(config)):
@@ -200,15 +195,12 @@ def training_command(config: dict[str, Any], workdir: str) -> str:
 
 def _variants(of_baseline):
     """Yields each config of a model that may be released, by name, and its values."""
-    configs = {"dsprites": dsprites, "mnist_1k": mnist_1k, "mnist_10k": mnist_10k}
-    for data, module in configs.items():
+    folder = pathlib.Path(__file__).parent / "configs"
+    for data in ("dsprites", "mnist_1k", "mnist_10k"):
         for variant in base.VARIANTS:
-            if of_baseline:
-                name = f"{data}:{variant}"
-                yield f"baseline.py:{name}", cli.flatten(baseline.get_config(name))
-            else:
-                values = cli.flatten(module.get_config(variant))
-                yield f"{data}.py:{variant}", values
+            of_lavae, name = f"{data}.py:{variant}", f"baseline.py:{data}:{variant}"
+            name = name if of_baseline else of_lavae
+            yield name, cli.flatten(cli.load_config(f"{folder}/{name}"))
 
 
 def _objects(split):
@@ -218,21 +210,19 @@ def _objects(split):
 
 def _table(splits, objects, reports):
     """Writes the table of one split: a row per figure, a column per seed, the mean."""
-    head = ["", *(f"seed {report.config['seed']}" for report in reports)]
+    head = ["", *(f"seed {one.config['seed']}" for one in reports)]
     several = len(splits) > 1
-    lines = [[*head, "mean ± sd"] if several else head]
-    lines.append(["---", *["--:"] * (len(lines[0]) - 1)])
+    rows = [[*head, "mean ± sd"] if several else head]
     figures = [_figures(split) for split in splits]
     for label, (form, _) in figures[0].items():
         values = [of_seed[label][1] for of_seed in figures]
-        cells = [_text(form, value) for value in values]
+        cells = [report.text(value, form) for value in values]
         if several:
             means = [x.mean if isinstance(x, Estimate) else x for x in values]
-            over_seeds = Estimate(np.mean(means), np.std(means, ddof=1), len(means))
-            cells.append(_text(form, over_seeds))
-        lines.append([label, *cells])
+            cells.append(report.over_seeds(means, form))
+        rows.append([label, *cells])
     title = f"\n### {splits[0].name}: {objects}, {splits[0].num_images:,} images\n\n"
-    return title + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return title + report.markdown_table(rows)
 
 
 def _figures(split):
@@ -253,12 +243,6 @@ def _figures(split):
             "foreground ARI, 2 and more objects": (".3f", truth.fg_ari),
         }
     return figures
-
-
-def _text(form, value):
-    if isinstance(value, Estimate):
-        return f"{value.mean:{form}} ± {value.standard_error:{form}}"
-    return f"{value:{form}}"
 
 
 def main() -> None:

@@ -48,11 +48,7 @@ SLICES = {
 
 @functools.cache
 def mesh(name: str) -> Mesh:
-    """Returns the chips of one of `SLICES`, one device per chip.
-
-    Raises:
-        cli.UserError: If libtpu is missing.
-    """
+    """Returns the chips of one of `SLICES`, one device per chip."""
     if importlib.util.find_spec("libtpu") is None:
         raise cli.UserError(
             "the TPU compiler is missing: install it by pip install 'jax[tpu]'."
@@ -70,17 +66,11 @@ def mesh(name: str) -> Mesh:
 
 
 class Program(NamedTuple):
-    """A compiled train step.
+    """A compiled train step."""
 
-    Attributes:
-        memory: bytes of arguments, results, temporaries and code on one chip.
-        code: bytes of its code alone.
-        seconds: how long it was traced and compiled.
-    """
-
-    memory: int
-    code: int
-    seconds: float
+    memory: int  # bytes of arguments, results, temporaries and code on one chip
+    code: int  # bytes of its code alone
+    seconds: float  # how long it was traced and compiled
 
 
 def compile_step(
@@ -152,8 +142,7 @@ def rows(config: ConfigDict, names: list[str]) -> Iterator[str]:
 def main() -> None:
     """Prints the table of the config named on the command line."""
     values = flags.FLAGS
-    unknown = [name for name in values.slices if name not in SLICES]
-    if unknown:
+    if unknown := [name for name in values.slices if name not in SLICES]:
         raise cli.UserError(
             f"--slices: there is no {', '.join(unknown)}. Choose from"
             f" {', '.join(SLICES)}."

@@ -24,11 +24,8 @@ def main() -> None:
         values.num_processes,
         values.process_id,
     )
-    loop.train_and_evaluate(values.config, values.workdir or _workdir(values.config))
-
-
-def _workdir(config):
-    return f"runs/{cli.config_name()}-seed{config.seed}"
+    workdir = values.workdir or f"runs/{cli.config_name()}-seed{values.config.seed}"
+    loop.train_and_evaluate(values.config, workdir)
 
 
 def _define_flags():

@@ -16,6 +16,7 @@ import optax
 from jax import lax
 from ml_collections import ConfigDict
 
+from experiments.own import data as own_data
 from experiments.run import build, checkpoints, input_pipeline, loop, processes
 from experiments.run.build import Experiment
 from lavae_jax import plotting
@@ -85,7 +86,7 @@ def data() -> input_pipeline.Data:
         for _ in range(rng.integers(0, 4)):
             row, column = rng.integers(0, SHAPE[0] - 5), rng.integers(0, SHAPE[1] - 5)
             image[row : row + 5, column : column + 5, rng.integers(0, SHAPE[2])] = 255
-    return input_pipeline.Data(images[4:], input_pipeline.HeldOut(images[:4], None))
+    return input_pipeline.Data(images[4:], own_data.CountedImages(images[:4], None))
 
 
 def model(axis_name=None):

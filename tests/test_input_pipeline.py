@@ -4,7 +4,6 @@ import itertools
 import json
 
 import numpy as np
-import pytest
 from ml_collections import ConfigDict
 
 from datasets import load
@@ -64,12 +63,6 @@ def test_goes_on_from_its_state():
     )
     restarted.set_state(json.loads(state))
     np.testing.assert_array_equal(_take(restarted, 20), expected)
-
-
-def test_uneven_shares_are_refused():
-    """A batch that the processes can't share evenly is an error at the start."""
-    with pytest.raises(ValueError, match="multiple of the 3 processes: got 4"):
-        input_pipeline.batches(IMAGES, 4, seed=0, process_index=0, process_count=3)
 
 
 def test_held_out_scenes_are_not_trained_on(data_dir):

@@ -16,7 +16,7 @@ from experiments import cli
 from experiments.run import loop
 from experiments.run import workdir as run_workdir
 from experiments.run.checkpoints import Checkpoints
-from experiments.run.window import Window
+from experiments.run.progress import Window
 from lavae_jax import runs
 from tests.commands import without_access
 from tests.joined_processes import started

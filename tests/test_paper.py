@@ -128,7 +128,8 @@ def test_what_can_not_be_made(tmp_path, flag, message):
 
 
 def _models(family, *reports, dataset="multi_dsprites", **fields):
-    return Models(dataset, family, tuple(map(report.from_plain, reports)), **fields)
+    reports = tuple(report.typed(report.Report, one) for one in reports)
+    return Models(dataset, family, reports, **fields)
 
 
 def _cells(models):

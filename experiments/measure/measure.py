@@ -2,7 +2,7 @@
 
 import functools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -71,10 +71,6 @@ def split_sets(
         data: A section of a config with `name`, `data_dir` and `manual_dir`.
         splits: Names of splits, all checked at once; None is all test splits.
         num_images: How many images to read at most, from the start; None is all.
-
-    Raises:
-        ValueError: If there is no such data set or split.
-        OSError: If the data set can't be made or read.
     """
     # The names are checked before the data set is generated, which takes minutes.
     known = load.splits(data.name)
@@ -85,14 +81,25 @@ def split_sets(
                 f"{data.name} has no split {name!r}: choose from {', '.join(known)}."
             )
     load.builder(data.name, data.data_dir, data.manual_dir)
-    return (_split_set(data, name, num_images) for name in names)
+    return (_split_with_floor(data, name, num_images) for name in names)
+
+
+def read_split(
+    dataset: str, split: str, folders: tuple[str | None, str | None], num: int | None
+) -> ImageSet:
+    """Reads images of a split, at most so many, and their true scenes."""
+    source = load.data_source(dataset, split, *folders)
+    examples = [source[index] for index in range(min(len(source), num or len(source)))]
+    truth = TrueScenes(
+        n=np.array([int(example["n"]) for example in examples]),
+        centres=[example["centre"][: example["n"]] for example in examples],
+        labels=np.stack([example["segmentation"] for example in examples]),
+    )
+    return ImageSet(split, np.stack([example["image"] for example in examples]), truth)
 
 
 def infer(
-    model: Model,
-    variables: dict[str, Any],
-    image_set: ImageSet,
-    settings: Settings,
+    model: Model, variables: dict[str, Any], image_set: ImageSet, settings: Settings
 ) -> Inferred:
     """Infers scenes and draws importance samples, with a progress bar.
 
@@ -100,24 +107,38 @@ def infer(
     image's position, so that its result does not depend on its neighbours in a batch.
     """
     num_images = len(image_set.images)
-    batch_size = min(settings.batch_size, num_images)
     key = jax.random.fold_in(
         jax.random.key(settings.seed), zlib.crc32(image_set.name.encode())
     )
-    parts = []
-    with tqdm.tqdm(total=num_images, desc=image_set.name, unit=" images") as progress:
-        for start in range(0, num_images, batch_size):
-            # The last batch is filled up with images seen before, so that all have
-            # one shape and one compilation.
-            indices = np.arange(start, start + batch_size) % num_images
-            num_new = min(batch_size, num_images - start)
-            images = image_set.images[indices]
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
-            parts.append(
-                _infer_batch(model, variables, images, keys, settings.num_samples)
-            )
-            progress.update(num_new)
-    return jax.tree.map(lambda *x: np.concatenate(x)[:num_images], *parts)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(num_images))
+    return in_batches(
+        lambda *batch: _infer_batch(model, variables, *batch, settings.num_samples),
+        (image_set.images, keys),
+        min(settings.batch_size, num_images),
+        image_set.name,
+    )
+
+
+def in_batches(
+    function: Callable[..., Any],
+    arrays: Sequence[Any],
+    batch_size: int,
+    description: str | None = None,
+) -> Any:
+    """Applies a function to trees of arrays, to as many rows of all at a time.
+
+    The last batch is filled up with rows of the first, so that the function is compiled
+    once. The results are NumPy arrays. A description gives a progress bar.
+    """
+    num, parts = len(jax.tree.leaves(arrays)[0]), []
+    hidden = description is None
+    with tqdm.tqdm(total=num, desc=description, unit=" images", disable=hidden) as bar:
+        for start in range(0, num, batch_size):
+            indices = np.arange(start, start + batch_size) % num
+            batch = jax.tree.map(lambda x, rows=indices: x[rows], arrays)
+            parts.append(jax.device_get(function(*batch)))
+            bar.update(min(batch_size, num - start))
+    return jax.tree.map(lambda *x: np.concatenate(x)[:num], *parts)
 
 
 def learned_log_p_n(model: Model, variables: dict[str, Any]) -> np.ndarray | None:
@@ -136,15 +157,15 @@ def compare(
     `log_p_n` are the [M+1] learned log p(n), nats; None for the baseline.
     """
     log_weights = inferred.log_weights.T
+    num_samples = len(log_weights)
+    sizes = [*(k for k in _SAMPLE_SIZES if k < num_samples), num_samples]
     bounds = tuple(
         report.Bound(
             bound.num_samples,
             metrics.mean_and_error(-bound.log_p),
             float(bound.effective_samples.mean()),
         )
-        for bound in metrics.importance_bounds(
-            log_weights, _sample_sizes(len(log_weights))
-        )
+        for bound in metrics.importance_bounds(log_weights, sizes)
     )
     counts, truth, scenes = None, None, inferred.scenes
     if scenes is not None:
@@ -167,16 +188,9 @@ def _distance(floor, bound, scenes):
     return report.Floor(floor.entropy, least, bound.negative_log_p.mean - least)
 
 
-def _sample_sizes(num_samples):
-    """Lists the values of K to report: powers of ten, and all samples."""
-    return [*(k for k in _SAMPLE_SIZES if k < num_samples), num_samples]
-
-
 def _compare_scenes(image_set, scenes, log_p_n):
     """Computes the figures that need true scenes."""
     images, truth = image_set.images, image_set.truth
-    coloured = images.shape[-1] > 1
-
     # A model with few slots may look at images with more objects than it can have.
     largest = max(len(log_p_n) - 1, truth.n.max())
     log_p_n = np.pad(log_p_n, (0, largest + 1 - len(log_p_n)), constant_values=-np.inf)
@@ -192,7 +206,7 @@ def _compare_scenes(image_set, scenes, log_p_n):
         **_compare_places(truth, scenes),
         components_accuracy=components_accuracy(by_colour=False),
         components_by_colour_accuracy=(
-            components_accuracy(by_colour=True) if coloured else None
+            components_accuracy(by_colour=True) if images.shape[-1] > 1 else None
         ),
     )
 
@@ -212,24 +226,10 @@ def _compare_places(truth, scenes):
     )
 
 
-def _split_set(data, split, num_images):
+def _split_with_floor(data, split, num_images):
     folders = (data.data_dir, data.manual_dir)
-    source = load.data_source(data.name, split, *folders)
-    examples = [source[i] for i in range(min(len(source), num_images or len(source)))]
-    n = np.array([int(example["n"]) for example in examples])
-    return ImageSet(
-        name=split,
-        images=np.stack([example["image"] for example in examples]),
-        truth=TrueScenes(
-            n=n,
-            centres=[
-                example["centre"][:count]
-                for example, count in zip(examples, n, strict=True)
-            ],
-            labels=np.stack([example["segmentation"] for example in examples]),
-        ),
-        floor=_floor(data.name, split, *folders),
-    )
+    scenes = read_split(data.name, split, folders, num_images)
+    return scenes._replace(floor=_floor(data.name, split, *folders))
 
 
 @functools.cache  # it takes seconds and never changes

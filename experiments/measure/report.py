@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import typing
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,36 +88,25 @@ def plain(value: Any) -> Any:
 def write(report: Any, path: pathlib.Path) -> None:
     """Writes named tuples as JSON; the file appears under its name once complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(plain(report), indent=2, allow_nan=False)
-    files.write(path, text + "\n")
+    files.write(path, json.dumps(plain(report), indent=2, allow_nan=False) + "\n")
 
 
 def read(path: pathlib.Path) -> Report:
     """Reads what `write` has written; what is no report raises a ValueError."""
-    text = path.read_text(encoding="utf-8")
+    content = path.read_text(encoding="utf-8")
     try:
-        return from_plain(json.loads(text))
-    except ValueError as error:
+        return typed(Report, json.loads(content))
+    except (TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a report of this version of experiments.evaluate: {error}."
         ) from error
 
 
-def from_plain(value: Any) -> Report:
-    """Restores a report from what `plain` has made of it, or raises a ValueError."""
-    try:
-        return typed(Report, value)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-
-
 def typed(kind: Any, value: Any) -> Any:
     """Restores a value from what `plain` has made of it.
 
-    `kind` is its type: a NamedTuple, or the annotation of a field.
-
-    Raises:
-        ValueError: If a NamedTuple has other fields.
+    `kind` is its type: a NamedTuple, or the annotation of a field. Anything else is a
+    TypeError or a ValueError.
     """
     inner = typing.get_args(kind)
     if type(None) in inner:
@@ -155,13 +145,29 @@ def print_tables(report: Report, console: Console) -> None:
     console.print(table)
 
 
+def markdown_table(rows: Iterable[Sequence[str]], num_texts: int = 1) -> str:
+    """Writes a table in Markdown; the first row is its head.
+
+    The first `num_texts` columns hold text, the others numbers, which end on the right.
+    """
+    head, *others = rows
+    rule = ["---"] * num_texts + ["--:"] * (len(head) - num_texts)
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *others))
+
+
+def over_seeds(values: Sequence[float], form: str) -> str:
+    """Writes the mean over seeds, and the standard deviation of several."""
+    mean = f"{np.mean(values):{form}}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):{form}}"
+
+
 def _rows(splits):
     """Yields name and cells of each row; a cell is None where a figure is unknown."""
     for index, bound in enumerate(splits[0].bounds):
         bounds = [split.bounds[index] for split in splits]
         yield (
             f"-log p(x), K = {bound.num_samples}",
-            [_estimate(bound.negative_log_p, 2) for bound in bounds],
+            [text(bound.negative_log_p, ".2f") for bound in bounds],
         )
         yield (
             "  effective sample size",
@@ -192,8 +198,11 @@ def _share(value):
     return None if value is None else f"{value:.2%}"
 
 
-def _estimate(estimate, digits):
-    return f"{estimate.mean:.{digits}f} ± {estimate.standard_error:.{digits}f}"
+def text(value: float | Estimate, form: str) -> str:
+    """Writes a number, with its standard error if it is an estimate."""
+    if isinstance(value, Estimate):
+        return f"{value.mean:{form}} ± {value.standard_error:{form}}"
+    return f"{value:{form}}"
 
 
 _FLOOR_ROWS = (
@@ -215,6 +224,6 @@ _PLACE_ROWS = (
         "  objects missed, spurious",
         lambda truth: f"{truth.location.num_missed}, {truth.location.num_spurious}",
     ),
-    ("ARI", lambda truth: _estimate(truth.ari, 3)),
-    ("FG-ARI, 2+ objects", lambda truth: _estimate(truth.fg_ari, 3)),
+    ("ARI", lambda truth: text(truth.ari, ".3f")),
+    ("FG-ARI, 2+ objects", lambda truth: text(truth.fg_ari, ".3f")),
 )

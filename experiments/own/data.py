@@ -30,16 +30,16 @@ _MOST_LIT = 0.5
 _LOCATION_CONVOLUTIONS = 11
 
 
-class OwnImages(NamedTuple):
+class CountedImages(NamedTuple):
     """Images, and how many objects each of them shows if that is known."""
 
     images: np.ndarray  # [N, H, W, C] uint8 of 0 and 255
     n: np.ndarray | None  # [N] int32
 
-    def part(self, start: int, stop: int) -> "OwnImages":
+    def part(self, start: int, stop: int) -> "CountedImages":
         """Returns the images from `start` to before `stop`."""
         n = None if self.n is None else self.n[start:stop]
-        return OwnImages(self.images[start:stop], n)
+        return CountedImages(self.images[start:stop], n)
 
 
 def is_own(config: Mapping[str, Any]) -> bool:
@@ -47,14 +47,11 @@ def is_own(config: Mapping[str, Any]) -> bool:
     return "path" in config["data"]
 
 
-def read(config: ConfigDict) -> OwnImages:
+def read(config: ConfigDict) -> CountedImages:
     """Reads all images of a config, and the numbers of objects if an archive has them.
 
     `data.fingerprint` and `model.image_shape` of the config are compared with the
     images unless they are None.
-
-    Raises:
-        ValueError: If the images can't be read, or are not those of the config.
     """
     data = config.data
     if data.name != NAME or not data.path:
@@ -76,16 +73,15 @@ def read(config: ConfigDict) -> OwnImages:
             f" data.fingerprint was {data.fingerprint}, now it is {fingerprint}): put"
             " those back."
         )
-    return OwnImages(images, own_images.load_counts(path, len(images)))
+    return CountedImages(images, own_images.load_counts(path, len(images)))
 
 
-def parts(config: ConfigDict, own: OwnImages) -> dict[str, OwnImages]:
-    """Splits the images: the last `data.num_valid` are held out from training."""
-    num_train = len(own.images) - config.data.num_valid
-    return {
-        "train": own.part(0, num_train),
-        "held_out": own.part(num_train, len(own.images)),
-    }
+def split(
+    config: ConfigDict, own: CountedImages
+) -> tuple[CountedImages, CountedImages]:
+    """Splits images: those to train on, and the last `data.num_valid`, held out."""
+    num, num_train = len(own.images), len(own.images) - config.data.num_valid
+    return own.part(0, num_train), own.part(num_train, num)
 
 
 class Survey(NamedTuple):
@@ -136,17 +132,13 @@ def survey(images: Sequence[np.ndarray]) -> Survey:
     )
 
 
-def fit(config: ConfigDict, own: OwnImages) -> tuple[ConfigDict, tuple[str, ...]]:
+def fit(config: ConfigDict, own: CountedImages) -> tuple[ConfigDict, tuple[str, ...]]:
     """Fills in the values of a config that are None, from the images that it names.
 
     Lengths are scaled with `model.sprite_size`, γ with log D (Appendix B).
 
     Returns:
         The config without open values, and remarks on the images for the user.
-
-    Raises:
-        ValueError: If the images are not objects on black, are too few, or show more
-            objects than the model has slots.
     """
     found = survey(own.images)
     _check(config, own, found)

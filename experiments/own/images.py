@@ -70,25 +70,17 @@ def fingerprint(images: np.ndarray) -> str:
 
 
 def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
-    """Returns an archive's array `n`, [N] int32 numbers of objects, or None.
-
-    Raises:
-        ValueError: If the array `n` is not N counts.
-    """
+    """Returns an archive's array `n`, [N] int32 numbers of objects, or None."""
     path = pathlib.Path(path)
     counts = None if path.is_dir() else _arrays(path, "n").get("n")
     if counts is None:
         return None
-    if counts.shape != (num_images,) or counts.dtype.kind not in "ui":
+    whole = counts.shape == (num_images,) and counts.dtype.kind in "ui"
+    if not (whole and ((counts >= 0) & (counts <= _MOST_OBJECTS)).all()):
         raise ValueError(
             f"{path.name}: n is {counts.dtype}{list(counts.shape)}, but {num_images}"
-            " whole numbers are expected, the objects of each image: write them so, or"
-            " leave n out."
-        )
-    if not ((counts >= 0) & (counts <= _MOST_OBJECTS)).all():
-        raise ValueError(
-            f"{path.name}: n is from {counts.min()} to {counts.max()}, but no image has"
-            " so few or so many objects."
+            f" whole numbers from 0 to {_MOST_OBJECTS} are expected, the objects of"
+            " each image: write them so, or leave n out."
         )
     return counts.astype(np.int32)
 

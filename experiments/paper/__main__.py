@@ -17,8 +17,9 @@ from tqdm import auto as tqdm
 
 from datasets import load
 from experiments import cli, evaluate
+from experiments.measure import report
 from experiments.paper import figures, subject, table
-from experiments.paper.subject import HIGH, LOW, Calibration, Counts, Settings, Subject
+from experiments.paper.subject import Calibration, Counts, Settings
 from experiments.paper.table import BASELINE, LAVAE, TITLES, Models
 from lavae_jax import plotting
 
@@ -36,17 +37,11 @@ _HEADINGS = {
 }
 """The headings of our figures, with the numbers of such figures in the paper."""
 
-_NO_EFFECT = 0.001
-
 
 def make(
     models: Sequence[Models], out: str | pathlib.Path, settings: Settings
 ) -> pathlib.Path:
-    """Makes the table, the figures and the page that shows them, and returns its path.
-
-    Raises:
-        cli.UserError: If models, data or the folder can't be read or made.
-    """
+    """Makes the table, the figures and the page with them, and returns its path."""
     models, out = table.complete(models), pathlib.Path(out)
     trained = {(one.dataset, one.family): one for one in models if one.reports}
     datasets = [dataset for dataset, family in trained if family == LAVAE]
@@ -107,8 +102,6 @@ def _section(lavae, baseline, settings, out):
         f"![True and inferred numbers of objects]({place}/counts.png)\n",
         f"### {title}: the learned p(n)\n",
         _calibration(calibration),
-        f"### {title}: dimensions of an appearance\n",
-        _effects(about),
     ]
 
 
@@ -142,25 +135,11 @@ def _calibration(calibration: Calibration) -> str:
     )
 
 
-def _effects(about: Subject) -> str:
-    """Writes by how much each dimension changes sprites, in order."""
-    effects = subject.measure_effects(about, about.few.scene)
-    order = np.argsort(-effects, kind="stable")
-    large = [f"{d} ({effects[d]:.3f})" for d in order if effects[d] >= _NO_EFFECT]
-    return (
-        "Mean change of the pixels of test sprites when one dimension is set to values"
-        f" from {LOW:g} to {HIGH:g}, the largest first: {', '.join(large) or 'none'}."
-        f" The other {len(effects) - len(large)} of {len(effects)} change them by less"
-        f" than {_NO_EFFECT}.\n"
-    ).replace(" -", " −")
-
-
 def _by_n(rows):
     rows = {label: list(cells) for label, cells in rows.items()}
     numbers = range(max(map(len, rows.values())))
-    lines = [["n", *map(str, numbers)], ["---", *["--:"] * len(numbers)]]
-    lines += [[label, *cells] for label, cells in rows.items()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    cells_of_rows = [[label, *cells] for label, cells in rows.items()]
+    return report.markdown_table([["n", *map(str, numbers)], *cells_of_rows])
 
 
 def main() -> None:

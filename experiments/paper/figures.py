@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 import lavae_jax
 from experiments.paper.subject import HIGH, LOW, Images, Subject, measure_effects
 from lavae_jax import editing, plotting
-from lavae_jax.types import Scene
 
 NUM_SAMPLES = 36
 NUM_PLACES = 7
@@ -32,9 +31,9 @@ class Picture(NamedTuple):
     caption: str  # what the figure shows, or why it is left out
 
 
-def figures(subject: Subject, seed: int) -> dict[str, Callable[[], tuple[Figure, str]]]:
-    """Maps the names of all figures to what draws them and writes their captions."""
-    made = {
+def draw(subject: Subject, folder: pathlib.Path, seed: int) -> Iterator[Picture]:
+    """Draws all figures of a data set into a folder, one after the other."""
+    drawing = {
         "inference_3": functools.partial(inference, subject, subject.few, 8),
         "inference_7": functools.partial(inference, subject, subject.many, 4),
         "samples": functools.partial(samples, subject, seed),
@@ -43,13 +42,8 @@ def figures(subject: Subject, seed: int) -> dict[str, Callable[[], tuple[Figure,
     edits = {"locations": locations, "appearances": appearances, "swaps": swaps}
     for n, shown in ((3, subject.few), (7, subject.many)):
         for name, edit in edits.items():
-            made[f"{name}_{n}"] = functools.partial(edit, subject, shown, n)
-    return made
-
-
-def draw(subject: Subject, folder: pathlib.Path, seed: int) -> Iterator[Picture]:
-    """Draws all figures of a data set into a folder, one after the other."""
-    for name, make in figures(subject, seed).items():
+            drawing[f"{name}_{n}"] = functools.partial(edit, subject, shown, n)
+    for name, make in drawing.items():
         try:
             figure, caption = make()
         except NothingToShowError as reason:
@@ -60,11 +54,7 @@ def draw(subject: Subject, folder: pathlib.Path, seed: int) -> Iterator[Picture]
 
 
 def inference(subject: Subject, shown: Images, num: int) -> tuple[Figure, str]:
-    """Draws Figures 1 and 5: input, reconstruction, locations, a sprite per object.
-
-    Raises:
-        NothingToShowError: If all images are black.
-    """
+    """Draws Figures 1 and 5: input, reconstruction, locations, a sprite per object."""
     images = np.flatnonzero(shown.n > 0)[:num]
     if not len(images):
         raise NothingToShowError(
@@ -102,11 +92,7 @@ def samples(subject: Subject, seed: int) -> tuple[Figure, str]:
 
 
 def samples_of_5_and_6(subject: Subject, seed: int) -> tuple[Figure, str]:
-    """Draws Figure 9: samples with another p(n).
-
-    Raises:
-        NothingToShowError: If the model has fewer slots.
-    """
+    """Draws Figure 9: samples with another p(n)."""
     prior = np.zeros(subject.model.max_objects + 1)
     if len(prior) < 7:
         raise NothingToShowError(f"the model has no more than {len(prior) - 1} objects")
@@ -126,9 +112,6 @@ def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
     """Draws Figures 3, 7, 8 and 11: each of three objects moved across and down.
 
     The image is the first with n objects that is counted right.
-
-    Raises:
-        NothingToShowError: If there is none.
     """
     image = _counted_right(shown, n)[0]
     scene = editing.take(shown.scene, image)
@@ -142,9 +125,9 @@ def locations(subject: Subject, shown: Images, n: int) -> tuple[Figure, str]:
     def down(scene, slot, y):
         return editing.move(scene, slot, (y, yx[slot, 1]), shape)
 
-    columns, rows = (
+    rows, columns = (
         np.linspace(margin, size - 1 - margin, NUM_PLACES).round().astype(int)
-        for size in (shape[1], shape[0])
+        for size in shape[:2]
     )
     moved = [
         _traversal(subject, scene, across, slots, columns),
@@ -237,22 +220,13 @@ def _counted_right(shown, n):
     return images
 
 
-def _traversal(subject, scene: Scene, edit, rows, values) -> np.ndarray:
+def _traversal(subject, scene, edit, rows, values):
     """Renders a scene with every edit, [rows, values, H, W, C]."""
     means = subject.render(editing.traverse(scene, edit, rows, values))
     return means.reshape(len(rows), len(values), *means.shape[1:])
 
 
-def _beside_original(
-    subject: Subject,
-    shown: Images,
-    image: int,
-    *,
-    rows: np.ndarray,
-    slots: Sequence[int],
-    row_labels: Sequence[str],
-    column_labels: Sequence[str],
-) -> Figure:
+def _beside_original(subject, shown, image, rows, slots, row_labels, column_labels):
     """Draws rows of edited scenes behind the scene, whose edited object is framed."""
     scene = editing.take(shown.scene, image)
     (original,) = subject.render(scene)

@@ -2,15 +2,17 @@
 
 import pathlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from scipy.special import rel_entr
 
 import lavae_jax
 from datasets import load, scenes
 from experiments import cli
+from experiments.measure import measure
 from lavae_jax import editing, metrics, pretrained, released
 from lavae_jax.inference import Model
 from lavae_jax.types import Scene
@@ -75,18 +77,9 @@ def infer(model: Model, variables: dict[str, Any], images: np.ndarray) -> Scene:
 
 
 def _in_batches(function, model, variables, values):
-    """Applies a function to N images or scenes in batches of one size.
-
-    It is then compiled once, and memory does not grow with N.
-    """
-    values = jax.tree.map(np.asarray, values)
-    num = len(jax.tree.leaves(values)[0])
-    parts = []
-    for start in range(0, num, _BATCH):
-        indices = np.arange(start, start + _BATCH) % num
-        batch = jax.tree.map(lambda x, rows=indices: x[rows], values)
-        parts.append(jax.device_get(function(model, variables, batch)))
-    return jax.tree.map(lambda *x: np.concatenate(x)[:num], *parts)
+    """Applies a function to N images or scenes; memory does not grow with N."""
+    values = jax.device_get(values)
+    return measure.in_batches(partial(function, model, variables), [values], _BATCH)
 
 
 def look(
@@ -99,9 +92,6 @@ def look(
     """Loads models, each a released one or a run, and images, and infers the scenes.
 
     The data set is generated first where it does not exist.
-
-    Raises:
-        cli.UserError: If models or data can't be read.
     """
     model, variables = _load(source)
     baseline = None if baseline_source is None else _load(baseline_source)
@@ -121,12 +111,11 @@ def _load(source):
 
 def _images(model, variables, dataset, split, settings):
     with cli.user_errors(ValueError, OSError):
-        source = load.data_source(dataset, split, *settings.folders)
-    num = min(settings.num_images, len(source))
-    examples = [source[index] for index in range(num)]
-    images = np.stack([example["image"] for example in examples])
-    n = np.array([int(example["n"]) for example in examples])
-    return Images(split, images, n, infer(model, variables, images))
+        found = measure.read_split(
+            dataset, split, settings.folders, settings.num_images
+        )
+    scene = infer(model, variables, found.images)
+    return Images(split, found.images, found.truth.n, scene)
 
 
 class Counts(NamedTuple):
@@ -183,12 +172,9 @@ def measure_calibration(
     """
     split = f"train[:-{num_valid}]" if num_valid else "train"
     n = load.object_counts(subject.dataset, split, *settings.folders)
-    counts = jnp.arange(subject.model.max_objects + 1)
-    log_p_n = np.asarray(subject.model.bind(subject.variables).log_p_n(counts))
+    log_p_n = measure.learned_log_p_n(subject.model, subject.variables)
     frequencies = np.bincount(n, minlength=len(log_p_n)) / len(n)
-    occurs = frequencies > 0
-    log_ratio = np.log(frequencies[occurs]) - log_p_n[occurs]
-    divergence = float((frequencies[occurs] * log_ratio).sum())
+    divergence = float(rel_entr(frequencies, np.exp(log_p_n)).sum())
     return Calibration(len(n), frequencies, np.exp(log_p_n), divergence)
 
 

@@ -4,8 +4,6 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from experiments import cli
 from experiments.measure import report
 from experiments.run import workdir as run_workdir
@@ -57,22 +55,13 @@ means):
 
 
 class Models(NamedTuple):
-    """Models of a family on a data set, trained alike from several seeds.
+    """Models of a family on a data set, trained alike from several seeds."""
 
-    Attributes:
-        dataset: Name of the data set in `datasets.load`.
-        family: `LAVAE` or `BASELINE`.
-        reports: One for every seed that was measured.
-        source: Folder of the model of the first report, released or a run; None if no
-            seed was measured.
-        unmeasured: A line for each seed that was started and has no figures.
-    """
-
-    dataset: str
-    family: str
-    reports: tuple[report.Report, ...] = ()
-    source: pathlib.Path | None = None
-    unmeasured: tuple[str, ...] = ()
+    dataset: str  # its name in `datasets.load`
+    family: str  # `LAVAE` or `BASELINE`
+    reports: tuple[report.Report, ...] = ()  # one for every seed that was measured
+    source: pathlib.Path | None = None  # folder of the first report's model
+    unmeasured: tuple[str, ...] = ()  # a line for each other seed that was started
 
     @property
     def config(self) -> dict[str, Any]:
@@ -89,17 +78,13 @@ def from_released(folder: str | pathlib.Path = pretrained.FOLDER) -> list[Models
     """Reads all released models of a folder, by default those of the library."""
     found = []
     for name in pretrained.names(folder):
-        with cli.user_errors(ValueError, OSError):
-            contents = released.read(pathlib.Path(folder) / name)
+        path = pathlib.Path(folder) / name
+        with cli.user_errors(TypeError, ValueError, OSError):
+            contents = released.read(path)
+            dataset, family = contents.config["data"]["name"], _family(contents.config)
             reports = (contents.report, *contents.other_reports)
-            found.append(
-                Models(
-                    contents.config["data"]["name"],
-                    _family(contents.config),
-                    tuple(map(report.from_plain, reports)),
-                    pathlib.Path(folder) / name,
-                )
-            )
+            reports = tuple(report.typed(report.Report, one) for one in reports)
+        found.append(Models(dataset, family, reports, path))
     return found
 
 
@@ -155,9 +140,7 @@ def complete(models: Iterable[Models]) -> list[Models]:
 
 def markdown(models: Sequence[Models]) -> str:
     """Writes a row per data set and family, and below the table the failures."""
-    rule = ("---", "---", *["--:"] * (len(_HEAD) - 2))
-    lines = [_HEAD, rule, *map(_row, models)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    table = report.markdown_table([_HEAD, *map(_row, models)], num_texts=2)
     failures = [
         f"- {one.title}, {one.family}: {' '.join(line.split())}\n"
         for one in models
@@ -198,19 +181,14 @@ def _cells(seeds):
     if seeds[0].floor is not None:
         floor = f"{seeds[0].floor.floor:.1f}"
     if seeds[0].truth is not None:
-        counts = _over_seeds([one.truth.count_accuracy for one in seeds], ".2%")
-    return [_over_seeds([_cost(one) for one in seeds], ".1f"), floor, counts]
+        shares = [one.truth.count_accuracy for one in seeds]
+        counts = report.over_seeds(shares, ".2%")
+    return [report.over_seeds(list(map(_cost, seeds)), ".1f"), floor, counts]
 
 
 def _cost(split):
     (bound,) = (one for one in split.bounds if one.num_samples == NUM_SAMPLES)
     return bound.negative_log_p.mean
-
-
-def _over_seeds(values, form):
-    """Writes the mean over seeds, and the deviation of several."""
-    text = f"{np.mean(values):{form}}"
-    return text if len(values) == 1 else f"{text} ± {np.std(values, ddof=1):{form}}"
 
 
 def _failures(models):

@@ -1,5 +1,6 @@
 """From a config to an experiment: a model, its train steps, and how it is measured."""
 
+import collections
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import lavae_jax
+from experiments.measure.measure import in_batches
 from experiments.own import data as own_data
 from experiments.run import limits
 from experiments.run.build_training import (
@@ -21,7 +23,6 @@ from experiments.run.build_training import (
     build_schedules,
     learning_rate,
     object_size,
-    train_dtype,
     transform,
     warmup_steps,
 )
@@ -82,37 +83,24 @@ class Evaluator:
 
         The state is on one device.
         """
-        num, parts = len(self._images), []
-        for start in range(0, num, self._batch_size):
-            # The last batch is filled up, so that all have one shape and compilation.
-            indices = np.arange(start, start + self._batch_size) % num
-            n = None if self._n is None else self._n[indices]
-            parts.append(self._measure(state, self._images[indices], n))
-        return jax.tree.map(lambda *x: float(np.concatenate(x)[:num].mean()), *parts)
+        scenes = (self._images, self._n)
+        function = functools.partial(self._measure, state)
+        figures = in_batches(function, scenes, self._batch_size)
+        return jax.tree.map(lambda figure: float(figure.mean()), figures)
 
     def draw(self, state: Any) -> Figure:
         """Returns a picture of what the model sees in the first images."""
         return self._draw(state, first_lit(self._images))
 
 
-class HeldOutScenes(NamedTuple):
-    """What is measured on scenes that LAVAE is not trained on, [B] each.
+_SCENE_FIGURES = (*diagnostics.Seen._fields, "elbo", *objectives.ElboTerms._fields)
+HeldOutScenes = collections.namedtuple(
+    "HeldOutScenes", _SCENE_FIGURES, defaults=[None] * len(_SCENE_FIGURES)
+)
+"""What is measured on scenes that LAVAE is not trained on, [B] each.
 
-    The first six are those of `diagnostics.Seen`. The others are nats, as in
-    `ElboTerms`, None for the named data sets, whose counts say more.
-    """
-
-    count_accuracy: Any = None
-    uncounted: Any = None
-    overcounted: Any = None
-    blank: Any = None
-    unsteady: Any = None
-    split: Any = None
-    elbo: Any = None
-    log_px: Any = None
-    kl_app: Any = None
-    kl_loc: Any = None
-    kl_n: Any = None
+The terms of the ELBO, nats, are None for the named data sets, whose counts say more.
+"""
 
 
 class HeldOutElbo(NamedTuple):
@@ -159,9 +147,6 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
     """Builds what a config describes.
 
     The train step averages over the axis of this name, if there is one.
-
-    Raises:
-        ValueError: If no model can be built from its values.
     """
     limits.check(config)
     build_kind = _build_baseline if is_baseline(config) else _build_lavae
@@ -169,7 +154,7 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
 
 
 def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
-    dtype = train_dtype(config)
+    dtype = jnp.dtype(config.precision)  # elsewhere than in training it is float32
     model, single = build_model(config, axis_name, dtype), build_model(config)
     cell = cell_for(object_size(config))
     auxiliary = AuxiliaryVAE(config.model.image_shape[2], cell=cell, dtype=dtype)
@@ -211,7 +196,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
 
 
 def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
-    model = build_model(config, axis_name, train_dtype(config))
+    model = build_model(config, axis_name, jnp.dtype(config.precision))
     single, c = build_model(config), config.optimizer
     optimizer = optax.chain(
         optax.clip_by_global_norm(c.clip_norm),

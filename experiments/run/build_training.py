@@ -1,8 +1,6 @@
 """From a config to how a model is trained: recipe, schedules and optimiser."""
 
-import jax.numpy as jnp
 import optax
-from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from lavae_jax.training import optimizer as optimizers
@@ -15,11 +13,6 @@ def object_size(config: ConfigDict) -> int:
     """The side of most objects, in pixels, which the warm-up's lengths follow."""
     # The configs of the named data sets, whose objects have this size, do not state it.
     return config.warmup.get("object_size", OBJECT_SIZE)
-
-
-def train_dtype(config: ConfigDict) -> DTypeLike:
-    """What layers compute in while they are trained; elsewhere it is float32."""
-    return jnp.dtype(config.precision)
 
 
 def build_schedules(config: ConfigDict) -> schedules.Schedules:
@@ -43,24 +36,12 @@ def warmup_steps(config: ConfigDict) -> int:
 
 def build_recipe(config: ConfigDict) -> recipes.Recipe:
     """The rest of how LAVAE is trained."""
-    w, elbo, tighten = config.warmup, config.elbo, config.tighten
+    # Fields of the recipe have the names that the warm-up and the ELBO have in configs.
+    values = {**config.warmup, **config.elbo, "object_size": object_size(config)}
+    fields = {name: values[name] for name in recipes.Recipe._fields if name in values}
+    tighten = config.tighten
     return recipes.Recipe(
-        auxiliary_steps=w.auxiliary_steps,
-        guided_steps=w.guided_steps,
-        target=w.target,
-        bump_height=w.bump_height,
-        bump_sigma=w.bump_sigma,
-        location_weight=w.location_weight,
-        object_size=object_size(config),
-        draws=elbo.draws,
-        num_draws=elbo.num_draws,
-        count_temperature=elbo.count_temperature,
-        advantage_limit=elbo.advantage_limit,
-        location_every=elbo.location_every,
-        appearance_updates=elbo.appearance_updates,
-        superpose=elbo.superpose,
-        touching=elbo.touching,
-        wake_weight=elbo.wake_weight,
+        **fields,
         tighten_after=config.num_steps - tighten.steps if tighten.steps else None,
         tighten_draws=tighten.num_draws,
         tighten_elbo=tighten.elbo_share,

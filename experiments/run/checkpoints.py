@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -55,10 +56,7 @@ class Checkpoints:
         """Stores a checkpoint, unless there is one of this step.
 
         The state is any pytree of arrays and random keys (of JAX's default kind), on
-        one device or the host.
-
-        Raises:
-            cli.UserError: If the file system refuses; checkpoints stored before stay.
+        one device or the host. If the file system refuses, earlier checkpoints stay.
         """
 
         def write():
@@ -66,7 +64,7 @@ class Checkpoints:
                 return
             kept = self.kept()
             try:
-                self._write(step, jax.tree.map(_to_host, state), position)
+                self._write(step, state, position)
             except (OSError, ValueError) as error:
                 # The disk may not hold this one: no run must go on from it.
                 shutil.rmtree(self._folder / str(step), ignore_errors=True)
@@ -79,7 +77,8 @@ class Checkpoints:
 
         processes.on_first(write)
 
-    def _write(self, step, arrays, position):
+    def _write(self, step, state, position):
+        arrays = jax.tree.map(lambda x: np.asarray(_data(x)), state)
         size = sum(array.nbytes for array in jax.tree.leaves(arrays))
         # Without room, Orbax prints pages of tracebacks. It compresses the arrays, and
         # its other files are small.
@@ -101,9 +100,6 @@ class Checkpoints:
         Returns:
             The checkpoint, its state as NumPy arrays (and random keys) in the structure
             of the template, which may be abstract; None for a run that has stored none.
-
-        Raises:
-            cli.UserError: If there are some, and none can be used.
         """
         expected = jax.eval_shape(lambda tree: jax.tree.map(_data, tree), template)
         found = processes.on_first(lambda: self._newest(expected))
@@ -115,6 +111,16 @@ class Checkpoints:
         state = jax.tree.unflatten(jax.tree.structure(template), leaves)
         state = jax.tree.map(_from_host, template, state)
         return Restored(step, state, Position(*position))
+
+    def start_or_resume(self, init: Callable[[jax.Array], Any], seed: int) -> Restored:
+        """Restores the latest checkpoint; without one, makes the first state of a run.
+
+        `init` makes that state, from a key.
+        """
+        restored = self.restore(jax.eval_shape(init, jax.random.key(0)))
+        if restored is None:
+            return Restored(0, init(jax.random.key(seed)), Position({}, []))
+        return restored
 
     def _newest(self, expected):
         """Step, arrays and position of the latest whole checkpoint, if there is one."""
@@ -202,10 +208,6 @@ def _is_key(x):
 
 def _data(x):
     return jax.random.key_data(x) if _is_key(x) else x
-
-
-def _to_host(x):
-    return np.asarray(_data(x))
 
 
 def _from_host(template, x):

@@ -1,7 +1,6 @@
 """Training by the clock: many steps per dispatch, on scenes that stay on the device."""
 
 import concurrent.futures
-import contextlib
 import pathlib
 import time
 from collections.abc import Callable
@@ -15,7 +14,8 @@ from ml_collections import ConfigDict
 
 from experiments import cli
 from experiments.run import build, processes
-from experiments.run.checkpoints import Checkpoints, Position
+from experiments.run.checkpoints import Position
+from experiments.run.progress import DivergedError
 from experiments.run.workdir import open_workdir
 from lavae_jax.config import is_baseline
 from lavae_jax.training.metrics import TrainMetrics
@@ -54,56 +54,33 @@ def make_dispatch(
     return dispatch
 
 
-class Program(NamedTuple):
-    """A compiled dispatch, and what XLA says of one of its steps."""
-
-    run: Callable[..., tuple[TrainState, TrainMetrics]]
-    gigaflops: float
-    gigabytes: float
-
-
 def compile_stages(
     config: ConfigDict, state: TrainState, bits: jax.Array, num_steps: int
-) -> Callable[[int], Program]:
+) -> Callable[[int], Callable[..., tuple[TrainState, TrainMetrics]]]:
     """Compiles the dispatches of all stages of a run at the same time.
 
     Returns:
-        From a step of the config's schedule, counted from 0, to its program.
+        From a step of the config's schedule, counted from 0, to its dispatch.
     """
-    train_step_at, last = build.build(config).train_step_at, config.num_steps
-    warmup, tighten = build.warmup_steps(config), last - config.tighten.steps
-    begin = (0, config.warmup.auxiliary_steps, warmup, tighten)
-    stages = list({train_step_at(step + 1) for step in begin if step < last})
+    begin, train_step_at = time.monotonic(), build.build(config).train_step_at
+    stages = list({train_step_at(step + 1) for step in range(config.num_steps)})
 
     def compile_one(train_step):
-        dispatch = jax.jit(
-            make_dispatch(config, train_step, num_steps), donate_argnums=0
-        )
-        program = dispatch.lower(state, bits).compile()
-        # XLA counts the body of a loop once, however often it runs: that of the steps,
-        # and that of further updates of h_app and f_sprite, which count too little.
-        cost = program.cost_analysis() or {}
-        return Program(
-            program, cost.get("flops", 0) / 1e9, cost.get("bytes accessed", 0) / 1e9
-        )
+        dispatch = make_dispatch(config, train_step, num_steps)
+        return jax.jit(dispatch, donate_argnums=0).lower(state, bits).compile()
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         programs = dict(zip(stages, pool.map(compile_one, stages), strict=True))
+    print(f"compiled in {time.monotonic() - begin:.0f} s", flush=True)
     return lambda step: programs[train_step_at(step + 1)]
 
 
 class Clock(NamedTuple):
-    """How far a run is.
+    """How far a run is. The state's step is that of the config's schedule."""
 
-    Attributes:
-        seconds: of training so far.
-        warm: how many of them the warm-up took; None before its end.
-        made: steps that were made. The state's step is that of the config's schedule.
-    """
-
-    seconds: float = 0.0
-    warm: float | None = None
-    made: int = 0
+    seconds: float = 0.0  # of training so far
+    warm: float | None = None  # how many the warm-up took; None before its end
+    made: int = 0  # steps that were made
 
 
 def step_by_the_clock(
@@ -125,6 +102,16 @@ def step_by_the_clock(
     if config.tighten.steps and step < tighten < after + num_steps:
         return tighten
     return after
+
+
+class _Run(NamedTuple):
+    """What stays the same throughout a run."""
+
+    config: ConfigDict
+    bits: jax.Array
+    program_at: Callable[[int], Callable[..., tuple[TrainState, TrainMetrics]]]
+    steps_per_dispatch: int
+    limit: float  # seconds of training in all
 
 
 def train(
@@ -149,46 +136,60 @@ def train(
 
     Returns:
         The state, and figures of the last dispatch.
-
-    Raises:
-        cli.UserError: if the config or the workdir can't be used.
     """
     _check(config, steps_per_dispatch)
-    with (
-        open_workdir(workdir, config),
-        contextlib.closing(Checkpoints(workdir)) as store,
-    ):
-        state, clock = _begin(config, store)
+    with open_workdir(workdir, config) as store:
+        state, clock = _start_or_resume(config, store)
         state, bits = jax.device_put((state, bits))
-        began = time.monotonic()
         program_at = compile_stages(config, state, bits, steps_per_dispatch)
-        print(f"compiled in {time.monotonic() - began:.0f} s", flush=True)
-        limit, figures, step = 60 * minutes, {}, int(state.step)
-        stop = min(limit, clock.seconds + 60 * (pause_after or minutes))
+        run = _Run(config, bits, program_at, steps_per_dispatch, 60 * minutes)
+        stop = min(run.limit, clock.seconds + 60 * (pause_after or minutes))
+        figures = {}
         with processes.Interruptions() as interruptions:
-            while clock.seconds < stop and step < config.num_steps:
-                step = step_by_the_clock(config, clock, limit, step, steps_per_dispatch)
-                state = state._replace(step=jnp.asarray(step, jnp.int32))
-                program, begin = program_at(step), time.monotonic()
-                state, means = program.run(state, bits)
-                means = jax.device_get(means)
-                step += steps_per_dispatch
+            while clock.seconds < stop and state.step < config.num_steps:
                 before = clock
-                clock = _after(config, before, step, begin, steps_per_dispatch)
-                figures = _figures(config, program, means, step, before, clock)
-                _check_finite(means, step, store)
+                state, clock, figures = _dispatch(run, state, before)
+                step, loss = int(state.step), figures["loss"]
+                if not np.isfinite(loss):
+                    raise DivergedError(step, f"loss is {loss}", store.kept())
                 if _is_due(_LINE_EVERY, before, clock):
-                    print(_line(figures, limit), flush=True)
+                    print(_line(figures, run.limit), flush=True)
                 signal_name = interruptions.received(step)
                 if signal_name or _is_due(_CHECKPOINT_EVERY, before, clock):
-                    _save(store, step, state, clock)
+                    _save(store, state, clock)
                 if signal_name:
-                    raise KeyboardInterrupt(
-                        f"{signal_name}: stopped, and stored the state. The same"
-                        " command goes on from there."
-                    )
-        _save(store, step, state, clock)
+                    interruptions.stop(signal_name, step)
+        _save(store, state, clock)
     return state, figures
+
+
+def _dispatch(run, state, clock):
+    """Makes the next steps.
+
+    Returns:
+        The state and the clock after them, and their figures.
+    """
+    config, num_steps = run.config, run.steps_per_dispatch
+    step = step_by_the_clock(config, clock, run.limit, int(state.step), num_steps)
+    state = state._replace(step=jnp.asarray(step, jnp.int32))
+    program, begin = run.program_at(step), time.monotonic()
+    state, means = program(state, run.bits)
+    means = jax.device_get(means)
+    seconds = clock.seconds + time.monotonic() - begin
+    warm = clock.warm
+    if warm is None and step + num_steps >= build.warmup_steps(config):
+        warm = seconds
+    after = Clock(seconds, warm, clock.made + num_steps)
+    per_second = num_steps / (after.seconds - clock.seconds)
+    figures = {
+        "step of the schedule": step + num_steps,
+        "steps made": after.made,
+        "seconds": after.seconds,
+        "images per second": per_second * config.batch_size,
+        "loss": float(means.loss),
+        "elbo": None if means.elbo is None else float(means.elbo),
+    }
+    return state, after, figures
 
 
 def _is_due(seconds, before, clock):
@@ -196,20 +197,10 @@ def _is_due(seconds, before, clock):
     return int(before.seconds / seconds) < int(clock.seconds / seconds)
 
 
-def _save(store, step, state, clock):
+def _save(store, state, clock):
     """Stores a state, with the clock as its row of metrics."""
     position = Position({"next_index": 0}, [clock._asdict()])
-    store.save(step, jax.device_get(state), position)
-
-
-def _check_finite(means, step, store):
-    """Ends a run that diverges, without a checkpoint of it."""
-    if not np.isfinite(means.loss):
-        raise cli.UserError(
-            f"the loss is {means.loss} before step {step}: the run has diverged."
-            f" {store.kept()} Start again in another --workdir with smaller learning"
-            " rates (--config.optimizer...)."
-        )
+    store.save(int(state.step), jax.device_get(state), position)
 
 
 def _check(config, steps_per_dispatch):
@@ -227,40 +218,17 @@ def _check(config, steps_per_dispatch):
             )
 
 
-def _begin(config, store):
+def _start_or_resume(config, store):
     init = build.build(config).init
-    restored = store.restore(jax.eval_shape(init, jax.random.key(0)))
-    if restored is None:
-        return init(jax.random.key(config.seed)), Clock()
-    rows = restored.position.rows
-    clock = rows[0] if rows else {}
+    step, state, position = store.start_or_resume(init, config.seed)
+    if not step:
+        return state, Clock()
+    clock = position.rows[0] if position.rows else {}
     if clock.keys() != set(Clock._fields):
         raise cli.UserError(
             "the --workdir holds a run of experiments.train: give another one."
         )
-    return restored.state, Clock(**clock)
-
-
-def _after(config, clock, step, begin, num_steps):
-    seconds = clock.seconds + time.monotonic() - begin
-    warm = clock.warm
-    if warm is None and step >= build.warmup_steps(config):
-        warm = seconds
-    return Clock(seconds, warm, clock.made + num_steps)
-
-
-def _figures(config, program, means, step, before, clock):
-    per_second = (clock.made - before.made) / (clock.seconds - before.seconds)
-    return {
-        "step of the schedule": step,
-        "steps made": clock.made,
-        "seconds": clock.seconds,
-        "images per second": per_second * config.batch_size,
-        "TFLOP per second": per_second * program.gigaflops / 1e3,
-        "TB per second": per_second * program.gigabytes / 1e3,
-        "loss": float(means.loss),
-        "elbo": None if means.elbo is None else float(means.elbo),
-    }
+    return state, Clock(**clock)
 
 
 def _line(figures, limit):

@@ -9,24 +9,18 @@ from ml_collections import ConfigDict
 
 from datasets import load
 from experiments import cli
+from experiments.measure import measure
 from experiments.own import data as own_data
 
 # Enough to read ahead of a training step without taking the cores it runs on.
 _READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
 
 
-class HeldOut(NamedTuple):
-    """Scenes that are never trained on, with what is true of them."""
-
-    images: np.ndarray  # [N, H, W, C] uint8, 0 or 255
-    n: np.ndarray | None  # [N] int32 numbers of objects, if they are known
-
-
 class Data(NamedTuple):
     """What a run reads."""
 
     train: Sequence[np.ndarray]  # uint8 [H, W, C], 0 or 255
-    held_out: HeldOut
+    held_out: own_data.CountedImages  # scenes that are never trained on
 
 
 class Prepared(NamedTuple):
@@ -42,9 +36,6 @@ def prepare(config: ConfigDict) -> Prepared:
 
     The config of a named data set says all; images of one's own are read, and fill in
     what theirs leaves open.
-
-    Raises:
-        cli.UserError: If model and data do not fit, or own images can't be trained on.
     """
     data, remarks = None, ()
     if own_data.is_own(config):
@@ -90,9 +81,8 @@ def _check_named(config):
 
 
 def _own(config, own):
-    parts = own_data.parts(config, own)
-    held_out = parts["held_out"].part(0, config.num_eval_images)
-    return Data(parts["train"].images, HeldOut(*held_out))
+    train, held_out = own_data.split(config, own)
+    return Data(train.images, held_out.part(0, config.num_eval_images))
 
 
 def load_data(config: ConfigDict) -> Data:
@@ -111,13 +101,10 @@ def load_data(config: ConfigDict) -> Data:
         num_train = load.splits(data.name)["train"].num_examples - data.num_valid
         last = num_train + config.num_eval_images
         train = load.images(data.name, f"train[:{num_train}]", *folders)
-        scenes = load.data_source(data.name, f"train[{num_train}:{last}]", *folders)
-        examples = [scenes[index] for index in range(len(scenes))]
-    held_out = HeldOut(
-        images=np.stack([example["image"] for example in examples]),
-        n=np.stack([example["n"] for example in examples]).astype(np.int32),
-    )
-    return Data(train, held_out)
+        held_out = f"train[{num_train}:{last}]"
+        scenes = measure.read_split(data.name, held_out, folders, None)
+    n = scenes.truth.n.astype(np.int32)
+    return Data(train, own_data.CountedImages(scenes.images, n))
 
 
 def batches(
@@ -135,16 +122,7 @@ def batches(
     Returns:
         An iterator over uint8 [batch_size / process_count, H, W, C]. Its `get_state` is
         a small dictionary for JSON, and after `set_state` it goes on from there.
-
-    Raises:
-        ValueError: If the batch can't be shared evenly.
     """
-    share, rest = divmod(batch_size, process_count)
-    if rest or share < 1:
-        raise ValueError(
-            f"batch_size must be a multiple of the {process_count} processes: got"
-            f" {batch_size}."
-        )
     stream = grain.MapDataset.source(images).shuffle(seed=seed).repeat()
-    part = stream.batch(share)[process_index::process_count]
+    part = stream.batch(batch_size // process_count)[process_index::process_count]
     return iter(part.to_iter_dataset(_READ_AHEAD))

@@ -4,138 +4,120 @@ The checks raise a ValueError that names the value and says what is possible.
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from experiments import cli
 from lavae_jax.baseline import CELL
 from lavae_jax.config import is_baseline
 
-CHOICES = {
-    "precision": ("float32", "bfloat16"),
-    "model.norm": ("batch", "none"),
-    "model.appearance_net": ("trunk", "glimpse"),
-    "model.sprite_net": ("conv", "mlp"),
-    "model.composite_method": ("auto", "conv", "fft"),
-    "model.upsampling": ("bilinear", "shuffle"),
-    "optimizer.name": ("adamax", "adam"),
-    "optimizer.decay": ("constant", "cosine"),
-    "warmup.target": ("bumps", "kl_map"),
-    "elbo.draws": ("score", "relaxed", "straight_through"),
+
+class Limit(NamedTuple):
+    """What a value may be."""
+
+    wanted: str
+    allows: Callable[[Any], bool]
+
+
+def _one_of(*choices: str) -> Limit:
+    return Limit(f"one of {', '.join(choices)}", lambda value: value in choices)
+
+
+def _at_least(least: int) -> Limit:
+    return Limit(f"at least {least}", lambda value: least <= value < math.inf)
+
+
+def _from_0_to(most: int) -> Limit:
+    return Limit(f"from 0 to {most}", lambda value: 0 <= value <= most)
+
+
+_POSITIVE = Limit("positive", lambda value: 0 < value < math.inf)
+_BELOW_A_HALF = Limit("in (0, 0.5)", lambda value: 0 < value < 0.5)
+_BELOW_ONE = Limit("in (0, 1)", lambda value: 0 < value < 1)
+# The side of a window that has a pixel in the middle.
+_ODD = Limit("odd", lambda value: value >= 1 and value % 2 != 0)
+
+LIMITS = {
+    "seed": _from_0_to(2**32 - 1),  # the largest that the shuffling of the data takes
+    "num_steps": _at_least(1),
+    "batch_size": _at_least(1),
+    "log_every": _at_least(1),
+    "eval_every": _at_least(1),
+    "picture_every": _at_least(1),
+    "checkpoint_every": _at_least(1),
+    "precision": _one_of("float32", "bfloat16"),
+    "model.max_objects": _at_least(1),
+    "model.app_dim": _at_least(1),
+    "model.sprite_size": _ODD,
+    "model.gamma": _POSITIVE,
+    "model.count_threshold": _POSITIVE,
+    "model.channels": _at_least(1),
+    "model.norm": _one_of("batch", "none"),
+    "model.stem_stride": _at_least(1),
+    "model.location_hidden": _at_least(1),
+    "model.location_scale": _POSITIVE,
+    "model.appearance_net": _one_of("trunk", "glimpse"),
+    "model.glimpse_size": _ODD,
+    "model.sprite_net": _one_of("conv", "mlp"),
+    "model.width": _at_least(1),
+    "model.epsilon": _BELOW_A_HALF,
+    "model.epsilon_init": _BELOW_A_HALF,
+    "model.exclusion_radius": _at_least(0),
+    "model.objects_per_image": _POSITIVE,
+    "model.composite_method": _one_of("auto", "conv", "fft"),
+    "model.latent_channels": _at_least(1),
+    "model.resample_size": _at_least(2),
+    "model.upsampling": _one_of("bilinear", "shuffle"),
+    "beta.init": _at_least(0),
+    "beta.final": _at_least(0),
+    "beta.steps": _at_least(1),
+    "optimizer.name": _one_of("adamax", "adam"),
+    "optimizer.b2": _BELOW_ONE,
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.location_learning_rate": _POSITIVE,
+    "optimizer.location_final_factor": _POSITIVE,
+    "optimizer.location_decay_steps": _POSITIVE,
+    "optimizer.warmup_learning_rate": _POSITIVE,
+    "optimizer.clip_norm": _POSITIVE,
+    "optimizer.decay": _one_of("constant", "cosine"),
+    "optimizer.rise_steps": _at_least(0),
+    "optimizer.final_factor": _POSITIVE,
+    "warmup.auxiliary_steps": _at_least(0),
+    "warmup.guided_steps": _at_least(0),
+    "warmup.target": _one_of("bumps", "kl_map"),
+    "warmup.bump_height": _POSITIVE,
+    "warmup.bump_sigma": _POSITIVE,
+    "warmup.location_weight": _at_least(0),
+    "warmup.object_size": _at_least(1),
+    "elbo.draws": _one_of("score", "relaxed", "straight_through"),
+    "elbo.tau_init": _POSITIVE,
+    "elbo.tau_final": _POSITIVE,
+    "elbo.tau_steps": _at_least(1),
+    "elbo.num_draws": _at_least(1),
+    "elbo.count_temperature": _POSITIVE,
+    "elbo.advantage_limit": _POSITIVE,
+    "elbo.location_every": _at_least(1),
+    "elbo.appearance_updates": _at_least(0),
+    "elbo.superpose": _from_0_to(1),
+    "elbo.wake_weight": _at_least(0),
+    "tighten.steps": _at_least(0),
+    "tighten.num_draws": _at_least(1),
+    "tighten.elbo_share": _from_0_to(1),
+    "tighten.learning_rate": _POSITIVE,
 }
-"""The values that a name stands for one of."""
-
-AT_LEAST = {
-    "model.max_objects": 1,
-    "model.app_dim": 1,
-    "model.channels": 1,
-    "model.location_hidden": 1,
-    "model.width": 1,
-    "model.stem_stride": 1,
-    "model.exclusion_radius": 0,
-    "model.latent_channels": 1,
-    "model.resample_size": 2,
-    "beta.init": 0,
-    "beta.final": 0,
-    "beta.steps": 1,
-    "optimizer.rise_steps": 0,
-    "warmup.location_weight": 0,
-    "warmup.auxiliary_steps": 0,
-    "warmup.guided_steps": 0,
-    "warmup.object_size": 1,
-    "elbo.tau_steps": 1,
-    "elbo.num_draws": 1,
-    "elbo.location_every": 1,
-    "elbo.appearance_updates": 0,
-    "elbo.wake_weight": 0,
-    "tighten.steps": 0,
-    "tighten.num_draws": 1,
-}
-"""The least values of counts and weights."""
-
-POSITIVE = (
-    "model.gamma",
-    "model.count_threshold",
-    "model.objects_per_image",
-    "model.location_scale",
-    "optimizer.learning_rate",
-    "optimizer.location_learning_rate",
-    "optimizer.location_final_factor",
-    "optimizer.location_decay_steps",
-    "optimizer.warmup_learning_rate",
-    "optimizer.clip_norm",
-    "optimizer.final_factor",
-    "tighten.learning_rate",
-    "warmup.bump_height",
-    "warmup.bump_sigma",
-    "elbo.tau_init",
-    "elbo.tau_final",
-    "elbo.count_temperature",
-    "elbo.advantage_limit",
-)
-"""Numbers above 0."""
-
-BELOW_A_HALF = ("model.epsilon", "model.epsilon_init")
-"""Numbers between 0 and 0.5, neither included."""
-
-BELOW_ONE = ("optimizer.b2",)
-"""Numbers between 0 and 1, neither included."""
-
-MAX_SEED = 2**32 - 1
-"""The largest seed that the shuffling of the data takes."""
-
-SHARES = ("elbo.superpose", "tighten.elbo_share")
-"""Numbers from 0 to 1."""
-
-ODD = ("model.sprite_size", "model.glimpse_size")
-"""Sides of windows that have a pixel in the middle."""
-
-
-def _values(config: ConfigDict, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Names and values; LAVAE and the baseline have some of all there are."""
-    for name in names:
-        section, _, field = name.rpartition(".")
-        values = config.get(section, {}) if section else config
-        if field in values:
-            yield name, values[field]
-
-
-def check_counts(config: ConfigDict, num_devices: int) -> None:
-    """Refuses counts that no run can have."""
-    names = ("num_steps", "batch_size", "log_every", "eval_every", "picture_every")
-    for name in (*names, "checkpoint_every"):
-        if config[name] < 1:
-            raise ValueError(f"{name} must be at least 1: got {config[name]}.")
-    if config.batch_size % num_devices:
-        raise ValueError(
-            f"batch_size must be a multiple of the {num_devices} devices: got"
-            f" {config.batch_size}."
-        )
+"""The limits of single values, by full names; each kind of model has some of them."""
 
 
 def check(config: ConfigDict) -> None:
     """Refuses values that no model can be built from or trained with."""
     _check_open(config)
-    if not 0 <= config.seed <= MAX_SEED:
-        raise ValueError(f"seed must be from 0 to {MAX_SEED}: got {config.seed}.")
-    for name, value in _values(config, CHOICES):
-        if value not in CHOICES[name]:
-            choices = ", ".join(CHOICES[name])
-            raise ValueError(f"{name} must be one of {choices}: got {value}.")
-    for name, value in _values(config, AT_LEAST):
-        if not AT_LEAST[name] <= value < math.inf:
-            raise ValueError(f"{name} must be at least {AT_LEAST[name]}: got {value}.")
-    for names, is_valid, wanted in (
-        (POSITIVE, lambda value: 0 < value < math.inf, "positive"),
-        (BELOW_A_HALF, lambda value: 0 < value < 0.5, "in (0, 0.5)"),
-        (BELOW_ONE, lambda value: 0 < value < 1, "in (0, 1)"),
-        (SHARES, lambda value: 0 <= value <= 1, "from 0 to 1"),
-        (ODD, lambda value: value >= 1 and value % 2 != 0, "odd"),
-    ):
-        for name, value in _values(config, names):
-            if not is_valid(value):
-                raise ValueError(f"{name} must be {wanted}: got {value}.")
+    for name, limit in LIMITS.items():
+        section, _, field = name.rpartition(".")
+        values = config.get(section, {}) if section else config
+        if field in values and not limit.allows(values[field]):
+            raise ValueError(f"{name} must be {limit.wanted}: got {values[field]}.")
     if is_baseline(config):
         _check_baseline(config.model)
     else:
@@ -145,12 +127,8 @@ def check(config: ConfigDict) -> None:
 
 def _check_open(config: ConfigDict) -> None:
     """Refuses values that are still to be found from the user's own images."""
-    names = [
-        f"{section}.{name}"
-        for section in ("model", "warmup")
-        for name, value in config.get(section, {}).items()
-        if value is None
-    ]
+    values = cli.flatten(config).items()
+    names = [name for name, x in values if x is None and not name.startswith("data.")]
     if names:
         raise ValueError(
             f"{', '.join(names)} are found from the images in data.path: read them"

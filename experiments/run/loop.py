@@ -12,11 +12,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import cli
-from experiments.run import build, input_pipeline, limits, processes
+from experiments.run import build, input_pipeline, processes
 from experiments.run.build import Evaluator, Experiment
-from experiments.run.checkpoints import Checkpoints, Position, Restored
-from experiments.run.progress import Progress
-from experiments.run.window import Window
+from experiments.run.checkpoints import Checkpoints, Position
+from experiments.run.progress import Progress, Window
 from experiments.run.workdir import open_workdir
 from lavae_jax.training.parallel import Devices
 
@@ -64,7 +63,7 @@ def train_and_evaluate(
     Raises:
         cli.UserError: If the config, the data or the workdir can't be used, before any
             long work.
-        window.DivergedError: If the run diverges; it is a `cli.UserError` too.
+        DivergedError: If the run diverges; it is a `cli.UserError` too.
         KeyboardInterrupt: After an interruption.
     """
     processes.check_same(
@@ -73,8 +72,12 @@ def train_and_evaluate(
         " same.",
     )
     devices = Devices(devices)
-    with cli.user_errors(ValueError):
-        limits.check_counts(config, len(devices.devices))
+    num_devices = len(devices.devices)
+    if config.batch_size % num_devices:
+        raise cli.UserError(
+            f"batch_size must be a multiple of the {num_devices} devices: got"
+            f" {config.batch_size}."
+        )
     prepared = _prepare(config)
     with cli.user_errors(ValueError):
         experiment = build.build(prepared.config, devices.axis_name)
@@ -93,26 +96,12 @@ def run(
     The steps run on the devices, and average over their `axis_name`. Without data, the
     config's is opened.
     """
-    with (
-        open_workdir(workdir, config),
-        contextlib.closing(Checkpoints(workdir)) as store,
-    ):
-        try:
-            return _start_or_resume(experiment, config, workdir, devices, data, store)
-        except OSError as error:
-            raise cli.UserError(
-                f"the system refuses to read or write a file: {error}.\n"
-                f"{store.kept()} Once this is put right, the same command goes on from"
-                " there."
-            ) from error
+    with open_workdir(workdir, config) as store:
+        return _start_or_resume(experiment, config, workdir, devices, data, store)
 
 
 def _start_or_resume(experiment, config, workdir, devices, data, store):
-    restored = store.restore(jax.eval_shape(experiment.init, jax.random.key(0)))
-    if restored is None:
-        key = jax.random.key(config.seed)
-        restored = Restored(0, experiment.init(key), Position({}, []))
-    step, state, position = restored
+    step, state, position = store.start_or_resume(experiment.init, config.seed)
     if step >= config.num_steps:
         print(
             f"{workdir} has made its {step} steps; --config.num_steps=N goes on to N."
@@ -158,7 +147,9 @@ def _train(run: _Run, state: Any, done: int) -> Result:
             if step == done + 1:
                 _report_first_step(run, step, begin)
             if is_last or step % config.log_every == 0:
-                _report_means(run, step)
+                means = run.window.mean()
+                tell = functools.partial(Progress.train, step=step, metrics=means)
+                _report(run, step, tell)
             if is_last or step % config.eval_every == 0:
                 held_out = _evaluate(run, step, state)
             if is_last or step % config.picture_every == 0:
@@ -168,27 +159,15 @@ def _train(run: _Run, state: Any, done: int) -> Result:
             if signal_name or is_last or step % config.checkpoint_every == 0:
                 _save(run, step, state)
             if signal_name:
-                raise KeyboardInterrupt(
-                    f"{signal_name}: stopped after step {step}, which is stored. The"
-                    " same command goes on from there."
-                )
+                interruptions.stop(signal_name, step)
     return Result(config.num_steps, held_out)
 
 
 def _report_first_step(run, step, begin):
     """Tells how long the first step took, which is not like the others."""
     run.window.rows()  # waits for it
-
-    def tell(report):
-        report.message(f"first step: {time.monotonic() - begin:.1f} s")
-        report.start_clock(step)
-
-    _on_first(run, tell)
-
-
-def _report_means(run, step):
-    means = run.window.mean()
-    _on_first(run, lambda report: report.train(step, means))
+    text = f"first step: {time.monotonic() - begin:.1f} s"
+    _report(run, step, lambda report: report.message(text))
 
 
 def _evaluate(run, step, state):
@@ -198,34 +177,36 @@ def _evaluate(run, step, state):
         report.held_out(step, means)
         for text in run.experiment.warnings(step, means):
             report.message(f"warning: {text}")
-        report.start_clock(step)
 
-    _on_first(run, tell)
+    _report(run, step, tell)
     return means
 
 
 def _draw(run, step, state):
     state = run.devices.unreplicate(state)
-
-    def draw(report):
-        report.picture(step, run.evaluator.draw(state))
-        report.start_clock(step)
-
-    _on_first(run, draw)
+    _report(run, step, lambda report: report.picture(step, run.evaluator.draw(state)))
 
 
 def _save(run, step, state):
     """Stores a state, unless a number of the steps up to it is not finite."""
     rows, state = run.window.rows(), run.devices.unreplicate(state)
     run.window.check_state(step, state)
-    _on_first(run, Progress.flush)
+    _report(run, step, Progress.flush)
     run.store.save(step, state, Position(run.batches.get_state(), rows))
-    _on_first(run, lambda report: report.start_clock(step))
+    _report(run, step, lambda report: None)
 
 
-def _on_first(run, work):
-    """Calls `work` with the report, in the process that has one."""
-    processes.on_first(lambda: work(run.report))
+def _report(run, step, work):
+    """Calls `work` with the report, in the process that has one.
+
+    The time until then does not count as that of the steps after this one.
+    """
+
+    def report():
+        work(run.report)
+        run.report.start_clock(step)
+
+    processes.on_first(report)
 
 
 def _prepare(config):
@@ -249,13 +230,8 @@ def _load(config):
 
 
 def _batches(config, images, position):
-    batches = input_pipeline.batches(
-        images,
-        config.batch_size,
-        config.seed,
-        jax.process_index(),
-        jax.process_count(),
-    )
+    place = jax.process_index(), jax.process_count()
+    batches = input_pipeline.batches(images, config.batch_size, config.seed, *place)
     if position.batches:
         batches.set_state(position.batches)
     return batches

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -41,9 +41,6 @@ def join(
     A cluster tells who they are (`automatic`), as Cloud TPU, Slurm and Kubernetes do;
     None is for where JAX finds such a cluster. The other three arguments name the
     processes elsewhere.
-
-    Raises:
-        cli.UserError: If they can't be found, or have different numbers of devices.
     """
     named = (coordinator_address, num_processes, process_id)
     _check_names(*named)
@@ -205,9 +202,9 @@ class Interruptions:
         self._received, self._handlers_before = None, {}
 
     def __enter__(self):
-        noted = [signal.SIGINT]
-        if not self._has_service:
-            noted.append(signal.SIGTERM)
+        noted = (
+            (signal.SIGINT,) if self._has_service else (signal.SIGINT, signal.SIGTERM)
+        )
         if threading.current_thread() is threading.main_thread():
             for number in noted:
                 self._handlers_before[number] = signal.signal(number, self._note)
@@ -227,6 +224,13 @@ class Interruptions:
         if multihost_utils.reached_preemption_sync_point(step):
             return self._received or signal.SIGTERM.name
         return None
+
+    def stop(self, signal_name: str, step: int) -> NoReturn:
+        """Ends a run that has stored its state after this step."""
+        raise KeyboardInterrupt(
+            f"{signal_name}: stopped after step {step}, which is stored. The same"
+            " command goes on from there."
+        )
 
     def _note(self, number, _):
         self._received = signal.Signals(number).name

@@ -1,13 +1,18 @@
-"""What a run reports: lines in the terminal, TensorBoard, metrics.jsonl, pictures."""
+"""What a run reports: lines in the terminal, TensorBoard, metrics.jsonl, pictures.
+
+The metrics of the steps since the last report wait in a `Window`.
+"""
 
 import datetime
 import json
 import math
 import pathlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import tensorboardX.summary
 from matplotlib.figure import Figure
@@ -15,7 +20,9 @@ from PIL import Image
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from experiments import cli
 from experiments.run import files
+from experiments.run.checkpoints import Checkpoints
 from lavae_jax import plotting
 
 
@@ -28,14 +35,9 @@ class Progress:
 
     The methods raise OSError if the file system refuses.
 
-    Args:
-        workdir: The run's folder, which exists.
-        num_steps: Where the run ends.
-        batch_size: Images per step, of all processes together.
-        first_step: The step the run goes on from.
-        shown: Names of the training metrics that go to the terminal; None shows all.
-        out: Takes the lines for the terminal.
-        clock: Gives the time in seconds.
+    `batch_size` counts the images of all processes, and `first_step` is the one that
+    the run goes on from. `shown` names the training metrics that go to the terminal;
+    None shows all. `out` takes the lines, and `clock` gives the time in seconds.
     """
 
     def __init__(
@@ -172,8 +174,69 @@ def _named(metrics, shown=None):
 def _step_of(line):
     """The step of a row; infinity for what a kill cut off in the middle."""
     try:
-        row = json.loads(line)
-    except ValueError:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
         return math.inf
-    is_row = isinstance(row, dict) and isinstance(row.get("step"), int)
-    return row["step"] if is_row else math.inf
+
+
+class DivergedError(cli.UserError):
+    """A number of the run is not finite; `step` is where it was seen first.
+
+    `what` says which number, and `kept` what is left of the run.
+    """
+
+    def __init__(self, step: int, what: str, kept: str):
+        super().__init__(
+            f"step {step}: {what}: the run has diverged. {kept} Start again in another"
+            " --workdir with smaller learning rates (--config.optimizer...)."
+        )
+        self.step = step
+
+
+class Window:
+    """The metrics of the steps since the last report, which must be finite.
+
+    They stay on the device until they are needed, so that no step waits for them.
+    `optax.apply_if_finite` would pass over the gradients of a bad step without a word;
+    a run is meant to end there, with a message that says what was wrong and names the
+    last good checkpoint, the `DivergedError` of each method. A run that goes on starts
+    with the rows it was stored with.
+    """
+
+    def __init__(self, store: Checkpoints, rows: Sequence[dict[str, float]] = ()):
+        self._store, self._waiting, self._rows = store, [], list(rows)
+        self._kind = None
+
+    def add(self, step: int, metrics: NamedTuple) -> None:
+        """Takes the metrics of a step: scalars, None for what it did not compute."""
+        self._kind = type(metrics)
+        self._waiting.append((step, metrics))
+
+    def rows(self) -> list[dict[str, float]]:
+        """Waits for the steps made so far, and returns their metrics for JSON."""
+        waiting, self._waiting = jax.device_get(self._waiting), []
+        for step, metrics in waiting:
+            row = {k: float(v) for k, v in metrics._asdict().items() if v is not None}
+            wrong = [f"{k} is {v}" for k, v in row.items() if not np.isfinite(v)]
+            if wrong:
+                raise DivergedError(step, ", ".join(wrong), self._store.kept())
+            self._rows.append(row)
+        return list(self._rows)
+
+    def mean(self) -> NamedTuple:
+        """The mean of every metric over the steps since the last call that have it."""
+        rows, self._rows = self.rows(), []
+        return self._kind(**{name: _mean(name, rows) for name in self._kind._fields})
+
+    def check_state(self, step: int, state: Any) -> None:
+        """Makes sure that a state on one device is finite, before it is stored."""
+        for path, leaf in jax.tree.leaves_with_path(state):
+            is_real = jnp.issubdtype(leaf.dtype, jnp.inexact)
+            if is_real and not np.isfinite(leaf).all():
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                raise DivergedError(step, f"{name} is not finite", self._store.kept())
+
+
+def _mean(name, rows):
+    measured = [row[name] for row in rows if name in row]
+    return float(np.mean(measured)) if measured else None

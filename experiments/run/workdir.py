@@ -1,13 +1,12 @@
 """The workdir of a run: its config, its lock, and in the end its model and report."""
 
 import contextlib
-import datetime
 import fcntl
 import json
 import os
 import pathlib
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from ml_collections import ConfigDict
@@ -17,6 +16,7 @@ from experiments import cli
 from experiments.measure import report
 from experiments.own import data as own_data
 from experiments.run import files, processes
+from experiments.run.checkpoints import Checkpoints
 from lavae_jax import runs
 
 # These values may change when a run goes on, as they change no step already made. Where
@@ -40,14 +40,25 @@ NUM_SAMPLES = 100
 
 
 @contextlib.contextmanager
-def open_workdir(workdir: str | pathlib.Path, config: ConfigDict) -> Iterator[None]:
-    """Makes a workdir the one of a run, and keeps other runs out of it meanwhile.
+def open_workdir(
+    workdir: str | pathlib.Path, config: ConfigDict
+) -> Iterator[Checkpoints]:
+    """Makes a workdir the one of a run, and gives the checkpoints in it.
 
-    Of several processes the first does so for all.
+    Other runs are kept out of it meanwhile. An OSError while it is open becomes a
+    `cli.UserError` that says how to go on.
     """
     with lock(workdir):
         processes.on_first(lambda: claim(workdir, config))
-        yield
+        with contextlib.closing(Checkpoints(workdir)) as store:
+            try:
+                yield store
+            except OSError as error:
+                raise cli.UserError(
+                    f"the system refuses to read or write a file: {error}.\n"
+                    f"{store.kept()} Once this is put right, the same command goes on"
+                    " from there."
+                ) from error
 
 
 @contextlib.contextmanager
@@ -57,16 +68,10 @@ def lock(workdir: str | pathlib.Path) -> Iterator[None]:
     The operating system holds the lock for as long as this process lives: one that was
     killed leaves none behind. Where a shared file system does not support `flock`, a
     warning says so. Of several processes the first holds it for all.
-
-    Raises:
-        cli.UserError: If another run holds it, or the folder can't be written to.
     """
     held = processes.on_first(lambda: _take(pathlib.Path(workdir)))
-    try:
+    with held or contextlib.nullcontext():
         yield
-    finally:
-        if held is not None:
-            held.close()
 
 
 def _take(workdir: pathlib.Path) -> TextIO:
@@ -96,10 +101,7 @@ def _take(workdir: pathlib.Path) -> TextIO:
         )
     with cli.user_errors(OSError):
         file.truncate(0)
-        file.write(
-            f"process {os.getpid()} on {socket.gethostname()}, since"
-            f" {datetime.datetime.now():%Y-%m-%d %H:%M:%S}\n"
-        )
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
     return file
 
@@ -121,10 +123,13 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         )
     if steps:
         stored, new = read_config(workdir), from_json(json.loads(config.to_json()))
-        lines = [
-            *differences(stored, new),
-            *_changed_steps(steps[-1], stored, new),
-        ]
+        lines = differences(stored, new)
+        before, after = _tighten_after(stored), _tighten_after(new)
+        if min(steps[-1], before) != min(steps[-1], after):
+            lines.append(
+                f"  num_steps - tighten.steps: {before} there, {after} here, of"
+                f" {steps[-1]} steps made"
+            )
         if lines:
             listed = "\n".join(lines)
             raise cli.UserError(
@@ -136,20 +141,9 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
         files.write(path, config.to_json(indent=2) + "\n")
 
 
-def _last_stage(config: Mapping[str, Any]) -> int:
+def _tighten_after(config):
     """The steps before those that tighten the bound."""
-    tighten = config.get("tighten", {}).get("steps", 0)
-    return config.get("num_steps", 0) - tighten
-
-
-def _changed_steps(done, stored, new):
-    """Tells which of the steps made would be of another stage, in a line."""
-    before, after = _last_stage(stored), _last_stage(new)
-    if min(done, before) != min(done, after):
-        yield (
-            f"  num_steps - tighten.steps: {before} there, {after} here, of {done}"
-            " steps made"
-        )
+    return config.get("num_steps", 0) - config.get("tighten", {}).get("steps", 0)
 
 
 def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
@@ -195,9 +189,6 @@ def read_measured(workdir: str | pathlib.Path, min_images: int) -> Measured:
 
     Neither says in which folders of this machine the data is. A report on fewer than
     `min_images` images of a split is refused.
-
-    Raises:
-        cli.UserError: If there is no such run or report; it says what to do.
     """
     workdir = str(workdir)
     with cli.user_errors(ValueError, OSError):
@@ -250,11 +241,7 @@ def _problem(run, found, min_images):
 
 
 def check_seeds(measured: Sequence[Measured]) -> None:
-    """Refuses runs that are not seeds of one config, measured on the same images.
-
-    Raises:
-        cli.UserError: If they differ; it lists the differences.
-    """
+    """Refuses runs that are not seeds of one config, measured on the same images."""
     first, *others = measured
     for other in others:
         if lines := differences(_but_for_the_seed(first), _but_for_the_seed(other)):
