@@ -180,11 +180,10 @@ def _build_lavae(config: ModelConfig, axis_name: str | None, dtype) -> LAVAE:
         f_sprite = networks.SpriteDecoder(
             c.sprite_size, channels, c.channels, axis_name, dtype=dtype
         )
-    names_of_both = c._asdict().keys() & LAVAE.__dataclass_fields__.keys()
-    return LAVAE(
+    nets = dict(
         location_net=networks.LocationNet(trunk(), c.location_hidden, c.location_scale),
         appearance_net=appearance_net,
         f_sprite=f_sprite,
-        axis_name=axis_name,
-        **{name: getattr(c, name) for name in names_of_both},
     )
+    values = {k: v for k, v in c._asdict().items() if k in LAVAE.__dataclass_fields__}
+    return LAVAE(axis_name=axis_name, **values | nets)
