@@ -83,9 +83,9 @@ def foreground_adjusted_rand_index(
 
     def score(true, inferred):
         shown = true > 0
-        return (
-            adjusted_rand_score(true[shown], inferred[shown]) if shown.any() else np.nan
-        )
+        if not shown.any():
+            return np.nan
+        return adjusted_rand_score(true[shown], inferred[shown])
 
     pairs = zip(*same_length(true_labels, inferred_labels), strict=True)
     return np.array([score(*pair) for pair in pairs], np.float64)
