@@ -174,7 +174,8 @@ def _named(metrics, shown=None):
 def _step_of(line):
     """The step of a row; infinity for what a kill cut off in the middle."""
     try:
-        return int(json.loads(line)["step"])
+        step = json.loads(line)["step"]
+        return step if isinstance(step, int) else math.inf
     except (ValueError, TypeError, KeyError):
         return math.inf
 
