@@ -121,8 +121,29 @@ class AuxiliaryVAE(nn.Module):
     def kl_map(self, x: Array) -> Array:
         """Location-wise KL at pixel resolution, nats per cell, [B, H, W].
 
-        Cells are interpolated bicubically.
+        It is the mean of `grid_map` over grids of cells that begin at different pixels,
+        and so moves along with the image. On a single grid, a peak's place depends on
+        where in its cell an object is; f_sprite then learns each object at several
+        offsets, and h_loc learns blurred targets.
         """
+        num_images, height, width, _ = x.shape
+        starts = range(0, self.cell, max(2, self.cell // 3))
+        grids = [(row, column) for row in starts for column in starts]
+        moved = [
+            jnp.pad(
+                x, ((0, 0), *((first, self.cell - first) for first in grid), (0, 0))
+            )
+            for grid in grids
+        ]
+        maps = self.grid_map(jnp.concatenate(moved))
+        maps = maps.reshape(len(grids), num_images, *maps.shape[1:])
+        return sum(
+            one[:, row : row + height, column : column + width]
+            for one, (row, column) in zip(maps, grids, strict=True)
+        ) / len(grids)
+
+    def grid_map(self, x: Array) -> Array:
+        """The KL of the cells of one grid, interpolated bicubically, [B, H, W]."""
         height, width = x.shape[1:3]
         cells = _kl(*self.encode(x))
         rows, columns = (self.cell * size for size in cells.shape[1:])

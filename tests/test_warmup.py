@@ -106,19 +106,49 @@ def test_elbo_terms(small):
     np.testing.assert_allclose(log_px, expected, rtol=1e-3)
 
 
-def test_the_kl_map_peaks_in_the_costliest_cell(small):
+def test_a_grid_map_peaks_in_the_costliest_cell(small):
     """Cells of 6 pixels, centred on the image."""
     vae, variables, x, _ = small
     mu, logvar = (np.float64(a) for a in vae.apply(variables, x, method="encode"))
     cells = reference.gaussian_kl(mu, logvar)
     assert (cells >= 0).all()
-    kl_map = np.asarray(vae.apply(variables, x, method="kl_map"))
-    assert kl_map.shape == (3, 10, 21)
-    for cell, pixels in zip(cells, kl_map, strict=True):
+    grid_map = np.asarray(vae.apply(variables, x, method="grid_map"))
+    assert grid_map.shape == (3, 10, 21)
+    for cell, pixels in zip(cells, grid_map, strict=True):
         row, column = np.unravel_index(pixels.argmax(), pixels.shape)
         # One pixel of padding above and left, one below and two right.
         found = ((row + 1) // 6, (column + 1) // 6)
         assert found == np.unravel_index(cell.argmax(), cell.shape)
+
+
+def test_the_kl_map_is_the_mean_over_grids(small):
+    """Nine grids of cells of 6 pixels, each that of the image moved by 0, 2 or 4."""
+    vae, variables, x, _ = small
+    total = np.zeros((3, 10, 21))
+    for row, column in np.ndindex(3, 3):
+        moved = np.zeros((3, 16, 27, 2), np.float32)
+        rows = slice(2 * row, 2 * row + 10)
+        columns = slice(2 * column, 2 * column + 21)
+        moved[:, rows, columns] = x
+        grid_map = vae.apply(variables, moved, method="grid_map")
+        total += np.asarray(grid_map)[:, rows, columns]
+    kl_map = vae.apply(variables, x, method="kl_map")
+    np.testing.assert_allclose(kl_map, total / 9, rtol=1e-4)
+
+
+def test_the_kl_map_moves_along_with_an_object(small):
+    """By two pixels exactly, where the border of the image is far away."""
+    vae, variables, x, _ = small
+    images = np.zeros((2, 90, 90, 2), np.float32)
+    images[0, 40:50, 30:51] = x[0]
+    images[1, 42:52, 32:53] = x[0]
+    maps = np.asarray(vae.apply(variables, images, method="kl_map"))
+    here, there = maps[0, 36:54, 36:54], maps[1, 38:56, 38:56]
+    assert here.std() > 0.01
+    np.testing.assert_allclose(there, here, rtol=1e-3)
+    on_one_grid = np.asarray(vae.apply(variables, images, method="grid_map"))
+    difference = on_one_grid[1, 38:56, 38:56] - on_one_grid[0, 36:54, 36:54]
+    assert np.abs(difference).max() > 0.1 * here.std()
 
 
 def test_peaks_of_objects_of_another_size():

@@ -147,7 +147,7 @@ def _tighten() -> ConfigDict:
 def laptop() -> ConfigDict:
     """For 2 CPU cores: light networks, exact draws, a short schedule."""
     config = paper()
-    config.num_steps = 36_000
+    config.num_steps = 38_000
     config.batch_size = 16  # more and smaller steps learn more per image
     config.log_every = 200
     config.eval_every = 2_000
@@ -168,14 +168,13 @@ def laptop() -> ConfigDict:
 
     optimizer = config.optimizer
     optimizer.name = "adam"
-    optimizer.b2 = 0.99
     optimizer.learning_rate = 2e-3
     optimizer.location_learning_rate = 3e-4
     optimizer.warmup_learning_rate = 2e-3
     optimizer.decay = "cosine"
     optimizer.rise_steps = 100
     optimizer.final_factor = 0.02
-    optimizer.clip_norm = 100.0
+    optimizer.clip_norm = 500.0
 
     # By then the map has one peak per object in nearly all held-out scenes.
     config.warmup.auxiliary_steps = 400
@@ -196,7 +195,7 @@ def laptop() -> ConfigDict:
     elbo.superpose = 0.9
     elbo.wake_weight = 30.0
 
-    config.tighten.steps = 8_000
+    config.tighten.steps = 10_000
     return config
 
 
