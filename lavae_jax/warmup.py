@@ -30,6 +30,9 @@ CELL = 6
 SMOOTHING, PEAK_WINDOW, CENTROID_WINDOW = 3.0, 13, 19
 """Pixels, see `kl_peaks`."""
 
+PEAK_NATS = 1.0
+"""Objects of a few pixels cost less than 2 nats; nothing else costs as much as 0.1."""
+
 
 def scaled(length: float, object_size: int) -> float:
     """Scales a length, which was found with objects of 19 pixels, to this size."""
@@ -195,7 +198,7 @@ def kl_peaks(
     """Rough positions of the objects: the peaks of the KL map.
 
     The map is smoothed (σ = 3 px); a peak is the largest value of its 13×13 window and
-    above 2 nats; its position is the map's centroid in a 19×19 window, which is nearer
+    above 1 nat; its position is the map's centroid in a 19×19 window, which is nearer
     to the object's centre than the peak itself. These lengths are for objects of 19
     pixels, and scaled for others.
 
@@ -205,10 +208,10 @@ def kl_peaks(
     """
     smoothed = smooth(kl_map, scaled(SMOOTHING, object_size))
     window = scaled_side(PEAK_WINDOW, object_size)
-    peaks = local_maxima(smoothed, window) & (smoothed > 2)
+    peaks = local_maxima(smoothed, window) & (smoothed > PEAK_NATS)
     heights = jnp.where(peaks, smoothed, -jnp.inf).reshape(kl_map.shape[0], -1)
     height, sites = lax.top_k(heights, max_objects)
-    above = jnp.maximum(kl_map - 2, 0)
+    above = jnp.maximum(kl_map - PEAK_NATS, 0)
     window = scaled_side(CENTROID_WINDOW, object_size)
     return centroids(above, sites, window), jnp.isfinite(height)
 

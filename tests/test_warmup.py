@@ -67,7 +67,7 @@ def test_peaks_are_found():
             centre[None, None], np.ones((1, 1), bool), height, 4.0, (40, 48)
         )
         maps[0] = np.maximum(maps[0], one[0])
-    maps[1] = 1.5
+    maps[1] = 0.9
     positions, valid = warmup.kl_peaks(maps, 4)
     np.testing.assert_array_equal(valid, [[1, 1, 1, 0], [0] * 4, [0] * 4])
     distance = np.linalg.norm(positions[0, :3] - centres[[1, 0, 2]], axis=1)

@@ -252,6 +252,8 @@ def mnist(name: str, pool: str) -> ConfigDict:
         config.optimizer.location_learning_rate = 1e-4
     if name == "laptop":
         # Single digits take longer to learn than dSprites.
+        config.num_steps = 44_000
+        config.warmup.auxiliary_steps = 800
         config.elbo.location_every = 4
         config.elbo.touching = False  # else h_loc learns to see two in one digit
     return config
