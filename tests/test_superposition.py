@@ -180,6 +180,22 @@ def _wake(model, variables, single, scenes, h_loc, elbo):
     )
 
 
+def _absent(model, h_loc, locations):
+    """Σ log (1 − σ) over the peaks that have no object within the radius."""
+    total = np.zeros(B)
+    for b, h in enumerate(h_loc):
+        objects = np.asarray(locations.site)[b, np.asarray(locations.active)[b]]
+        for site in reference.peaks(h, RADIUS):
+            row, column = np.abs(
+                np.array(np.unravel_index(site, h.shape))[:, None]
+                - np.array(np.unravel_index(objects, h.shape))
+            )
+            if not (np.maximum(row, column) <= max(1, RADIUS)).any():
+                height = (h.flat[site] - model.count_threshold) / TEMPERATURE
+                total[b] += np.log(reference.sigmoid(-height))
+    return total
+
+
 @pytest.mark.parametrize("draws_are", ["as good", "far better", "far worse"])
 def test_the_weights_of_proposals(draws_are):
     """Log q of the proposals, by their share of Σ exp(ELBO), in float64.
@@ -206,7 +222,7 @@ def test_the_weights_of_proposals(draws_are):
         log_q = reference.location_terms(h64, sites, n, RADIUS)[0].sum(axis=1)
     heights = np.take_along_axis(h64.reshape(B, -1), sites, axis=1)
     present = np.log(reference.sigmoid((heights - model.count_threshold) / TEMPERATURE))
-    log_q += np.where(both.active, present, 0).sum(axis=1)
+    log_q += np.where(both.active, present, 0).sum(axis=1) + _absent(model, h64, both)
     ratios = np.exp(np.clip(elbo - proposed[:, None], -700, 700)).sum(axis=1)
     possible = SUPERPOSED & np.isfinite(log_q)
     expected = np.where(possible, np.where(possible, log_q, 0) / (1 + ratios), 0).mean()

@@ -42,6 +42,11 @@ def local_maxima(h: Array, side: int = 3) -> Array:
     return h == reduce_square(h, side, lax.max, -jnp.inf)
 
 
+def _side(radius: int) -> int:
+    """Side of the square around a peak in which there is no other."""
+    return max(3, 2 * radius + 1)
+
+
 def peaks(h_loc: Array, radius: int = 0) -> Array:
     """Marks the local maxima of h_loc, the candidates for objects.
 
@@ -58,7 +63,7 @@ def peaks(h_loc: Array, radius: int = 0) -> Array:
     >>> counts.peaks(h_loc, radius=3).tolist()
     [[[False, False, False, True]]]
     """
-    side = max(3, 2 * radius + 1)
+    side = _side(radius)
     largest = local_maxima(h_loc, side)
     num_sites = h_loc.shape[1] * h_loc.shape[2]
     site = jnp.arange(num_sites, dtype=jnp.int32).reshape(1, *h_loc.shape[1:])
@@ -106,19 +111,33 @@ def draw_n(
     return jnp.minimum(n, max_objects).astype(jnp.int32), log_q
 
 
-def log_q_present(
-    h_loc: Array, locations: Locations, threshold: float, temperature: float
+def log_q_count(
+    h_loc: Array,
+    locations: Locations,
+    threshold: float,
+    temperature: float,
+    radius: int = 0,
 ) -> Array:
-    """The log-probability that `draw_n` counts the objects at given sites.
+    """The log-probability that `draw_n` counts the objects at given sites, and no more.
 
-    It is Σ log σ((v − threshold) / T) over the objects, nats, [B]. Of the locations,
-    [B, ...], sites and active slots are used.
+    It is Σ log σ((v − threshold) / T) over the objects, which need not be at peaks, and
+    Σ log σ(−(v − threshold) / T) over the peaks that are no object's: an object's peak
+    is in the square around it. Of the locations, [B, ...], sites and active slots are
+    used. The result is [B], nats.
     """
-    heights = jnp.take_along_axis(
-        h_loc.reshape(h_loc.shape[0], -1), locations.site, axis=1
+    num_images = h_loc.shape[0]
+    logits = (h_loc - threshold) / temperature
+    at_sites = jnp.take_along_axis(
+        logits.reshape(num_images, -1), locations.site, axis=1
     )
-    log_q = jax.nn.log_sigmoid((heights - threshold) / temperature)
-    return jnp.where(locations.active, log_q, 0).sum(axis=1)
+    present = jnp.where(locations.active, jax.nn.log_sigmoid(at_sites), 0)
+    image = jnp.arange(num_images)[:, None]
+    objects = jnp.zeros((num_images, h_loc[0].size), jnp.float32)
+    objects = objects.at[image, locations.site].max(locations.active)
+    near = reduce_square(objects.reshape(h_loc.shape), _side(radius), lax.max, 0.0)
+    others = peaks(lax.stop_gradient(h_loc), radius) & (near == 0)
+    absent = jnp.where(others, jax.nn.log_sigmoid(-logits), 0)
+    return present.sum(axis=1) + absent.sum(axis=(1, 2))
 
 
 def active_slots(n: Array, max_objects: int) -> Array:

@@ -155,9 +155,9 @@ def wake(
     Returns:
         The mean of the weighted log q over all images, nats.
     """
-    log_q = both.log_q.sum(axis=1) + counts.log_q_present(
-        h_loc, both, model.count_threshold, temperature
-    )
+    threshold, radius = model.count_threshold, model.exclusion_radius
+    log_q = both.log_q.sum(axis=1)
+    log_q += counts.log_q_count(h_loc, both, threshold, temperature, radius)
     n = both.active.sum(axis=1)
     terms = reconstruct(model, scenes.x, both, n, keys, epsilon)
     # p(n) is left out for superposed images, see `step.elbo_step`.
