@@ -7,7 +7,9 @@ config, and hold for all variants:
   crowded scenes, single objects cost thousands of nats otherwise.
 - The auxiliary VAE (`warmup`) has its downsampling at the input and once between its
   three residual blocks, where the paper has one between any two, so that its receptive
-  fields are wide and its KL map has one clear peak per object.
+  fields are wide and its KL map has one clear peak per object. The map is the mean
+  over grids of cells that begin at different pixels, so that its peaks move along with
+  the objects.
 - The last residual block of f_sprite keeps its leaky ReLUs and has no batch norm
   (`networks.SpriteDecoder`); the paper leaves out both, which makes the block linear.
 - The squared loss on h_loc is a sum over sites; the paper says only that it is a
