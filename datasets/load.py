@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 from google.protobuf import json_format
-from tqdm import auto as tqdm
 
 from datasets import records, scenes
 from datasets.multi_dsprites import multi_dsprites_dataset_builder
@@ -31,8 +30,6 @@ BUILDERS = {
     "multi_mnist/tiny": (multi_mnist_dataset_builder.Builder, "tiny"),
 }
 """Builder and configuration of every data set, by name."""
-
-_AT_A_TIME = 5_000  # records: a read of many is far faster than many reads
 
 
 def builder(
@@ -101,17 +98,11 @@ def object_counts(
 ) -> np.ndarray:
     """Returns the numbers of objects, int [N], of all images of a split.
 
-    Arguments and errors are those of `data_source`. Progress is shown.
+    Arguments and errors are those of `data_source`.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
-    counts, found = records.Examples(prepared, split, "n"), []
-    progress = tqdm.tqdm(total=len(counts), desc=f"{name} {split}", unit=" scenes")
-    with progress:
-        for start in range(0, len(counts), _AT_A_TIME):
-            stop = min(start + _AT_A_TIME, len(counts))
-            found += counts.part(start, stop)
-            progress.update(stop - start)
-    return np.array(found, np.int64)
+    counts = records.Examples(prepared, split, "n")
+    return np.array(counts.part(0, len(counts)), np.int64)
 
 
 def scene_maker(

@@ -34,7 +34,10 @@ class Examples(Sequence[Any]):
             return self._decode(self._records[position])
 
     def part(self, start: int, stop: int) -> list[Any]:
-        """Reads the examples from one position to before another at once."""
+        """Reads the examples from one position to before another at once.
+
+        This is far faster than to read them one by one.
+        """
         with self._damage():
             records = self._records.__getitems__(list(range(start, stop)))
             return list(map(self._decode, records))
