@@ -120,7 +120,8 @@ def scene_maker(
       It raises a ValueError where so many objects do not fit.
     """
     unprepared = _builder(name, data_dir)
-    return unprepared.scene_maker(_checked_manual_dir(unprepared, manual_dir))
+    make = unprepared.maker(_checked_manual_dir(unprepared, manual_dir))
+    return lambda split, index: make(split, [index])[0]
 
 
 def image_shape(name: str) -> tuple[int, int, int]:
