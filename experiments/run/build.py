@@ -121,7 +121,8 @@ def draw(model: Model, variables: dict[str, Any], images: np.ndarray) -> Figure:
     """Draws what a model sees in images [B, H, W, C], beside them."""
     if not isinstance(model, lavae_jax.LAVAE):
         means = lavae_jax.reconstruct(model, variables, images)
-        return plotting.comparison(images, means)
+        rows = list(zip(images, means, strict=True))
+        return plotting.grid(rows, column_labels=["input", "reconstruction"])
     scene = lavae_jax.infer(model, variables, images)
     means = lavae_jax.render(model, variables, scene)
     sprites = lavae_jax.sprites(model, variables, scene)
