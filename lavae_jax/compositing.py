@@ -1,6 +1,6 @@
 """Eq. 4: the canvas is the sum of the sprites, each convolved with its location.
 
-Four forms of the same sum. `composite_conv` is the equation as it stands and the
+Three forms of the same sum. `composite_conv` is the equation as it stands and the
 reference for the others; `composite_fft` computes it by the convolution theorem, which
 is far faster than `lax.conv` on a CPU; `place` needs hard locations and no convolution.
 """
