@@ -2,12 +2,12 @@
 
 python -m experiments.ablations --seeds=3 --workdir=runs/ablations
 
-trains every setting of `SETTINGS`, seed after seed, on the config of the 32×32 bench
-(`--config` names another one, `--only` some of the settings) and writes `table.md` and
-`table.json` to the workdir: counts and bounds at the end of the runs, and the minutes
-of training, without compilation. TensorBoard shows how the runs came there. A run that
-has ended is not repeated, an interrupted one goes on, and a run that diverges is a
-result. No test split is used.
+trains every setting of `configs/bench.py`, seed after seed, on the 32×32 bench
+(`--config` names another config, `--only` some of the settings) and writes `table.md`
+and `table.json` to the workdir: counts and bounds at the end of the runs, and the
+minutes of training, without compilation. TensorBoard shows how the runs came there. A
+run that has ended is not repeated, an interrupted one goes on, and a run that diverges
+is a result. No test split is used.
 """
 
 import json
@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 import lavae_jax
 from datasets import load
 from experiments import cli
+from experiments.configs.bench import SETTINGS
 from experiments.measure import measure, report
 from experiments.own import data as own_data
 from experiments.run import input_pipeline, limits, loop
@@ -30,60 +31,6 @@ from experiments.run.progress import DivergedError
 from lavae_jax import metrics
 
 CONFIG = "experiments/configs/bench.py"
-
-_TRUNK = {"model.appearance_net": "trunk"}
-_RELAXED = {**_TRUNK, "elbo.draws": "relaxed"}
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "base": {},
-    # How gradients reach h_loc. Glimpses need exact draws, so all have the trunk.
-    "trunk": _TRUNK,
-    "relaxed": _RELAXED,
-    "straight-through": {**_TRUNK, "elbo.draws": "straight_through"},
-    "relaxed-tau-1-to-0.1": {**_RELAXED, "elbo.tau_init": 1.0, "elbo.tau_final": 0.1},
-    "relaxed-tau-0.5": {**_RELAXED, "elbo.tau_final": 0.5},
-    "relaxed-draws-1": {**_RELAXED, "elbo.num_draws": 1},  # no gradient to the counts
-    "relaxed-draws-2": {**_RELAXED, "elbo.num_draws": 2},
-    "relaxed-draws-8": {**_RELAXED, "elbo.num_draws": 8},
-    "relaxed-rate-3e-5": {**_RELAXED, "optimizer.location_learning_rate": 3e-5},
-    "relaxed-rate-5e-4": {**_RELAXED, "optimizer.location_learning_rate": 5e-4},
-    # What the score function averages over.
-    "draws-2": {"elbo.num_draws": 2},
-    "draws-8": {"elbo.num_draws": 8},
-    "temperature-0.5": {"elbo.count_temperature": 0.5},
-    "temperature-1": {"elbo.count_temperature": 1.0},
-    "temperature-4": {"elbo.count_temperature": 4.0},
-    "batch-8": {"batch_size": 8},
-    "batch-32": {"batch_size": 32},
-    # How often which part is trained, and at what rate.
-    "appearance-0": {"elbo.appearance_updates": 0},
-    "appearance-2": {"elbo.appearance_updates": 2},
-    "location-every-1": {"elbo.location_every": 1},
-    "location-every-6": {"elbo.location_every": 6},
-    "location-rate-1e-4": {"optimizer.location_learning_rate": 1e-4},
-    "constant-rates": {
-        "optimizer.decay": "constant",
-        "optimizer.location_final_factor": 1.0,
-    },
-    # The warm-up.
-    "auxiliary-100": {"warmup.auxiliary_steps": 100},
-    "auxiliary-200": {"warmup.auxiliary_steps": 200},
-    "guided-50": {"warmup.guided_steps": 50},
-    "kl-map": {"warmup.target": "kl_map"},
-    # Scenes and locations.
-    "radius-0": {"model.exclusion_radius": 0},
-    "superpose-0": {"elbo.superpose": 0.0},
-    "superpose-0.5": {"elbo.superpose": 0.5},
-    "not-touching": {"elbo.touching": False},
-    "no-proposals": {"elbo.wake_weight": 0.0},
-}
-"""Values of the config by their full names, for each setting by its own name.
-
-They change `bench.py:laptop`: K = 4 draws, T = 2, batches of 16, 8 further updates of
-appearances, h_loc in every third step at a rate of 3e-4, cosine decay, 400 and 200
-steps of warm-up on bumps, exclusion radius 4, and a share of 0.9 superposed scenes
-whose objects touch, with the objects of both proposed.
-"""
 _FILE = "ablation.json"
 _NUM_SAMPLES = 20  # importance samples of the bound at the end of each run
 _FIGURES = {

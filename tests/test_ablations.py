@@ -62,10 +62,10 @@ def test_a_value_that_does_not_exist_is_refused(done, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ablations.SETTINGS)
+@pytest.mark.parametrize("name", bench.SETTINGS)
 def test_every_setting_fits_the_bench(name):
     """Its values exist, can be trained with, and change something."""
-    config, changes = bench.get_config(), ablations.SETTINGS[name]
+    config, changes = bench.get_config(), bench.SETTINGS[name]
     changed = ablations.changed(config, changes, seed=3)
     assert changed.seed == 3
     for field, value in changes.items():
