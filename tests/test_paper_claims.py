@@ -124,9 +124,6 @@ def test_effects_against_loops(subject):
     assert measure_effects(subject, nothing).tolist() == [0, 0, 0, 0]
 
 
-# Claims as numbers.
-
-
 @pytest.fixture(scope="module")
 def learned(config):
     """Makes a data set with images, and a model that counts none to many objects."""

@@ -95,6 +95,7 @@ def _section(lavae, baseline, settings, out):
     return [
         *parts,
         f"### {title}: counting any number of objects\n",
+        "New scenes of the same kind, which are in no split:\n",
         _counts(counts),
         f"![True and inferred numbers of objects]({place}/counts.png)\n",
     ]
@@ -103,15 +104,9 @@ def _section(lavae, baseline, settings, out):
 def _counts(counts: Counts) -> str:
     """Writes how many scenes with each number of objects are counted right."""
     shares = ["–" if math.isnan(x) else f"{x:.1%}" for x in counts.accuracy]
-    rows = [
-        ["n", *map(str, range(len(shares)))],
-        ["new scenes", *map(str, counts.num_scenes)],
-        ["counted right", *shares],
-    ]
-    return (
-        "New scenes of the same kind, which are in no split:\n\n"
-        + report.markdown_table(rows)
-    )
+    numbers = ["n", *map(str, range(len(shares)))]
+    num_scenes = ["new scenes", *map(str, counts.num_scenes)]
+    return report.markdown_table([numbers, num_scenes, ["counted right", *shares]])
 
 
 def main() -> None:
