@@ -256,9 +256,11 @@ def mnist(name: str, pool: str) -> ConfigDict:
         # Single digits take longer to learn than dSprites.
         config.num_steps = 50_000
         config.elbo.location_every = 4
-        # Digits that f_sprite does not know well are taken for two, if the ELBO is
-        # asked too early or too often; see ABLATIONS.md.
+        # Digits that f_sprite does not know well are taken for two where the ELBO
+        # teaches h_loc too early or too fast; see ABLATIONS.md.
         config.warmup.auxiliary_steps = 800
         config.warmup.guided_steps = 800
+        config.optimizer.location_learning_rate = 1e-4
         config.elbo.count_temperature = 1.0
+        config.elbo.touching = False
     return config
