@@ -36,7 +36,7 @@ class Appearance(NamedTuple):
 
 
 class PackedSerializer(example_serializer.Serializer):
-    """Turns packed examples into the records that TFDS writes, several times as fast."""
+    """Turns packed examples into TFDS's records, several times as fast as TFDS does."""
 
     def serialize_example(self, example: dict[str, bytes]) -> bytes:
         """Returns a tf.train.Example of the features, as bytes.

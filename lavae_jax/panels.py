@@ -1,4 +1,4 @@
-"""Lays out figures of one-inch panels that show images, with their texts."""
+"""Lays out figures of one-inch panels that show images, with titles and labels."""
 
 import textwrap
 from collections.abc import Sequence

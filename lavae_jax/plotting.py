@@ -26,7 +26,7 @@ def reconstructions(
     title: str = "",
     row_labels: Sequence[str] = (),
 ) -> Figure:
-    """Draws what the model sees in each image, as in the paper's Figures 1 and 5.
+    """Draws what the model infers in each image, as in the paper's Figures 1 and 5.
 
     Each image has a row: the input, its reconstruction, the inferred locations (white
     on a black canvas) and the sprite of each object.
@@ -43,7 +43,7 @@ def reconstructions(
         A figure with B rows of 3 + (largest n of these scenes) panels.
 
     Raises:
-        ValueError: If there are no images, or they and the rest differ in number.
+        ValueError: If there are no images, or the arguments differ in their number.
     """
     images, means, sprites = np.asarray(images), np.asarray(means), np.asarray(sprites)
     active, yx = np.asarray(scene.active), np.asarray(scene.yx)
@@ -106,7 +106,7 @@ def grid(
         A figure of R rows of C panels; gaps are blank.
 
     Raises:
-        ValueError: If there is no image, or another number of labels.
+        ValueError: If there is no image, or not one label per row or column.
     """
     num_columns = max(map(len, images), default=0)
     if not num_columns:
@@ -140,7 +140,7 @@ def samples_grid(
 def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figure:
     """Draws grids of images side by side, each under its title, as in Figure 4.
 
-    Each grid is one of `samples_grid`.
+    Each grid has the images that `samples_grid` takes.
     """
     grids = {title: np.asarray(images) for title, images in grids.items()}
     if not all(map(len, grids.values())):

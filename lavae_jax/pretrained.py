@@ -1,4 +1,4 @@
-"""Loads trained models: released ones, and those of one's own runs."""
+"""Loads trained models: released ones, and models of your own runs."""
 
 import pathlib
 import warnings
@@ -59,7 +59,7 @@ def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
 
     Returns:
         The model and its variables, on the default device, from the newest checkpoint
-        that is whole; a warning tells if others had to be passed over.
+        that is whole; a warning names newer ones that are not.
 
     Raises:
         FileNotFoundError: If it is not the folder of a run, or holds no checkpoint yet.
@@ -101,7 +101,7 @@ def assemble(
 ) -> tuple[Model, Variables]:
     """Builds the model of a run's config and its variables, and checks that they fit.
 
-    The tensors are named by their paths, as by `flatten`; errors name the `source`.
+    The tensors are named by their paths, as `flatten` does; errors name the `source`.
 
     Raises:
         ValueError: If no model can be built from the config, or if the variables are

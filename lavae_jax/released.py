@@ -135,7 +135,7 @@ _REPAIR = (
 
 
 def _expected(folder):
-    """Reads checksums by file name; a malformed line becomes the name of no file."""
+    """Reads checksums by file name; a malformed line gives a name that no file has."""
     text = (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
     parts = (line.partition("  ") for line in text.splitlines())
     return {name: digest for digest, _, name in parts}

@@ -1,4 +1,4 @@
-"""Reads what a training run leaves behind: its config and its newest model."""
+"""Reads the config and the newest model of a training run."""
 
 import json
 import pathlib
@@ -78,7 +78,7 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} can't be read: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("data", {}), dict):
-        raise ValueError(f"{path} can't be read: it holds no values by name.")
+        raise ValueError(f"{path} can't be read: it holds no JSON object.")
     return config
 
 
@@ -91,7 +91,7 @@ def newest(
     of older versions have no checksums, so `read` alone judges theirs. Nothing in the
     run's folder is changed.
 
-    `read` gets a checkpoint's folder and gives what is wanted from it; it raises
+    `read` takes a checkpoint's folder and returns what is wanted from it; it raises
     ValueError, KeyError or OSError for one that can't be used. The result is None for a
     run without checkpoints.
 
@@ -122,7 +122,7 @@ def read(
 ) -> Run:
     """Reads a run's config and the model of its newest checkpoint that can be used.
 
-    A run may go on meanwhile: nothing in its folder is changed.
+    The run may still be training: nothing in its folder is changed.
 
     Args:
         workdir: A folder that `experiments.train` has made.
@@ -153,7 +153,7 @@ def _variables(folder: pathlib.Path) -> Variables:
     with ocp.StandardCheckpointer() as checkpointer:
         state = checkpointer.restore(folder / "state")
     # The rest of the training state may differ between versions. The parameters of
-    # LAVAE lie beside those of its warm-up's VAE; the baseline's lie alone.
+    # LAVAE are beside those of the auxiliary VAE; the baseline has no auxiliary VAE.
     params = state.get("params") if isinstance(state, dict) else None
     if not isinstance(params, dict) or "batch_stats" not in state:
         raise ValueError("it does not hold the state of a training run")
