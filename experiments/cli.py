@@ -75,8 +75,8 @@ def run(main: Callable[[], None], default_config: str | None = None) -> None:
     status is 0 for success, 1 after a `UserError`, 130 after an interruption.
 
     Args:
-        main: The command, without arguments.
-        default_config: What `--config` is where it is not given; None if it must be.
+        main: the command, without arguments.
+        default_config: what `--config` is where it is not given; None if it must be.
     """
 
     def parse(argv):

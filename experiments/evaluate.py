@@ -59,14 +59,14 @@ def evaluate(
     same report on the same kind of device.
 
     Args:
-        config: The config the model was built from; `data` names the data set.
-        model: The module, as `build.build_model(config)` gives it.
-        variables: Its `params` and `batch_stats`.
-        step: How many training steps were made, for the report.
-        splits: Names of the splits to measure; by default all test splits.
-        images_path: Images to use instead of the splits.
-        settings: How many images and samples, and the seed; by default all and 100.
-        out: A folder for the report and the pictures; None writes nothing.
+        config: the config the model was built from; `data` names the data set.
+        model: the module, as `build.build_model(config)` gives it.
+        variables: its `params` and `batch_stats`.
+        step: how many training steps were made, for the report.
+        splits: names of the splits to measure; by default all test splits.
+        images_path: images to use instead of the splits.
+        settings: how many images and samples, and the seed; by default all and 100.
+        out: a folder for the report and the pictures; None writes nothing.
     """
     settings = settings or measure.Settings()
     if out is not None:

@@ -96,7 +96,7 @@ def release(
     """Releases the model of the first run into a folder of `out`, which is returned.
 
     Raises:
-        cli.UserError: If a run has not ended, has another config, or has no report of
+        cli.UserError: if a run has not ended, has another config, or has no report of
             its last step on enough images; then nothing has been written.
     """
     with cli.user_errors(ValueError, OSError):

@@ -81,7 +81,7 @@ def compile_step(
     State and images, those of all chips, may be abstract.
 
     Raises:
-        jax.errors.JaxRuntimeError: If the step needs more memory than a chip has.
+        jax.errors.JaxRuntimeError: if the step needs more memory than a chip has.
     """
     whole, shared = PartitionSpec(), PartitionSpec(_AXIS)
     if chips.size > 1:

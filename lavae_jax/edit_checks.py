@@ -22,8 +22,8 @@ def open_scene(scene: Scene, only: ArrayLike | None = None) -> tuple[Scene, np.n
     """Copies a scene to NumPy, to write to, and returns the images to edit, [E].
 
     Raises:
-        TypeError: If it is not a Scene of values.
-        ValueError: If its fields do not fit each other, or an image does not exist.
+        TypeError: if it is not a Scene of values.
+        ValueError: if its fields do not fit each other, or an image does not exist.
     """
     if not isinstance(scene, Scene):
         raise TypeError(f"expected a lavae_jax.Scene, got {type(scene).__name__}.")

@@ -218,16 +218,16 @@ def traverse(
 
     Args:
         scene: B scenes.
-        edit: Maps the scene and one value of each axis to B scenes, such as `lambda
+        edit: maps the scene and one value of each axis to B scenes, such as `lambda
             scene, x: editing.move(scene, 0, (20, x), (64, 64))`.
-        axes: The values of each axis of the grid, K_1, K_2, ... of them.
+        axes: the values of each axis of the grid, K_1, K_2, ... of them.
 
     Returns:
         K_1 · K_2 ⋯ B scenes, the last axis of the grid faster than those before it and
         images fastest: `render(...).reshape(K_1, K_2, ..., B, H, W, C)` is the grid.
 
     Raises:
-        ValueError: If an axis has no values; errors of `edit` are passed on.
+        ValueError: if an axis has no values; errors of `edit` are passed on.
     """
     for number, axis in enumerate(axes):
         if len(axis) == 0:

@@ -67,7 +67,7 @@ def count_confusion(
     """Numbers of images by true (rows) and inferred (columns) count, [M+1, M+1].
 
     Raises:
-        ValueError: If the lengths differ or a count lies outside 0..M.
+        ValueError: if the lengths differ or a count lies outside 0..M.
     """
     true_n, inferred_n = same_length(true_n, inferred_n)
     for name, counts in (("true", true_n), ("inferred", inferred_n)):
@@ -101,7 +101,7 @@ def location_error(
         A `LocationError`; distances and offset are NaN if nothing was matched.
 
     Raises:
-        ValueError: If there are not as many arrays of true centres as of inferred ones.
+        ValueError: if there are not as many arrays of true centres as of inferred ones.
 
     >>> from lavae_jax import metrics
     >>> true = [[(10, 10), (40, 20)], [(30, 30)]]
@@ -142,7 +142,7 @@ def importance_bounds(
 
     Args:
         log_weights: [K, N] log importance weights, in nats.
-        num_samples: The values of K to report; those above the number of weights are
+        num_samples: the values of K to report; those above the number of weights are
             left out.
     """
     log_weights = np.asarray(log_weights, np.float64)

@@ -34,8 +34,8 @@ def load_pretrained(name: str) -> tuple[Model, Variables]:
         The model and its variables, on the default device.
 
     Raises:
-        ValueError: If there is no model of this name, or a file is damaged.
-        FileNotFoundError: If a file is missing.
+        ValueError: if there is no model of this name, or a file is damaged.
+        FileNotFoundError: if a file is missing.
     """
     if name not in names():
         known = ", ".join(names()) or "none in this installation"
@@ -62,8 +62,8 @@ def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
         that is whole; a warning names newer ones that are not.
 
     Raises:
-        FileNotFoundError: If it is not the folder of a run, or holds no checkpoint yet.
-        ValueError: If what it holds can't be read, or is not the model of its config.
+        FileNotFoundError: if it is not the folder of a run, or holds no checkpoint yet.
+        ValueError: if what it holds can't be read, or is not the model of its config.
 
     >>> import lavae_jax
     >>> model, variables = lavae_jax.load("runs/dsprites")  # made by experiments.train
@@ -104,7 +104,7 @@ def assemble(
     The tensors are named by their paths, as `flatten` does; errors name the `source`.
 
     Raises:
-        ValueError: If no model can be built from the config, or if the variables are
+        ValueError: if no model can be built from the config, or if the variables are
             of another model.
     """
     model = _build(config, source)

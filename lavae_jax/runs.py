@@ -37,10 +37,10 @@ class Run(NamedTuple):
     """The newest model of a run.
 
     Attributes:
-        config: The run's whole config, as JSON holds it.
-        step: How many training steps were made.
-        variables: Variables of the model, NumPy arrays; `batch_stats` may be empty.
-        warning: A text that says which newer checkpoints can't be used, and why.
+        config: the run's whole config, as JSON holds it.
+        step: how many training steps were made.
+        variables: variables of the model, NumPy arrays; `batch_stats` may be empty.
+        warning: a text that says which newer checkpoints can't be used, and why.
     """
 
     config: dict[str, Any]
@@ -64,8 +64,8 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     """Reads the whole config of a run, as JSON holds it.
 
     Raises:
-        FileNotFoundError: If the folder holds no config.
-        ValueError: If the config can't be read.
+        FileNotFoundError: if the folder holds no config.
+        ValueError: if the config can't be read.
     """
     path = pathlib.Path(workdir) / "config.json"
     try:
@@ -96,7 +96,7 @@ def newest(
     run without checkpoints.
 
     Raises:
-        ValueError: If the run has checkpoints, but none can be used.
+        ValueError: if the run has checkpoints, but none can be used.
     """
     damaged: dict[int, str] = {}
     for step in reversed(checkpoint_steps(workdir)):
@@ -125,12 +125,12 @@ def read(
     The run may still be training: nothing in its folder is changed.
 
     Args:
-        workdir: A folder that `experiments.train` has made.
-        check: It raises ValueError for variables that are not of the run's model.
+        workdir: a folder that `experiments.train` has made.
+        check: it raises ValueError for variables that are not of the run's model.
 
     Raises:
-        FileNotFoundError: If it is not such a folder, or holds no checkpoint yet.
-        ValueError: If the config can't be read, or no checkpoint can be used.
+        FileNotFoundError: if it is not such a folder, or holds no checkpoint yet.
+        ValueError: if the config can't be read, or no checkpoint can be used.
     """
     config = read_config(workdir)
 

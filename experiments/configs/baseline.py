@@ -23,7 +23,7 @@ def get_config(data_and_variant: str = "") -> ConfigDict:
     """Returns a config of the baseline, such as that of `mnist_1k:laptop`.
 
     Raises:
-        ValueError: If there is no such data or variant.
+        ValueError: if there is no such data or variant.
     """
     data, _, variant = data_and_variant.partition(":")
     if data not in DATA:

@@ -68,9 +68,9 @@ def split_sets(
     """Reads splits of a data set one by one, and generates the data set if needed.
 
     Args:
-        data: A section of a config with `name`, `data_dir` and `manual_dir`.
-        splits: Names of splits, all checked at once; None is all test splits.
-        num_images: How many images to read at most, from the start; None is all.
+        data: a section of a config with `name`, `data_dir` and `manual_dir`.
+        splits: names of splits, all checked at once; None is all test splits.
+        num_images: how many images to read at most, from the start; None is all.
     """
     # The names are checked before the data set is generated, which takes minutes.
     known = load.splits(data.name)

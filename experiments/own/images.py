@@ -38,20 +38,20 @@ def load_images(
     """Reads black-and-white or saturated-colour images.
 
     Args:
-        path: An `.npz` file (its array `images`, or the only one it has), or a folder
+        path: an `.npz` file (its array `images`, or the only one it has), or a folder
             of `.png` files, taken in order of name. Arrays are [N, H, W, C], or
             [N, H, W] for a grey model, of values 0 and 1 or 0 and 255.
         image_shape: (H, W, C), the images that a model takes. None finds it from the
             array, or from the first file of a folder: C is 1 for a file that is stored
             in grey, 3 for all others.
-        threshold: The least of the values 0 to 255 that counts as 255; then
+        threshold: the least of the values 0 to 255 that counts as 255; then
             values in between are allowed. 0 for none.
 
     Returns:
         [N, H, W, C] uint8 of values 0 and 255, N at least 1.
 
     Raises:
-        ValueError: If anything else is found. The message says what was found, what
+        ValueError: if anything else is found. The message says what was found, what
             was expected and what to do.
     """
     path = pathlib.Path(path)

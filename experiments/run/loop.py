@@ -56,15 +56,15 @@ def train_and_evaluate(
     reads and writes the workdir.
 
     Args:
-        config: What `get_config` of a file in `experiments/configs` gives.
-        workdir: The run's folder; made when it does not exist.
-        devices: What to run on, by default every device of every process.
+        config: what `get_config` of a file in `experiments/configs` gives.
+        workdir: the run's folder; made when it does not exist.
+        devices: what to run on, by default every device of every process.
 
     Raises:
-        cli.UserError: If the config, the data or the workdir can't be used, before any
+        cli.UserError: if the config, the data or the workdir can't be used, before any
             long work.
-        DivergedError: If the run diverges; it is a `cli.UserError` too.
-        KeyboardInterrupt: After an interruption.
+        DivergedError: if the run diverges; it is a `cli.UserError` too.
+        KeyboardInterrupt: after an interruption.
     """
     processes.check_same(
         cli.flatten(config),

@@ -110,7 +110,7 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
     """Makes a workdir the one of this config, which it keeps as `config.json`.
 
     Raises:
-        cli.UserError: If the folder holds checkpoints of a run with another config: the
+        cli.UserError: if the folder holds checkpoints of a run with another config: the
             message lists the differences. Those of `FREE` are allowed.
     """
     path = pathlib.Path(workdir) / "config.json"
