@@ -1,18 +1,18 @@
-"""Measures a trained model and shows what it sees.
+"""Measures a trained model and draws what it infers.
 
 python -m experiments.evaluate --workdir=DIR
 python -m experiments.evaluate --weights=multi_dsprites
 
 The model is the newest of a run, or a released one. For each test split of the data set
 it was trained on, this measures bounds on -log p(x) with K = 1, 10 and 100 importance
-samples, compares counts, places and segmentations with the truth, and counts connected
-components for comparison. The baseline has no objects, so it gets bounds and pictures
-alone. The command prints a table and writes `report.json` and pictures to
+samples, compares counts, locations and segmentations with the truth, and counts
+connected components for comparison. The baseline has no objects, so it gets bounds and
+pictures alone. The command prints a table and writes `report.json` and pictures to
 DIR/evaluation, or to runs/released/NAME/evaluation for a released model.
 
-With --images=own.npz the model looks at images of your own, whose truth is unknown, and
-the results go to the folder evaluation_own_images. A model that was trained on images
-of your own is measured on those held out from them.
+With --images=own.npz the model is applied to your own images, whose truth is unknown,
+and the results go to the folder evaluation_own_images. A model that was trained on your
+own images is measured on the held-out ones.
 """
 
 import importlib.metadata
@@ -180,7 +180,7 @@ def main() -> None:
         else:
             config.data.data_dir = values.data_dir or config.data.data_dir
             config.data.manual_dir = values.manual_dir or config.data.manual_dir
-    # A look at other images must not replace the report on the test splits.
+    # A report on other images must not replace that on the test splits.
     name = "evaluation_own_images" if values.images else "evaluation"
     out = values.out or folder / name
     result = evaluate(
@@ -231,7 +231,7 @@ def _define_flags():
     flags.DEFINE_list("splits", [], "Splits to measure; by default all test splits.")
     flags.DEFINE_string("images", None, "Images of your own: a folder or an .npz.")
     flags.DEFINE_integer(
-        "num_images", None, "How many first images of each split.", lower_bound=1
+        "num_images", None, "How many images per split, the first ones.", lower_bound=1
     )
     flags.DEFINE_integer(
         "num_samples", 100, "Importance samples per image.", lower_bound=1
@@ -240,7 +240,7 @@ def _define_flags():
     flags.DEFINE_string(
         "data_dir", None, "Folder of the data; by default that of the training."
     )
-    flags.DEFINE_string("manual_dir", None, "Folder of MNIST's files, likewise.")
+    flags.DEFINE_string("manual_dir", None, "Folder of MNIST's files; same default.")
     flags.DEFINE_string(
         "out", None, "Where to write; by default a folder in the workdir or in runs/."
     )

@@ -170,7 +170,7 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
 
 
 def training_command(config: dict[str, Any], workdir: str) -> str:
-    """Writes the command that trains a config: the nearest variant and its changes."""
+    """Writes the command that trains a config: the nearest variant and overrides."""
     wanted = cli.flatten(run_workdir.from_json(config))
     nearest, overrides = None, None
     for name, values in _variants(is_baseline(config)):

@@ -87,7 +87,7 @@ def split_sets(
 def read_split(
     dataset: str, split: str, folders: tuple[str | None, str | None], num: int | None
 ) -> ImageSet:
-    """Reads images of a split, at most so many, and their true scenes."""
+    """Reads at most `num` images of a split, and their true scenes."""
     source = load.data_source(dataset, split, *folders)
     examples = [source[index] for index in range(min(len(source), num or len(source)))]
     truth = TrueScenes(
@@ -125,7 +125,7 @@ def in_batches(
     batch_size: int,
     description: str | None = None,
 ) -> Any:
-    """Applies a function to trees of arrays, to as many rows of all at a time.
+    """Applies a function to trees of arrays, `batch_size` rows at a time.
 
     The last batch is filled up with rows of the first, so that the function is compiled
     once. The results are NumPy arrays. A description gives a progress bar.
@@ -182,8 +182,8 @@ def compare(
 
 
 def _distance(floor, bound, scenes):
-    """Computes how far a bound is from the least possible one."""
-    # A family without sites has no prior over them to be held back by.
+    """Computes how far a bound is above the floor."""
+    # The baseline has no prior over sites, which raises the floor of LAVAE.
     least = floor.floor if scenes is not None else floor.entropy
     return report.Floor(floor.entropy, least, bound.negative_log_p.mean - least)
 
@@ -191,7 +191,7 @@ def _distance(floor, bound, scenes):
 def _compare_scenes(image_set, scenes, log_p_n):
     """Computes the figures that need true scenes."""
     images, truth = image_set.images, image_set.truth
-    # A model with few slots may look at images with more objects than it can have.
+    # Images may have more objects than the model has slots.
     largest = max(len(log_p_n) - 1, truth.n.max())
     log_p_n = np.pad(log_p_n, (0, largest + 1 - len(log_p_n)), constant_values=-np.inf)
 

@@ -92,7 +92,7 @@ def write(report: Any, path: pathlib.Path) -> None:
 
 
 def read(path: pathlib.Path) -> Report:
-    """Reads what `write` has written; what is no report raises a ValueError."""
+    """Reads what `write` has written; anything else raises a ValueError."""
     content = path.read_text(encoding="utf-8")
     try:
         return typed(Report, json.loads(content))
@@ -105,8 +105,8 @@ def read(path: pathlib.Path) -> Report:
 def typed(kind: Any, value: Any) -> Any:
     """Restores a value from what `plain` has made of it.
 
-    `kind` is its type: a NamedTuple, or the annotation of a field. Anything else is a
-    TypeError or a ValueError.
+    `kind` is its type: a NamedTuple, or the annotation of a field. Any other value
+    raises a TypeError or a ValueError.
     """
     inner = typing.get_args(kind)
     if type(None) in inner:
@@ -148,7 +148,7 @@ def print_tables(report: Report, console: Console) -> None:
 def markdown_table(rows: Iterable[Sequence[str]], num_texts: int = 1) -> str:
     """Writes a table in Markdown; the first row is its head.
 
-    The first `num_texts` columns hold text, the others numbers, which end on the right.
+    The first `num_texts` columns hold text, the others numbers, aligned to the right.
     """
     head, *others = rows
     rule = ["---"] * num_texts + ["--:"] * (len(head) - num_texts)
