@@ -122,7 +122,7 @@ def _image_sets(config, splits, images_path, num_images):
 def _held_out_set(config, splits, num_images):
     name = "held_out"
     if splits is not None and list(splits) != [name]:
-        raise ValueError(f"images of one's own have one split, {name}: got {splits}.")
+        raise ValueError(f"your own images have one split, {name}: got {splits}.")
     _, held_out = own_data.split(config, own_data.read(config))
     images, n = held_out.part(0, num_images)
     truth = None if n is None else measure.TrueScenes(n, centres=None, labels=None)
@@ -148,7 +148,7 @@ def _look_at(sets, model, variables, settings, out):
 
 
 def _load(workdir, weights):
-    """Loads the named model, its run, and the folder that its figures go to."""
+    """Loads the named model, its run, and the folder that its results go to."""
     if bool(workdir) == bool(weights):
         raise cli.UserError(
             "give either --workdir, the folder of a run, or --weights, a released"
@@ -209,7 +209,7 @@ def _draw(model, variables, image_set, split_report, folder):
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of packages that figures depend on, and the device."""
+    """Returns the versions of packages that results depend on, and the device."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     found["lavae_jax"] = lavae_jax.__version__
     return found | {"device": jax.devices()[0].device_kind}

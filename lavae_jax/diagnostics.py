@@ -1,4 +1,4 @@
-"""Measures on held-out scenes whether a LAVAE has collapsed."""
+"""Measures on held-out scenes whether LAVAE has collapsed."""
 
 from typing import Any, NamedTuple
 

@@ -55,7 +55,7 @@ def load_released(folder: str | pathlib.Path) -> tuple[Model, Variables]:
 
 
 def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
-    """Loads the newest model of a training run, which may still go on.
+    """Loads the newest model of a training run, which may still be running.
 
     Returns:
         The model and its variables, on the default device, from the newest checkpoint

@@ -1,4 +1,4 @@
-"""Measures a model on images: the figures of a report."""
+"""Measures a model on images: the results in a report."""
 
 import functools
 import zlib
@@ -152,7 +152,7 @@ def learned_log_p_n(model: Model, variables: dict[str, Any]) -> np.ndarray | Non
 def compare(
     image_set: ImageSet, inferred: Inferred, log_p_n: np.ndarray | None
 ) -> report.SplitReport:
-    """Computes the figures of a report on one set of images.
+    """Computes the results in a report on one set of images.
 
     `log_p_n` are the [M+1] learned log p(n), nats; None for the baseline.
     """
@@ -189,7 +189,7 @@ def _distance(floor, bound, scenes):
 
 
 def _compare_scenes(image_set, scenes, log_p_n):
-    """Computes the figures that need true scenes."""
+    """Computes the results that need true scenes."""
     images, truth = image_set.images, image_set.truth
     # Images may have more objects than the model has slots.
     largest = max(len(log_p_n) - 1, truth.n.max())
@@ -212,7 +212,7 @@ def _compare_scenes(image_set, scenes, log_p_n):
 
 
 def _compare_places(truth, scenes):
-    """Computes figures of centres and segmentations; None where these are unknown."""
+    """Computes results on centres and segmentations; None where these are unknown."""
     if truth.centres is None:
         return dict.fromkeys(("location", "ari", "fg_ari", "fg_ari_any_object"))
     sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]

@@ -47,7 +47,7 @@ class Truth(NamedTuple):
 
 
 class SplitReport(NamedTuple):
-    """Figures of one set of images; None for what is unknown or the model lacks."""
+    """Results on one set of images; None for what is unknown or the model lacks."""
 
     name: str
     num_images: int
@@ -58,7 +58,7 @@ class SplitReport(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All figures of an evaluation, and what is needed to measure them again."""
+    """All results of an evaluation, and what is needed to measure them again."""
 
     dataset: str
     data_version: str | None  # None for other images than the run's
@@ -162,7 +162,7 @@ def over_seeds(values: Sequence[float], form: str) -> str:
 
 
 def _rows(splits):
-    """Yields name and cells of each row; a cell is None where a figure is unknown."""
+    """Yields name and cells of each row; a cell is None where a result is unknown."""
     for index, bound in enumerate(splits[0].bounds):
         bounds = [split.bounds[index] for split in splits]
         yield (

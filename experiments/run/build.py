@@ -56,7 +56,7 @@ class Experiment(NamedTuple):
     # From a state and images to a picture of what the model infers from them.
     draw: Callable[[Any, np.ndarray], Figure]
     # From a state, held-out images and their true n, or None where it is not known, to
-    # a NamedTuple of figures per image, each [B] or None, whose means are reported.
+    # a NamedTuple of results per image, each [B] or None, whose means are reported.
     measure: Callable[..., Any]
     # From the number of a step and these means to warnings for the user.
     warnings: Callable[[int, Any], Sequence[str]]

@@ -32,7 +32,7 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run.
 
-    Arrays are stored as they are on the host, so that a run can go on, and a model be
+    Arrays are stored as they are on the host, so that a run can resume, and a model be
     evaluated, on another number and kind of devices and processes. A checkpoint appears
     under its name once it is complete. It is synced to the disk, with checksums of its
     files, so that damage is noticed when it is read. Of several processes, only the
@@ -72,7 +72,7 @@ class Checkpoints:
                 raise cli.UserError(
                     f"the checkpoint of step {step} can't be written: {error}.\n"
                     f"{kept} Once {self._folder} can be written to, the same"
-                    " command goes on from there."
+                    " command continues from there."
                 ) from error
 
         processes.on_first(write)

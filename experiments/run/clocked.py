@@ -135,7 +135,7 @@ def train(
             lengths of the warm-up.
 
     Returns:
-        The state, and figures of the last dispatch.
+        The state, and the metrics of the last dispatch.
     """
     _check(config, steps_per_dispatch)
     with open_workdir(workdir, config) as store:
@@ -167,7 +167,7 @@ def _dispatch(run, state, clock):
     """Makes the next steps.
 
     Returns:
-        The state and the clock after them, and their figures.
+        The state and the clock after them, and their metrics.
     """
     config, num_steps = run.config, run.steps_per_dispatch
     step = step_by_the_clock(config, clock, run.limit, int(state.step), num_steps)

@@ -121,7 +121,7 @@ def batches(
 
     Returns:
         An iterator over uint8 [batch_size / process_count, H, W, C]. Its `get_state` is
-        a small dictionary for JSON, and after `set_state` it goes on from there.
+        a small dictionary for JSON, and after `set_state` it continues there.
     """
     stream = grain.MapDataset.source(images).shuffle(seed=seed).repeat()
     part = stream.batch(batch_size // process_count)[process_index::process_count]

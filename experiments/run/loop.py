@@ -104,7 +104,7 @@ def _start_or_resume(experiment, config, workdir, devices, data, store):
     step, state, position = store.start_or_resume(experiment.init, config.seed)
     if step >= config.num_steps:
         print(
-            f"{workdir} has made its {step} steps; --config.num_steps=N goes on to N."
+            f"{workdir} has made its {step} steps; --config.num_steps=N continues to N."
         )
         return Result(step, None)
     data = data or _load(config)

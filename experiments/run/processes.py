@@ -229,7 +229,7 @@ class Interruptions:
         """Ends a run that has stored its state after this step."""
         raise KeyboardInterrupt(
             f"{signal_name}: stopped after step {step}, which is stored. The same"
-            " command goes on from there."
+            " command continues from there."
         )
 
     def _note(self, number, _):

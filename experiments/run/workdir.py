@@ -56,7 +56,7 @@ def open_workdir(
             except OSError as error:
                 raise cli.UserError(
                     f"the system refuses to read or write a file: {error}.\n"
-                    f"{store.kept()} Once this is put right, the same command goes on"
+                    f"{store.kept()} Once this is put right, the same command continues"
                     " from there."
                 ) from error
 
@@ -203,7 +203,7 @@ def read_measured(workdir: str | pathlib.Path, min_images: int) -> Measured:
     if run.step != num_steps:
         raise cli.UserError(
             f"{workdir} has not ended: its newest checkpoint is of step {run.step} of"
-            f" {num_steps}. Start its training command again, and it goes on."
+            f" {num_steps}. Start its training command again to continue."
         )
     path = pathlib.Path(workdir) / "evaluation" / "report.json"
     how = f"Measure it: python -m experiments.evaluate --workdir={workdir}"
