@@ -101,7 +101,7 @@ class LAVAE(nn.Module):
         )
 
     def appearance_features(self, x: Array, train: bool = False) -> Array:
-        """What h_app is read from; the same for every draw of the locations."""
+        """Computes what `appearance` reads; it is the same for every draw of z_loc."""
         return self.appearance_net.features(x, train)
 
     def appearance(self, features: Array, locations: Locations) -> Appearance:
@@ -109,8 +109,8 @@ class LAVAE(nn.Module):
 
         Args:
             features: from `appearance_features`, of B images.
-            locations: K draws for each image, [B · K, ...], those of an image in a row;
-                the slots of `active` are read.
+            locations: K draws for each image, [B · K, ...], draws of the same image in
+                a row; the slots of `active` are read.
 
         Returns:
             Parameters [B · K, M, L].
@@ -170,7 +170,7 @@ class LAVAE(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Reconstructs x [B, H, W, C] as one object at h_loc's maximum.
 
-        The one call that touches every parameter, for `init` and for tables.
+        This call uses every parameter, as `init` and tables of parameters need.
         """
         h_loc = self.location_logits(x, train)
         n = jnp.ones(x.shape[0], jnp.int32)

@@ -1,4 +1,4 @@
-"""Work on the slots that hold an object, and on no others.
+"""Applies networks to the slots that hold an object, and to no others.
 
 Scenes have few objects and many slots (1.5 of 10 in the paper's data). Networks that
 run once per object therefore run on a buffer of the active (image, slot) pairs. A batch
@@ -17,7 +17,7 @@ from lavae_jax.types import Array
 
 
 def capacity_for(num_images: int, max_objects: int, objects_per_image: float) -> int:
-    """Size of the small buffer: the expected objects with half as many to spare."""
+    """Size of the small buffer: 1.5 times the expected number of objects, plus 8."""
     expected = int(1.5 * objects_per_image * num_images) + 8
     return min(num_images * max_objects, expected)
 

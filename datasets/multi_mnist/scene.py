@@ -1,4 +1,4 @@
-"""One scene of multi-MNIST. Workers import this: it needs neither TFDS nor SciPy."""
+"""One scene of multi-MNIST. Workers import this module: it needs no TFDS or SciPy."""
 
 from collections.abc import Sequence
 

@@ -1,9 +1,9 @@
 """The test bench, 32×32 scenes: `--config=experiments/configs/bench.py[:VARIANT]`.
 
-Single causes are told apart here, in minutes on one core: `experiments.ablations`
-trains the `SETTINGS` below. `laptop` (the default) has the networks and the schedule of
-the released models, and `paper` those of Appendix B with fewer channels, each made
-small for scenes of a quarter of the pixels. `tiny` is for tests.
+Here the effects of single settings are measured, in minutes on one core:
+`experiments.ablations` trains the `SETTINGS` below. `laptop` (the default) has the
+networks and the schedule of the released models, and `paper` those of Appendix B with
+fewer channels, both reduced for a quarter of the pixels. `tiny` is for tests.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""From a config to an experiment: a model, its train steps, and how it is measured."""
+"""Builds an experiment from a config: a model, its train steps, its measurement."""
 
 import collections
 import functools
@@ -52,17 +52,17 @@ class Experiment(NamedTuple):
     # state and images to the next state and a NamedTuple of scalars.
     train_step_at: Callable[[int], Callable[..., Any]]
     shown: tuple[str, ...]  # names of those scalars that go to the terminal
-    # From a state and images to a picture of what the model sees in them.
+    # From a state and images to a picture of what the model infers from them.
     draw: Callable[[Any, np.ndarray], Figure]
     # From a state, held-out images and their true n, or None where it is not known, to
-    # a NamedTuple of figures per image, each [B] or None, whose means are reported.
+    # a NamedTuple of results per image, each [B] or None, whose means are reported.
     measure: Callable[..., Any]
-    # From the number of a step and these means to what the user should know of them.
+    # From the number of a step and these means to warnings for the user.
     warnings: Callable[[int, Any], Sequence[str]]
 
 
 class Evaluator:
-    """Looks at the states of a model on scenes that it is not trained on.
+    """Measures states of a model on scenes that it is not trained on.
 
     The images are [N, H, W, C] uint8, and n are their [N] numbers of objects, or None.
     """
@@ -88,7 +88,7 @@ class Evaluator:
         return jax.tree.map(lambda figure: float(figure.mean()), figures)
 
     def draw(self, state: Any) -> Figure:
-        """Returns a picture of what the model sees in the first images."""
+        """Returns a picture of what the model infers from the first images."""
         return self._draw(state, first_lit(self._images))
 
 
@@ -117,7 +117,7 @@ def first_lit(images: np.ndarray) -> np.ndarray:
 
 
 def draw(model: Model, variables: dict[str, Any], images: np.ndarray) -> Figure:
-    """Draws what a model sees in images [B, H, W, C], beside them."""
+    """Draws images [B, H, W, C], and beside them what a model infers from them."""
     if not isinstance(model, lavae_jax.LAVAE):
         means = lavae_jax.reconstruct(model, variables, images)
         return plotting.comparison(images, means)
@@ -138,7 +138,7 @@ def build_model(
 
 
 def _same_keys(num_images: int) -> jax.Array:
-    """The same draws at every step, so that steps can be compared."""
+    """Returns keys that are the same at every step, so that steps can be compared."""
     return image_keys(jax.random.key(0), num_images, None)
 
 
