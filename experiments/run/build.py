@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 import lavae_jax
 from experiments.measure.measure import in_batches
-from experiments.own import data as own_data
 from experiments.run import limits
 from experiments.run.build_training import (
     build_optimizer,
@@ -93,13 +92,13 @@ class Evaluator:
         return self._draw(state, first_lit(self._images))
 
 
-_SCENE_FIGURES = (*diagnostics.Seen._fields, "elbo", *objectives.ElboTerms._fields)
 HeldOutScenes = collections.namedtuple(
-    "HeldOutScenes", _SCENE_FIGURES, defaults=[None] * len(_SCENE_FIGURES)
+    "HeldOutScenes", (*diagnostics.Seen._fields, "elbo", *objectives.ElboTerms._fields)
 )
 """What is measured on scenes that LAVAE is not trained on, [B] each.
 
-The terms of the ELBO, nats, are None for the named data sets, whose counts say more.
+The ELBO and its terms are nats. The ELBO of training batches is no substitute: it is
+that of superposed scenes, too, and of the draws that the model is trained with.
 """
 
 
@@ -168,12 +167,10 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         train_state: state.TrainState, images: Any, n: jax.Array | None
     ) -> HeldOutScenes:
         variables = train_state.variables
-        found = diagnostics.measure(single, variables, images, n)._asdict()
-        if own_data.is_own(config):
-            keys = _same_keys(len(images))
-            terms = objectives.elbo(single, variables, to_float(images), keys)
-            found |= {"elbo": terms.elbo, **terms._asdict()}
-        return HeldOutScenes(**found)
+        seen = diagnostics.measure(single, variables, images, n)
+        keys = _same_keys(len(images))
+        terms = objectives.elbo(single, variables, to_float(images), keys)
+        return HeldOutScenes(*seen, terms.elbo, *terms)
 
     def warnings(number: int, seen: HeldOutScenes) -> Sequence[str]:
         return () if number <= warmup_steps(config) else diagnostics.warnings(seen)
