@@ -78,7 +78,7 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} can't be read: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("data", {}), dict):
-        raise ValueError(f"{path} can't be read: it holds no JSON object.")
+        raise ValueError(f"{path} can't be read: it does not hold a config.")
     return config
 
 
