@@ -250,8 +250,8 @@ def mnist(name: str, pool: str) -> ConfigDict:
     config.optimizer.location_learning_rate = 1e-4
     if name == "laptop":
         # Single digits take longer to learn than dSprites. Those that f_sprite has not
-        # learned well are counted as two if h_loc learns from the ELBO too early, or
-        # faster than at 1e-4; see ABLATIONS.md.
+        # learned well are counted as two if h_loc learns from the ELBO too early or too
+        # fast; see ABLATIONS.md.
         config.num_steps = 50_000
         config.warmup.update(auxiliary_steps=800, guided_steps=800)
         config.elbo.update(location_every=4, count_temperature=1.0, touching=False)
