@@ -35,5 +35,5 @@ def check() -> None:
 def _is_there(name):
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # what it is a part of is missing
+    except ModuleNotFoundError:  # its parent package is missing
         return False

@@ -1,4 +1,4 @@
-"""How many nats per image a model of the scenes needs at least.
+"""The least number of nats per image that a model of the scenes needs.
 
 Two numbers per data set and split, both for images with n uniform over the split's
 counts:
@@ -59,15 +59,15 @@ def floor(
     """Computes the bounds of one split; the data set is generated first if need be.
 
     With a model whose p(n) is not the split's, as on test_7 after training on zero to
-    three objects, add -log p(n) and take log |counts| off.
+    three objects, add -log p(n) and subtract log |counts|.
 
     The same call always gives the same numbers. Arguments are those of `load.images`,
     but the split must be a whole one, such as "test".
 
     Raises:
-      ValueError: if the name or the split is unknown, or it is part of a split.
-      NoFloorError: if the split shows objects that the training split does not, so
-        that no trained model can know their probabilities.
+        ValueError: if the name or the split is unknown, or it is part of a split.
+        NoFloorError: if the split shows objects that the training split does not, so
+            that no trained model can know their probabilities.
     """
     load.check_split(name, split)
     if split == "test_new_digits":
@@ -89,9 +89,9 @@ def family_floor(
     """Computes the floor of the model family, in nats per image.
 
     Args:
-      counts: the numbers of objects, each equally probable.
-      object_entropy: nats per object of mask and colour.
-      canvas: height and width of the canvas, in pixels.
+        counts: the numbers of objects, each equally probable.
+        object_entropy: nats per object of mask and colour.
+        canvas: height and width of the canvas, in pixels.
     """
     num_sites = canvas**2
     per_count = [

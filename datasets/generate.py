@@ -16,7 +16,7 @@ _DATA_DIR = flags.DEFINE_string(
 _MANUAL_DIR = flags.DEFINE_string(
     "manual_dir",
     None,
-    "The folder of MNIST's gzipped IDX files, which are else downloaded.",
+    "The folder of MNIST's gzipped IDX files; without it they are downloaded.",
 )
 
 

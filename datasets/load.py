@@ -41,16 +41,16 @@ def builder(
     a directory of another name, which it renames at the end.
 
     Args:
-      name: one of `BUILDERS`.
-      data_dir: where prepared data sets are, by default (None or "") TFDS's own choice
-        (~/tensorflow_datasets, or the environment variable TFDS_DATA_DIR).
-      manual_dir: where MNIST's files are; without it they are downloaded.
+        name: one of `BUILDERS`.
+        data_dir: where prepared data sets are; by default (None or "") it is TFDS's
+            choice, TFDS_DATA_DIR in the environment or ~/tensorflow_datasets.
+        manual_dir: where MNIST's files are; without it they are downloaded.
 
     Raises:
-      ValueError: if the name is unknown, a file has the wrong content, or what is in
-        data_dir is not a complete data set.
-      FileNotFoundError: if manual_dir lacks a file that the data set needs.
-      OSError: if a file can't be downloaded or the data set can't be written.
+        ValueError: if the name is unknown, a file has the wrong content, or what is in
+            data_dir is not a complete data set.
+        FileNotFoundError: if manual_dir lacks a file that the data set needs.
+        OSError: if a file can't be downloaded or the data set can't be written.
     """
     unprepared = _builder(name, data_dir)
     if not unprepared.data_path.exists():
@@ -74,8 +74,8 @@ def data_source(
     those of `builder`.
 
     Raises:
-      ValueError: if the name or the split is unknown; see also `builder`. When an
-        example is read: if the file that it is in is damaged.
+        ValueError: if the name or the split is unknown; see also `builder`. When an
+            example is read: if the file that it is in is damaged.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
     return records.Examples(prepared, split)
@@ -108,16 +108,17 @@ def object_counts(
 def scene_maker(
     name: str, data_dir: Folder = None, manual_dir: Folder = None
 ) -> Callable[[scenes.Split, int], dict[str, np.ndarray]]:
-    """Returns what makes more scenes of the kind of a data set, which need not exist.
+    """Returns a function that makes more scenes like those of a data set.
 
     scene = load.scene_maker("multi_dsprites")
     scene(scenes.extra_split(n=9, seed=0), 5)["image"]
 
-    Arguments and errors are those of `builder`; downloads are kept in `data_dir`.
+    The data set need not exist; downloads are kept in `data_dir`. Arguments and errors
+    are those of `builder`.
 
     Returns:
-      A function of a split and an index, which gives an example as `data_source` does.
-      It raises a ValueError where so many objects do not fit.
+        A function of a split and an index, which gives an example like `data_source`.
+        It raises a ValueError where so many objects do not fit.
     """
     unprepared = _builder(name, data_dir)
     make = unprepared.maker(_checked_manual_dir(unprepared, manual_dir))
@@ -130,7 +131,7 @@ def image_shape(name: str) -> tuple[int, int, int]:
 
 
 def splits(name: str) -> dict[str, scenes.Split]:
-    """Returns what the splits of a data set hold, by name; it need not exist yet."""
+    """Returns the splits of a data set, which need not exist yet, by name."""
     return _builder(name).splits
 
 
@@ -138,7 +139,7 @@ def check_split(name: str, split: str) -> None:
     """Checks the names of a data set and a split before anything is generated.
 
     Raises:
-      ValueError: if the name or the split is unknown.
+        ValueError: if the name or the split is unknown.
     """
     known = _builder(name).splits
     names = {part.partition("[")[0].strip() for part in split.split("+")}
@@ -151,7 +152,7 @@ def check_split(name: str, split: str) -> None:
 
 
 def _prepared(name, split, data_dir, manual_dir):
-    """The builder of a prepared data set that has a split, or part of one."""
+    """Returns the builder of a prepared data set, after a check of the split."""
     check_split(name, split)
     return builder(name, data_dir, manual_dir)
 
@@ -194,7 +195,7 @@ def _prepare(unprepared: SceneBuilder, manual_dir: Folder) -> None:
 def _checked_manual_dir(
     unprepared: SceneBuilder, manual_dir: Folder
 ) -> epath.Path | None:
-    """The folder that holds a data set's files, or None where none is given."""
+    """Returns the folder of a data set's manual files, or None if none is given."""
     if not manual_dir:
         return None
     manual_dir = epath.Path(manual_dir).expanduser()

@@ -1,7 +1,6 @@
 """Makes and packs the scenes of a split, in several processes where that pays.
 
-What is imported here is imported by every worker: no TFDS, and neither JAX nor
-TensorFlow.
+Every worker imports this module, so it imports no TFDS, JAX or TensorFlow.
 """
 
 import collections
@@ -16,7 +15,7 @@ from joblib.externals import loky
 from datasets import scenes
 
 Maker = Callable[[scenes.Split, Sequence[int]], list[dict[str, np.ndarray]]]
-"""Makes the scenes of a split that have some indices; workers get it pickled."""
+"""Makes the scenes of a split at some indices; it is pickled for the workers."""
 
 CHUNK = 1_000
 """Scenes that a worker makes at a time."""
@@ -35,12 +34,12 @@ def pack_split(
 ) -> Iterator[dict[str, bytes]]:
     """Makes all scenes of a split, by default with one process per usable core.
 
-    With one worker, or for few scenes, this process makes them. What `maker` raises is
+    With one worker, or for few scenes, this process makes them. Errors of `maker` are
     raised here.
 
     Yields:
-      Packed examples in the order of the split. The workers end with the generator,
-      also where it is closed early.
+        Packed examples in the order of the split. The workers end with the generator,
+        also where it is closed early.
     """
     size = split.num_examples
     chunks = [range(i, min(i + CHUNK, size)) for i in range(0, size, CHUNK)]

@@ -10,7 +10,7 @@ from datasets.scene_builder import SceneBuilder
 
 
 class Examples(Sequence[Any]):
-    """The examples of a split, or one feature of them, by which no other is decoded.
+    """The examples of a split, or one feature of each; then no other is decoded.
 
     A damaged file raises a ValueError when an example in it is read.
     """
@@ -28,15 +28,15 @@ class Examples(Sequence[Any]):
         return len(self._records)
 
     def __getitem__(self, index: int) -> Any:
-        # Past the end an IndexError, by which Python knows where a sequence ends.
+        # Past the end this raises an IndexError, which ends Python's iteration.
         position = range(len(self))[index]
         with self._damage():
             return self._decode(self._records[position])
 
     def part(self, start: int, stop: int) -> list[Any]:
-        """Reads the examples from one position to before another at once.
+        """Reads the examples from `start` to before `stop` at once.
 
-        This is far faster than to read them one by one.
+        This is far faster than reading them one by one.
         """
         with self._damage():
             records = self._records.__getitems__(list(range(start, stop)))

@@ -22,10 +22,10 @@ class Appearance(NamedTuple):
     """What the objects of a data set can look like.
 
     Attributes:
-      entropy: nats per object of its mask and colour together. Masks that differ
-        only by a shift count as one.
-      sizes: int [K, 2], (height, width) in pixels of the boxes that are placed; an
-        object has each of the K with the same probability.
+        entropy: nats per object of its mask and colour together. Masks that differ
+            only by a shift count as one.
+        sizes: int [K, 2], (height, width) in pixels of the boxes that are placed; an
+            object has each of the K with the same probability.
     """
 
     entropy: float
@@ -33,13 +33,13 @@ class Appearance(NamedTuple):
 
 
 class PackedSerializer(example_serializer.Serializer):
-    """Turns packed examples into records: those of TFDS, several times as fast."""
+    """Turns packed examples into TFDS's records, several times as fast as TFDS does."""
 
     def serialize_example(self, example: dict[str, bytes]) -> bytes:
         """Returns a tf.train.Example of the features, as bytes.
 
-        Their order is that of their names. Without `deterministic` it would depend on
-        the process.
+        The features are in the order of their names. Without `deterministic` the order
+        would depend on the process.
         """
         record = tf_example_pb2.Example()
         for name, value in example.items():
@@ -51,8 +51,8 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Base of the builders of scenes.
 
     Attributes:
-      MANUAL_FILES: names of the files that a manual directory has to hold, and the
-        SHA-256 of their unpacked content.
+        MANUAL_FILES: names of the files that a manual directory has to hold, and the
+            SHA-256 of their unpacked content.
     """
 
     MANUAL_FILES: ClassVar[Mapping[str, str]] = {}
@@ -64,12 +64,12 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @abc.abstractmethod
     def maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
-        """Returns what makes the scenes of any split, also of one not listed here.
+        """Returns a function that makes scenes of any split, listed here or not.
 
         The data set need not be prepared.
 
         Args:
-          manual_dir: see `load.builder`.
+            manual_dir: see `load.builder`.
         """
 
     @abc.abstractmethod
@@ -96,8 +96,8 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 }
             ),
             metadata=metadata,
-            # Scenes are independent: their own order is as good as a shuffled one,
-            # and leaves example i of a split at position i.
+            # Scenes are independent: their order is as good as a shuffled one, and
+            # leaves example i of a split at position i.
             disable_shuffling=True,
         )
 
@@ -121,7 +121,7 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig,
     ) -> list[SplitInfo]:
-        """See base class, which would pack the examples itself, in one process."""
+        """Overrides the base class, which would pack the examples in one process."""
         del download_config  # its settings of how to write are TFDS's defaults
         examples = self._split_generators(dl_manager)
         return [self._write_split(split, examples[split]) for split in examples]

@@ -32,7 +32,7 @@ EMPTY = -1
 """Value of every per-object feature in the slots that hold no object."""
 
 EXTRA_STREAM = 1_000
-"""Streams from here on are those of `extra_split`; data sets use smaller ones."""
+"""Streams from this number on are for `extra_split`; data sets use smaller ones."""
 
 MAX_TRIES = 10_000
 """Tries to place the boxes of one scene before it counts as impossible. Seven of the
@@ -51,9 +51,9 @@ class Layout(NamedTuple):
     """Objects of one scene in the order of their slots.
 
     Attributes:
-      masks: one bool [h, w] mask per object.
-      corners: [n, 2] int, (row, column) of each mask's top-left pixel.
-      colours: [n, C] uint8, 0 or 255.
+        masks: one bool [h, w] mask per object.
+        corners: [n, 2] int, (row, column) of each mask's top-left pixel.
+        colours: [n, C] uint8, 0 or 255.
     """
 
     masks: Sequence[np.ndarray]
@@ -62,12 +62,12 @@ class Layout(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where the boxes of one scene are, and how they came there.
+    """Where the boxes of one scene are, and how they were placed.
 
     Attributes:
-      corners: int [n, 2], (row, column) of each box's top-left pixel.
-      num_free: how many positions were free for each box, n numbers.
-      tries: how often the scene was begun, at least once.
+        corners: int [n, 2], (row, column) of each box's top-left pixel.
+        num_free: how many positions were free for each box, n numbers.
+        tries: how often the scene was begun, at least once.
     """
 
     corners: np.ndarray
@@ -79,13 +79,13 @@ class Picture(NamedTuple):
     """Image and ground truth of one scene; slots from n on hold `EMPTY`.
 
     Attributes:
-      image: [canvas, canvas, C] uint8, 0 or 255.
-      segmentation: [canvas, canvas] uint8, 0 for background, i + 1 for the object in
-        slot i.
-      centre: [MAX_OBJECTS, 2] float32, (row, column) of the centre of the bounding
-        box, in pixels; whole numbers are centres of pixels.
-      box: [MAX_OBJECTS, 4] int32, (top, left, bottom, right) of the visible pixels,
-        bottom and right exclusive.
+        image: [canvas, canvas, C] uint8, 0 or 255.
+        segmentation: [canvas, canvas] uint8, 0 for background, i + 1 for the object in
+            slot i.
+        centre: [MAX_OBJECTS, 2] float32, (row, column) of the centre of the bounding
+            box, in pixels; whole numbers are centres of pixels.
+        box: [MAX_OBJECTS, 4] int32, (top, left, bottom, right) of the visible pixels,
+            bottom and right exclusive.
     """
 
     image: np.ndarray
@@ -133,7 +133,7 @@ def place(
     Each is placed uniformly among the free positions.
 
     Raises:
-      ValueError: if the boxes do not fit even after `MAX_TRIES` tries.
+        ValueError: if the boxes do not fit even after `MAX_TRIES` tries.
     """
     for tries in range(1, MAX_TRIES + 1):
         corners: list[tuple[int, int]] = []
@@ -166,8 +166,8 @@ def free_positions(
     `corners`, (row, column), and `sizes` are those of the boxes already placed.
 
     Returns:
-      bool [canvas - height + 1, canvas - width + 1], true where a box with this
-      top-left pixel overlaps no other.
+        bool [canvas - height + 1, canvas - width + 1], true where a box with this
+        top-left pixel overlaps no other.
     """
     height, width = size
     free = np.ones((canvas - height + 1, canvas - width + 1), bool)
@@ -182,7 +182,7 @@ def draw_all(layouts: Sequence[Layout], canvas: int = CANVAS) -> Picture:
     """Draws B scenes, at least one, and derives their ground truth.
 
     Returns:
-      A `Picture` whose arrays have a leading axis B.
+        A `Picture` whose arrays have a leading axis B.
     """
     num_scenes, channels = len(layouts), layouts[0].colours.shape[1]
     counts = [len(layout.masks) for layout in layouts]

@@ -2,12 +2,11 @@
 
 python -m experiments.ablations --seeds=3 --workdir=runs/ablations
 
-trains every setting of `SETTINGS`, seed after seed, on the config of the 32×32 bench
-(`--config` names another one, `--only` some of the settings) and writes `table.md` and
-`table.json` to the workdir: counts and bounds at the end of the runs, and the minutes
-of training, without compilation. TensorBoard shows how the runs came there. A run that
-has ended is not repeated, an interrupted one goes on, and a run that diverges is a
-result. No test split is used.
+trains every setting of `configs/bench.py`, seed after seed, on the 32×32 bench
+(`--config` names another config, `--only` some of the settings) and writes `table.md`
+and `table.json` to the workdir: counts and bounds at the end of the runs, and after so
+many minutes and steps of training. A run that has ended is not repeated, an interrupted
+one goes on, and a run that diverges is a result. No test split is used.
 """
 
 import json
@@ -17,92 +16,55 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
 import lavae_jax
 from datasets import load
 from experiments import cli
+from experiments.configs.bench import SETTINGS
 from experiments.measure import measure, report
 from experiments.own import data as own_data
 from experiments.run import input_pipeline, limits, loop
 from experiments.run.progress import DivergedError
 from lavae_jax import metrics
 
-CONFIG = "experiments/configs/bench.py"
-
-_TRUNK = {"model.appearance_net": "trunk"}
-_RELAXED = {**_TRUNK, "elbo.draws": "relaxed"}
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "base": {},
-    # How gradients reach h_loc. Glimpses need exact draws, so all have the trunk.
-    "trunk": _TRUNK,
-    "relaxed": _RELAXED,
-    "straight-through": {**_TRUNK, "elbo.draws": "straight_through"},
-    "relaxed-tau-1-to-0.1": {**_RELAXED, "elbo.tau_init": 1.0, "elbo.tau_final": 0.1},
-    "relaxed-tau-0.5": {**_RELAXED, "elbo.tau_final": 0.5},
-    "relaxed-draws-1": {**_RELAXED, "elbo.num_draws": 1},  # no gradient to the counts
-    "relaxed-draws-2": {**_RELAXED, "elbo.num_draws": 2},
-    "relaxed-draws-8": {**_RELAXED, "elbo.num_draws": 8},
-    "relaxed-rate-3e-5": {**_RELAXED, "optimizer.location_learning_rate": 3e-5},
-    "relaxed-rate-5e-4": {**_RELAXED, "optimizer.location_learning_rate": 5e-4},
-    # What the score function averages over.
-    "draws-2": {"elbo.num_draws": 2},
-    "draws-8": {"elbo.num_draws": 8},
-    "temperature-0.5": {"elbo.count_temperature": 0.5},
-    "temperature-1": {"elbo.count_temperature": 1.0},
-    "temperature-4": {"elbo.count_temperature": 4.0},
-    "batch-8": {"batch_size": 8},
-    "batch-32": {"batch_size": 32},
-    # How often which part is trained, and at what rate.
-    "appearance-0": {"elbo.appearance_updates": 0},
-    "appearance-2": {"elbo.appearance_updates": 2},
-    "location-every-1": {"elbo.location_every": 1},
-    "location-every-6": {"elbo.location_every": 6},
-    "location-rate-1e-4": {"optimizer.location_learning_rate": 1e-4},
-    "constant-rates": {
-        "optimizer.decay": "constant",
-        "optimizer.location_final_factor": 1.0,
-    },
-    # The warm-up.
-    "auxiliary-100": {"warmup.auxiliary_steps": 100},
-    "auxiliary-200": {"warmup.auxiliary_steps": 200},
-    "guided-50": {"warmup.guided_steps": 50},
-    "kl-map": {"warmup.target": "kl_map"},
-    # Scenes and locations.
-    "radius-0": {"model.exclusion_radius": 0},
-    "superpose-0": {"elbo.superpose": 0.0},
-    "superpose-0.5": {"elbo.superpose": 0.5},
-    "not-touching": {"elbo.touching": False},
-    "no-proposals": {"elbo.wake_weight": 0.0},
-}
-"""Values of the config by their full names, for each setting by its own name.
-
-They change `bench.py:laptop`: K = 4 draws, T = 2, batches of 16, 8 further updates of
-appearances, h_loc in every third step at a rate of 3e-4, cosine decay, 400 and 200
-steps of warm-up on bumps, exclusion radius 4, and a share of 0.9 superposed scenes
-whose objects touch, with the objects of both proposed.
-"""
 _FILE = "ablation.json"
 _NUM_SAMPLES = 20  # importance samples of the bound at the end of each run
 _FIGURES = {
+    "minutes": ("minutes", ".1f"),
     "counts": ("counts", ".2%"),
     "crowded_counts": ("crowded counts", ".2%"),
     "negative_elbo": ("−ELBO", ".1f"),
     "negative_log_p": ("−log p(x) ≤", ".1f"),
 }
 """The head and the number format of each figure, by its field in `Result`."""
+_MOMENTS = {
+    "minutes": (1, 2, 5, 10, 20, 50, 100, 200, 500),
+    "steps": (500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000),
+}
+"""When the table compares the settings during training, by the field in `Looks`."""
+
+
+class Looks(NamedTuple):
+    """What a run showed of the held-out scenes during training, look after look."""
+
+    steps: tuple[int, ...]
+    minutes: tuple[float, ...]  # of training so far, without the first step
+    counts: tuple[float, ...]  # shares of the scenes counted right
+    negative_elbo: tuple[float, ...]  # nats per image, with exact draws
 
 
 class Result(NamedTuple):
-    """What one run gave; its last four figures are NaN if it diverged."""
+    """What one run gave; its last five figures are NaN if it diverged."""
 
     name: str  # of the setting
     changes: dict[str, Any]
     seed: int
-    minutes: float  # training time in all
     diverged_at: int | None  # step
+    looks: Looks
+    minutes: float  # of training in all
     counts: float  # share of held-out scenes counted right
     crowded_counts: float  # of scenes with more objects than in training; NaN if none
     negative_elbo: float  # nats per held-out image, with exact draws
@@ -167,8 +129,8 @@ def _train(name, changes, config, folder):
         name=name,
         changes=dict(changes),
         seed=config.seed,
-        minutes=_minutes(folder),
         diverged_at=diverged_at,
+        looks=read_looks(folder),
         **figures,
     )
 
@@ -183,6 +145,7 @@ def _measure(config, folder):
     log_weights = inferred.log_weights.T
     elbo, bound = metrics.importance_bounds(log_weights, [1, _NUM_SAMPLES])
     return {
+        "minutes": read_looks(folder).minutes[-1],
         "counts": metrics.count_accuracy(held_out.n, inferred.scenes.n),
         "crowded_counts": _crowded_counts(config, model, variables),
         "negative_elbo": float(-elbo.log_p.mean()),
@@ -205,16 +168,23 @@ def _crowded_counts(config, model, variables):
     return math.nan
 
 
-def _minutes(folder):
-    """The minutes that a run has trained for, by its metrics."""
-    path, minutes, last_step = folder / "metrics.jsonl", 0.0, 0
-    for line in path.read_text().splitlines() if path.exists() else ():
-        row = json.loads(line)
-        # It is 0 where the first step alone, which compiles, has been made.
-        if row.get("steps_per_second"):
-            minutes += (row["step"] - last_step) / row["steps_per_second"] / 60
-            last_step = row["step"]
-    return minutes
+def read_looks(folder: pathlib.Path) -> Looks:
+    """Reads from its metrics what a run showed of the held-out scenes."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = [json.loads(line) for line in lines]
+    # The speed is 0 where the first step alone, which compiles, has been made.
+    timed = [row for row in rows if row.get("steps_per_second")]
+    steps = [0, *(row["step"] for row in timed)]
+    speeds = [row["steps_per_second"] for row in timed]
+    minutes = np.cumsum([0, *(np.diff(steps) / speeds / 60)])
+    seen = [row for row in rows if row["part"] == "held_out"]
+    return Looks(
+        steps=tuple(row["step"] for row in seen),
+        minutes=tuple(np.interp([row["step"] for row in seen], steps, minutes)),
+        counts=tuple(row.get("count_accuracy", math.nan) for row in seen),
+        negative_elbo=tuple(-row.get("elbo", math.nan) for row in seen),
+    )
 
 
 def _write_table(workdir, names):
@@ -232,12 +202,9 @@ def _write_table(workdir, names):
 
 def markdown(results: Sequence[Result]) -> str:
     """Writes settings with means and deviations over seeds, then all runs."""
-    by_name: dict[str, list[Result]] = {}
-    for result in results:
-        by_name.setdefault(result.name, []).append(result)
     heads = [head for head, _ in _FIGURES.values()]
-    settings = [["setting", "changed", "seeds", "minutes", *heads]]
-    for name, runs in by_name.items():
+    settings = [["setting", "changed", "seeds", *heads]]
+    for name, runs in _by_name(results).items():
         changes = ", ".join(f"`{key}={x}`" for key, x in runs[0].changes.items())
         seeds = ", ".join(map(_seed, runs))
         settings.append([f"`{name}`", changes, seeds, *_means(runs)])
@@ -248,8 +215,20 @@ def markdown(results: Sequence[Result]) -> str:
         f" bound from {_NUM_SAMPLES} importance samples) are nats per held-out image."
         " ± is the standard deviation over seeds; runs that diverged are not in the"
         f" means.\n\n{report.markdown_table(settings)}\n"
-        f"All runs:\n\n{report.markdown_table([['run', 'minutes', *heads], *each])}"
+        "After so many minutes of training, interpolated between the looks at held-out"
+        " scenes (a run that has ended keeps its last figures):\n\n"
+        f"{_history(results, 'minutes')}\n"
+        f"After so many steps:\n\n{_history(results, 'steps')}\n"
+        f"All runs:\n\n{report.markdown_table([['run', *heads], *each])}"
     )
+
+
+def _by_name(results):
+    """Groups runs by their settings."""
+    groups: dict[str, list[Result]] = {}
+    for run in results:
+        groups.setdefault(run.name, []).append(run)
+    return groups
 
 
 def _seed(run):
@@ -259,11 +238,36 @@ def _seed(run):
 
 
 def _means(runs):
-    """Writes the means of minutes and figures over the runs that have them."""
-    for field, (_, form) in {"minutes": ("", ".1f"), **_FIGURES}.items():
-        values = [getattr(run, field) for run in runs]
-        values = [value for value in values if not math.isnan(value)]
-        yield report.over_seeds(values, form) if values else "–"
+    """Writes the mean of each figure over runs."""
+    for field, (_, form) in _FIGURES.items():
+        yield _mean([getattr(run, field) for run in runs], form)
+
+
+def _mean(values, form):
+    """Writes the mean and the deviation of those values that are known."""
+    values = [value for value in values if not math.isnan(value)]
+    return report.over_seeds(values, form) if values else "–"
+
+
+def _history(results, axis):
+    """Writes means over seeds at some of the `minutes` or `steps` of the runs."""
+    finished = [run for run in results if run.diverged_at is None]
+    last = max((getattr(run.looks, axis)[-1] for run in finished), default=0)
+    moments = [moment for moment in _MOMENTS[axis] if moment <= last]
+    rows = [["", "setting", *(f"{moment:,}" for moment in moments)]]
+    for figure in ("counts", "negative_elbo"):
+        head, form = _FIGURES[figure]
+        for name, runs in _by_name(finished).items():
+            curves = [_at(moments, run.looks, axis, figure) for run in runs]
+            cells = [_mean(values, form) for values in zip(*curves, strict=True)]
+            rows.append([head, f"`{name}`", *cells])
+    return report.markdown_table(rows, num_texts=2)
+
+
+def _at(moments, looks, axis, figure):
+    """Interpolates a figure between looks; before the first one it is unknown."""
+    xs, ys = getattr(looks, axis), getattr(looks, figure)
+    return np.interp(moments, xs, ys, left=math.nan)
 
 
 def main() -> None:
@@ -287,4 +291,4 @@ def _define_flags():
 
 if __name__ == "__main__":
     _define_flags()
-    cli.run(main, default_config=CONFIG)
+    cli.run(main, default_config="experiments/configs/bench.py")

@@ -1,4 +1,4 @@
-"""Trains LAVAE on one accelerator for so many minutes, and measures it there.
+"""Trains LAVAE on one accelerator for a given time, and measures it there.
 
 python -m experiments.accelerator --pack=scenes.npz --config=FILE[:VARIANT]
 python -m experiments.accelerator --scenes=scenes.npz --config=... --workdir=DIR
@@ -7,7 +7,7 @@ The first command writes all scenes to a small file, for a machine without the d
 sets. The second one keeps them on the device, makes many steps per dispatch, and moves
 the config's schedule along with the clock, so that it ends after --minutes of training
 however fast the device is. With --pause_after it stops earlier, and the same command
-goes on. At the end it writes `accelerator.json` to the workdir: images per second,
+continues. At the end it writes `accelerator.json` to the workdir: images per second,
 counts and bounds.
 """
 
@@ -54,7 +54,7 @@ def pack(config: ConfigDict, path: str | pathlib.Path) -> None:
 def counts_and_bound(
     model: LAVAE, variables: Any, image_set: measure.ImageSet
 ) -> dict[str, float]:
-    """Measures the share of right counts, and -log p(x) in nats ± its 95% interval."""
+    """Measures the share of right counts, and -log p(x) in nats with a 95% interval."""
     settings = measure.Settings(num_samples=_NUM_SAMPLES)
     inferred = measure.infer(model, variables, image_set, settings)
     (bound,) = metrics.importance_bounds(inferred.log_weights.T, [_NUM_SAMPLES])
@@ -111,10 +111,10 @@ def _held_out(config, scenes, num_images):
 
 
 def _read_scenes(config, path):
-    """The arrays of a file from `pack`; refuses other files and other scenes."""
+    """Reads the arrays of a file from `pack`; refuses other files and other scenes."""
     advice = "make it with --pack and the same --config"
     try:
-        # np.load leaves the file open where it is a broken archive.
+        # np.load leaves the file of a broken archive open.
         with open(path, "rb") as file:
             scenes = dict(np.load(file))
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -143,11 +143,11 @@ def _define_flags():
     flags.DEFINE_float(
         "pause_after",
         None,
-        "Minutes after which to stop; the same command goes on.",
+        "Minutes after which to stop; the same command continues.",
         lower_bound=1e-3,
     )
     flags.DEFINE_integer(
-        "steps_per_dispatch", 50, "Steps between looks at the clock.", lower_bound=1
+        "steps_per_dispatch", 50, "Steps between checks of the clock.", lower_bound=1
     )
     flags.DEFINE_integer(
         "num_images", 10_000, "How many scenes of each split to measure.", lower_bound=1

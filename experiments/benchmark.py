@@ -4,9 +4,9 @@ python -m experiments.benchmark --config=experiments/configs/dsprites.py:laptop
 
 A phase is a function that `build.Experiment.train_step_at` gives for some steps of a
 run. For each phase this prints the median time of a step on one device and the
-floating-point operations that XLA counts in the compiled step: one turn of a loop, and
-the costliest of several branches. The parameters are fresh, and the images are black
-with a white square, so that no data set is needed.
+floating-point operations of the compiled step, for which XLA counts one iteration of a
+loop, and the costliest of several branches. The parameters are fresh, and the images
+are black with a white square, so that no data set is needed.
 """
 
 import time
@@ -51,7 +51,7 @@ def find_phases(
 
 
 def benchmark(config: ConfigDict, repeats: int = 10) -> list[Cost]:
-    """Times a step of each phase of a run, so many times.
+    """Times a step of each phase of a run `repeats` times.
 
     The phases take turns, so that other load on the machine slows all of them alike.
     """

@@ -20,10 +20,10 @@ COMPILED = "~/.cache/lavae_jax/jax"
 
 
 class UserError(Exception):
-    """Something the user can put right: shown as a message, without a traceback.
+    """An error that the user can put right, shown as a message without a traceback.
 
-    Whatever a command's functions can't use is such an error, or becomes one in the
-    command; their docstrings name it only where there is more to say.
+    Functions of a command raise it, or an error that the command turns into it, for
+    anything they can't use; docstrings name it only where there is more to say.
     """
 
 
@@ -31,7 +31,7 @@ class UserError(Exception):
 def user_errors(*kinds: type[Exception]) -> Iterator[None]:
     """Raises a `UserError` with the same message instead of errors of these kinds.
 
-    At the place where this is used, they can only come from what the user gave.
+    Use it only where such errors can only come from what the user gave.
     """
     try:
         yield
@@ -40,7 +40,7 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
 
 
 def warn(text: str) -> None:
-    """Tells the user what is not as it should be, where it does not end the command."""
+    """Prints a warning about a problem that does not end the command."""
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
@@ -70,13 +70,13 @@ def run(main: Callable[[], None], default_config: str | None = None) -> None:
     """Parses the flags, runs a command and exits with its status.
 
     Commands define their flags just before, not on import, as they share names.
-    What JAX compiles is kept for the next start, in `COMPILED`. The variable
-    JAX_COMPILATION_CACHE_DIR names another folder, and an empty one keeps none. The
+    Programs that JAX compiles are kept for the next start, in `COMPILED`. The variable
+    JAX_COMPILATION_CACHE_DIR names another folder; if it is empty, none are kept. The
     status is 0 for success, 1 after a `UserError`, 130 after an interruption.
 
     Args:
-        main: The command, without arguments.
-        default_config: What `--config` is where it is not given; None if it must be.
+        main: the command, without arguments.
+        default_config: the `--config` to use if none is given; None if one must be.
     """
 
     def parse(argv):
@@ -126,7 +126,7 @@ def _parse_flags(argv):
     if len(remaining) > 1:
         raise UserError(f"unexpected arguments: {' '.join(remaining[1:])}.")
     if flags.FLAGS["verbosity"].using_default_value:
-        # At absl's default level, Orbax and TFDS tell every detail.
+        # At absl's default level, Orbax and TFDS log every detail.
         flags.FLAGS.verbosity = logging.WARNING
     if "config" in flags.FLAGS and flags.FLAGS.config is None:
         raise UserError(f"--config=FILE is needed. {_KNOWN_CONFIGS}")

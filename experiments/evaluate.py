@@ -1,18 +1,18 @@
-"""Measures a trained model and shows what it sees.
+"""Measures a trained model and draws what it infers.
 
 python -m experiments.evaluate --workdir=DIR
 python -m experiments.evaluate --weights=multi_dsprites
 
 The model is the newest of a run, or a released one. For each test split of the data set
 it was trained on, this measures bounds on -log p(x) with K = 1, 10 and 100 importance
-samples, compares counts, places and segmentations with the truth, and counts connected
-components for comparison. The baseline has no objects, so it gets bounds and pictures
-alone. The command prints a table and writes `report.json` and pictures to
+samples, compares counts, locations and segmentations with the truth, and counts
+connected components for comparison. The baseline has no objects, so it gets bounds and
+pictures alone. The command prints a table and writes `report.json` and pictures to
 DIR/evaluation, or to runs/released/NAME/evaluation for a released model.
 
-With --images=own.npz the model looks at images of your own, whose truth is unknown, and
-the results go to the folder evaluation_own_images. A model that was trained on images
-of your own is measured on those held out from them.
+With --images=own.npz the model is applied to your own images, whose truth is unknown,
+and the results go to the folder evaluation_own_images. A model that was trained on your
+own images is measured on the held-out ones.
 """
 
 import importlib.metadata
@@ -59,14 +59,14 @@ def evaluate(
     same report on the same kind of device.
 
     Args:
-        config: The config the model was built from; `data` names the data set.
-        model: The module, as `build.build_model(config)` gives it.
-        variables: Its `params` and `batch_stats`.
-        step: How many training steps were made, for the report.
-        splits: Names of the splits to measure; by default all test splits.
-        images_path: Images to use instead of the splits.
-        settings: How many images and samples, and the seed; by default all and 100.
-        out: A folder for the report and the pictures; None writes nothing.
+        config: the config the model was built from; `data` names the data set.
+        model: the module, as `build.build_model(config)` gives it.
+        variables: its `params` and `batch_stats`.
+        step: how many training steps were made, for the report.
+        splits: names of the splits to measure; by default all test splits.
+        images_path: images to use instead of the splits.
+        settings: how many images and samples, and the seed; by default all and 100.
+        out: a folder for the report and the pictures; None writes nothing.
     """
     settings = settings or measure.Settings()
     if out is not None:
@@ -122,7 +122,7 @@ def _image_sets(config, splits, images_path, num_images):
 def _held_out_set(config, splits, num_images):
     name = "held_out"
     if splits is not None and list(splits) != [name]:
-        raise ValueError(f"images of one's own have one split, {name}: got {splits}.")
+        raise ValueError(f"your own images have one split, {name}: got {splits}.")
     _, held_out = own_data.split(config, own_data.read(config))
     images, n = held_out.part(0, num_images)
     truth = None if n is None else measure.TrueScenes(n, centres=None, labels=None)
@@ -148,7 +148,7 @@ def _look_at(sets, model, variables, settings, out):
 
 
 def _load(workdir, weights):
-    """Loads the named model, its run, and the folder that its figures go to."""
+    """Loads the named model, its run, and the folder that its results go to."""
     if bool(workdir) == bool(weights):
         raise cli.UserError(
             "give either --workdir, the folder of a run, or --weights, a released"
@@ -180,7 +180,7 @@ def main() -> None:
         else:
             config.data.data_dir = values.data_dir or config.data.data_dir
             config.data.manual_dir = values.manual_dir or config.data.manual_dir
-    # A look at other images must not replace the report on the test splits.
+    # A report on other images must not replace that on the test splits.
     name = "evaluation_own_images" if values.images else "evaluation"
     out = values.out or folder / name
     result = evaluate(
@@ -209,7 +209,7 @@ def _draw(model, variables, image_set, split_report, folder):
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of packages that figures depend on, and the device."""
+    """Returns the versions of packages that results depend on, and the device."""
     found = {name: importlib.metadata.version(name) for name in _PACKAGES}
     found["lavae_jax"] = lavae_jax.__version__
     return found | {"device": jax.devices()[0].device_kind}
@@ -231,7 +231,7 @@ def _define_flags():
     flags.DEFINE_list("splits", [], "Splits to measure; by default all test splits.")
     flags.DEFINE_string("images", None, "Images of your own: a folder or an .npz.")
     flags.DEFINE_integer(
-        "num_images", None, "How many first images of each split.", lower_bound=1
+        "num_images", None, "How many images per split, the first ones.", lower_bound=1
     )
     flags.DEFINE_integer(
         "num_samples", 100, "Importance samples per image.", lower_bound=1
@@ -240,7 +240,7 @@ def _define_flags():
     flags.DEFINE_string(
         "data_dir", None, "Folder of the data; by default that of the training."
     )
-    flags.DEFINE_string("manual_dir", None, "Folder of MNIST's files, likewise.")
+    flags.DEFINE_string("manual_dir", None, "Folder of MNIST's files; same default.")
     flags.DEFINE_string(
         "out", None, "Where to write; by default a folder in the workdir or in runs/."
     )

@@ -96,7 +96,7 @@ def release(
     """Releases the model of the first run into a folder of `out`, which is returned.
 
     Raises:
-        cli.UserError: If a run has not ended, has another config, or has no report of
+        cli.UserError: if a run has not ended, has another config, or has no report of
             its last step on enough images; then nothing has been written.
     """
     with cli.user_errors(ValueError, OSError):
@@ -170,7 +170,7 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
 
 
 def training_command(config: dict[str, Any], workdir: str) -> str:
-    """Writes the command that trains a config: the nearest variant and its changes."""
+    """Writes the command that trains a config: the nearest variant and overrides."""
     wanted = cli.flatten(run_workdir.from_json(config))
     nearest, overrides = None, None
     for name, values in _variants(is_baseline(config)):

@@ -34,7 +34,7 @@ class Slice(NamedTuple):
 
     topology: str  # what libtpu calls a slice that has these chips, and maybe more
     num_chips: int  # how many of them are compiled for
-    memory: int  # bytes of a chip, of its maker's data sheet
+    memory: int  # bytes of a chip, from its maker's data sheet
 
 
 # https://docs.cloud.google.com/tpu/docs/v5e and .../v4: 16 and 32 GiB of HBM. A v4-32
@@ -81,7 +81,7 @@ def compile_step(
     State and images, those of all chips, may be abstract.
 
     Raises:
-        jax.errors.JaxRuntimeError: If the step needs more memory than a chip has.
+        jax.errors.JaxRuntimeError: if the step needs more memory than a chip has.
     """
     whole, shared = PartitionSpec(), PartitionSpec(_AXIS)
     if chips.size > 1:
@@ -147,7 +147,7 @@ def main() -> None:
             f"--slices: there is no {', '.join(unknown)}. Choose from"
             f" {', '.join(SLICES)}."
         )
-    # The CPU takes the place of a TPU, and every program is really compiled.
+    # This needs no TPU as device, and compiles every program anew.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
     mesh(values.slices[0])  # without libtpu, this is the error

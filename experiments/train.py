@@ -3,10 +3,10 @@
 python -m experiments.train --config=experiments/configs/dsprites.py --workdir=DIR
 
 `dsprites.py:laptop` is a variant of the config; `--config.optimizer.learning_rate=1e-3`
-changes one value of it. The same command again goes on where the run was.
+changes one value of it. Running the same command again continues the run.
 
-On several hosts, start the same command on each of them. Where no cluster tells them of
-each other, name them by --coordinator_address, --num_processes and --process_id.
+On several hosts, start the same command on each of them. Where no cluster connects
+them, name them by --coordinator_address, --num_processes and --process_id.
 """
 
 from absl import flags
@@ -38,17 +38,17 @@ def _define_flags():
     flags.DEFINE_boolean(
         "distributed",
         None,
-        "Whether to train together with the processes that the cluster tells of; by"
-        " default this is so where JAX finds a cluster: Cloud TPU, Slurm, Kubernetes.",
+        "Whether to train together with the other processes of the cluster; by default"
+        " this is so where JAX finds a cluster: Cloud TPU, Slurm, Kubernetes.",
     )
     flags.DEFINE_string(
         "coordinator_address",
         None,
-        "HOST:PORT of the first process, where no cluster tells; with --num_processes"
-        " and --process_id.",
+        "HOST:PORT of the first process, where JAX finds no cluster; it needs"
+        " --num_processes and --process_id.",
     )
     flags.DEFINE_integer("num_processes", None, "How many processes train together.")
-    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+    flags.DEFINE_integer("process_id", None, "Which process this is, from 0.")
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ Dittadi & Winther, "LAVAE: Disentangling Location and Appearance".
 
 With a trained model:
 
-- `lavae_jax.pretrained`: the released models, and those of one's own runs.
-- `lavae_jax.inference`: infer, render, sample and evaluate; all of it is here too.
+- `lavae_jax.pretrained`: loads released models, and models of your own runs.
+- `lavae_jax.inference`: infer, render, sample and evaluate; also in `lavae_jax` itself.
 - `lavae_jax.editing`: scenes with objects moved, swapped, added, restyled.
-- `lavae_jax.metrics`, `lavae_jax.segmentation`: how good it is.
-- `lavae_jax.plotting`: pictures, of `lavae_jax.panels`.
+- `lavae_jax.metrics`, `lavae_jax.segmentation`: how well it counts and locates.
+- `lavae_jax.plotting`: pictures, laid out by `lavae_jax.panels`.
 
 The paper's equations:
 
@@ -30,7 +30,7 @@ The paper's equations:
 - `lavae_jax.latents`: Eq. 2, 3 and 7 to 11, how many objects, where, and what.
 - `lavae_jax.compositing`: Eq. 4. `lavae_jax.likelihood`: Eq. 12.
 - `lavae_jax.distributions`: their densities, from distrax where it can be imported.
-- `lavae_jax.networks` of `lavae_jax.blocks`, on `lavae_jax.slots`: Appendix B.
+- `lavae_jax.networks`, with `lavae_jax.blocks` and `lavae_jax.slots`: Appendix B.
 - `lavae_jax.baseline`: the β-VAE that LAVAE is compared with.
 
 Training:
@@ -39,7 +39,7 @@ Training:
 - `lavae_jax.warmup`: Appendix B's auxiliary VAE, which first teaches h_loc.
 - `lavae_jax.diagnostics`: whether a model has collapsed.
 
-What they hand to each other: `lavae_jax.types`, `lavae_jax.images`, `lavae_jax.config`,
+These modules share: `lavae_jax.types`, `lavae_jax.images`, `lavae_jax.config`,
 `lavae_jax.edit_checks`, `lavae_jax.released`, `lavae_jax.runs`.
 """
 

@@ -1,4 +1,4 @@
-"""Appendix B, baseline: a fully convolutional β-VAE, which knows no objects."""
+"""Appendix B, baseline: a fully convolutional β-VAE, which has no objects."""
 
 from functools import partial
 from typing import Literal, NamedTuple
@@ -139,7 +139,7 @@ class BaselineVAE(nn.Module):
         upsampling: how the last maps become pixels, see `Decoder`.
         epsilon: ε, keeps pixel means inside [ε, 1 − ε].
         axis_name: mapped axis of devices, if any.
-        dtype: what the layers compute in.
+        dtype: the type that layers compute in.
     """
 
     image_shape: tuple[int, int, int]
@@ -216,7 +216,7 @@ def log_weights(
 ) -> Array:
     """Log importance weights log p(x | z) + log p(z) − log q(z | x) of draws z ~ q.
 
-    Arguments and result as those of `objectives.log_weights`: [K, B], nats, with
+    Arguments and result are those of `objectives.log_weights`: [K, B], nats, with
     samples drawn one after the other.
     """
     parameters = model.bind(variables).posterior(x)

@@ -42,8 +42,8 @@ def depth_to_space(x: Array, block: int) -> Array:
 class BatchNorm(nn.Module):
     """Batch normalisation whose statistics are exact for masks and many devices.
 
-    Sums and counts are added over devices before dividing, so devices with few or no
-    valid rows weigh in by their number of rows. A batch without any valid row leaves
+    Sums and counts are added over devices before dividing, so each device weighs as
+    much as it has valid rows. A batch without any valid row leaves
     the running statistics as they are; `momentum` is the share of them kept per step.
     """
 
@@ -55,7 +55,7 @@ class BatchNorm(nn.Module):
     def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
         """Normalises x [A, ..., C] over all axes but the last; `valid` is [A] bool.
 
-        The result has the dtype of x; what is between is float32.
+        The result has the dtype of x; intermediate values are float32.
         """
         dtype, x = x.dtype, x.astype(jnp.float32)
         channels = x.shape[-1]

@@ -1,6 +1,6 @@
 """Eq. 4: the canvas is the sum of the sprites, each convolved with its location.
 
-Three forms of the same sum. `composite_conv` is the equation as it stands and the
+The sum has three forms. `composite_conv` is the equation as it stands and the
 reference for the others; `composite_fft` computes it by the convolution theorem, which
 is far faster than `lax.conv` on a CPU; `place` needs hard locations and no convolution.
 """
@@ -115,7 +115,7 @@ def windows(images: Array, image: Array, sites: Array, side: int) -> Array:
     padded = jnp.pad(images, ((0, 0), (r, r), (r, r), (0, 0)))
 
     def cut(b, site):
-        # All of one type: where 64 bits are enabled, counters have them.
+        # All need one type: where 64-bit types are enabled, `image` may be int64.
         b, channel = b.astype(site.dtype), site.dtype.type(0)
         start = (b, site // width, site % width, channel)
         return lax.dynamic_slice(padded, start, (1, side, side, channels))[0]

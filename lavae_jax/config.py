@@ -1,4 +1,4 @@
-"""What models are built from: plain values that JSON can hold."""
+"""Configs of models: plain values that JSON can hold, and models built from them."""
 
 import typing
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ class ModelConfig(NamedTuple):
 class BaselineConfig(NamedTuple):
     """The sizes and kinds of the parts of the baseline, as `BaselineVAE` has them.
 
-    `kind` tells this config from LAVAE's, which has none.
+    `kind` distinguishes this config from LAVAE's, which has none.
     """
 
     kind: Literal["baseline"]
@@ -89,16 +89,16 @@ class BaselineConfig(NamedTuple):
 
 
 def is_baseline(config: Mapping[str, Any]) -> bool:
-    """Whether a run's whole config is one of the baseline, not of LAVAE."""
+    """Tells whether a run's whole config is of the baseline, not of LAVAE."""
     return "kind" in config.get("model", {})
 
 
 def from_run(config: Mapping[str, Any]) -> ModelConfig | BaselineConfig:
-    """The part of a training run's config, of its `config.json`, that builds its model.
+    """Takes the part of a run's config, of its `config.json`, that builds its model.
 
     Raises:
-        ValueError: if it has no such part, if that has a name too many or too few, or
-            a value of another type.
+        ValueError: if there is no such part, or if a name in it is missing or unknown,
+            or a value has another type.
     """
     model = config.get("model")
     if not isinstance(model, Mapping):
@@ -151,8 +151,8 @@ def build_model(
 ) -> Model:
     """Builds the model of a config.
 
-    Layers compute in `dtype`. Parameters, batch statistics and the outputs of networks,
-    with all that is computed of these, are float32. `axis_name` is the mapped axis of
+    Layers compute in `dtype`. Parameters, batch statistics, the outputs of networks
+    and all that is computed from these are float32. `axis_name` is the mapped axis of
     devices, if any.
     """
     if isinstance(config, BaselineConfig):

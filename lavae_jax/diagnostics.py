@@ -1,4 +1,4 @@
-"""Measures whether LAVAE still takes scenes apart, on scenes held out of training."""
+"""Measures on held-out scenes whether LAVAE has collapsed."""
 
 from typing import Any, NamedTuple
 
@@ -7,16 +7,16 @@ import jax.numpy as jnp
 
 import lavae_jax
 
-# A sprite that is learned reaches from black around the object, of which its window
-# always shows some, to the object's colour: a contrast of almost 1.
+# A learned sprite shows the object in its colour, and always some black around it: its
+# contrast is almost 1.
 _BLANK_CONTRAST = 0.1
-# After the warm-up a healthy model errs in some scenes in a hundred at most, whatever
-# the data. A collapse in any of these ways is in (nearly) all scenes that can show it,
-# three in four of those with 0 to 3 objects. Half of them is far from both.
+# After the warm-up a healthy model errs in a few percent of the scenes at most. A
+# collapsed one errs in (nearly) all scenes that have objects, which are three in four
+# where there are 0 to 3 objects. A half is far from both.
 _COLLAPSED = 0.5
 # A split object costs an image the nats of one more location and appearance, and is
 # seldom alone: the heights of h_loc are shared by all. One in five is far above the
-# 1% that released models count wrong of scenes with 7 objects.
+# 1% of scenes with 7 objects that released models count wrong.
 _OFTEN_SPLIT = 0.2
 # A location net with one preferred site per cell of its stem moves none of its objects
 # by a single pixel; one that has learned pixels moves nine in ten.
@@ -24,7 +24,7 @@ _UNSTEADY = 0.5
 
 
 class Seen(NamedTuple):
-    """What LAVAE makes of scenes that it is not trained on, [B] each.
+    """How LAVAE does on scenes that it is not trained on, [B] each.
 
     Attributes:
         count_accuracy: whether the number of objects is right; None where that is not
@@ -53,9 +53,9 @@ def measure(
     images: jax.Array,
     n: jax.Array | None,
 ) -> Seen:
-    """Looks at images [B, H, W, C] with [B] objects, or None where that is not known.
+    """Measures a model on images [B, H, W, C] with n [B] objects; None if n is unknown.
 
-    This costs two inferences and the decoding of the sprites, without an image painted.
+    This costs two inferences and the decoding of the sprites; no image is painted.
     """
     lit = (images > 0).any((1, 2, 3))
     scene = lavae_jax.infer(model, variables, images)

@@ -2,14 +2,14 @@
 
 distrax imports TensorFlow Probability, which uses names that JAX is about to remove.
 Where such a name is missing, `lavae_jax.plain_distributions` takes their place: it has
-as much of these classes as this library calls, with the same values up to rounding.
+the methods of these classes that this library calls, equal up to rounding.
 """
 
 import warnings
 
 try:
     with warnings.catch_warnings():
-        # A deprecated name is of no concern to a user here, also not under `-W error`.
+        # Users can't act on a deprecated name in distrax, so it must not warn them.
         warnings.simplefilter("ignore", DeprecationWarning)
         from distrax import Bernoulli, Categorical, MultivariateNormalDiag
 except (ImportError, AttributeError):

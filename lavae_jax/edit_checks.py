@@ -1,7 +1,7 @@
-"""Checks what users ask of an edit, and opens and closes the edited scenes.
+"""Checks the arguments of edits, and converts scenes to NumPy arrays and back.
 
 E is the number of images that are edited. A value out of range raises a ValueError that
-gives the valid range; numbers of another kind raise a TypeError.
+gives the valid range; values of another type raise a TypeError.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ def open_scene(scene: Scene, only: ArrayLike | None = None) -> tuple[Scene, np.n
     """Copies a scene to NumPy, to write to, and returns the images to edit, [E].
 
     Raises:
-        TypeError: If it is not a Scene of values.
-        ValueError: If its fields do not fit each other, or an image does not exist.
+        TypeError: if it is not a Scene of values.
+        ValueError: if its fields do not fit each other, or an image does not exist.
     """
     if not isinstance(scene, Scene):
         raise TypeError(f"expected a lavae_jax.Scene, got {type(scene).__name__}.")
@@ -156,7 +156,7 @@ def objects(name: str, slot: ArrayLike, scene: Scene, images: np.ndarray) -> np.
 
 
 def places(yx: ArrayLike, image_shape: Sequence[int], num_images: int) -> np.ndarray:
-    """Returns pixels of an image (H, W, ...), one per edited image, [E, 2]."""
+    """Returns locations in an image (H, W, ...), one per edited image, [E, 2]."""
     size = np.asarray(image_shape)
     if size.ndim != 1 or len(size) < 2 or size.dtype.kind not in "iu":
         raise ValueError(f"image_shape must be (H, W) or (H, W, C), got {image_shape}.")

@@ -6,12 +6,12 @@ everywhere (E images are edited):
 
 - only: the images to edit, an index or several that differ; all B by default.
 - slot: the object, 0 to n − 1: one for all edited images, or [E].
-- yx: row and column of a sprite's centre: [2] for all edited images, or [E, 2]. More
-  than one object may have the same place.
-- image_shape: what places must lie in, (H, W, ...), such as `model.image_shape`.
+- yx: row and column of a sprite's centre: [2] for all edited images, or [E, 2]. Several
+  objects may have the same location.
+- image_shape: the image that yx must lie in, (H, W, ...), such as `model.image_shape`.
 
 Objects stay in the first n slots, and slots without one hold zeros. A value out of
-range raises a ValueError that gives the valid range, and numbers of another kind raise
+range raises a ValueError that gives the valid range, and values of another type raise
 a TypeError. The checks read the values, so scenes are edited outside `jax.jit`.
 
 >>> from lavae_jax import editing
@@ -73,7 +73,7 @@ def move(
     *,
     only: ArrayLike | None = None,
 ) -> Scene:
-    """Puts an object at another place, yx."""
+    """Moves an object to another location, yx."""
     new, images = checks.open_scene(scene, only)
     slot = checks.objects("slot", slot, new, images)
     new.yx[images, slot] = checks.places(yx, image_shape, len(images))
@@ -137,7 +137,7 @@ def add(
     *,
     only: ArrayLike | None = None,
 ) -> Scene:
-    """Adds an object, in the first free slot: an appearance z_app at a place yx.
+    """Adds an object in the first free slot: an appearance z_app at a location yx.
 
     z_app is [L] for all edited images, or [E, L]. An image that holds M objects already
     is refused.
@@ -158,7 +158,7 @@ def duplicate(
     *,
     only: ArrayLike | None = None,
 ) -> Scene:
-    """Adds an object that looks like another one, at yx; refused as by `add`."""
+    """Adds an object that looks like another one, at yx; errors are those of `add`."""
     old, images = checks.open_scene(scene, only)
     slot = checks.objects("slot", slot, old, images)
     return add(scene, yx, old.z_app[images, slot], image_shape, only=images)
@@ -198,8 +198,8 @@ def interpolate(
 ) -> Scene:
     """Moves an object's appearance, or its location, part of the way to another's.
 
-    (1 − weight) · slot + weight · toward, for a weight in [0, 1], one or [E]. Places
-    are rounded to whole pixels. The object `toward` stays as it is.
+    (1 − weight) · slot + weight · toward, for a weight in [0, 1], one or [E].
+    Locations are rounded to whole pixels. The object `toward` stays as it is.
     """
     new, images = checks.open_scene(scene, only)
     slot = checks.objects("slot", slot, new, images)
@@ -218,16 +218,16 @@ def traverse(
 
     Args:
         scene: B scenes.
-        edit: Maps the scene and one value of each axis to B scenes, such as `lambda
+        edit: maps the scene and one value of each axis to B scenes, such as `lambda
             scene, x: editing.move(scene, 0, (20, x), (64, 64))`.
-        axes: The values of each axis of the grid, K_1, K_2, ... of them.
+        axes: the values of each axis of the grid, K_1, K_2, ... of them.
 
     Returns:
         K_1 · K_2 ⋯ B scenes, the last axis of the grid faster than those before it and
         images fastest: `render(...).reshape(K_1, K_2, ..., B, H, W, C)` is the grid.
 
     Raises:
-        ValueError: If an axis has no values; errors of `edit` are passed on.
+        ValueError: if an axis has no values; errors of `edit` are passed on.
     """
     for number, axis in enumerate(axes):
         if len(axis) == 0:

@@ -8,7 +8,7 @@ from lavae_jax.types import Array
 
 
 def to_float(images: Array) -> Array:
-    """uint8 (0/255 or 0/1) or float {0, 1} images to float32 {0, 1}, same shape."""
+    """Converts images, uint8 (0/255 or 0/1) or float {0, 1}, to float32 {0, 1}."""
     images = jnp.asarray(images)
     if jnp.issubdtype(images.dtype, jnp.floating):
         return images.astype(jnp.float32)
@@ -16,7 +16,7 @@ def to_float(images: Array) -> Array:
 
 
 def check(images: Array | np.ndarray, image_shape: tuple[int, int, int]) -> Array:
-    """Checks a batch of images [B, H, W, C] and gives it as float32 in {0, 1}.
+    """Checks a batch of images [B, H, W, C] and returns it as float32 in {0, 1}.
 
     Raises:
         TypeError: for another dtype.

@@ -120,7 +120,7 @@ def log_weights(
 
 
 def _image_keys(key: Array, num_images: int) -> Array:
-    """One key per image, from one key or as they are."""
+    """Returns one key per image: those given, or split from a single key."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if not typed or key.shape not in ((), (num_images,)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What an evaluation measures: counts, places and bounds.
+"""What an evaluation measures: counts, locations and bounds.
 
 Everything here is NumPy on the host and works on whole data sets: `N` is the number
 of images, `M` the number of slots, positions are (row, column) in pixels. Bounds are
@@ -67,7 +67,7 @@ def count_confusion(
     """Numbers of images by true (rows) and inferred (columns) count, [M+1, M+1].
 
     Raises:
-      ValueError: If the lengths differ or a count lies outside 0..M.
+        ValueError: if the lengths differ or a count lies outside 0..M.
     """
     true_n, inferred_n = same_length(true_n, inferred_n)
     for name, counts in (("true", true_n), ("inferred", inferred_n)):
@@ -90,18 +90,18 @@ def location_error(
     sprite decoder is free to draw its object off the middle of its window, which
     shifts all inferred centres alike: this constant, the median difference over the
     data set, is removed before a second match gives the distances. All images count,
-    whether their number of objects was right or not; what finds no partner enters no
-    distance and is reported as missed or spurious.
+    whether their number of objects was right or not; an object without a partner enters
+    no distance and is reported as missed or spurious.
 
     Args:
-      true_yx: N arrays [n, 2], the true centres of each image.
-      inferred_yx: N arrays [n_inferred, 2], the inferred ones.
+        true_yx: N arrays [n, 2], the true centres of each image.
+        inferred_yx: N arrays [n_inferred, 2], the inferred ones.
 
     Returns:
-      A `LocationError`; distances and offset are NaN if nothing was matched.
+        A `LocationError`; distances and offset are NaN if nothing was matched.
 
     Raises:
-      ValueError: If there are not as many arrays of true centres as of inferred ones.
+        ValueError: if there are not as many arrays of true centres as of inferred ones.
 
     >>> from lavae_jax import metrics
     >>> true = [[(10, 10), (40, 20)], [(30, 30)]]
@@ -141,9 +141,9 @@ def importance_bounds(
     sample size (sum w)^2 / sum w^2 is averaged alike.
 
     Args:
-      log_weights: [K, N] log importance weights, in nats.
-      num_samples: The values of K to report; those above the number of weights are
-        left out.
+        log_weights: [K, N] log importance weights, in nats.
+        num_samples: the values of K to report; those above the number of weights are
+            left out.
     """
     log_weights = np.asarray(log_weights, np.float64)
     available, num_images = log_weights.shape

@@ -70,7 +70,7 @@ class LAVAE(nn.Module):
     def capacity(self, num_images: int) -> int:
         """Size of the buffer of the active slots of so many images, see `slots`.
 
-        It holds as many objects as are expected, with half as many to spare.
+        It holds 1.5 times the expected number of objects, plus 8.
         """
         expected = int(1.5 * self.objects_per_image * num_images) + 8
         return min(num_images * self.max_objects, expected)
@@ -105,7 +105,7 @@ class LAVAE(nn.Module):
         )
 
     def appearance_features(self, x: Array, train: bool = False) -> Array:
-        """What h_app is read from; the same for every draw of the locations."""
+        """Computes what `appearance` reads; it is the same for every draw of z_loc."""
         return self.appearance_net.features(x, train)
 
     def appearance(self, features: Array, locations: Locations) -> Appearance:
@@ -113,8 +113,8 @@ class LAVAE(nn.Module):
 
         Args:
             features: from `appearance_features`, of B images.
-            locations: K draws for each image, [B · K, ...], those of an image in a row;
-                the slots of `active` are read.
+            locations: K draws for each image, [B · K, ...], draws of the same image in
+                a row; the slots of `active` are read.
 
         Returns:
             Parameters [B · K, M, L].
@@ -174,7 +174,7 @@ class LAVAE(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Reconstructs x [B, H, W, C] as one object at h_loc's maximum.
 
-        The one call that touches every parameter, for `init` and for tables.
+        This call uses every parameter, as `init` and tables of parameters need.
         """
         h_loc = self.location_logits(x, train)
         n = jnp.ones(x.shape[0], jnp.int32)

@@ -32,7 +32,7 @@ class LocationNet(nn.Module):
 
     Attributes:
         trunk: a `Trunk`.
-        hidden: channels of the three layers' first two.
+        hidden: channels of the first two of the three layers.
         output_scale: factor on the last layer, 1 in the paper.
     """
 
@@ -216,7 +216,7 @@ class MLPSpriteDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z_app: Array, valid: Array, train: bool) -> Array:
-        """As by `SpriteDecoder`. Rows do not interact: it has no batch statistics."""
+        """See `SpriteDecoder`. Without batch statistics, rows do not interact."""
         del valid, train
         shape = (self.sprite_size, self.sprite_size, self.image_channels)
         network = ResidualMLP(

@@ -43,9 +43,9 @@ def reconstruct(
     Args:
         model: bound to its variables.
         x: binary images, [B, H, W, C].
-        locations: K draws from q(z_loc | x) for each image, those of an image in a row,
-            [B · K, ...]; or where the warm-up puts the objects.
-        n: [B · K] int32, which trains p(n).
+        locations: K draws from q(z_loc | x) for each image, [B · K, ...], draws of the
+            same image in a row; or the locations that the warm-up gives.
+        n: [B · K] int32, the numbers of objects, which train p(n).
         keys: [B · K], one per draw.
         epsilon: ε of the likelihood, by default the model's.
         train: whether batch statistics are used and updated.

@@ -1,4 +1,4 @@
-"""Lays out figures of one-inch panels that show images, with their texts."""
+"""Lays out figures of one-inch panels that show images, with titles and labels."""
 
 import textwrap
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def add_panels(figure: FigureBase, rows: int, columns: int, texts: Texts) -> np.
     """Adds [rows, columns] blank panels to a figure of that size, with its texts.
 
     Raises:
-        ValueError: If there are labels, but not one for each row or column.
+        ValueError: if there are labels, but not one for each row or column.
     """
     numbers = len(texts.row_labels), len(texts.column_labels)
     if numbers[0] not in (0, rows) or numbers[1] not in (0, columns):

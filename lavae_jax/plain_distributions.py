@@ -1,4 +1,4 @@
-"""Three distributions in plain JAX, as much of them as this library calls.
+"""Three distributions in plain JAX, with the methods that this library calls.
 
 They stand in for those of distrax where it can't be imported. Names, arguments and
 values are the same. All densities are in nats.

@@ -26,7 +26,7 @@ def reconstructions(
     title: str = "",
     row_labels: Sequence[str] = (),
 ) -> Figure:
-    """Draws what the model sees in each image, as in the paper's Figures 1 and 5.
+    """Draws what the model infers in each image, as in the paper's Figures 1 and 5.
 
     Each image has a row: the input, its reconstruction, the inferred locations (white
     on a black canvas) and the sprite of each object.
@@ -34,16 +34,16 @@ def reconstructions(
     Args:
         images: [B, H, W, C] inputs, uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
         means: [B, H, W, C] pixel means of the reconstruction, in [0, 1].
-        scene: The inferred `Scene` of these images.
+        scene: the inferred `Scene` of these images.
         sprites: [B, M, S, S, C] sprites, in [0, 1].
-        title: Title of the whole figure.
+        title: title of the whole figure.
         row_labels: B texts, or none.
 
     Returns:
         A figure with B rows of 3 + (largest n of these scenes) panels.
 
     Raises:
-        ValueError: If there are no images, or they and the rest differ in number.
+        ValueError: if there are no images, or the arguments differ in their number.
     """
     images, means, sprites = np.asarray(images), np.asarray(means), np.asarray(sprites)
     active, yx = np.asarray(scene.active), np.asarray(scene.yx)
@@ -86,17 +86,17 @@ def grid(
     Args:
         images: [R, C, H, W, channels], or R rows of at most C images, None for a gap;
             uint8 (0/255 or 0/1) or in [0, 1].
-        title: Title of the whole figure.
+        title: title of the whole figure.
         row_labels: R texts, or none.
         column_labels: C texts, or none.
-        frames: Squares to point out: the row and column of an image, then in it the row
+        frames: squares to point out: the row and column of an image, then in it the row
             and column of the square's centre and its side, in pixels.
 
     Returns:
         A figure of R rows of C panels; gaps are blank.
 
     Raises:
-        ValueError: If there is no image, or another number of labels.
+        ValueError: if there is no image, or not one label per row or column.
     """
     num_columns = max(map(len, images), default=0)
     if not num_columns:
@@ -130,7 +130,7 @@ def samples_grid(
 def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figure:
     """Draws grids of images side by side, each under its title, as in Figure 4.
 
-    Each grid is one of `samples_grid`.
+    Each grid has the images that `samples_grid` takes.
     """
     grids = {title: np.asarray(images) for title, images in grids.items()}
     if not all(map(len, grids.values())):

@@ -1,4 +1,4 @@
-"""Loads trained models: released ones, and those of one's own runs."""
+"""Loads trained models: released ones, and models of your own runs."""
 
 import pathlib
 import warnings
@@ -34,8 +34,8 @@ def load_pretrained(name: str) -> tuple[Model, Variables]:
         The model and its variables, on the default device.
 
     Raises:
-        ValueError: If there is no model of this name, or a file is damaged.
-        FileNotFoundError: If a file is missing.
+        ValueError: if there is no model of this name, or a file is damaged.
+        FileNotFoundError: if a file is missing.
     """
     if name not in names():
         known = ", ".join(names()) or "none in this installation"
@@ -55,15 +55,15 @@ def load_released(folder: str | pathlib.Path) -> tuple[Model, Variables]:
 
 
 def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
-    """Loads the newest model of a training run, which may still go on.
+    """Loads the newest model of a training run, which may still be running.
 
     Returns:
         The model and its variables, on the default device, from the newest checkpoint
-        that is whole; a warning tells if others had to be passed over.
+        that is whole; a warning names newer ones that are not.
 
     Raises:
-        FileNotFoundError: If it is not the folder of a run, or holds no checkpoint yet.
-        ValueError: If what it holds can't be read, or is not the model of its config.
+        FileNotFoundError: if it is not the folder of a run, or holds no checkpoint yet.
+        ValueError: if what it holds can't be read, or is not the model of its config.
 
     >>> import lavae_jax
     >>> model, variables = lavae_jax.load("runs/dsprites")  # made by experiments.train
@@ -101,10 +101,10 @@ def assemble(
 ) -> tuple[Model, Variables]:
     """Builds the model of a run's config and its variables, and checks that they fit.
 
-    The tensors are named by their paths, as by `flatten`; errors name the `source`.
+    The tensors are named by their paths, as `flatten` does; errors name the `source`.
 
     Raises:
-        ValueError: If no model can be built from the config, or if the variables are
+        ValueError: if no model can be built from the config, or if the variables are
             of another model.
     """
     model = _build(config, source)

@@ -26,11 +26,11 @@ class Released(NamedTuple):
     """A released model.
 
     Attributes:
-        tensors: Its variables by their paths, `params/location_net/...`.
-        config: The whole config of its training run, as JSON holds it.
-        report: The report of its evaluation, as JSON holds it.
-        card: A description in Markdown.
-        other_reports: Reports of models that were trained alike from other seeds and
+        tensors: its variables by their paths, `params/location_net/...`.
+        config: the whole config of its training run, as JSON holds it.
+        report: the report of its evaluation, as JSON holds it.
+        card: a description in Markdown.
+        other_reports: reports of models that were trained alike from other seeds and
             are not released.
     """
 
@@ -67,8 +67,8 @@ def read(folder: pathlib.Path) -> Released:
     """Reads a model's folder after checking every file against its checksum.
 
     Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file is not the one that was released.
+        FileNotFoundError: if a file is missing.
+        ValueError: if a file is not the one that was released.
     """
     try:
         expected = _expected(folder)
@@ -112,8 +112,8 @@ def check_folder(folder: pathlib.Path) -> None:
     Files without a checksum are ignored.
 
     Raises:
-        ValueError: If a file is missing or has changed; the message names the first.
-        OSError: If a file can't be read.
+        ValueError: if a file is missing or has changed; the message names the first.
+        OSError: if a file can't be read.
     """
     if not (folder / CHECKSUMS).exists():
         return
@@ -135,7 +135,7 @@ _REPAIR = (
 
 
 def _expected(folder):
-    """Reads checksums by file name; a malformed line becomes the name of no file."""
+    """Reads checksums by file name; a malformed line gives a name that no file has."""
     text = (folder / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
     parts = (line.partition("  ") for line in text.splitlines())
     return {name: digest for digest, _, name in parts}

@@ -1,4 +1,4 @@
-"""Reads what a training run leaves behind: its config and its newest model."""
+"""Reads the config and the newest model of a training run."""
 
 import json
 import pathlib
@@ -37,10 +37,10 @@ class Run(NamedTuple):
     """The newest model of a run.
 
     Attributes:
-        config: The run's whole config, as JSON holds it.
-        step: How many training steps were made.
-        variables: Variables of the model, NumPy arrays; `batch_stats` may be empty.
-        warning: A text that says which newer checkpoints can't be used, and why.
+        config: the run's whole config, as JSON holds it.
+        step: how many training steps were made.
+        variables: variables of the model, NumPy arrays; `batch_stats` may be empty.
+        warning: a text that says which newer checkpoints can't be used, and why.
     """
 
     config: dict[str, Any]
@@ -64,8 +64,8 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     """Reads the whole config of a run, as JSON holds it.
 
     Raises:
-        FileNotFoundError: If the folder holds no config.
-        ValueError: If the config can't be read.
+        FileNotFoundError: if the folder holds no config.
+        ValueError: if the config can't be read.
     """
     path = pathlib.Path(workdir) / "config.json"
     try:
@@ -78,7 +78,7 @@ def read_config(workdir: str | pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} can't be read: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("data", {}), dict):
-        raise ValueError(f"{path} can't be read: it holds no values by name.")
+        raise ValueError(f"{path} can't be read: it does not hold a config.")
     return config
 
 
@@ -91,12 +91,12 @@ def newest(
     of older versions have no checksums, so `read` alone judges theirs. Nothing in the
     run's folder is changed.
 
-    `read` gets a checkpoint's folder and gives what is wanted from it; it raises
+    `read` takes a checkpoint's folder and returns what is wanted from it; it raises
     ValueError, KeyError or OSError for one that can't be used. The result is None for a
     run without checkpoints.
 
     Raises:
-        ValueError: If the run has checkpoints, but none can be used.
+        ValueError: if the run has checkpoints, but none can be used.
     """
     damaged: dict[int, str] = {}
     for step in reversed(checkpoint_steps(workdir)):
@@ -122,15 +122,15 @@ def read(
 ) -> Run:
     """Reads a run's config and the model of its newest checkpoint that can be used.
 
-    A run may go on meanwhile: nothing in its folder is changed.
+    The run may still be training: nothing in its folder is changed.
 
     Args:
-        workdir: A folder that `experiments.train` has made.
-        check: It raises ValueError for variables that are not of the run's model.
+        workdir: a folder that `experiments.train` has made.
+        check: it raises ValueError for variables that are not of the run's model.
 
     Raises:
-        FileNotFoundError: If it is not such a folder, or holds no checkpoint yet.
-        ValueError: If the config can't be read, or no checkpoint can be used.
+        FileNotFoundError: if it is not such a folder, or holds no checkpoint yet.
+        ValueError: if the config can't be read, or no checkpoint can be used.
     """
     config = read_config(workdir)
 
@@ -153,7 +153,7 @@ def _variables(folder: pathlib.Path) -> Variables:
     with ocp.StandardCheckpointer() as checkpointer:
         state = checkpointer.restore(folder / "state")
     # The rest of the training state may differ between versions. The parameters of
-    # LAVAE lie beside those of its warm-up's VAE; the baseline's lie alone.
+    # LAVAE are beside those of the auxiliary VAE; the baseline has no auxiliary VAE.
     params = state.get("params") if isinstance(state, dict) else None
     if not isinstance(params, dict) or "batch_stats" not in state:
         raise ValueError("it does not hold the state of a training run")

@@ -1,4 +1,4 @@
-"""Which object each pixel belongs to, and how well two such answers agree.
+"""Segments scenes into objects, and measures how well two segmentations agree.
 
 Everything here is NumPy on the host and works on whole data sets: `N` is the number
 of images, `M` the number of slots. A segmentation is [N, H, W] whole numbers, 0 for
@@ -24,10 +24,10 @@ def segment(
     first of several equal slots wins. Sprites are cut at the border.
 
     Args:
-      yx: [N, M, 2] centres; a sprite of side S covers yx - S//2 to yx + S//2.
-      active: [N, M] booleans, the slots in use.
-      sprites: [N, M, S, S, C] sprites of odd side S.
-      image_size: (H, W).
+        yx: [N, M, 2] centres; a sprite of side S covers yx - S//2 to yx + S//2.
+        active: [N, M] booleans, the slots in use.
+        sprites: [N, M, S, S, C] sprites of odd side S.
+        image_size: (H, W).
 
     >>> import numpy as np
     >>> from lavae_jax import segmentation
@@ -92,7 +92,7 @@ def foreground_adjusted_rand_index(
 
 
 def count_components(images: np.ndarray, by_colour: bool = False) -> np.ndarray:
-    """A baseline without a model: objects counted as connected groups of pixels.
+    """Counts objects as connected groups of pixels: a baseline without a model.
 
     From [N, H, W, C] to [N] int64. A pixel is lit where any channel is above zero, and
     connects to its eight neighbours; `by_colour` only to those of the same colour, so

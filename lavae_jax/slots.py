@@ -1,4 +1,4 @@
-"""Work on the slots that hold an object, and on no others.
+"""Applies networks to the slots that hold an object, and to no others.
 
 Scenes have few objects and many slots (1.5 of 10 in the paper's data). Networks that
 run once per object therefore run on a buffer of the active (image, slot) pairs. A batch

@@ -35,7 +35,7 @@ class Locations(NamedTuple):
 
 
 def hard_locations(site: Array, active: Array) -> Locations:
-    """Locations that were given, not drawn: [B, M] sites and which slots hold one."""
+    """Makes locations of given sites, [B, M]; `active` tells which slots hold one."""
     zeros = jnp.zeros(active.shape, jnp.float32)
     return Locations(jnp.where(active, site, 0), active, zeros, zeros, None)
 
@@ -43,7 +43,7 @@ def hard_locations(site: Array, active: Array) -> Locations:
 class Appearance(NamedTuple):
     """Parameters of q(z_app | z_loc, x) (Eq. 10): both [B, M, L], 0 where inactive.
 
-    Those of the baseline's q(z | x) are [B, d_VAE] both.
+    For the baseline they are the parameters of q(z | x), both [B, d_VAE].
     """
 
     mu: Array
@@ -51,14 +51,14 @@ class Appearance(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What the model sees in a batch of images.
+    """The objects that the model infers in a batch of images.
 
     Attributes:
         n: [B] int32, the number of objects.
         yx: [B, M, 2] int32, row and column of each sprite's centre.
         z_app: [B, M, L] float32, the appearance of each object.
         active: [B, M] bool, slot i holds an object when i < n. `scene.yx[scene.active]`
-            are the places of all objects, without the empty slots.
+            are the locations of all objects, without the empty slots.
     """
 
     n: Array

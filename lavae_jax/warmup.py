@@ -1,8 +1,8 @@
-"""Appendix B, training warm-up: it finds objects before LAVAE can.
+"""Appendix B, training warm-up: an auxiliary VAE finds objects before LAVAE can.
 
-A fully convolutional VAE is trained in parallel. It spends its KL where there is
+This fully convolutional VAE is trained first. It spends its KL where there is
 something to describe, so the map of its KL over the latent grid is a rough map of the
-objects, which h_loc is taught to imitate.
+objects, which h_loc learns to imitate.
 """
 
 from functools import partial
@@ -31,7 +31,7 @@ SMOOTHING, PEAK_WINDOW, CENTROID_WINDOW = 3.0, 13, 19
 """Pixels, see `kl_peaks`."""
 
 PEAK_NATS = 1.0
-"""Objects of a few pixels cost less than 2 nats; nothing else costs as much as 0.1."""
+"""Least height of a peak: small objects cost less than 2, all else less than 0.1."""
 
 
 def scaled(length: float, object_size: int) -> float:
@@ -60,7 +60,7 @@ class AuxiliaryVAE(nn.Module):
 
     Receptive fields are wide on purpose: a narrow encoder spreads one object's KL over
     several cells. A cell has an even number of pixels per row and column. `cell_for`
-    gives the one with which a cell holds the same share of an object whatever its size.
+    scales it with the objects, so that a cell always holds the same share of one.
     """
 
     image_channels: int
@@ -203,8 +203,8 @@ def kl_peaks(
     pixels, and scaled for others.
 
     Returns:
-        Positions [B, M, 2] in pixels of the highest M peaks, and [B, M] bool: which of
-        them are peaks. Peaks come first.
+        Positions [B, M, 2] in pixels of the M highest peaks, and [B, M] bool, false in
+        the last places where there are fewer peaks.
     """
     smoothed = smooth(kl_map, scaled(SMOOTHING, object_size))
     window = scaled_side(PEAK_WINDOW, object_size)
@@ -221,7 +221,7 @@ def bumps(
 ) -> Array:
     """Makes maps [B, H, W] with a Gaussian bump on every valid centre.
 
-    Centres are [B, M, 2], row and column, and in pixels as σ is. Every pixel has the
+    Centres are [B, M, 2], row and column; they and σ are in pixels. Every pixel has the
     value of the highest bump there.
     """
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from experiments import ablations, cli
-from experiments.ablations import Result
+from experiments.ablations import Looks, Result
 from experiments.configs import base, bench, dsprites
 from experiments.run import input_pipeline, limits
 
@@ -40,6 +40,11 @@ def test_every_setting_is_trained(done):
     assert (config["data"]["num_valid"], config["seed"]) == (128, 1)
     for result in results:
         assert result.minutes > 0 and result.diverged_at is None
+        assert result.looks.steps == (4,)
+        assert result.looks.minutes == (result.minutes,)
+        assert result.looks.counts == pytest.approx((result.counts,))
+        (negative_elbo,) = result.looks.negative_elbo
+        assert negative_elbo == pytest.approx(result.negative_elbo, rel=0.05)
         assert result.negative_log_p <= result.negative_elbo
         assert 0 <= result.counts <= 1 and 0 <= result.crowded_counts <= 1
 
@@ -62,10 +67,10 @@ def test_a_value_that_does_not_exist_is_refused(done, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ablations.SETTINGS)
+@pytest.mark.parametrize("name", bench.SETTINGS)
 def test_every_setting_fits_the_bench(name):
     """Its values exist, can be trained with, and change something."""
-    config, changes = bench.get_config(), ablations.SETTINGS[name]
+    config, changes = bench.get_config(), bench.SETTINGS[name]
     changed = ablations.changed(config, changes, seed=3)
     assert changed.seed == 3
     for field, value in changes.items():
@@ -85,13 +90,42 @@ def test_variants_of_the_bench_fit_its_scenes(variant):
 
 
 def test_the_table_has_means_and_deviations_over_seeds():
-    """A run that diverged is named, and does not enter the means."""
+    """A run that diverged is named, and does not enter the means.
+
+    Of the two others, one has no look before minute 1, and one has ended by minute 2.
+    """
     nan = math.nan
-    run = Result("base", {}, 0, 2.1, None, 0.9, 0.6, 80.0, 70.0)
-    other = run._replace(seed=1, counts=0.7, negative_log_p=74.0)
-    lost = Result("base", {}, 2, 0.5, 7, nan, nan, nan, nan)
+    looks = Looks((500, 1_000), (0.8, 1.6), (0.5, 0.9), (200.0, 80.0))
+    run = Result("base", {}, 0, None, looks, 1.6, 0.9, 0.6, 80.0, 70.0)
+    looks = Looks((500, 1_000), (1.2, 2.4), (0.7, 0.7), (220.0, 100.0))
+    other = Result("base", {}, 1, None, looks, 2.4, 0.7, 0.6, 100.0, 74.0)
+    lost = Result("base", {}, 2, 7, Looks((), (), (), ()), nan, nan, nan, nan, nan)
     lines = ablations.markdown([run, other, lost]).splitlines()
     (ends,) = (line for line in lines if line.startswith("| `base` |"))
     assert "0, 1, 2 (diverged at 7)" in ends
-    assert "80.00% ± 14.14%" in ends and "72.0 ± 2.8" in ends
-    assert lines[-1] == "| `base`, seed 2 (diverged at 7) | 0.5 | – | – | – | – |"
+    assert "2.0 ± 0.6 | 80.00% ± 14.14%" in ends and "72.0 ± 2.8" in ends
+    assert lines[-1] == "| `base`, seed 2 (diverged at 7) | – | – | – | – | – |"
+    for line in (
+        "|  | setting | 1 | 2 |",
+        "| counts | `base` | 60.00% | 80.00% ± 14.14% |",
+        "| −ELBO | `base` | 170.0 | 110.0 ± 42.4 |",
+        "|  | setting | 500 | 1,000 |",
+        "| counts | `base` | 60.00% ± 14.14% | 80.00% ± 14.14% |",
+        "| −ELBO | `base` | 210.0 ± 14.1 | 90.0 ± 14.1 |",
+    ):
+        assert line in lines
+
+
+def test_looks_have_the_minutes_of_training(tmp_path):
+    """At 2 steps a second, then 1; the first step alone has no speed."""
+    rows = [
+        {"step": 1, "part": "train", "steps_per_second": 0.0},
+        {"step": 60, "part": "held_out", "count_accuracy": 0.5, "elbo": -200.0},
+        {"step": 120, "part": "train", "steps_per_second": 2.0},
+        {"step": 180, "part": "held_out", "count_accuracy": 0.9, "elbo": -90.0},
+        {"step": 240, "part": "train", "steps_per_second": 1.0},
+    ]
+    lines = [json.dumps(row) + "\n" for row in rows]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    expected = Looks((60, 180), (0.5, 2.0), (0.5, 0.9), (200.0, 90.0))
+    assert ablations.read_looks(tmp_path) == expected

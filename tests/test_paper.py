@@ -34,7 +34,7 @@ def _like_shipped(seed, cost, counts, dataset="multi_dsprites", **config):
     value = json.loads((pretrained.FOLDER / "multi_dsprites/report.json").read_text())
     value["config"].update(config)
     value["config"]["seed"] = seed
-    value["config"]["data"].update(name=dataset, num_valid=64)
+    value["config"]["data"]["name"] = dataset
     split = value["splits"][0]
     split["bounds"][-1]["negative_log_p"]["mean"] = cost
     if counts is None:

@@ -10,7 +10,6 @@ from experiments.paper.subject import (
     Settings,
     Subject,
     infer,
-    measure_calibration,
     measure_counts,
     measure_effects,
 )
@@ -125,9 +124,6 @@ def test_effects_against_loops(subject):
     assert measure_effects(subject, nothing).tolist() == [0, 0, 0, 0]
 
 
-# Claims as numbers.
-
-
 @pytest.fixture(scope="module")
 def learned(config):
     """Makes a data set with images, and a model that counts none to many objects."""
@@ -171,22 +167,3 @@ def test_counts_against_loops(learned):
     for n in range(10):
         assert found.accuracy[n] == confusion[n, n] / found.num_scenes[n]
     assert np.isnan(found.accuracy[10])
-
-
-def test_calibration_against_loops(learned, config):
-    """Frequencies are those of the training scenes that were not held out."""
-    logits = np.linspace(1, -3, 11)
-    params = {**learned.variables["params"], "prior_n_logits": logits}
-    changed = learned._replace(variables={**learned.variables, "params": params})
-    settings = Settings(data_dir=config.data.data_dir)
-    found = measure_calibration(changed, 64, settings)
-    source = load.data_source("multi_dsprites/tiny", "train", config.data.data_dir)
-    n = [int(source[index]["n"]) for index in range(256 - 64)]
-    assert found.num_scenes == 192
-    expected = [n.count(k) / 192 for k in range(11)]
-    np.testing.assert_allclose(found.frequencies, expected)
-    p = np.exp(logits) / np.exp(logits).sum()
-    np.testing.assert_allclose(found.learned, p, rtol=1e-5)
-    divergence = sum(f * np.log(f / q) for f, q in zip(expected, p, strict=True) if f)
-    assert found.divergence == pytest.approx(divergence, rel=1e-4)
-    assert measure_calibration(changed, 0, settings).num_scenes == 256

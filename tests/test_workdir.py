@@ -70,15 +70,6 @@ def test_checkpoints_without_a_config(tmp_path):
         claim(workdir, any_config())
 
 
-def test_a_run_may_be_extended(tmp_path):
-    """The same config, or one that differs in length only, goes on; it is kept."""
-    claim(tmp_path, any_config())
-    _save(tmp_path)
-    claim(tmp_path, any_config())
-    claim(tmp_path, any_config(num_steps=20))
-    assert read_config(tmp_path) == any_config(num_steps=20)
-
-
 @pytest.mark.parametrize(
     ("there", "done", "here", "fits"),
     [
@@ -97,6 +88,7 @@ def test_steps_that_were_made_keep_their_stage(tmp_path, there, done, here, fits
     _save(tmp_path, step=done)
     if fits:
         claim(tmp_path, configs[1])
+        assert read_config(tmp_path) == configs[1]
         return
     expected = f"tighten.steps: {there[0] - there[1]} there, .* {done} steps"
     with pytest.raises(cli.UserError, match=expected):

@@ -20,11 +20,11 @@ class Config(tfds.core.BuilderConfig):
     """A size of the data set.
 
     Attributes:
-      num_train: number of scenes of the training split.
-      num_test: number of scenes of each other split.
-      size: how large a scene and its objects are.
-      crowd: objects in each scene of the splits with more of them than in training,
-        which are named after it.
+        num_train: number of scenes of the training split.
+        num_test: number of scenes of each other split.
+        size: how large a scene and its objects are.
+        crowd: objects in each scene of the crowded splits, whose names end in this
+            number.
     """
 
     num_train: int = 190_000
@@ -36,16 +36,16 @@ class Config(tfds.core.BuilderConfig):
 class Builder(SceneBuilder):
     """Scenes of coloured squares, ellipses and triangles on black, 64x64 pixels.
 
-    Those of the configuration `bench` are 32x32 pixels, with smaller objects.
+    The scenes of the configuration `bench` are 32x32 pixels, with smaller objects.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "Initial release."}
     BUILDER_CONFIGS: ClassVar[list[Config]] = [
-        Config(name="full", description="190k training scenes, 10k of each other."),
+        Config(name="full", description="190k training scenes, 10k per other split."),
         Config(
             name="small",
-            description="The first 10k training scenes of `full`, 1k of each other.",
+            description="The first 10k training scenes of `full`, 1k per other split.",
             num_train=10_000,
             num_test=1_000,
         ),
@@ -57,7 +57,7 @@ class Builder(SceneBuilder):
         ),
         Config(
             name="bench",
-            description="40k training scenes of 32x32 pixels, 2k of each other.",
+            description="40k training scenes of 32x32 pixels, 2k per other split.",
             num_train=40_000,
             num_test=2_000,
             size=BENCH,

@@ -1,4 +1,4 @@
-"""Scenes of multi-dSprites. Workers import this: it needs no more than NumPy."""
+"""Scenes of multi-dSprites. Workers import this module: it needs only NumPy."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,8 +15,8 @@ class Size(NamedTuple):
     """How large scenes and their objects are, in pixels.
 
     Attributes:
-      canvas: height and width of a scene.
-      radius: of the circle around the largest sprites, see `sprites.RADIUS`.
+        canvas: height and width of a scene.
+        radius: of the circle around the largest sprites, see `sprites.RADIUS`.
     """
 
     canvas: int = scenes.CANVAS

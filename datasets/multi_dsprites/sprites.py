@@ -22,7 +22,7 @@ through sampling points, where rounding errors of the machine would decide; at 9
 comes closer than 1e-6 pixels."""
 
 SMALL_RADIUS = 5.48
-"""The same of the bench's sprites, which fit in 11 pixels."""
+"""The same radius for the sprites of `bench`, which fit in 11 pixels."""
 
 ELLIPSE_RATIO = 0.6
 """Short axis of the ellipse divided by its long axis."""
@@ -35,10 +35,10 @@ class Sprite(NamedTuple):
     """A rendered sprite.
 
     Attributes:
-      mask: bool [h, w], cropped to the pixels that are set; h, w <= `max_side`.
-      shape: index into `SHAPES`.
-      scale: index into `SCALES`.
-      angle: index into `ANGLES`, which are radians, counter-clockwise in the picture.
+        mask: bool [h, w], cropped to the pixels that are set; h, w <= `max_side`.
+        shape: index into `SHAPES`.
+        scale: index into `SCALES`.
+        angle: index into `ANGLES`, which are radians, counter-clockwise in the picture.
     """
 
     mask: np.ndarray
@@ -73,7 +73,7 @@ def render(
     middle pixel. Arguments are those of `signed_distance`.
 
     Returns:
-      bool [h, w], cropped to the pixels that are set.
+        bool [h, w], cropped to the pixels that are set.
     """
     inside = signed_distance(shape, scale, angle, radius) < 0
     side = max_side(radius)
@@ -90,14 +90,14 @@ def signed_distance(
     triangle, which is equilateral, points up.
 
     Args:
-      shape: index into `SHAPES`.
-      scale: size, 1 for the largest.
-      angle: radians, counter-clockwise in the picture.
-      radius: of the circle around the largest shapes, pixels.
+        shape: index into `SHAPES`.
+        scale: size, 1 for the largest.
+        angle: radians, counter-clockwise in the picture.
+        radius: of the circle around the largest shapes, pixels.
 
     Returns:
-      float64 [S * SAMPLES, S * SAMPLES] with S = `max_side`, in pixels: negative
-      inside, positive outside (for the ellipse, in a metric in which it is a circle).
+        float64 [S * SAMPLES, S * SAMPLES] with S = `max_side`, in pixels: negative
+        inside, positive outside (for the ellipse, in a metric in which it is a circle).
     """
     side = max_side(radius)
     radius = radius * scale

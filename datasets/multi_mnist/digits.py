@@ -46,11 +46,11 @@ class Digits(NamedTuple):
     """Digits to draw from, each with the same probability.
 
     Attributes:
-      masks: bool [N, 15, 15].
-      labels: int [N], 0 to 9.
-      mnist_index: int [N], positions in MNIST's training set.
-      pool_index: int [N], positions in the pool, or `scenes.EMPTY` for digits that
-        are not in it.
+        masks: bool [N, 15, 15].
+        labels: int [N], 0 to 9.
+        mnist_index: int [N], positions in MNIST's training set.
+        pool_index: int [N], positions in the pool, or `scenes.EMPTY` for digits that
+            are not in it.
     """
 
     masks: np.ndarray
@@ -63,7 +63,7 @@ def read_idx(path: str | os.PathLike[str], file: IdxFile) -> np.ndarray:
     """Reads the uint8 array in a gzipped IDX file after checking its content.
 
     Raises:
-      ValueError: if the file is not the expected one.
+        ValueError: if the file is not the expected one.
     """
     with open(path, "rb") as packed:
         try:

@@ -28,9 +28,9 @@ class Config(tfds.core.BuilderConfig):
     """A pool and a size of the data set.
 
     Attributes:
-      pool_size: number of digits the scenes are made of.
-      num_train: number of scenes of the training split.
-      num_test: number of scenes of each other split.
+        pool_size: number of digits the scenes are made of.
+        num_train: number of scenes of the training split.
+        num_test: number of scenes of each other split.
     """
 
     pool_size: int = 1_000
@@ -137,9 +137,9 @@ def find_file(
     """Finds a file in the manual directory, or else downloads it.
 
     Raises:
-      OSError: if no mirror has it.
+        OSError: if no mirror has it.
     """
-    # TFDS says by an AssertionError that there is no manual directory.
+    # TFDS raises an AssertionError where there is no manual directory.
     with contextlib.suppress(AssertionError):
         manual_file = dl_manager.manual_dir / file.name
         if manual_file.exists():

@@ -1,4 +1,4 @@
-"""Scenes of multi-MNIST. Workers import this: it needs neither TFDS nor SciPy."""
+"""Scenes of multi-MNIST. Workers import this module: it needs no TFDS or SciPy."""
 
 from collections.abc import Sequence
 

@@ -3,17 +3,14 @@
 "Open" marks a value that the paper does not state. Some choices are not values of a
 config, and hold for all variants:
 
-- Means and log-variances of h_app beyond ±5 and 1 are bent (`latents.appearance`): on
+- `latents.appearance` compresses means and log-variances of h_app beyond ±5 and 1: on
   crowded scenes, single objects cost thousands of nats otherwise.
 - The auxiliary VAE (`warmup`) has its downsampling at the input and once between its
   three residual blocks, where the paper has one between any two, so that its receptive
-  fields are wide and its KL map has one clear peak per object. The map is the mean
-  over grids of cells that begin at different pixels, so that its peaks move along with
-  the objects.
+  fields are wide and its KL map has one clear peak per object.
 - The last residual block of f_sprite keeps its leaky ReLUs and has no batch norm
   (`networks.SpriteDecoder`); the paper leaves out both, which makes the block linear.
-- The squared loss on h_loc is a sum over sites; the paper says only that it is a
-  squared distance.
+- The squared loss on h_loc sums over sites; the paper only says squared distance.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +29,7 @@ def paper() -> ConfigDict:
     config.picture_every = 2_000
     config.checkpoint_every = 2_000
     config.num_eval_images = 1_000
-    config.precision = "float32"  # or bfloat16, of the networks' inner layers
+    config.precision = "float32"  # or bfloat16, for the networks' inner layers
 
     config.data = _data()
     config.model = _model()
@@ -44,11 +41,11 @@ def paper() -> ConfigDict:
 
 
 def _data() -> ConfigDict:
-    """What is trained on."""
+    """The data set that is trained on."""
     data = ConfigDict()
     data.name = "multi_dsprites"
     data.data_dir = ""  # TFDS's default folder
-    data.manual_dir = ""  # where MNIST's files lie, if not to be downloaded
+    data.manual_dir = ""  # the folder of MNIST's files; empty downloads them
     # Scenes held out from the end of the 190,000 for training; none in the paper, where
     # nothing says on which scenes settings were chosen.
     data.num_valid = 5_000
@@ -90,7 +87,7 @@ def _optimizer() -> ConfigDict:
     optimizer.location_learning_rate = 5e-4
     optimizer.location_final_factor = 0.01
     optimizer.location_decay_steps = 100_000
-    # Of all networks until the ELBO teaches h_loc.
+    # The rate of all networks until the ELBO teaches h_loc.
     optimizer.warmup_learning_rate = 1e-3
     optimizer.clip_norm = 1e9  # none in the paper
     optimizer.decay = "constant"
@@ -131,7 +128,7 @@ def _elbo() -> ConfigDict:
     elbo.location_every = 1
     elbo.appearance_updates = 0
     elbo.superpose = 0.0  # 0 in the paper; objects that touch are rare without it
-    elbo.touching = True  # what is superposed is moved until objects touch
+    elbo.touching = True  # the added scene is moved until objects touch
     elbo.wake_weight = 0.0  # of proposals for superposed scenes; not in the paper
     return elbo
 
@@ -166,7 +163,7 @@ def laptop() -> ConfigDict:
     model.sprite_net = "mlp"
     model.epsilon_init = 1e-2
     model.exclusion_radius = 4
-    model.objects_per_image = 2.3  # more with superposed scenes, which fit in too
+    model.objects_per_image = 2.3  # more than 1.5, to hold superposed scenes too
 
     optimizer = config.optimizer
     optimizer.name = "adam"
@@ -178,10 +175,10 @@ def laptop() -> ConfigDict:
     optimizer.final_factor = 0.02
     optimizer.clip_norm = 500.0
 
-    # By then the map has one peak per object in nearly all held-out scenes.
+    # After these steps the map has one peak per object in nearly all held-out scenes.
     config.warmup.auxiliary_steps = 400
-    # Wide bumps teach h_loc no single pixels: it then puts objects on every second one,
-    # and f_sprite has to learn each sprite at four offsets; see ABLATIONS.md.
+    # From wide bumps h_loc does not learn single pixels: it puts objects on every
+    # second one, and f_sprite must learn each sprite at four offsets; see ABLATIONS.md.
     config.warmup.guided_steps = 400
     config.warmup.bump_sigma = 1.0
 
@@ -192,8 +189,8 @@ def laptop() -> ConfigDict:
     # h_loc costs as much as three without it.
     elbo.location_every = 3
     elbo.appearance_updates = 8
-    # Else objects that touch are counted as one; see ABLATIONS.md. p(n) learns from the
-    # rest of the scenes alone, so that there must be one.
+    # Otherwise objects that touch are counted as one; see ABLATIONS.md. The share is
+    # below 1, as p(n) learns only from the scenes that are not chosen for it.
     elbo.superpose = 0.9
     elbo.wake_weight = 30.0
 
@@ -202,7 +199,7 @@ def laptop() -> ConfigDict:
 
 
 def tiny() -> ConfigDict:
-    """The laptop's recipe on a few scenes and steps: for tests, learns nothing."""
+    """The laptop variant on a few scenes and steps: for tests, it learns nothing."""
     config = laptop()
     config.num_steps = 6
     config.batch_size = 8
@@ -250,15 +247,12 @@ def mnist(name: str, pool: str) -> ConfigDict:
     config.data.name = f"multi_mnist/{'tiny' if name == 'tiny' else pool}"
     config.model.image_shape = (64, 64, 1)
     config.model.sprite_size = 17
-    if name == "paper":
-        config.optimizer.location_learning_rate = 1e-4
+    config.optimizer.location_learning_rate = 1e-4
     if name == "laptop":
-        # Single digits take longer to learn than dSprites.
-        config.elbo.location_every = 4
-        # Digits that f_sprite does not know well are taken for two, if the ELBO is
-        # asked too early or too often; see ABLATIONS.md.
-        config.warmup.auxiliary_steps = 800
-        config.warmup.guided_steps = 800
-        config.elbo.count_temperature = 1.0
-        config.elbo.touching = False  # else h_loc learns to see two in one digit
+        # Single digits take longer to learn than dSprites. Those that f_sprite has not
+        # learned well are counted as two if h_loc learns from the ELBO too early or too
+        # fast; see ABLATIONS.md.
+        config.num_steps = 50_000
+        config.warmup.update(auxiliary_steps=800, guided_steps=800)
+        config.elbo.update(location_every=4, count_temperature=1.0, touching=False)
     return config

@@ -1,7 +1,7 @@
 """The paper's baseline: `--config=experiments/configs/baseline.py:DATA[:VARIANT]`.
 
 `DATA` is `dsprites`, `mnist_1k`, `mnist_10k` or `custom`, the config of LAVAE whose
-data, images and schedule of reports are taken over. `paper` (the default) is the β-VAE
+data, images and schedule of reports are used. `paper` (the default) is the β-VAE
 of Appendix B, for an accelerator. `laptop` is for 2 CPU cores. `tiny` is for tests. The
 height and width of your own images (`custom`) must be multiples of 8.
 """
@@ -23,7 +23,7 @@ def get_config(data_and_variant: str = "") -> ConfigDict:
     """Returns a config of the baseline, such as that of `mnist_1k:laptop`.
 
     Raises:
-        ValueError: If there is no such data or variant.
+        ValueError: if there is no such data or variant.
     """
     data, _, variant = data_and_variant.partition(":")
     if data not in DATA:
@@ -100,7 +100,7 @@ def laptop(lavae: ConfigDict) -> ConfigDict:
 
 
 def tiny(lavae: ConfigDict) -> ConfigDict:
-    """The laptop's on a few scenes and steps: for tests, learns nothing."""
+    """The laptop variant on a few scenes and steps: for tests, it learns nothing."""
     config = laptop(lavae)
     runs = ("num_steps", "batch_size", "eval_every", "picture_every")
     for key in (*runs, "checkpoint_every"):

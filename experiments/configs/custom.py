@@ -4,36 +4,36 @@
 Appendix B, for an accelerator. `laptop` is for 2 CPU cores. `tiny` is for tests.
 `baseline.py:custom` trains the baseline on the same images.
 
-What they are stored as: a folder of `.png` files of one size, in order of their names,
-or an `.npz` file with an array `images`, [N, H, W] or [N, H, W, C], C = 1 or 3, and at
-will `n`, [N] numbers of objects, to measure counting by. The last `data.num_valid` (a
-tenth, 5,000 at most) are held out, so shuffle images that come in some order.
+The images are a folder of `.png` files of one size, in order of their names, or an
+`.npz` file with an array `images`, [N, H, W] or [N, H, W, C], C = 1 or 3, and
+optionally `n`, [N] numbers of objects, to measure counting by. The last
+`data.num_valid` (a tenth, 5,000 at most) are held out, so shuffle ordered images.
 
-What the model assumes of them:
+The model assumes this of the images:
 
 - Pixels are lit or not: 0 and 1, or 0 and 255, in each channel on its own, because the
-  likelihood is Bernoulli. `data.threshold` (1 to 255) makes grey levels so: a value is
-  lit from there on. Lit pixels that no object explains cost −log ε nats each: for noisy
-  images raise `model.epsilon` to about the share of wrong pixels.
+  likelihood is Bernoulli. `data.threshold` (1 to 255) binarises grey levels: values
+  from there on are lit. Lit pixels that no object explains cost −log ε nats each: for
+  noisy images raise `model.epsilon` to about the share of wrong pixels.
 - Objects are lit on a black background, several per image and small beside it, at most
   `model.max_objects`. They may come in any colour that channels of 0 and 1 make.
 - Any object fits a square of `model.sprite_size` pixels and looks alike wherever it is.
   Objects may touch, but not hide each other much.
 
-What is None here is found from the images, told before the training starts, and kept in
-the run's `config.json`. What may have to be set:
+Values that are None here are found from the images, printed before training starts, and
+kept in the run's `config.json`. You may have to set these:
 
 - `model.sprite_size`, odd: the largest object and a pixel around it. Found from
   connected groups of lit pixels, so too large where objects often touch, and too small
   where one comes in pieces.
-- `model.max_objects`: what to be ready for, at the cost of memory.
+- `model.max_objects`: the most objects that an image may have; more cost memory.
 - `model.stem_stride`: divides height and width. The network of h_loc sees 23 px times
   it, which should be no less than an object; 1 is right for small ones.
 - `warmup.object_size`: pixels of an object. All lengths of the warm-up (cells of the
   auxiliary VAE, windows around peaks) were found for objects of 19 pixels and are
   scaled by it. `model.exclusion_radius` and `model.glimpse_size` follow it too.
 - `model.gamma` and `model.count_threshold` = 4γ grow with the logarithm of the number
-  of pixels, as Appendix B has it, and need no attention.
+  of pixels, as in Appendix B, and need no change.
 """
 
 from ml_collections import ConfigDict
@@ -43,7 +43,7 @@ from experiments.configs import base
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
-    """The config of a variant, open where the images decide."""
+    """The config of a variant; values that the images decide are None."""
     config = base.variant(variant)
     data = config.data = ConfigDict()
     data.name = "custom"

@@ -1,1 +1,1 @@
-"""How good a model is: measuring it, and the report of what was measured."""
+"""Measures models and reports the results."""

@@ -1,4 +1,4 @@
-"""Measures a model on images: the figures of a report."""
+"""Measures a model on images: the results in a report."""
 
 import functools
 import zlib
@@ -68,9 +68,9 @@ def split_sets(
     """Reads splits of a data set one by one, and generates the data set if needed.
 
     Args:
-        data: A section of a config with `name`, `data_dir` and `manual_dir`.
-        splits: Names of splits, all checked at once; None is all test splits.
-        num_images: How many images to read at most, from the start; None is all.
+        data: a section of a config with `name`, `data_dir` and `manual_dir`.
+        splits: names of splits, all checked at once; None is all test splits.
+        num_images: how many images to read at most, from the start; None is all.
     """
     # The names are checked before the data set is generated, which takes minutes.
     known = load.splits(data.name)
@@ -87,7 +87,7 @@ def split_sets(
 def read_split(
     dataset: str, split: str, folders: tuple[str | None, str | None], num: int | None
 ) -> ImageSet:
-    """Reads images of a split, at most so many, and their true scenes."""
+    """Reads at most `num` images of a split, and their true scenes."""
     source = load.data_source(dataset, split, *folders)
     examples = [source[index] for index in range(min(len(source), num or len(source)))]
     truth = TrueScenes(
@@ -125,7 +125,7 @@ def in_batches(
     batch_size: int,
     description: str | None = None,
 ) -> Any:
-    """Applies a function to trees of arrays, to as many rows of all at a time.
+    """Applies a function to trees of arrays, `batch_size` rows at a time.
 
     The last batch is filled up with rows of the first, so that the function is compiled
     once. The results are NumPy arrays. A description gives a progress bar.
@@ -152,7 +152,7 @@ def learned_log_p_n(model: Model, variables: dict[str, Any]) -> np.ndarray | Non
 def compare(
     image_set: ImageSet, inferred: Inferred, log_p_n: np.ndarray | None
 ) -> report.SplitReport:
-    """Computes the figures of a report on one set of images.
+    """Computes the results in a report on one set of images.
 
     `log_p_n` are the [M+1] learned log p(n), nats; None for the baseline.
     """
@@ -182,16 +182,16 @@ def compare(
 
 
 def _distance(floor, bound, scenes):
-    """Computes how far a bound is from the least possible one."""
-    # A family without sites has no prior over them to be held back by.
+    """Computes how far a bound is above the floor."""
+    # The baseline has no prior over sites, which raises the floor of LAVAE.
     least = floor.floor if scenes is not None else floor.entropy
     return report.Floor(floor.entropy, least, bound.negative_log_p.mean - least)
 
 
 def _compare_scenes(image_set, scenes, log_p_n):
-    """Computes the figures that need true scenes."""
+    """Computes the results that need true scenes."""
     images, truth = image_set.images, image_set.truth
-    # A model with few slots may look at images with more objects than it can have.
+    # Images may have more objects than the model has slots.
     largest = max(len(log_p_n) - 1, truth.n.max())
     log_p_n = np.pad(log_p_n, (0, largest + 1 - len(log_p_n)), constant_values=-np.inf)
 
@@ -212,7 +212,7 @@ def _compare_scenes(image_set, scenes, log_p_n):
 
 
 def _compare_places(truth, scenes):
-    """Computes figures of centres and segmentations; None where these are unknown."""
+    """Computes results on centres and segmentations; None where these are unknown."""
     if truth.centres is None:
         return dict.fromkeys(("location", "ari", "fg_ari", "fg_ari_any_object"))
     sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]

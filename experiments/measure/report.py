@@ -47,7 +47,7 @@ class Truth(NamedTuple):
 
 
 class SplitReport(NamedTuple):
-    """Figures of one set of images; None for what is unknown or the model lacks."""
+    """Results on one set of images; None for what is unknown or the model lacks."""
 
     name: str
     num_images: int
@@ -58,7 +58,7 @@ class SplitReport(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All figures of an evaluation, and what is needed to measure them again."""
+    """All results of an evaluation, and what is needed to measure them again."""
 
     dataset: str
     data_version: str | None  # None for other images than the run's
@@ -92,7 +92,7 @@ def write(report: Any, path: pathlib.Path) -> None:
 
 
 def read(path: pathlib.Path) -> Report:
-    """Reads what `write` has written; what is no report raises a ValueError."""
+    """Reads what `write` has written; anything else raises a ValueError."""
     content = path.read_text(encoding="utf-8")
     try:
         return typed(Report, json.loads(content))
@@ -105,8 +105,8 @@ def read(path: pathlib.Path) -> Report:
 def typed(kind: Any, value: Any) -> Any:
     """Restores a value from what `plain` has made of it.
 
-    `kind` is its type: a NamedTuple, or the annotation of a field. Anything else is a
-    TypeError or a ValueError.
+    `kind` is its type: a NamedTuple, or the annotation of a field. Any other value
+    raises a TypeError or a ValueError.
     """
     inner = typing.get_args(kind)
     if type(None) in inner:
@@ -148,7 +148,7 @@ def print_tables(report: Report, console: Console) -> None:
 def markdown_table(rows: Iterable[Sequence[str]], num_texts: int = 1) -> str:
     """Writes a table in Markdown; the first row is its head.
 
-    The first `num_texts` columns hold text, the others numbers, which end on the right.
+    The first `num_texts` columns hold text, the others numbers, aligned to the right.
     """
     head, *others = rows
     rule = ["---"] * num_texts + ["--:"] * (len(head) - num_texts)
@@ -162,7 +162,7 @@ def over_seeds(values: Sequence[float], form: str) -> str:
 
 
 def _rows(splits):
-    """Yields name and cells of each row; a cell is None where a figure is unknown."""
+    """Yields name and cells of each row; a cell is None where a result is unknown."""
     for index, bound in enumerate(splits[0].bounds):
         bounds = [split.bounds[index] for split in splits]
         yield (

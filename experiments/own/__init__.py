@@ -1,1 +1,1 @@
-"""Images of one's own: reading them, and fitting a config to them."""
+"""Reads the user's own images, and fits a config to them."""

@@ -1,4 +1,4 @@
-"""Fits a config to images of one's own, and warns of what speaks against training.
+"""Fits a config to the user's own images, and warns of problems with them.
 
 All images are read and checked before the training starts, and kept in memory: 100,000
 colour images of 64×64 take 1.2 GB.
@@ -43,7 +43,7 @@ class CountedImages(NamedTuple):
 
 
 def is_own(config: Mapping[str, Any]) -> bool:
-    """Tells whether a config is for own images, not for a named data set."""
+    """Tells whether a config is for the user's own images, not a named data set."""
     return "path" in config["data"]
 
 
@@ -138,7 +138,7 @@ def fit(config: ConfigDict, own: CountedImages) -> tuple[ConfigDict, tuple[str, 
     Lengths are scaled with `model.sprite_size`, γ with log D (Appendix B).
 
     Returns:
-        The config without open values, and remarks on the images for the user.
+        The config with all values set, and remarks on the images for the user.
     """
     found = survey(own.images)
     _check(config, own, found)
@@ -238,11 +238,11 @@ def _found(config, found):
 
 
 def _warnings(config, found, num_train) -> Iterator[str]:
-    """Warns of what may be amiss, with the numbers, and says what to do."""
+    """Yields warnings of likely problems, with numbers and advice."""
     if num_train < _FEW_IMAGES:
         yield (
             f"{num_train} images to train on are few: watch the ELBO of the held-out"
-            " ones, which falls when the others are learned by heart."
+            " ones, which falls when the model overfits."
         )
     if is_baseline(config):
         return

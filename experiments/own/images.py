@@ -38,20 +38,20 @@ def load_images(
     """Reads black-and-white or saturated-colour images.
 
     Args:
-        path: An `.npz` file (its array `images`, or the only one it has), or a folder
+        path: an `.npz` file (its array `images`, or the only one it has), or a folder
             of `.png` files, taken in order of name. Arrays are [N, H, W, C], or
             [N, H, W] for a grey model, of values 0 and 1 or 0 and 255.
         image_shape: (H, W, C), the images that a model takes. None finds it from the
             array, or from the first file of a folder: C is 1 for a file that is stored
             in grey, 3 for all others.
-        threshold: The least of the values 0 to 255 that counts as 255; then
-            values in between are allowed. 0 for none.
+        threshold: the least of the values 0 to 255 that becomes 255; smaller ones
+            become 0. Without a threshold (0), values must be binary.
 
     Returns:
         [N, H, W, C] uint8 of values 0 and 255, N at least 1.
 
     Raises:
-        ValueError: If anything else is found. The message says what was found, what
+        ValueError: if anything else is found. The message says what was found, what
             was expected and what to do.
     """
     path = pathlib.Path(path)
@@ -248,6 +248,6 @@ def _black_and_white(name, images, threshold):
             f"{name} holds the value {images[index]} at {index} (image, row, column,"
             f" channel), but only 0 and 1, or 0 and 255, are expected: binarise the"
             f" images, for example with images > images.max() / 2, or train with"
-            f" --config.data.threshold=T, from which of 0 to 255 on a value is 255."
+            f" --config.data.threshold=T, which turns values of T and above into 255."
         )
     return (images > 0).astype(np.uint8) * np.uint8(255)

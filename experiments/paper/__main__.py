@@ -11,7 +11,6 @@ import math
 import pathlib
 from collections.abc import Sequence
 
-import numpy as np
 from absl import flags
 from tqdm import auto as tqdm
 
@@ -19,7 +18,7 @@ from datasets import load
 from experiments import cli, evaluate
 from experiments.measure import report
 from experiments.paper import figures, subject, table
-from experiments.paper.subject import Calibration, Counts, Settings
+from experiments.paper.subject import Counts, Settings
 from experiments.paper.table import BASELINE, LAVAE, TITLES, Models
 from lavae_jax import plotting
 
@@ -89,8 +88,6 @@ def _section(lavae, baseline, settings, out):
         if picture.is_drawn:
             parts.append(f"![{heading}]({place}/{picture.name}.png)\n")
     counts = subject.measure_counts(about, scene_maker, settings)
-    num_valid = lavae.config["data"]["num_valid"]
-    calibration = subject.measure_calibration(about, num_valid, settings)
     plotting.save(
         plotting.confusion(counts.confusion, title=f"{title}: objects in new scenes"),
         out / place / "counts.png",
@@ -98,48 +95,18 @@ def _section(lavae, baseline, settings, out):
     return [
         *parts,
         f"### {title}: counting any number of objects\n",
+        "New scenes of the same kind, which are in no split:\n",
         _counts(counts),
         f"![True and inferred numbers of objects]({place}/counts.png)\n",
-        f"### {title}: the learned p(n)\n",
-        _calibration(calibration),
     ]
 
 
 def _counts(counts: Counts) -> str:
     """Writes how many scenes with each number of objects are counted right."""
     shares = ["–" if math.isnan(x) else f"{x:.1%}" for x in counts.accuracy]
-    return "New scenes of the same kind, which are in no split:\n\n" + _by_n(
-        {"new scenes": map(str, counts.num_scenes), "counted right": shares}
-    )
-
-
-def _calibration(calibration: Calibration) -> str:
-    """Writes p(n) beside the frequencies of n."""
-    with np.errstate(divide="ignore"):
-        log_ratio = np.log(calibration.learned) - np.log(calibration.frequencies)
-    rows = {
-        "share of training scenes": [f"{x:.4f}" for x in calibration.frequencies],
-        "learned p(n)": [
-            f"{x:.4f}" if x >= 1e-4 else f"{x:.0e}" for x in calibration.learned
-        ],
-        "log p(n) − log share": [
-            f"{x:+.3f}".replace("-", "−") if math.isfinite(x) else "–"
-            for x in log_ratio
-        ],
-    }
-    return (
-        f"How often n occurs in the {calibration.num_scenes:,} scenes of training, and"
-        f" what was learned:\n\n{_by_n(rows)}\n"
-        f"It costs {calibration.divergence:.2g} nats per image more than the"
-        " frequencies themselves would.\n"
-    )
-
-
-def _by_n(rows):
-    rows = {label: list(cells) for label, cells in rows.items()}
-    numbers = range(max(map(len, rows.values())))
-    cells_of_rows = [[label, *cells] for label, cells in rows.items()]
-    return report.markdown_table([["n", *map(str, numbers)], *cells_of_rows])
+    numbers = ["n", *map(str, range(len(shares)))]
+    num_scenes = ["new scenes", *map(str, counts.num_scenes)]
+    return report.markdown_table([numbers, num_scenes, ["counted right", *shares]])
 
 
 def main() -> None:

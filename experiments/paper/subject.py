@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy.special import rel_entr
 
 import lavae_jax
-from datasets import load, scenes
+from datasets import scenes
 from experiments import cli
 from experiments.measure import measure
 from lavae_jax import editing, metrics, pretrained, released
@@ -126,15 +125,6 @@ class Counts(NamedTuple):
     confusion: np.ndarray  # [M+1, M+1] scenes, true counts in rows
 
 
-class Calibration(NamedTuple):
-    """The learned p(n), beside how often every n occurs in training."""
-
-    num_scenes: int  # of the training split, without the held-out ones
-    frequencies: np.ndarray  # [M+1] share of them with each n
-    learned: np.ndarray  # [M+1] learned p(n)
-    divergence: float  # KL(frequencies || learned), nats per image
-
-
 def measure_counts(
     subject: Subject,
     scene_maker: Callable[[scenes.Split, int], dict[str, Any]],
@@ -161,21 +151,6 @@ def measure_counts(
         num_scenes > 0, np.diag(confusion) / np.maximum(num_scenes, 1), np.nan
     )
     return Counts(num_scenes, accuracy, confusion)
-
-
-def measure_calibration(
-    subject: Subject, num_valid: int, settings: Settings
-) -> Calibration:
-    """Compares p(n) with the scenes it was learned from.
-
-    These are those of the training split but for the last `num_valid`.
-    """
-    split = f"train[:-{num_valid}]" if num_valid else "train"
-    n = load.object_counts(subject.dataset, split, *settings.folders)
-    log_p_n = measure.learned_log_p_n(subject.model, subject.variables)
-    frequencies = np.bincount(n, minlength=len(log_p_n)) / len(n)
-    divergence = float(rel_entr(frequencies, np.exp(log_p_n)).sum())
-    return Calibration(len(n), frequencies, np.exp(log_p_n), divergence)
 
 
 def measure_effects(subject: Subject, scene: Scene) -> np.ndarray:

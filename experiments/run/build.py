@@ -1,4 +1,4 @@
-"""From a config to an experiment: a model, its train steps, and how it is measured."""
+"""Builds an experiment from a config: a model, its train steps, its measurement."""
 
 import collections
 import functools
@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 import lavae_jax
 from experiments.measure.measure import in_batches
-from experiments.own import data as own_data
 from experiments.run import limits
 from experiments.run.build_training import (
     build_optimizer,
@@ -53,17 +52,17 @@ class Experiment(NamedTuple):
     # state and images to the next state and a NamedTuple of scalars.
     train_step_at: Callable[[int], Callable[..., Any]]
     shown: tuple[str, ...]  # names of those scalars that go to the terminal
-    # From a state and images to a picture of what the model sees in them.
+    # From a state and images to a picture of what the model infers from them.
     draw: Callable[[Any, np.ndarray], Figure]
     # From a state, held-out images and their true n, or None where it is not known, to
-    # a NamedTuple of figures per image, each [B] or None, whose means are reported.
+    # a NamedTuple of results per image, each [B] or None, whose means are reported.
     measure: Callable[..., Any]
-    # From the number of a step and these means to what the user should know of them.
+    # From the number of a step and these means to warnings for the user.
     warnings: Callable[[int, Any], Sequence[str]]
 
 
 class Evaluator:
-    """Looks at the states of a model on scenes that it is not trained on.
+    """Measures states of a model on scenes that it is not trained on.
 
     The images are [N, H, W, C] uint8, and n are their [N] numbers of objects, or None.
     """
@@ -89,17 +88,17 @@ class Evaluator:
         return jax.tree.map(lambda figure: float(figure.mean()), figures)
 
     def draw(self, state: Any) -> Figure:
-        """Returns a picture of what the model sees in the first images."""
+        """Returns a picture of what the model infers from the first images."""
         return self._draw(state, first_lit(self._images))
 
 
-_SCENE_FIGURES = (*diagnostics.Seen._fields, "elbo", *objectives.ElboTerms._fields)
 HeldOutScenes = collections.namedtuple(
-    "HeldOutScenes", _SCENE_FIGURES, defaults=[None] * len(_SCENE_FIGURES)
+    "HeldOutScenes", (*diagnostics.Seen._fields, "elbo", *objectives.ElboTerms._fields)
 )
 """What is measured on scenes that LAVAE is not trained on, [B] each.
 
-The terms of the ELBO, nats, are None for the named data sets, whose counts say more.
+The ELBO and its terms are nats. The ELBO of training batches is no substitute: it is
+that of superposed scenes, too, and of the draws that the model is trained with.
 """
 
 
@@ -118,7 +117,7 @@ def first_lit(images: np.ndarray) -> np.ndarray:
 
 
 def draw(model: Model, variables: dict[str, Any], images: np.ndarray) -> Figure:
-    """Draws what a model sees in images [B, H, W, C], beside them."""
+    """Draws images [B, H, W, C], and beside them what a model infers from them."""
     if not isinstance(model, lavae_jax.LAVAE):
         means = lavae_jax.reconstruct(model, variables, images)
         rows = list(zip(images, means, strict=True))
@@ -140,7 +139,7 @@ def build_model(
 
 
 def _same_keys(num_images: int) -> jax.Array:
-    """The same draws at every step, so that steps can be compared."""
+    """Returns keys that are the same at every step, so that steps can be compared."""
     return image_keys(jax.random.key(0), num_images, None)
 
 
@@ -169,12 +168,10 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         train_state: state.TrainState, images: Any, n: jax.Array | None
     ) -> HeldOutScenes:
         variables = train_state.variables
-        found = diagnostics.measure(single, variables, images, n)._asdict()
-        if own_data.is_own(config):
-            keys = _same_keys(len(images))
-            terms = objectives.elbo(single, variables, to_float(images), keys)
-            found |= {"elbo": terms.elbo, **terms._asdict()}
-        return HeldOutScenes(**found)
+        seen = diagnostics.measure(single, variables, images, n)
+        keys = _same_keys(len(images))
+        terms = objectives.elbo(single, variables, to_float(images), keys)
+        return HeldOutScenes(*seen, terms.elbo, *terms)
 
     def warnings(number: int, seen: HeldOutScenes) -> Sequence[str]:
         return () if number <= warmup_steps(config) else diagnostics.warnings(seen)

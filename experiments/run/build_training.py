@@ -1,4 +1,4 @@
-"""From a config to how a model is trained: recipe, schedules and optimiser."""
+"""Builds from a config how a model is trained: recipe, schedules and optimiser."""
 
 import optax
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ def object_size(config: ConfigDict) -> int:
 
 
 def build_schedules(config: ConfigDict) -> schedules.Schedules:
-    """What changes during training besides the learning rates."""
+    """Builds the schedules of training besides the learning rates."""
     c, elbo, warmup = config.model, config.elbo, warmup_steps(config)
     tau = schedules.exponential(elbo.tau_init, elbo.tau_final, elbo.tau_steps)
     return schedules.Schedules(
@@ -30,12 +30,12 @@ def build_schedules(config: ConfigDict) -> schedules.Schedules:
 
 
 def warmup_steps(config: ConfigDict) -> int:
-    """The steps after which nothing but the likelihood teaches h_loc."""
+    """Returns the steps after which nothing but the ELBO teaches h_loc."""
     return config.warmup.auxiliary_steps + config.warmup.guided_steps
 
 
 def build_recipe(config: ConfigDict) -> recipes.Recipe:
-    """The rest of how LAVAE is trained."""
+    """Builds the other settings of LAVAE's training."""
     # Fields of the recipe have the names that the warm-up and the ELBO have in configs.
     values = {**config.warmup, **config.elbo, "object_size": object_size(config)}
     fields = {name: values[name] for name in recipes.Recipe._fields if name in values}
@@ -49,7 +49,7 @@ def build_recipe(config: ConfigDict) -> recipes.Recipe:
 
 
 def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
-    """One optimiser per part, with its own learning rate."""
+    """Builds one optimiser per part, with its own learning rate."""
     c, tighten, warmup = config.optimizer, config.tighten, warmup_steps(config)
     last = config.num_steps - tighten.steps
     location = schedules.exponential(

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, from which it goes on exactly."""
+"""The checkpoints of a run, from which it continues exactly."""
 
 import pathlib
 import shutil
@@ -32,11 +32,11 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run.
 
-    Arrays are stored as they are on the host, so that a run can go on, and a model be
+    Arrays are stored as they are on the host, so that a run can resume, and a model be
     evaluated, on another number and kind of devices and processes. A checkpoint appears
-    under its name once it is complete. Then the disk is to hold it, and checksums of
-    its files: what a disk or a copy does to it is noticed when it is read. Of several
-    processes the first alone reads and writes them, but all must call the methods.
+    under its name once it is complete. It is synced to the disk, with checksums of its
+    files, so that damage is noticed when it is read. Of several processes, only the
+    first reads and writes checkpoints, but all must call the methods.
     """
 
     def __init__(self, workdir: str | pathlib.Path):
@@ -44,7 +44,7 @@ class Checkpoints:
         self._manager = processes.on_first(lambda: _manager(self._folder))
 
     def kept(self) -> str:
-        """A sentence on what is left after an error, of this process alone."""
+        """Says which checkpoints are left after an error; uses no other process."""
         if self._manager is None:
             return "Checkpoints are kept."
         step = self._manager.latest_step()
@@ -66,13 +66,13 @@ class Checkpoints:
             try:
                 self._write(step, state, position)
             except (OSError, ValueError) as error:
-                # The disk may not hold this one: no run must go on from it.
+                # The disk may not hold all of this one: no run must continue from it.
                 shutil.rmtree(self._folder / str(step), ignore_errors=True)
                 self._manager.reload()
                 raise cli.UserError(
                     f"the checkpoint of step {step} can't be written: {error}.\n"
                     f"{kept} Once {self._folder} can be written to, the same"
-                    " command goes on from there."
+                    " command continues from there."
                 ) from error
 
         processes.on_first(write)
@@ -136,8 +136,8 @@ class Checkpoints:
                     files.set_aside(self._folder / str(damaged), aside)
                 self._manager.reload()
                 cli.warn(f"{found.warning} What can't be used is kept in {aside}.")
-            # Checkpoints of older versions, and one whose run was killed just before it
-            # had some, have no checksums.
+            # Checkpoints of older versions, and one whose run was killed before writing
+            # them, have no checksums.
             files.add_checksums(self._folder / str(found.step))
         return found.step, *found.content
 
@@ -151,12 +151,12 @@ class Checkpoints:
         try:
             stored = self._manager.restore(step, args=arguments)
         except ValueError as error:
-            # Orbax stumbles over its own message where another model has other parts.
+            # Orbax fails with an unclear error where the model has other parts.
             raise ValueError(
                 "it does not hold a whole state of this run's model"
             ) from error
         leaves = jax.tree.leaves(stored.state)
-        # Orbax hands back an array of another shape without a word.
+        # Orbax returns arrays of another shape without an error.
         for (path, want), got in zip(
             jax.tree.leaves_with_path(expected), leaves, strict=True
         ):
@@ -169,7 +169,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Ends the use of the folder."""
-        # Each process does so by itself: after an error the others may be elsewhere.
+        # Each process does so alone: after an error the others may be elsewhere.
         if self._manager is not None:
             self._manager.close()
 
@@ -190,7 +190,7 @@ def _manager(folder):
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=3,
                 create=False,
-                # What killed runs have left behind.
+                # This removes what killed runs have left behind.
                 cleanup_tmp_directories=True,
                 # The state is a few megabytes; and buffers donated to the next step
                 # must not change under a copy in progress.

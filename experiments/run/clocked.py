@@ -26,7 +26,7 @@ _CHECKPOINT_EVERY = 120  # seconds
 
 
 def unpack(bits: jax.Array, image_shape: tuple[int, int, int]) -> jax.Array:
-    """Packed scenes [B, bytes] to images in {0, 1}, float32 [B, H, W, C]."""
+    """Unpacks scenes [B, bytes] to images in {0, 1}, float32 [B, H, W, C]."""
     pixels = jnp.unpackbits(bits, axis=1, count=int(np.prod(image_shape)))
     return pixels.reshape(-1, *image_shape).astype(jnp.float32)
 
@@ -79,7 +79,7 @@ class Clock(NamedTuple):
     """How far a run is. The state's step is that of the config's schedule."""
 
     seconds: float = 0.0  # of training so far
-    warm: float | None = None  # how many the warm-up took; None before its end
+    warm: float | None = None  # seconds that the warm-up took; None before its end
     made: int = 0  # steps that were made
 
 
@@ -89,9 +89,9 @@ def step_by_the_clock(
     """The step of the config's schedule with which the next dispatch begins.
 
     The last dispatch ended with `step`, the next one has `num_steps`, and training has
-    `limit` seconds in all. The warm-up is made step by step. After it the schedule is
-    as far as the clock, and no dispatch begins before and ends after the step with
-    which `tighten` begins.
+    `limit` seconds in all. The warm-up is made step by step. After it, the share of
+    the schedule that is done equals the share of the time that has passed, and no
+    dispatch spans the step with which `tighten` begins.
     """
     if clock.warm is None:
         return step
@@ -123,7 +123,7 @@ def train(
     pause_after: float | None = None,
     steps_per_dispatch: int = 50,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Trains by the clock, or goes on with it.
+    """Trains by the clock, or continues such a run.
 
     Args:
         config: a config of LAVAE that trains h_loc in every step.
@@ -131,11 +131,11 @@ def train(
         workdir: the run's folder, as that of `experiments.train`.
         minutes: of training in all, without compilation.
         pause_after: minutes after which this call stores the state and returns.
-        steps_per_dispatch: steps between two looks at the clock, a divisor of the
+        steps_per_dispatch: steps between two checks of the clock, a divisor of the
             lengths of the warm-up.
 
     Returns:
-        The state, and figures of the last dispatch.
+        The state, and the metrics of the last dispatch.
     """
     _check(config, steps_per_dispatch)
     with open_workdir(workdir, config) as store:
@@ -167,7 +167,7 @@ def _dispatch(run, state, clock):
     """Makes the next steps.
 
     Returns:
-        The state and the clock after them, and their figures.
+        The state and the clock after them, and their metrics.
     """
     config, num_steps = run.config, run.steps_per_dispatch
     step = step_by_the_clock(config, clock, run.limit, int(state.step), num_steps)

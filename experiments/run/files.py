@@ -1,4 +1,4 @@
-"""Files that a kill, a cut of power or a full disk does not leave half written.
+"""Writes files so that a kill, a power cut or a full disk leaves none half written.
 
 Where the file system refuses, these functions raise an OSError.
 """
@@ -47,20 +47,20 @@ def make_sure_of_room(folder: pathlib.Path, num_bytes: int) -> None:
 
 
 def set_aside(path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Moves a file or folder into a folder, which is made, where it is kept."""
+    """Moves a file or folder into a folder, which is made if it does not exist."""
     folder.mkdir(exist_ok=True)
     names = (f"{path.name}-{number}" for number in itertools.count())
     path.rename(next(folder / name for name in names if not (folder / name).exists()))
 
 
 def add_checksums(folder: pathlib.Path) -> None:
-    """Keeps the checksums of a folder's files in it, unless they are there already.
+    """Writes the checksums of a folder's files into it, unless they are there already.
 
-    Then the disk holds all of the folder.
+    This returns once the disk holds all of the folder.
     """
     path = folder / released.CHECKSUMS
     if not path.exists():
         with futures.ThreadPoolExecutor() as pool:
-            # At once, which a disk does in little more than the time of one.
+            # All at once, which takes little longer than one.
             list(pool.map(sync, [*folder.rglob("*"), folder.parent]))
         write(path, released.folder_checksums(folder))

@@ -1,4 +1,4 @@
-"""From a data set to batches: shuffled, sharded by process, resumable."""
+"""Makes batches of a data set: shuffled, sharded by process, resumable."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,18 +24,18 @@ class Data(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A run's config without open values."""
+    """A run's config with all values set."""
 
     config: ConfigDict
     data: Data | None  # what the run reads, where it had to be read for the config
-    remarks: tuple[str, ...]  # what the user should know of it
+    remarks: tuple[str, ...]  # on the images, for the user
 
 
 def prepare(config: ConfigDict) -> Prepared:
     """Makes sure that model and data fit, before anything long is done.
 
-    The config of a named data set says all; images of one's own are read, and fill in
-    what theirs leaves open.
+    The config of a named data set is complete. The user's own images are read, and set
+    the values that are None in their config.
     """
     data, remarks = None, ()
     if own_data.is_own(config):
@@ -121,7 +121,7 @@ def batches(
 
     Returns:
         An iterator over uint8 [batch_size / process_count, H, W, C]. Its `get_state` is
-        a small dictionary for JSON, and after `set_state` it goes on from there.
+        a small dictionary for JSON, and after `set_state` it continues there.
     """
     stream = grain.MapDataset.source(images).shuffle(seed=seed).repeat()
     part = stream.batch(batch_size // process_count)[process_index::process_count]

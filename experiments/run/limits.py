@@ -137,7 +137,7 @@ def _check_open(config: ConfigDict) -> None:
 
 
 def _check_baseline(model: ConfigDict) -> None:
-    """Refuses images that whole cells do not cover, and strides that miss a cell."""
+    """Refuses image sizes and strides that do not fit the cells of the latent grid."""
     if any(size % CELL for size in model.image_shape[:2]):
         raise ValueError(
             f"the baseline needs images whose height and width are multiples of {CELL}:"
@@ -151,9 +151,9 @@ def _check_baseline(model: ConfigDict) -> None:
 
 
 def _check_sites(model: ConfigDict) -> None:
-    """Refuses models whose last object may be left without any site to be drawn from.
+    """Refuses models that may have no site left to draw the last object from.
 
-    Counted as if no two of the discs around the sites drawn before overlapped.
+    The discs around the sites drawn before are counted as if none overlapped.
     """
     height, width, _ = model.image_shape
     radius, others = model.exclusion_radius, model.max_objects - 1
@@ -169,7 +169,7 @@ def _check_sites(model: ConfigDict) -> None:
 
 
 def _check_together(config: ConfigDict) -> None:
-    """Refuses values that are possible each, but not together."""
+    """Refuses values that are valid alone, but not together."""
     model, warmup, elbo = config.model, config.warmup, config.elbo
     if any(size % model.stem_stride for size in model.image_shape[:2]):
         raise ValueError(

@@ -45,26 +45,26 @@ def train_and_evaluate(
     workdir: str | pathlib.Path,
     devices: Sequence[jax.Device] | None = None,
 ) -> Result:
-    """Trains a model, or goes on where a run in this workdir was.
+    """Trains a model, or continues the run in this workdir.
 
     The workdir gets `config.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/` and
     `pictures/`. On an interruption (SIGINT, SIGTERM) the state is stored before this
-    ends, and the same call goes on from there; the steps of an interrupted run are
+    ends, and the same call continues from there; the steps of an interrupted run are
     bitwise those of an unbroken one.
 
-    In several processes (`processes.join`), all of them call this; the first alone
-    reads and writes the workdir.
+    In several processes (`processes.join`), all of them call this; only the first reads
+    and writes the workdir.
 
     Args:
-        config: What `get_config` of a file in `experiments/configs` gives.
-        workdir: The run's folder; made when it does not exist.
-        devices: What to run on, by default every device of every process.
+        config: what `get_config` of a file in `experiments/configs` gives.
+        workdir: the run's folder; made when it does not exist.
+        devices: what to run on, by default every device of every process.
 
     Raises:
-        cli.UserError: If the config, the data or the workdir can't be used, before any
+        cli.UserError: if the config, the data or the workdir can't be used, before any
             long work.
-        DivergedError: If the run diverges; it is a `cli.UserError` too.
-        KeyboardInterrupt: After an interruption.
+        DivergedError: if the run diverges; it is a `cli.UserError` too.
+        KeyboardInterrupt: after an interruption.
     """
     processes.check_same(
         cli.flatten(config),
@@ -93,8 +93,8 @@ def run(
 ) -> Result:
     """Trains what has been built; see `train_and_evaluate`.
 
-    The steps run on the devices, and average over their `axis_name`. Without data, the
-    config's is opened.
+    The steps run on the devices, and average over their `axis_name`. Without `data`,
+    the data set of the config is opened.
     """
     with open_workdir(workdir, config) as store:
         return _start_or_resume(experiment, config, workdir, devices, data, store)
@@ -104,14 +104,14 @@ def _start_or_resume(experiment, config, workdir, devices, data, store):
     step, state, position = store.start_or_resume(experiment.init, config.seed)
     if step >= config.num_steps:
         print(
-            f"{workdir} has made its {step} steps; --config.num_steps=N goes on to N."
+            f"{workdir} has made its {step} steps; --config.num_steps=N continues to N."
         )
         return Result(step, None)
     data = data or _load(config)
     with contextlib.ExitStack() as stack:
         batches = _batches(config, data.train, position)
         stack.enter_context(contextlib.closing(batches))
-        # Last, as it takes back what was reported after the checkpoint.
+        # This comes last, as it removes what was reported after the checkpoint.
         report = processes.on_first(
             lambda: Progress(
                 workdir, config.num_steps, config.batch_size, step, experiment.shown
@@ -134,7 +134,7 @@ def _start_or_resume(experiment, config, workdir, devices, data, store):
 
 
 def _train(run: _Run, state: Any, done: int) -> Result:
-    """Makes the steps after `done`, with everything that is due along the way."""
+    """Makes the steps after `done`; logs, measures, draws and saves when it is due."""
     config, held_out, begin = run.config, None, time.monotonic()
     with processes.Interruptions() as interruptions:
         for step in range(done + 1, config.num_steps + 1):
@@ -155,7 +155,7 @@ def _train(run: _Run, state: Any, done: int) -> Result:
             if is_last or step % config.picture_every == 0:
                 _draw(run, step, state)
             signal_name = interruptions.received(step)
-            # Last: a run that goes on from here has all reports of the steps before.
+            # This comes last: a run continued from here has all earlier reports.
             if signal_name or is_last or step % config.checkpoint_every == 0:
                 _save(run, step, state)
             if signal_name:
@@ -164,7 +164,7 @@ def _train(run: _Run, state: Any, done: int) -> Result:
 
 
 def _report_first_step(run, step, begin):
-    """Tells how long the first step took, which is not like the others."""
+    """Reports the time of the first step, which includes its compilation."""
     run.window.rows()  # waits for it
     text = f"first step: {time.monotonic() - begin:.1f} s"
     _report(run, step, lambda report: report.message(text))
@@ -199,7 +199,7 @@ def _save(run, step, state):
 def _report(run, step, work):
     """Calls `work` with the report, in the process that has one.
 
-    The time until then does not count as that of the steps after this one.
+    The time that this takes does not count as time of train steps.
     """
 
     def report():
@@ -210,7 +210,7 @@ def _report(run, step, work):
 
 
 def _prepare(config):
-    """The config without open values, fitted to the same images in every process."""
+    """Returns the config with all values set, from the same images in every process."""
     prepared = processes.together(lambda: input_pipeline.prepare(config))
     processes.check_same(
         prepared.config.data.get("fingerprint"),

@@ -1,4 +1,4 @@
-"""Several processes that train one model: how they meet, and how they act as one.
+"""Connects several processes that train one model, and makes them act as one.
 
 All run the same program, each on its own devices and its own part of every batch. What
 has to happen once, such as writing a file, happens in the first process. When one is
@@ -25,8 +25,8 @@ _T = TypeVar("_T")
 _MESSAGE_BYTES = 4096
 # After one process has ended by an unforeseen error, JAX ends the others in this time.
 _SHUTDOWN_SECONDS = 60
-# JAX says this where no variable or service tells of other processes. All its other
-# errors are of a cluster that tells something wrong: to train alone would be a mistake.
+# JAX raises this where it finds no cluster. Its other errors mean that a cluster is
+# misconfigured, where training alone would be a mistake.
 _NO_CLUSTER = "coordinator_address should be defined."
 
 
@@ -36,11 +36,11 @@ def join(
     num_processes: int | None = None,
     process_id: int | None = None,
 ) -> None:
-    """Meets the other processes, before anything else is done with JAX.
+    """Connects to the other processes, before anything else is done with JAX.
 
-    A cluster tells who they are (`automatic`), as Cloud TPU, Slurm and Kubernetes do;
-    None is for where JAX finds such a cluster. The other three arguments name the
-    processes elsewhere.
+    With `automatic`, a cluster such as Cloud TPU, Slurm or Kubernetes names them; None
+    does so only where JAX finds a cluster. The other three arguments name the processes
+    elsewhere.
     """
     named = (coordinator_address, num_processes, process_id)
     _check_names(*named)
@@ -67,7 +67,7 @@ def join(
 
 
 def _check_names(coordinator_address, num_processes, process_id):
-    """Refuses what JAX would stumble over, or wait for in vain."""
+    """Refuses names for which JAX would fail unclearly, or wait in vain."""
     named = (coordinator_address, num_processes, process_id)
     if named == (None, None, None):
         return
@@ -95,9 +95,9 @@ def _shutdown_timeout():
 
 
 def _connect_devices():
-    """Connects all devices while all processes are here.
+    """Connects all devices while all processes are at the same point.
 
-    CPUs give each other 30 s for that, and later a step may take longer to compile in
+    CPUs wait 30 s for each other, and later a step may take longer to compile in
     one process than in another.
     """
     add_up = jax.pmap(lambda x: jax.lax.psum(x, "all"), "all")
@@ -113,7 +113,7 @@ def is_first() -> bool:
 def together(work: Callable[[], _T]) -> _T:
     """Calls `work` in every process; an error of one is an error of all.
 
-    Without this the others would wait for the one that has ended. `work` uses no other
+    Otherwise the others would wait for the one that has ended. `work` uses no other
     process. If it raises a `cli.UserError` or an OSError, all raise a `cli.UserError`.
     """
     if jax.process_count() == 1:
@@ -192,9 +192,9 @@ class Interruptions:
 
     Where JAX has joined processes, its preemption service notes SIGTERM, and lets all
     of them stop after the same step. The service does not run in a single process, and
-    knows no Ctrl-C: handlers of Python take these. They hand Ctrl-C on to the service
-    as SIGTERM. A second signal acts as it would outside. Python handles signals in its
-    main thread only: in another thread, nothing changes.
+    does not note Ctrl-C: Python's handlers note these, and pass Ctrl-C on to the
+    service as SIGTERM. A second signal acts as it would outside. Python handles signals
+    in its main thread only: in another thread, nothing changes.
     """
 
     def __init__(self):
@@ -229,7 +229,7 @@ class Interruptions:
         """Ends a run that has stored its state after this step."""
         raise KeyboardInterrupt(
             f"{signal_name}: stopped after step {step}, which is stored. The same"
-            " command goes on from there."
+            " command continues from there."
         )
 
     def _note(self, number, _):

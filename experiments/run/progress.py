@@ -30,13 +30,13 @@ class Progress:
     """Reports on one run, in its workdir.
 
     `metrics.jsonl` has one JSON object per line: `step`, `part` (train or held_out) and
-    the metrics by name. A run that goes on from a checkpoint takes back what was
+    the metrics by name. A run that continues from a checkpoint removes what was
     reported after it, so that no step is there twice.
 
     The methods raise OSError if the file system refuses.
 
     `batch_size` counts the images of all processes, and `first_step` is the one that
-    the run goes on from. `shown` names the training metrics that go to the terminal;
+    the run continues from. `shown` names the training metrics that go to the terminal;
     None shows all. `out` takes the lines, and `clock` gives the time in seconds.
     """
 
@@ -62,11 +62,11 @@ class Progress:
         self.start_clock(first_step)
 
     def start_clock(self, step: int) -> None:
-        """Measures the speed from here on, without what took long before."""
+        """Measures the speed from here on, without the time of other work before."""
         self._clock_step, self._clock_start = step, self._clock()
 
     def train(self, step: int, metrics: NamedTuple) -> None:
-        """Reports means since the last report, but for those that are None."""
+        """Reports means since the last report, except those that are None."""
         seconds = max(self._clock() - self._clock_start, 1e-9)
         rate = (step - self._clock_step) / seconds
         speed = {
@@ -99,7 +99,7 @@ class Progress:
         self._say(step, f"picture {path}")
 
     def message(self, text: str) -> None:
-        """Says a line that has no place in the tables."""
+        """Prints a line that is in none of the tables."""
         self._out(text)
 
     def flush(self) -> None:
@@ -129,13 +129,13 @@ class _TensorBoard:
 
     It does what tensorboardX's `SummaryWriter` does with its `purge_step`: TensorBoard
     hides what earlier starts have written of steps after `first_step`. But it has no
-    thread: that one ends on a full disk, and the run waits for it for ever. Here a full
-    disk is an OSError.
+    thread: that of `SummaryWriter` ends on a full disk, and the run then waits for it
+    for ever. Here a full disk is an OSError.
     """
 
     def __init__(self, folder: pathlib.Path, first_step: int):
         folder.mkdir(parents=True, exist_ok=True)
-        # The names of files begin with a second, in which there may be another start.
+        # Names of files begin with the second, and a run may start twice in a second.
         self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         self._is_closed = False
         self._write(first_step + 1, session_log=SessionLog(status=SessionLog.START))
@@ -172,7 +172,7 @@ def _named(metrics, shown=None):
 
 
 def _step_of(line):
-    """The step of a row; infinity for what a kill cut off in the middle."""
+    """Returns the step of a row; infinity for a row that a kill has cut off."""
     try:
         step = json.loads(line)["step"]
         return step if isinstance(step, int) else math.inf
@@ -198,10 +198,10 @@ class Window:
     """The metrics of the steps since the last report, which must be finite.
 
     They stay on the device until they are needed, so that no step waits for them.
-    `optax.apply_if_finite` would pass over the gradients of a bad step without a word;
-    a run is meant to end there, with a message that says what was wrong and names the
-    last good checkpoint, the `DivergedError` of each method. A run that goes on starts
-    with the rows it was stored with.
+    `optax.apply_if_finite` would skip the gradients of a bad step silently. Here the
+    run ends: each method may raise a `DivergedError`, which says what was wrong and
+    names the last good checkpoint. A continued run starts with the rows that were
+    stored.
     """
 
     def __init__(self, store: Checkpoints, rows: Sequence[dict[str, float]] = ()):

@@ -19,10 +19,10 @@ from experiments.run import files, processes
 from experiments.run.checkpoints import Checkpoints
 from lavae_jax import runs
 
-# These values may change when a run goes on, as they change no step already made. Where
-# the length changes, schedules that end with the run become those of the new length, so
-# that a run can end earlier or later than planned. After the end of a cosine the
-# learning rates rise again.
+# These values may change when a run is continued, as they change no step already made.
+# If the length changes, schedules that end with the run become those of the new length,
+# so that a run can end earlier or later than planned. A run that is continued after the
+# end of its cosine schedules raises its learning rates again.
 FREE = (
     "num_steps",
     "log_every",
@@ -36,17 +36,17 @@ FREE = (
 )
 
 NUM_SAMPLES = 100
-"""Importance samples that a report must have to be shown: those of Table 1."""
+"""Importance samples that a report must have to be shown, as many as in Table 1."""
 
 
 @contextlib.contextmanager
 def open_workdir(
     workdir: str | pathlib.Path, config: ConfigDict
 ) -> Iterator[Checkpoints]:
-    """Makes a workdir the one of a run, and gives the checkpoints in it.
+    """Claims a workdir for a run, and yields the checkpoints in it.
 
-    Other runs are kept out of it meanwhile. An OSError while it is open becomes a
-    `cli.UserError` that says how to go on.
+    Other runs are locked out meanwhile. An OSError while it is open becomes a
+    `cli.UserError` that says how to continue.
     """
     with lock(workdir):
         processes.on_first(lambda: claim(workdir, config))
@@ -56,7 +56,7 @@ def open_workdir(
             except OSError as error:
                 raise cli.UserError(
                     f"the system refuses to read or write a file: {error}.\n"
-                    f"{store.kept()} Once this is put right, the same command goes on"
+                    f"{store.kept()} Once this is put right, the same command continues"
                     " from there."
                 ) from error
 
@@ -75,7 +75,7 @@ def lock(workdir: str | pathlib.Path) -> Iterator[None]:
 
 
 def _take(workdir: pathlib.Path) -> TextIO:
-    """The open file that the lock is on; it says who has it."""
+    """Returns the open, locked file, whose text says which process holds it."""
     path = workdir / ".lock"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -107,10 +107,10 @@ def _take(workdir: pathlib.Path) -> TextIO:
 
 
 def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
-    """Makes a workdir the one of this config, which it keeps as `config.json`.
+    """Claims a workdir for a run of this config, which is stored as `config.json`.
 
     Raises:
-        cli.UserError: If the folder holds checkpoints of a run with another config: the
+        cli.UserError: if the folder holds checkpoints of a run with another config: the
             message lists the differences. Those of `FREE` are allowed.
     """
     path = pathlib.Path(workdir) / "config.json"
@@ -142,12 +142,12 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
 
 
 def _tighten_after(config):
-    """The steps before those that tighten the bound."""
+    """Returns the number of steps before those that tighten the bound."""
     return config.get("num_steps", 0) - config.get("tighten", {}).get("steps", 0)
 
 
 def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
-    """Tells what keeps two configs from being of one run, a line per value.
+    """Lists the values by which two configs are of different runs, a line each.
 
     The lines call the first config "there" and the second one "here".
     """
@@ -160,7 +160,7 @@ def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
 
 
 def read_config(workdir: str | pathlib.Path) -> ConfigDict:
-    """Returns the config of the run in a workdir, or refuses what holds none."""
+    """Returns the config of the run in a workdir; without one, raises an error."""
     with cli.user_errors(ValueError, OSError):
         return from_json(runs.read_config(workdir))
 
@@ -187,7 +187,7 @@ class Measured(NamedTuple):
 def read_measured(workdir: str | pathlib.Path, min_images: int) -> Measured:
     """Reads a run that has ended, and the report of its last step.
 
-    Neither says in which folders of this machine the data is. A report on fewer than
+    The data folders of this machine are removed from both. A report on fewer than
     `min_images` images of a split is refused.
     """
     workdir = str(workdir)
@@ -203,7 +203,7 @@ def read_measured(workdir: str | pathlib.Path, min_images: int) -> Measured:
     if run.step != num_steps:
         raise cli.UserError(
             f"{workdir} has not ended: its newest checkpoint is of step {run.step} of"
-            f" {num_steps}. Start its training command again, and it goes on."
+            f" {num_steps}. Start its training command again to continue."
         )
     path = pathlib.Path(workdir) / "evaluation" / "report.json"
     how = f"Measure it: python -m experiments.evaluate --workdir={workdir}"
@@ -259,7 +259,7 @@ def check_seeds(measured: Sequence[Measured]) -> None:
 
 
 def _but_for_the_seed(measured):
-    """Collects all that runs must share to be compared."""
+    """Collects all values that runs must share to be compared."""
     shared = from_json({**measured.run.config, "seed": 0})
     shared.steps = measured.run.step
     shared.data_version = measured.report.data_version

@@ -7,15 +7,15 @@ from lavae_jax import distributions
 from lavae_jax.types import Appearance, Array
 
 LOGVAR_LIMIT = 8.0
-"""log σ² stays within ± this: standard deviations from 0.02 to 55."""
+"""log σ² stays within ± this limit: standard deviations are 0.02 to 55."""
 OBJECT_LOGVAR_LIMIT = 1.0
-"""log σ² of an object stays below this: no posterior is much wider than the prior."""
+"""Upper limit of an object's log σ²: no posterior is much wider than the prior."""
 MEAN_LIMIT = 5.0
-"""Beyond ± this, means grow like a logarithm. Those of training scenes are within."""
+"""Means beyond ± this grow like a logarithm; means of training scenes are within."""
 
 
 def bounded(logvar: Array, upper: float = LOGVAR_LIMIT) -> Array:
-    """Bends log σ² smoothly into its limits, -LOGVAR_LIMIT and `upper`.
+    """Limits log σ² smoothly to the range from -LOGVAR_LIMIT to `upper`.
 
     One outlier among the objects of a batch would otherwise overflow exp(log σ²) and
     end the training.
@@ -28,8 +28,8 @@ def from_outputs(h_app: Array) -> Appearance:
     """The parameters of Eq. 9, from the outputs of h_app.
 
     Where objects are closer than any in training, outputs can be far off: means of
-    hundreds have been seen. They are bent so that such an object costs hundreds of
-    nats, not hundreds of thousands; other objects' outputs are left as they are.
+    hundreds have been seen. They are compressed so that such an object costs hundreds
+    of nats, not hundreds of thousands; other objects' outputs are left as they are.
 
     Args:
         h_app: [B, M, 2L] means, then log-variances, without limits.

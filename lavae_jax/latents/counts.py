@@ -52,7 +52,7 @@ def peaks(h_loc: Array, radius: int = 0) -> Array:
 
     A site is a peak when it is the largest of the square around it: 3×3, or the square
     of side 2 · radius + 1 if that is larger, so that no two peaks lie within the radius
-    in which `draw_locations` puts one object at most. Of equal sites, the first is one.
+    in which `draw_locations` puts one object at most. Of equal sites, the first counts.
     The result is [B, H, W] bool.
 
     >>> import jax.numpy as jnp
@@ -91,9 +91,9 @@ def draw_n(
 ) -> tuple[Array, Array]:
     """Draws n from the q(n | x) of training, whose limit for T → 0 is f_count.
 
-    Every peak of height v counts as an object with probability σ((v − threshold) / T),
-    on its own. With f_count alone, nothing in the ELBO depends on the heights, and they
-    drift across the threshold. There is one key per image, [B].
+    Every peak of height v counts independently as an object, with the probability
+    σ((v − threshold) / T). With f_count alone, nothing in the ELBO depends on the
+    heights, and they drift across the threshold. There is one key per image, [B].
 
     Returns:
         n [B] int32, at most M, and the log-probability of the decisions that gave it,
@@ -120,10 +120,10 @@ def log_q_count(
 ) -> Array:
     """The log-probability that `draw_n` counts the objects at given sites, and no more.
 
-    It is Σ log σ((v − threshold) / T) over the objects, which need not be at peaks, and
-    Σ log σ(−(v − threshold) / T) over the peaks that are no object's: an object's peak
-    is in the square around it. Of the locations, [B, ...], sites and active slots are
-    used. The result is [B], nats.
+    It sums log σ((v − threshold) / T) over the objects, which need not be at peaks, and
+    log σ(−(v − threshold) / T) over the peaks that belong to no object; the peaks in
+    the square around an object belong to it. Only the sites and active slots of the
+    locations, [B, ...], are used. The result is [B], nats.
     """
     num_images = h_loc.shape[0]
     logits = (h_loc - threshold) / temperature

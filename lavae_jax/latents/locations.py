@@ -1,8 +1,8 @@
 """Where the objects are: Eq. 3, 8 and 11.
 
 Sites are drawn one after the other without replacement. The paper removes each drawn
-pixel from the following draws; q may be any distribution, and removing a disc around it
-(`exclusion_radius`) keeps two draws from landing on one object.
+pixel from the following draws. q may be any distribution; removing a disc around the
+pixel (`exclusion_radius`) keeps two draws from landing on one object.
 
 These arguments are the same everywhere:
 
@@ -12,8 +12,8 @@ These arguments are the same everywhere:
 - num_sites, max_objects: D, M.
 - exclusion_radius: pixels around a drawn site that later draws leave out; 0, the
   paper's, leaves out the site alone.
-- capacity: slots expected to be active in the whole batch, which are cheaper when they
-  are no more; by default all.
+- capacity: size of the buffer of active slots, see `slots.map_active`; by default all
+  slots.
 
 >>> import jax
 >>> import jax.numpy as jnp
@@ -35,7 +35,7 @@ from lavae_jax import distributions, slots
 from lavae_jax.latents.counts import active_slots
 from lavae_jax.types import Array, Locations
 
-MASKED = -1e9  # a logit that no draw survives, yet with finite gradients
+MASKED = -1e9  # a logit that is never drawn, yet with finite gradients
 
 
 def log_p_locations(n: Array, num_sites: int, max_objects: int) -> Array:
@@ -73,7 +73,7 @@ def _disc(site: Array, height: int, width: int, radius: int) -> Array:
 
 
 def _gumbel(keys: Array, step: Array, size: int) -> Array:
-    """Standard Gumbel noise [B, size], a stream of its own for every image and step."""
+    """Draws standard Gumbel noise [B, size], independent in every image and step."""
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
     return jax.vmap(lambda key: jax.random.gumbel(key, (size,), jnp.float32))(keys)
 
@@ -197,7 +197,7 @@ def at_sites(
     exclusion_radius: int = 0,
     capacity: int | None = None,
 ) -> Locations:
-    """What `draw_locations` returns when its hard draws are the given sites.
+    """Returns what `draw_locations` returns when its hard draws are the given sites.
 
     They are [B, M] int32 in the order of the draws; `active`, [B, M] bool, is true for
     the first n slots. The log-probability of a site that draws before it have excluded
@@ -216,8 +216,8 @@ def at_sites(
 def kl_locations(locations: Locations, num_sites: int) -> Array:
     """Appendix A: Σ_i [log(D − i + 1) − H(b^i)] given the sites taken before, nats.
 
-    Analytic per step: the same expectation as the sampled log-ratio, less variance. The
-    result is [B].
+    Each step is analytic: it has the expectation of the sampled log-ratio, with less
+    variance. The result is [B].
     """
     n = locations.active.sum(axis=-1)
     log_p = log_p_locations(n, num_sites, locations.active.shape[1])

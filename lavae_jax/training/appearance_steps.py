@@ -16,8 +16,8 @@ def appearance_step(
 ) -> tuple[TrainState, TrainMetrics]:
     """Trains h_app and f_sprite on the ELBO, at the most likely sites.
 
-    An object whose sprite is always painted from the same site is learned faster than
-    one that is seen at all sites that q gives it, and the ELBO then makes q narrower.
+    f_sprite learns an object faster when it is always painted from the same site than
+    when it is painted from all sites that q gives it; the ELBO then makes q narrower.
     """
     model = setup.model.bind(state.variables)
     h_loc = model.location_logits(x)

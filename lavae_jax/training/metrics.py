@@ -11,7 +11,7 @@ from lavae_jax.types import Array
 class TrainMetrics(NamedTuple):
     """Means over the batch; nats per image where not stated otherwise.
 
-    A stage of the run leaves None what it does not compute.
+    What a stage of the run does not compute is None.
     """
 
     loss: Array  # of everything that is trained

@@ -15,7 +15,7 @@ class Parts(NamedTuple):
         location: of the location network.
         rest: of LAVAE's other networks.
         prior_n: of the logits of p(n).
-        auxiliary: of the warm-up's VAE.
+        auxiliary: of the auxiliary VAE.
     """
 
     location: Any = None
@@ -49,8 +49,8 @@ def join(parts: Parts) -> Variables:
 class Optimizer(NamedTuple):
     """Clips and updates each part on its own.
 
-    One clip over all parts would starve the location network, whose gradients are the
-    smallest; and parts are not trained equally often.
+    One clip over all parts would shrink the gradients of the location network, which
+    are the smallest already; and parts are not trained equally often.
 
     Attributes:
         transform: the update of a part for a learning rate of −1, as

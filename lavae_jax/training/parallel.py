@@ -36,7 +36,7 @@ class Devices:
     """The devices that a model is trained on.
 
     On several devices each holds a copy of the state and takes its share of the batch.
-    In several processes, every one passes in and gets back what is on its own devices.
+    With several processes, each passes in and gets back what is on its own devices.
 
     Args:
         devices: by default all devices of all processes; some of `jax.local_devices()`
@@ -44,8 +44,8 @@ class Devices:
     """
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
-        # The devices of a process stand together, as its images do in the batch, so
-        # that an image has the same place, and draws, however the batch is spread.
+        # Devices are sorted by process, as images are in the batch, so that an image
+        # has the same place, and the same draws, however the batch is spread.
         self.devices = tuple(
             sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
         )
@@ -64,15 +64,15 @@ class Devices:
         return f"{len(self.devices)} x {self.devices[0].device_kind}{where}"
 
     def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Compiles a train step, once; its first argument, the state, is used up.
+        """Compiles a train step, once; its first argument, the state, is donated.
 
         Args:
             step: from a state and the images of one device to a state and metrics, the
                 same on every device. It averages over `axis_name` where there is one.
 
         Returns:
-            the same from a state that has been `replicate`d, and images that have been
-            `shard`ed. Of the metrics there is one copy.
+            The same step for a state that has been `replicate`d and images that have
+            been `shard`ed. It returns one copy of the metrics.
         """
         if step not in self._compiled:
             compiler = jax.jit
@@ -86,7 +86,7 @@ class Devices:
     def replicate(self, state: Any) -> Any:
         """Copies a state of NumPy or other arrays to each device of this process."""
         if not self._several:
-            # A copy, because the buffers of what was passed in must outlive the step.
+            # A copy, because the caller's buffers must outlive the step.
             return jax.tree.map(
                 lambda x: jax.device_put(x, self.devices[0], may_alias=False), state
             )
@@ -106,7 +106,7 @@ class Devices:
         """The copy of a state that the first device of this process holds."""
         if not self._several:
             return state
-        # Indexing the whole arrays would be a program for all of their devices.
+        # Indexing the whole arrays would run a program on all of their devices.
         return _first(jax.tree.map(lambda x: x.addressable_data(0), state))
 
     @property

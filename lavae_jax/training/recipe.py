@@ -28,16 +28,16 @@ class Recipe(NamedTuple):
         num_draws: K, draws of n and z per image in a step that trains h_loc.
         count_temperature: T of `counts.draw_n`.
         advantage_limit: the score function's weights are cut at ± this, nats.
-        location_every: h_loc is trained in every so many steps, 1 in the paper.
+        location_every: h_loc is trained once in so many steps, 1 in the paper.
         appearance_updates: further updates per step of h_app and f_sprite, at the same
             locations with new draws of z_app; 0 in the paper.
         superpose: share of the training images that another one is added to.
-        touching: whether that one is moved first, until the objects of both touch.
-        wake_weight: factor on `superposition.wake`, which has the objects of both
-            scenes proposed for a superposed one; 0 for no proposals.
+        touching: whether the added one is moved first, until the objects of both touch.
+        wake_weight: factor on `superposition.wake`, which proposes the objects of both
+            scenes for a superposed one; 0 for no proposals.
         tighten_after: steps after which h_app and f_sprite alone are trained, on a
             bound of several draws of z_app; None for never, as in the paper.
-        tighten_draws: its number of draws.
+        tighten_draws: number of draws of that bound.
         tighten_elbo: the share of the ELBO in the objective of these steps.
     """
 
@@ -63,7 +63,7 @@ class Recipe(NamedTuple):
 
     @property
     def warmup_steps(self) -> int:
-        """Steps after which nothing but the model's likelihood teaches h_loc."""
+        """Steps after which nothing but the ELBO teaches h_loc."""
         return self.auxiliary_steps + self.guided_steps
 
 

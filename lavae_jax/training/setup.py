@@ -23,10 +23,10 @@ class Setup(NamedTuple):
 
     Attributes:
         model: LAVAE; its `axis_name` is the mapped axis of devices, or None.
-        auxiliary: the warm-up's VAE.
+        auxiliary: the auxiliary VAE of the warm-up.
         optimizer: for the parameters of both.
         schedules: what changes with the step.
-        recipe: the rest of how it is trained.
+        recipe: the other settings of training.
     """
 
     model: LAVAE

@@ -1,4 +1,4 @@
-"""The state of a run: everything that it needs to go on from where it was."""
+"""The state of a run: everything that it needs to be continued."""
 
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ class TrainState(NamedTuple):
 def init_state(
     model: LAVAE, auxiliary: AuxiliaryVAE, optimizer: Optimizer, key: Array
 ) -> TrainState:
-    """A fresh state of LAVAE and the warm-up's VAE, from a single key."""
+    """Makes a fresh state of LAVAE and the auxiliary VAE, from a single key."""
     key_model, key_auxiliary, key_run = jax.random.split(key, 3)
     x = jnp.zeros((1, *model.image_shape), jnp.float32)
     variables = jax.jit(model.init)(key_model, x)
@@ -53,11 +53,11 @@ def init_state(
 
 
 def restart_moments(state: TrainState, optimizer: Optimizer, after: int) -> TrainState:
-    """Begins the moments of LAVAE's parts anew, in a state with `after` steps made.
+    """Resets the optimiser's moments of LAVAE's parts, in a state with `after` steps.
 
-    Adam's moments are those of the gradients so far. Where those of another objective
-    are many times larger, its first steps would be many times too long. A state with
-    another number of steps stays as it is.
+    Adam's moments are averages over the gradients so far. Where the next objective has
+    gradients many times larger, its first updates would be many times too large. A
+    state with another number of steps stays as it is.
     """
 
     def restart(params, old):

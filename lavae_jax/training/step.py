@@ -79,7 +79,7 @@ def elbo_step(
     grad, aux = jax.grad(loss, has_aux=True)(state.params["lavae"])
     terms, n, h_single, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
-    # What superposed scenes teach is where objects are, not how they look on their own.
+    # Superposed scenes teach where objects are, but not how objects look on their own.
     likely = setup.model.locations(h_single, setup.model.count(h_single), keys=None)
     state = appearance_updates(setup, state, single, likely)
     return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
@@ -87,7 +87,7 @@ def elbo_step(
 
 def _chosen(setup: Setup, keys: Array) -> tuple[Array, Array]:
     """Draws the images that are to be superposed, [B] bool, and a key for each, [B]."""
-    # This is no key of the K draws: `split` gives what `fold_in` gives for 0 to K - 1.
+    # The K draws use other keys: `split` gives what `fold_in` gives for 0 to K - 1.
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, setup.recipe.num_draws)
     key_chosen, key_shift = jax.vmap(jax.random.split)(keys).T
     return jax.vmap(jax.random.uniform)(key_chosen) < setup.recipe.superpose, key_shift
@@ -157,8 +157,8 @@ def leave_one_out(elbo: Array, limit: float) -> Array:
 def _without_prior_of_n(terms: ElboTerms, chosen: Array) -> ElboTerms:
     """Leaves chosen images out of p(n), as superposed scenes have more objects.
 
-    This holds for all of them: the more objects a scene has, the more seldom it is
-    superposed, and p(n) would learn from what is left.
+    Chosen images that were not superposed are left out too: scenes with many objects
+    are superposed less often, and would teach p(n) too large an n.
     """
     chosen = jnp.repeat(chosen, terms.kl_n.shape[0] // chosen.shape[0])
     return terms._replace(kl_n=jnp.where(chosen, 0, terms.kl_n))

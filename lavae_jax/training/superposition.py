@@ -1,11 +1,11 @@
-"""Superposed scenes, and where the scenes that they are made of have their objects.
+"""Superposes scenes, and proposes the objects of the single scenes for the sum.
 
 λ is a sum over objects (Eq. 4), so two scenes on top of each other are a scene again.
 Where two objects touch, h_loc has one maximum at first. No draw from q then puts an
-object on the other one, so that the ELBO has no say; and in single scenes objects
-seldom touch. One scene can be moved until its objects touch those of the other one.
-The objects that q finds in each of the two scenes alone are then a proposal for both
-together, which the ELBO is asked to judge.
+object on the second one, so the ELBO never compares one object with two; and in single
+scenes objects seldom touch. One scene can be moved until its objects touch those of the
+other one. The objects that q finds in each of the two scenes alone are then a proposal
+for both together, which the ELBO weighs.
 """
 
 from typing import NamedTuple
@@ -55,7 +55,7 @@ class Superposed(NamedTuple):
 def superpose(
     x: Array, chosen: Array, keys: Array, axis_name: str | None, touching: bool
 ) -> Superposed:
-    """Adds its partner to each chosen image, where it is or moved until they touch.
+    """Adds its partner to each chosen image, unmoved or moved until objects touch.
 
     A partner that can't be moved that far stays where it is. It is left out if a pixel
     is lit in both, so that their sum is always a binary image. Objects that overlap
@@ -139,13 +139,13 @@ def wake(
     """The objective by which h_loc learns the objects that q finds in both scenes.
 
     Their log q is weighted with their share of Σ_k exp(ELBO_k) over the K draws and
-    themselves, as in reweighted wake-sleep (Bornschein & Bengio, 2015). So it rises as
-    far as the likelihood is higher with them than with the objects that were drawn.
+    themselves, as in reweighted wake-sleep (Bornschein & Bengio, 2015). So log q rises
+    as far as the ELBO is higher with them than with the objects that were drawn.
 
     Args:
         model: bound to its variables.
         scenes: what `superpose` gives for B images.
-        both: what `objects_of_both` finds in them.
+        both: what `objects_of_both` finds in the scenes.
         h_loc: their location logits, [B, H, W].
         elbo: of the draws, nats, [B, K].
         keys: [B], one per image.
@@ -171,7 +171,7 @@ def wake(
 def objects_of_both(
     model: LAVAE, scenes: Superposed, h_single: Array, h_loc: Array
 ) -> Locations:
-    """The most likely sites of an image's objects and of its partner's.
+    """Finds the most likely sites of an image's objects and of its partner's objects.
 
     Args:
         model: LAVAE, whose parameters are not needed.
