@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 from google.protobuf import json_format
-from tqdm import auto as tqdm
 
 from datasets import records, scenes
 from datasets.multi_dsprites import multi_dsprites_dataset_builder
@@ -31,8 +30,6 @@ BUILDERS = {
     "multi_mnist/tiny": (multi_mnist_dataset_builder.Builder, "tiny"),
 }
 """Builder and configuration of every data set, by name."""
-
-_AT_A_TIME = 5_000  # records; reading many at once is far faster
 
 
 def builder(
@@ -101,17 +98,11 @@ def object_counts(
 ) -> np.ndarray:
     """Returns the numbers of objects, int [N], of all images of a split.
 
-    Arguments and errors are those of `data_source`. Progress is shown.
+    Arguments and errors are those of `data_source`.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
-    counts, found = records.Examples(prepared, split, "n"), []
-    progress = tqdm.tqdm(total=len(counts), desc=f"{name} {split}", unit=" scenes")
-    with progress:
-        for start in range(0, len(counts), _AT_A_TIME):
-            stop = min(start + _AT_A_TIME, len(counts))
-            found += counts.part(start, stop)
-            progress.update(stop - start)
-    return np.array(found, np.int64)
+    counts = records.Examples(prepared, split, "n")
+    return np.array(counts.part(0, len(counts)), np.int64)
 
 
 def scene_maker(
@@ -130,7 +121,8 @@ def scene_maker(
         It raises a ValueError where so many objects do not fit.
     """
     unprepared = _builder(name, data_dir)
-    return unprepared.scene_maker(_checked_manual_dir(unprepared, manual_dir))
+    make = unprepared.maker(_checked_manual_dir(unprepared, manual_dir))
+    return lambda split, index: make(split, [index])[0]
 
 
 def image_shape(name: str) -> tuple[int, int, int]:
@@ -143,11 +135,8 @@ def splits(name: str) -> dict[str, scenes.Split]:
     return _builder(name).splits
 
 
-def check_split(name: str, split: str) -> set[str]:
+def check_split(name: str, split: str) -> None:
     """Checks the names of a data set and a split before anything is generated.
-
-    Returns:
-        The names of the whole splits that the split takes examples from.
 
     Raises:
         ValueError: if the name or the split is unknown.
@@ -160,20 +149,12 @@ def check_split(name: str, split: str) -> set[str]:
             "parts of them such as 'train[:1000]' or 'train[-10%:]'."
         )
     tfds.core.ReadInstruction.from_spec(split)
-    return names
 
 
 def _prepared(name, split, data_dir, manual_dir):
-    """Returns the builder of a prepared data set that has the splits of `split`."""
-    wanted = check_split(name, split)
-    prepared = builder(name, data_dir, manual_dir)
-    if missing := wanted - prepared.info.splits.keys():
-        raise ValueError(
-            f"{prepared.data_path} was generated before {', '.join(missing)} belonged "
-            "to the data set. Delete it, and it is generated again with the same "
-            "scenes in all other splits."
-        )
-    return prepared
+    """Returns the builder of a prepared data set, after a check of the split."""
+    check_split(name, split)
+    return builder(name, data_dir, manual_dir)
 
 
 def _builder(name: str, data_dir: Folder = None) -> SceneBuilder:

@@ -23,12 +23,10 @@ CHUNK = 1_000
 FEW = 5_000
 """A split of fewer scenes is made before workers would have started."""
 
-_SMALL = 200  # bytes
-
 
 def pack(example: dict[str, np.ndarray]) -> dict[str, bytes]:
     """Compresses the features of an example as TFDS does in its encoding ZLIB."""
-    return {name: _compress(value.tobytes()) for name, value in example.items()}
+    return {name: zlib.compress(value.tobytes()) for name, value in example.items()}
 
 
 def pack_split(
@@ -72,11 +70,3 @@ def pack_split(
 
 def _pack_chunk(maker, split, indices):
     return [pack(example) for example in maker(split, indices)]
-
-
-def _compress(content):
-    # For a few bytes, starting zlib takes longest, and many of these are equal.
-    return _compress_small(content) if len(content) < _SMALL else zlib.compress(content)
-
-
-_compress_small = functools.lru_cache(maxsize=10_000)(zlib.compress)

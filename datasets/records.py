@@ -34,7 +34,10 @@ class Examples(Sequence[Any]):
             return self._decode(self._records[position])
 
     def part(self, start: int, stop: int) -> list[Any]:
-        """Reads the examples from `start` to before `stop` at once."""
+        """Reads the examples from `start` to before `stop` at once.
+
+        This is far faster than reading them one by one.
+        """
         with self._damage():
             records = self._records.__getitems__(list(range(start, stop)))
             return list(map(self._decode, records))

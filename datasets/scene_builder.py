@@ -3,7 +3,7 @@
 import abc
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -16,9 +16,6 @@ from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import auto as tqdm
 
 from datasets import packing, scenes
-
-SceneMaker = Callable[[scenes.Split, int], dict[str, np.ndarray]]
-"""Makes scene `index` of a split."""
 
 
 class Appearance(NamedTuple):
@@ -66,8 +63,8 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Sizes and random streams of the splits of this configuration, by name."""
 
     @abc.abstractmethod
-    def scene_maker(self, manual_dir: epath.Path | None = None) -> SceneMaker:
-        """Returns a function that makes scene `index` of any split, listed here or not.
+    def maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
+        """Returns a function that makes scenes of any split, listed here or not.
 
         The data set need not be prepared.
 

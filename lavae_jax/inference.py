@@ -20,7 +20,7 @@ from lavae_jax import images as image_checks
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.likelihood import pixel_mean
 from lavae_jax.model import LAVAE
-from lavae_jax.types import Array, Locations, Scene, Variables, hard_locations
+from lavae_jax.types import Array, Scene, Variables, hard_locations
 
 Model = LAVAE | baseline.BaselineVAE
 """LAVAE, or the baseline it is compared with, which has no objects to infer."""
@@ -70,11 +70,6 @@ def _to_scene(n, locations, z_app, width):
     return Scene(n, yx, z_app, locations.active)
 
 
-def _to_locations(scene: Scene, width: int) -> Locations:
-    site = scene.yx[..., 0] * width + scene.yx[..., 1]
-    return hard_locations(site, scene.active)
-
-
 @partial(jax.jit, static_argnums=0)
 def sprites(model: LAVAE, variables: Variables, scene: Scene) -> Array:
     """One sprite per object: [B, M, S, S, C] in [0, 1], zeros in inactive slots."""
@@ -86,7 +81,8 @@ def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
     """Paints a scene: pixel means, [B, H, W, C]."""
     bound = model.bind(variables)
     painted = bound.sprites(scene.z_app, scene.active)
-    canvas = bound.canvas(painted, _to_locations(scene, model.image_shape[1]))
+    site = scene.yx[..., 0] * model.image_shape[1] + scene.yx[..., 1]
+    canvas = bound.canvas(painted, hard_locations(site, scene.active))
     return pixel_mean(canvas, model.epsilon)
 
 

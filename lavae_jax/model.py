@@ -68,8 +68,12 @@ class LAVAE(nn.Module):
         return self.image_shape[0] * self.image_shape[1]
 
     def capacity(self, num_images: int) -> int:
-        """Size of the buffer of the active slots of so many images."""
-        return slots.capacity_for(num_images, self.max_objects, self.objects_per_image)
+        """Size of the buffer of the active slots of so many images, see `slots`.
+
+        It holds 1.5 times the expected number of objects, plus 8.
+        """
+        expected = int(1.5 * self.objects_per_image * num_images) + 8
+        return min(num_images * self.max_objects, expected)
 
     # Inference model, Eq. 5.
 

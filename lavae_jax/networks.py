@@ -106,7 +106,6 @@ class ResidualMLP(nn.Module):
 
     width: int
     num_outputs: int
-    num_blocks: int = 2
     kernel_init: nn.initializers.Initializer = nn.linear.default_kernel_init
     bias: float = 0.0
     dtype: DTypeLike = jnp.float32
@@ -115,7 +114,7 @@ class ResidualMLP(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[A, F] to [A, num_outputs]."""
         x = nn.gelu(nn.Dense(self.width, dtype=self.dtype)(x))
-        for _ in range(self.num_blocks):
+        for _ in range(2):
             x = x + nn.gelu(nn.Dense(self.width, dtype=self.dtype)(x))
         return nn.Dense(
             self.num_outputs,
@@ -146,11 +145,6 @@ class GlimpseAppearanceNet(nn.Module):
             self.width, 2 * self.app_dim, kernel_init=head_init, dtype=self.dtype
         )
 
-    def at_sites(self, x: Array, image: Array, sites: Array) -> Array:
-        """[μ, log σ²] for the windows at `sites` [A] of `image` [A]: [A, 2L]."""
-        cut = compositing.windows(x, image, sites, self.glimpse_size)
-        return self.network(cut.reshape(cut.shape[0], -1))
-
     def features(self, x: Array, train: bool) -> Array:
         """The image itself, [B, H, W, C]: all work is done where it is read."""
         del train  # there are no batch statistics
@@ -164,7 +158,8 @@ class GlimpseAppearanceNet(nn.Module):
 
         def read_active(module, image, valid, sites):
             del valid  # rows do not interact
-            return module.at_sites(features, image, sites)
+            cut = compositing.windows(features, image, sites, module.glimpse_size)
+            return module.network(cut.reshape(cut.shape[0], -1))
 
         site, active = locations.site, locations.active
         return slots.map_active(

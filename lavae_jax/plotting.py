@@ -73,16 +73,6 @@ def reconstructions(
     return figure
 
 
-def comparison(images: np.ndarray, means: np.ndarray) -> Figure:
-    """Draws images and their reconstructions by a model without objects, in rows.
-
-    Images and means are those of `reconstructions`; without any, or where they differ
-    in number, a ValueError is raised.
-    """
-    rows = list(zip(images, means, strict=True))
-    return grid(rows, column_labels=["input", "reconstruction"])
-
-
 def grid(
     images: Sequence[Sequence[np.ndarray | None]] | np.ndarray,
     *,

@@ -73,7 +73,7 @@ def load(workdir: str | pathlib.Path) -> tuple[Model, Variables]:
     model, run = read_run(workdir)
     if run.warning:
         warnings.warn(run.warning, stacklevel=2)
-    return model, _on_device(flatten(run.variables))
+    return model, jax.device_put(run.variables)
 
 
 def read_run(workdir: str | pathlib.Path) -> tuple[Model, runs.Run]:
@@ -110,12 +110,7 @@ def assemble(
     model = _build(config, source)
     if problem := _misfit(_shapes(model), tensors):
         raise ValueError(f"{source} does not hold the model of its config: {problem}.")
-    return model, _on_device(tensors)
-
-
-def _on_device(tensors):
-    """Undoes `flatten` and puts the variables on the default device."""
-    return jax.device_put(traverse_util.unflatten_dict(tensors, sep="/"))
+    return model, jax.device_put(traverse_util.unflatten_dict(tensors, sep="/"))
 
 
 def _build(config, source):

@@ -16,12 +16,6 @@ from jax import lax
 from lavae_jax.types import Array
 
 
-def capacity_for(num_images: int, max_objects: int, objects_per_image: float) -> int:
-    """Size of the small buffer: 1.5 times the expected number of objects, plus 8."""
-    expected = int(1.5 * objects_per_image * num_images) + 8
-    return min(num_images * max_objects, expected)
-
-
 def _apply_to_buffer(
     module: nn.Module | None,
     active: Array,

@@ -75,7 +75,7 @@ def experiment(axis_name=None, learning_rate=0.5, on_measure=_nothing):
 
     def draw(state, images):
         means = np.broadcast_to(state.params["mean"], images.shape)
-        return plotting.comparison(images, means)
+        return plotting.grid(list(zip(images, means, strict=True)))
 
     def measure(state, images, n):
         on_measure()

@@ -125,7 +125,7 @@ def experiment(axis_name=None) -> Experiment:
         return after, watched
 
     def draw(_, images):
-        return plotting.comparison(images, np.zeros(images.shape))
+        return plotting.samples_grid(images)
 
     def measure(_, images, n):
         del n

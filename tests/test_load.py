@@ -59,15 +59,13 @@ def test_slices_are_those_of_the_split(data_dir, split, positions):
         np.testing.assert_array_equal(images[index], whole[position]["image"])
 
 
-def test_counts_are_those_of_the_examples(data_dir, monkeypatch):
-    """All of a slice, in its order, however many are read at a time."""
+def test_counts_are_those_of_the_examples(data_dir):
+    """All of a slice, in its order."""
     part = load.data_source(NAME, "train[10:50]", data_dir)
     expected = [int(part[index]["n"]) for index in range(len(part))]
     assert len(set(expected)) > 2
-    for at_a_time in (7, 40, 5_000):
-        monkeypatch.setattr(load, "_AT_A_TIME", at_a_time)
-        counts = load.object_counts(NAME, "train[10:50]", data_dir)
-        assert counts.dtype == np.int64 and counts.tolist() == expected
+    counts = load.object_counts(NAME, "train[10:50]", data_dir)
+    assert counts.dtype == np.int64 and counts.tolist() == expected
 
 
 def test_damage_is_told(data_dir, tmp_path):

@@ -143,9 +143,7 @@ def test_a_small_bench_is_written_and_read(tmp_path):
     made.download_and_prepare(file_format="array_record")
     for split, wanted in made.splits.items():
         source = made.as_data_source(split)
-        expected = [
-            made.scene_maker()(wanted, index) for index in range(wanted.num_examples)
-        ]
+        expected = made.maker()(wanted, range(wanted.num_examples))
         found = [source[index] for index in range(len(source))]
         assert scene_checks.digest(found) == scene_checks.digest(expected)
 
@@ -177,20 +175,20 @@ def test_tiny_is_the_beginning_of_full(data_dir):
     source = load.data_source(NAME, "test_7", data_dir)
     full = builder.Builder(config="full", data_dir=data_dir).splits["test_7"]
     assert full.num_examples == 10_000
-    examples = [builder.scene(full, index) for index in range(256)]
+    examples = builder.many(full, range(256))
     assert scene_checks.digest(source) == scene_checks.digest(examples)
 
 
 def test_the_number_of_objects_is_uniform():
     """Zero to three objects are equally frequent."""
-    counts = np.bincount([builder.scene(FEW, i)["n"] for i in range(4000)])
+    counts = np.bincount([one["n"] for one in builder.many(FEW, range(4000))])
     assert len(counts) == 4
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
 def test_attributes_are_uniform_in_crowded_scenes():
     """Starting a scene again does not favour small sprites, nor any other."""
-    crowded = [builder.scene(SEVEN, index) for index in range(600)]
+    crowded = builder.many(SEVEN, range(600))
     for feature, number in (("shape", 3), ("scale", 6), ("angle", 40), ("colour", 7)):
         values = np.concatenate([scene[feature][:7] for scene in crowded])
         _, counts = np.unique(values, return_counts=True)

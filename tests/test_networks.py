@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from lavae_jax import blocks, networks
-from lavae_jax.types import Locations
+from lavae_jax.types import Locations, hard_locations
 
 A, H, W, C = 6, 4, 6, 3
 VALID = np.array([1, 0, 1, 1, 0, 1], bool)
@@ -180,11 +180,11 @@ def test_glimpses_are_a_convolution():
     G, L, width = 5, 2, 4
     net = networks.GlimpseAppearanceNet(G, width, L)
     x = _normal(2, H, W, C)
-    image, site = np.divmod(np.arange(2 * H * W, dtype=np.int32), H * W)
-    args = (x, image.astype(np.int32), site.astype(np.int32))
-    variables = net.init(jax.random.key(0), *args, method="at_sites")
+    site = jnp.tile(jnp.arange(H * W, dtype=jnp.int32), (2, 1))
+    args = (x, hard_locations(site, jnp.ones_like(site, bool)), site.size)
+    variables = net.init(jax.random.key(0), *args, method="read")
     params = jax.tree.map(lambda a: a + 0.1, variables["params"])
-    out = net.apply({"params": params}, *args, method="at_sites")
+    out = net.apply({"params": params}, *args, method="read").reshape(-1, 2 * L)
 
     first, *blocks, last = (params["network"][f"Dense_{i}"] for i in range(4))
     kernel = first["kernel"].reshape(G, G, C, width)  # correlates, as lax.conv does

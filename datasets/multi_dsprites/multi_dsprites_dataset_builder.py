@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from datasets import scenes
+from datasets import packing, scenes
 from datasets.multi_dsprites import sprites
-from datasets.multi_dsprites.scene import BENCH, PAPER, Size, many, scene
-from datasets.scene_builder import Appearance, SceneBuilder, SceneMaker, array, entropy
+from datasets.multi_dsprites.scene import BENCH, PAPER, Size, many
+from datasets.scene_builder import Appearance, SceneBuilder, array, entropy
 
 
 @dataclasses.dataclass
@@ -95,13 +95,12 @@ class Builder(SceneBuilder):
         return {split: self._generate_examples(split) for split in self.splits}
 
     def _generate_examples(self, split: str):
-        maker = functools.partial(many, size=self.builder_config.size)
-        return self._packed_examples(split, maker)
+        return self._packed_examples(split, self.maker())
 
-    def scene_maker(self, manual_dir: epath.Path | None = None) -> SceneMaker:
+    def maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
         """See base class."""
         del manual_dir  # nothing is read
-        return functools.partial(scene, size=self.builder_config.size)
+        return functools.partial(many, size=self.builder_config.size)
 
     def appearance(self) -> Appearance:
         """See base class."""

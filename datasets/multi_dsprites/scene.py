@@ -1,4 +1,4 @@
-"""One scene of multi-dSprites. Workers import this module: it needs only NumPy."""
+"""Scenes of multi-dSprites. Workers import this module: it needs only NumPy."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,15 +27,10 @@ PAPER = Size()
 BENCH = Size(canvas=32, radius=sprites.SMALL_RADIUS)
 
 
-def scene(split: scenes.Split, index: int, size: Size = PAPER) -> dict[str, np.ndarray]:
-    """Returns one scene with its ground truth, as described in README.md."""
-    return many(split, [index], size)[0]
-
-
 def many(
     split: scenes.Split, indices: Sequence[int], size: Size = PAPER
 ) -> list[dict[str, np.ndarray]]:
-    """Returns several scenes of a split, see `scene`."""
+    """Returns scenes of a split with their ground truth, as described in README.md."""
     layouts, attributes = zip(*(_layout(split, i, size) for i in indices), strict=True)
     return scenes.examples(scenes.draw_all(layouts, size.canvas), attributes)
 

@@ -12,10 +12,10 @@ import requests
 import tensorflow_datasets as tfds
 from etils import epath
 
-from datasets import scenes
+from datasets import packing, scenes
 from datasets.multi_mnist import digits
-from datasets.multi_mnist.scene import SEED, many, scene
-from datasets.scene_builder import Appearance, SceneBuilder, SceneMaker, array, entropy
+from datasets.multi_mnist.scene import SEED, many
+from datasets.scene_builder import Appearance, SceneBuilder, array, entropy
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -100,7 +100,7 @@ class Builder(SceneBuilder):
             split, functools.partial(many, available, self._seed)
         )
 
-    def scene_maker(self, manual_dir: epath.Path | None = None) -> SceneMaker:
+    def maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
         """See base class; digits are those of the pool."""
         dl_manager = tfds.download.DownloadManager(
             download_dir=self.data_path.parents[2] / "downloads",
@@ -109,7 +109,7 @@ class Builder(SceneBuilder):
             url_infos=self.url_infos,
         )
         pool, _ = self._digits(dl_manager)
-        return functools.partial(scene, pool, self._seed)
+        return functools.partial(many, pool, self._seed)
 
     def _digits(self, dl_manager):
         """The digits of the pool, and the new ones."""

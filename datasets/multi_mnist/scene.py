@@ -1,4 +1,4 @@
-"""One scene of multi-MNIST. Workers import this module: it needs no TFDS or SciPy."""
+"""Scenes of multi-MNIST. Workers import this module: it needs no TFDS or SciPy."""
 
 from collections.abc import Sequence
 
@@ -10,23 +10,16 @@ from datasets.multi_mnist import digits
 SEED = 2
 
 
-def scene(
-    available: digits.Digits, seed: tuple[int, int], split: scenes.Split, index: int
-) -> dict[str, np.ndarray]:
-    """Returns one scene of a split with its ground truth, as described in README.md.
-
-    In the data sets, the seed is `SEED` and the size of the pool of `available` digits.
-    """
-    return many(available, seed, split, [index])[0]
-
-
 def many(
     available: digits.Digits,
     seed: tuple[int, int],
     split: scenes.Split,
     indices: Sequence[int],
 ) -> list[dict[str, np.ndarray]]:
-    """Returns several scenes of a split, see `scene`."""
+    """Returns scenes of a split with their ground truth, as described in README.md.
+
+    In the data sets, the seed is `SEED` and the size of the pool of `available` digits.
+    """
     drawn = (_layout(available, seed, split, index) for index in indices)
     layouts, attributes = zip(*drawn, strict=True)
     return scenes.examples(scenes.draw_all(layouts), attributes)

@@ -120,7 +120,8 @@ def draw(model: Model, variables: dict[str, Any], images: np.ndarray) -> Figure:
     """Draws images [B, H, W, C], and beside them what a model infers from them."""
     if not isinstance(model, lavae_jax.LAVAE):
         means = lavae_jax.reconstruct(model, variables, images)
-        return plotting.comparison(images, means)
+        rows = list(zip(images, means, strict=True))
+        return plotting.grid(rows, column_labels=["input", "reconstruction"])
     scene = lavae_jax.infer(model, variables, images)
     means = lavae_jax.render(model, variables, scene)
     sprites = lavae_jax.sprites(model, variables, scene)
