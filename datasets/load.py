@@ -135,8 +135,11 @@ def splits(name: str) -> dict[str, scenes.Split]:
     return _builder(name).splits
 
 
-def check_split(name: str, split: str) -> None:
+def check_split(name: str, split: str) -> set[str]:
     """Checks the names of a data set and a split before anything is generated.
+
+    Returns:
+        The names of the whole splits that the split takes examples from.
 
     Raises:
         ValueError: if the name or the split is unknown.
@@ -149,12 +152,20 @@ def check_split(name: str, split: str) -> None:
             "parts of them such as 'train[:1000]' or 'train[-10%:]'."
         )
     tfds.core.ReadInstruction.from_spec(split)
+    return names
 
 
 def _prepared(name, split, data_dir, manual_dir):
-    """Returns the builder of a prepared data set, after a check of the split."""
-    check_split(name, split)
-    return builder(name, data_dir, manual_dir)
+    """Returns the builder of a prepared data set that has the splits of `split`."""
+    wanted = check_split(name, split)
+    prepared = builder(name, data_dir, manual_dir)
+    if missing := wanted - prepared.info.splits.keys():
+        raise ValueError(
+            f"{prepared.data_path} was generated before {', '.join(missing)} belonged "
+            "to the data set. Delete it, and it is generated again with the same "
+            "scenes in all other splits."
+        )
+    return prepared
 
 
 def _builder(name: str, data_dir: Folder = None) -> SceneBuilder:
