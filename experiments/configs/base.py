@@ -129,6 +129,7 @@ def _elbo() -> ConfigDict:
     elbo.appearance_updates = 0
     elbo.superpose = 0.0  # 0 in the paper; objects that touch are rare without it
     elbo.touching = True  # the added scene is moved until objects touch
+    elbo.superpose_appearance = 0.0
     elbo.wake_weight = 0.0  # of proposals for superposed scenes; not in the paper
     return elbo
 

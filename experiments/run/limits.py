@@ -101,6 +101,7 @@ LIMITS = {
     "elbo.location_every": _at_least(1),
     "elbo.appearance_updates": _at_least(0),
     "elbo.superpose": _from_0_to(1),
+    "elbo.superpose_appearance": _from_0_to(1),
     "elbo.wake_weight": _at_least(0),
     "tighten.steps": _at_least(0),
     "tighten.num_draws": _at_least(1),

@@ -8,6 +8,7 @@ from lavae_jax.training.metrics import TrainMetrics, of_terms
 from lavae_jax.training.optimizer import Parts, split
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState
+from lavae_jax.training.superposition import objects_of_both
 from lavae_jax.types import Array, Locations
 
 
@@ -19,9 +20,8 @@ def appearance_step(
     f_sprite learns an object faster when it is always painted from the same site than
     when it is painted from all sites that q gives it; the ELBO then makes q narrower.
     """
-    model = setup.model.bind(state.variables)
-    h_loc = model.location_logits(x)
-    locations = model.locations(h_loc, model.count(h_loc), keys=None)
+    h_loc = setup.model.bind(state.variables).location_logits(x)
+    x, locations = appearance_scenes(setup, x, h_loc, keys)
     state, metrics = appearance_update(setup, state, x, locations, keys)
     return appearance_updates(setup, state, x, locations), metrics
 
@@ -36,6 +36,27 @@ def tighten_step(
     locations = model.locations(h_loc, model.count(h_loc), key_loc)
     num_draws, elbo_share = recipe.tighten_draws, recipe.tighten_elbo
     return appearance_update(setup, state, x, locations, key_app, num_draws, elbo_share)
+
+
+def appearance_scenes(
+    setup: Setup, x: Array, h_loc: Array, keys: Array
+) -> tuple[Array, Locations]:
+    """Superposes some images, and finds the likeliest sites of the objects in each.
+
+    Args:
+        setup: the parts of the step.
+        x: binary images, [B, H, W, C].
+        h_loc: their location logits, [B, H, W].
+        keys: of an update, [B].
+
+    Returns:
+        Images for h_app and f_sprite to learn, [B, H, W, C], and locations [B, ...].
+    """
+    model, share = setup.model, setup.recipe.superpose_appearance
+    if not share:
+        return x, model.locations(h_loc, model.count(h_loc), keys=None)
+    scenes = setup.superposed(x, share, keys)
+    return scenes.x, objects_of_both(model, scenes, h_loc)
 
 
 def appearance_updates(

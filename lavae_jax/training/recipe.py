@@ -31,8 +31,10 @@ class Recipe(NamedTuple):
         location_every: h_loc is trained once in so many steps, 1 in the paper.
         appearance_updates: further updates per step of h_app and f_sprite, at the same
             locations with new draws of z_app; 0 in the paper.
-        superpose: share of the training images that another one is added to.
+        superpose: share of the training images that another one is added to where h_loc
+            is trained.
         touching: whether the added one is moved first, until the objects of both touch.
+        superpose_appearance: this share where h_app and f_sprite alone are trained.
         wake_weight: factor on `superposition.wake`, which proposes the objects of both
             scenes for a superposed one; 0 for no proposals.
         tighten_after: steps after which h_app and f_sprite alone are trained, on a
@@ -56,6 +58,7 @@ class Recipe(NamedTuple):
     appearance_updates: int = 0
     superpose: float = 0.0
     touching: bool = True
+    superpose_appearance: float = 0.0
     wake_weight: float = 0.0
     tighten_after: int | None = None
     tighten_draws: int = 1

@@ -14,6 +14,7 @@ from lavae_jax.training.optimizer import Optimizer, Parts
 from lavae_jax.training.recipe import Recipe
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.state import TrainState
+from lavae_jax.training.superposition import Superposed, alone, superpose
 from lavae_jax.types import Array, Variables
 from lavae_jax.warmup import AuxiliaryVAE
 
@@ -43,6 +44,17 @@ class Setup(NamedTuple):
         """A key per image for an update of this step, [B]."""
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), update)
         return image_keys(key, num_images, self.model.axis_name)
+
+    def superposed(self, x: Array, share: float, keys: Array) -> Superposed:
+        """Superposes a share of the images [B, H, W, C], by an update's keys [B]."""
+        if not share:
+            return alone(x)
+        recipe = self.recipe
+        # The K draws use other keys: `split` gives what `fold_in` gives for 0 to K - 1.
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, recipe.num_draws)
+        key_chosen, key_shift = jax.vmap(jax.random.split)(keys).T
+        chosen = jax.vmap(jax.random.uniform)(key_chosen) < share
+        return superpose(x, chosen, key_shift, self.model.axis_name, recipe.touching)
 
     def apply(
         self, state: TrainState, params: Variables, forward: Callable[[LAVAE], Any]

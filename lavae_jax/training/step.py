@@ -25,6 +25,7 @@ from lavae_jax.latents.locations import draw_locations
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import ElboTerms, reconstruct
 from lavae_jax.training.appearance_steps import (
+    appearance_scenes,
     appearance_step,
     appearance_updates,
     tighten_step,
@@ -35,7 +36,7 @@ from lavae_jax.training.recipe import Recipe, Stage
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState, restart_moments
-from lavae_jax.training.superposition import objects_of_both, superpose, wake
+from lavae_jax.training.superposition import objects_of_both, wake
 from lavae_jax.training.warmup_steps import auxiliary_step, guided_step
 from lavae_jax.types import Array, Locations
 from lavae_jax.warmup import AuxiliaryVAE
@@ -45,32 +46,28 @@ def elbo_step(
     setup: Setup, state: TrainState, x: Array, keys: Array
 ) -> tuple[TrainState, TrainMetrics]:
     """Trains everything on the ELBO of K draws from q(n, z | x) of each image."""
-    recipe, single, epsilon = setup.recipe, x, setup.epsilon(state)
-    chosen, keys_shift = _chosen(setup, keys)
-    if recipe.superpose:
-        scenes = superpose(
-            x, chosen, keys_shift, setup.model.axis_name, recipe.touching
-        )
-        x = scenes.x
+    recipe, epsilon = setup.recipe, setup.epsilon(state)
+    scenes = setup.superposed(x, recipe.superpose, keys)
 
     def forward(model):
-        h_loc = model.location_logits(x, train=True)
+        h_loc = model.location_logits(scenes.x, train=True)
         locations, log_q, key_app = _draw(setup, model, state, h_loc, keys)
         n = locations.active.sum(axis=1)
-        terms = reconstruct(model, x, locations, n, key_app, epsilon, train=True)
-        terms = _without_prior_of_n(terms, chosen)
+        terms = reconstruct(model, scenes.x, locations, n, key_app, epsilon, train=True)
+        terms = _without_prior_of_n(terms, scenes.chosen)
         elbo = terms.elbo.reshape(log_q.shape)
         advantage = leave_one_out(elbo, recipe.advantage_limit)
         objective = (elbo + advantage * log_q).mean()
-        h_single = model.location_logits(single) if recipe.superpose else h_loc
+        h_single = model.location_logits(x) if recipe.superpose else h_loc
+        h_single = lax.stop_gradient(h_single)
         if recipe.superpose and recipe.wake_weight:
-            both = objects_of_both(model, scenes, h_single, h_loc)
+            both = objects_of_both(model, scenes, h_single)
             key_both = key_app[:: recipe.num_draws]
             temperature = recipe.count_temperature
             objective += recipe.wake_weight * wake(
                 model, scenes, both, h_loc, elbo, key_both, epsilon, temperature
             )
-        return objective, (terms, n, lax.stop_gradient(h_single))
+        return objective, (terms, n, h_single)
 
     def loss(params):
         (objective, aux), batch_stats = setup.apply(state, params, forward)
@@ -79,18 +76,9 @@ def elbo_step(
     grad, aux = jax.grad(loss, has_aux=True)(state.params["lavae"])
     terms, n, h_single, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
-    # Superposed scenes teach where objects are, but not how objects look on their own.
-    likely = setup.model.locations(h_single, setup.model.count(h_single), keys=None)
-    state = appearance_updates(setup, state, single, likely)
+    x, locations = appearance_scenes(setup, x, h_single, keys)
+    state = appearance_updates(setup, state, x, locations)
     return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
-
-
-def _chosen(setup: Setup, keys: Array) -> tuple[Array, Array]:
-    """Draws the images that are to be superposed, [B] bool, and a key for each, [B]."""
-    # The K draws use other keys: `split` gives what `fold_in` gives for 0 to K - 1.
-    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, setup.recipe.num_draws)
-    key_chosen, key_shift = jax.vmap(jax.random.split)(keys).T
-    return jax.vmap(jax.random.uniform)(key_chosen) < setup.recipe.superpose, key_shift
 
 
 def _draw(

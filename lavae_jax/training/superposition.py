@@ -18,7 +18,7 @@ from lavae_jax.latents import counts
 from lavae_jax.latents.locations import MASKED, at_sites
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import reconstruct
-from lavae_jax.types import Array, Locations
+from lavae_jax.types import Array, Locations, hard_locations
 
 
 def partner(tree, axis_name: str | None):
@@ -43,13 +43,21 @@ class Superposed(NamedTuple):
 
     Attributes:
         x: binary images, [B, H, W, C].
+        chosen: which scenes were to get another one on top, [B] bool.
         superposed: which scenes have another one on top, [B] bool.
         shift: the rows and columns by which the scene on top was moved, [B, 2] int32.
     """
 
     x: Array
+    chosen: Array
     superposed: Array
     shift: Array
+
+
+def alone(x: Array) -> Superposed:
+    """Images [B, H, W, C] that no other ones are added to."""
+    none = jnp.zeros(x.shape[0], bool)
+    return Superposed(x, none, none, jnp.zeros((x.shape[0], 2), jnp.int32))
 
 
 def superpose(
@@ -77,7 +85,7 @@ def superpose(
     overlap = (x.any(axis=-1) & other.any(axis=-1)).any(axis=(1, 2))
     superposed = chosen & ~overlap
     x = jnp.where(superposed[:, None, None, None], x + other, x)
-    return Superposed(x, superposed, shift)
+    return Superposed(x, chosen, superposed, shift)
 
 
 def touching_shift(lit: Array, other: Array, keys: Array) -> Array:
@@ -156,6 +164,8 @@ def wake(
         The mean of the weighted log q over all images, nats.
     """
     threshold, radius = model.count_threshold, model.exclusion_radius
+    site, active, capacity = both.site, both.active, model.capacity(h_loc.shape[0])
+    both = at_sites(h_loc, site, active, exclusion_radius=radius, capacity=capacity)
     log_q = both.log_q.sum(axis=1)
     log_q += counts.log_q_count(h_loc, both, threshold, temperature, radius)
     n = both.active.sum(axis=1)
@@ -168,19 +178,16 @@ def wake(
     return jnp.where(possible, share * log_q, 0).mean()
 
 
-def objects_of_both(
-    model: LAVAE, scenes: Superposed, h_single: Array, h_loc: Array
-) -> Locations:
+def objects_of_both(model: LAVAE, scenes: Superposed, h_single: Array) -> Locations:
     """Finds the most likely sites of an image's objects and of its partner's objects.
 
     Args:
         model: LAVAE, whose parameters are not needed.
         scenes: what `superpose` gives for B images.
         h_single: location logits of the images before they were superposed, [B, H, W].
-        h_loc: location logits of the images as they are now, [B, H, W].
 
     Returns:
-        Locations [B, ...] with the densities that q has there; at most M objects.
+        Locations [B, ...] of at most M objects.
     """
     h_single = lax.stop_gradient(h_single)
     likely = model.locations(h_single, model.count(h_single), keys=None)
@@ -191,8 +198,7 @@ def objects_of_both(
     active = jnp.concatenate([likely.active, other_active], axis=1)
     first = jnp.argsort(~active, axis=1, stable=True)[:, : model.max_objects]
     site, active = (jnp.take_along_axis(a, first, axis=1) for a in (site, active))
-    radius, capacity = model.exclusion_radius, model.capacity(h_loc.shape[0])
-    return at_sites(h_loc, site, active, exclusion_radius=radius, capacity=capacity)
+    return hard_locations(site, active)
 
 
 def _moved(site: Array, shift: Array, size: tuple[int, int]) -> Array:
