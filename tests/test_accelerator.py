@@ -24,8 +24,9 @@ pytestmark = pytest.mark.standard_promotion
 def _run(*arguments):
     """The exit status and what went to stderr, for the tiny config."""
     config = "experiments/configs/dsprites.py:tiny"
-    every_step = "--config.elbo.location_every=1"
-    return run_here(accelerator, f"--config={config}", every_step, *arguments)
+    values = ("elbo.location_every=1", "model.objects_per_image=10")
+    overrides = (f"--config.{value}" for value in values)
+    return run_here(accelerator, f"--config={config}", *overrides, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +170,7 @@ def test_a_run_of_the_other_command(scenes, tmp_path):
     """Its workdir is refused, as its clock is not known."""
     config = dsprites.get_config("tiny")
     config.elbo.location_every = 1
+    config.model.objects_per_image = 10.0
     workdir.claim(tmp_path, config)
     state = build.build(config).init(jax.random.key(0))
     with contextlib.closing(checkpoints.Checkpoints(tmp_path)) as store:

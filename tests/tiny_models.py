@@ -52,7 +52,14 @@ def tiny_model(
         app_dim=app_dim,
         sprite_size=sprite_size,
         axis_name=axis_name,
-        **{"gamma": 4.0, "count_threshold": 0.0, "epsilon": 1e-2, **fields},
+        **{
+            "gamma": 4.0,
+            "count_threshold": 0.0,
+            "epsilon": 1e-2,
+            # One buffer for all slots: a second one doubles what is compiled.
+            "objects_per_image": max_objects,
+            **fields,
+        },
     )
 
 

@@ -39,8 +39,6 @@ def make_model(axis_name=None):
     """A tiny model."""
     return tiny_models.tiny_model(
         SHAPE,
-        # A buffer too small for the batch, and none for a single image.
-        objects_per_image=0.1,
         max_objects=5,
         exclusion_radius=2,
         count_threshold=0.7,
