@@ -31,13 +31,7 @@ def started(arguments_of, folder, num=2, **environment):
       The processes.
     """
     flags = ("--xla_force_host_platform_device_count=2", *compilation.FAST)
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": " ".join(flags),
-        # The first one compiles for all.
-        "JAX_SHARE_BINARY_BETWEEN_HOSTS": "1",
-        **environment,
-    }
+    environment = {**os.environ, "XLA_FLAGS": " ".join(flags), **environment}
     address, processes = free_address(), []
     with contextlib.ExitStack() as files:
         try:

@@ -110,7 +110,7 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
         "--config.warmup.auxiliary_steps=0",
         "--config.tighten.steps=0",
         "--config.elbo.appearance_updates=0",
-        "--minutes=0.5",
+        "--minutes=10",
         "--steps_per_dispatch=1",
         "--num_images=20",
     )

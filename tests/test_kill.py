@@ -19,7 +19,7 @@ from tests import mean_images, tiny_runs
 from tests.commands import ROOT
 
 KILLS = int(os.environ.get("LAVAE_KILLS", "1"))
-NUM_STEPS = 12 * (KILLS + 1)
+NUM_STEPS = 6 * (KILLS + 1)
 
 
 def _train(workdir, data_dir):
