@@ -81,15 +81,20 @@ def test_every_stage_trains_its_parts_and_nothing_else():
 def test_what_h_loc_is_first_taught(recipe):
     """The squared error, summed over sites, to the KL map or to bumps on its peaks."""
     state, x = start_state(), make_images().astype(np.float32) / 255
-    kl_map = AUXILIARY.apply({"params": state.params["auxiliary"]}, x, method="kl_map")
-    expected = np.asarray(kl_map, np.float64)
-    if recipe.target == "bumps":
-        centres, valid = warmup.kl_peaks(kl_map, 5, RECIPE.object_size)
-        assert valid.any()
-        bumps = warmup.bumps(centres, valid, 10.0, RECIPE.bump_sigma, SHAPE[:2])
-        expected = np.asarray(bumps, np.float64)
     model = make_model()
-    h_loc = model.apply(state.variables, x, method="location_logits")
+
+    @jax.jit
+    def taught(x):
+        vae = {"params": state.params["auxiliary"]}
+        kl_map = AUXILIARY.apply(vae, x, method="kl_map")
+        centres, valid = warmup.kl_peaks(kl_map, 5, RECIPE.object_size)
+        bumps = warmup.bumps(centres, valid, 10.0, RECIPE.bump_sigma, SHAPE[:2])
+        h_loc = model.apply(state.variables, x, method="location_logits")
+        return {"kl_map": kl_map, "bumps": bumps}, valid, h_loc
+
+    targets, valid, h_loc = taught(x)
+    assert valid.any()
+    expected = np.asarray(targets[recipe.target], np.float64)
     error = ((np.float64(h_loc) / model.gamma - expected) ** 2).sum((1, 2)).mean()
     _, metrics = compiled_step(recipe, "guided")(state, make_images())
     assert metrics.location_loss == pytest.approx(error, rel=1e-4)
@@ -171,11 +176,16 @@ def test_superposed_scenes():
     """The step sees what `superpose` makes, and p(n) learns nothing from it."""
     always, images = PLAIN._replace(superpose=1.0), make_images()
     start, x = start_state(), images.astype(np.float32) / 255
-    key = jax.random.fold_in(jax.random.fold_in(start.key, start.step), 0)
     setup = step.Setup(make_model(), AUXILIARY, OPTIMIZER, SCHEDULES, always)
-    chosen, keys = step._chosen(setup, image_keys(key, len(x), None))
+
+    @jax.jit
+    def superposed_scenes(x):
+        key = jax.random.fold_in(jax.random.fold_in(start.key, start.step), 0)
+        chosen, keys = step._chosen(setup, image_keys(key, len(x), None))
+        return chosen, superpose(x, chosen, keys, None, True)
+
+    chosen, scenes = superposed_scenes(x)
     assert chosen.all()
-    scenes = superpose(x, chosen, keys, None, True)
     assert scenes.superposed.any() and scenes.shift.any()
     superposed, found = compiled_step(always, "elbo")(start, images)
     plain, expected = compiled_step(PLAIN, "elbo")(start, scenes.x)

@@ -95,7 +95,7 @@ def train_state(model, auxiliary, optimizer, key=None):
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
+        opt_state=jax.jit(optimizer.init)(params),
         key=jax.random.key(0) if key is None else key,
     )
 
