@@ -1,5 +1,6 @@
 """Every test runs on the CPU, with four virtual devices and strict promotion."""
 
+import gc
 import os
 
 from tests import compilation
@@ -22,6 +23,22 @@ import pytest
 
 from datasets import floors, load
 from experiments.configs import dsprites
+
+
+def pytest_collection():
+    """Does without searches for cycles: they are a fifth of the time of imports."""
+    gc.disable()
+
+
+def pytest_collection_finish():
+    """Searches for cycles in what tests have just made, not in all that there is.
+
+    What JAX keeps of programs grows with every test, and each search through it with
+    it. They were a twentieth of all tests' time.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 1_000)
+    gc.enable()
 
 
 def pytest_unconfigure():
@@ -64,4 +81,5 @@ def config(data_dir):
     """The tiny variant of multi-dSprites."""
     config = dsprites.get_config("tiny")
     config.data.data_dir = data_dir
+    config.model.objects_per_image = 10.0  # a buffer for all slots, and no second
     return config

@@ -97,7 +97,6 @@ def model(axis_name=None):
         appearance_net="trunk",
         sprite_net="conv",
         sprite_size=7,
-        objects_per_image=0.1,
         count_threshold=24.0,
         axis_name=axis_name,
     )

@@ -1,5 +1,6 @@
 """What the tests of the scene data sets share."""
 
+import collections
 import functools
 import hashlib
 import itertools
@@ -53,6 +54,41 @@ def check_boxes_are_apart(boxes):
     """Asserts that no two of some boxes (top, left, bottom, right) share a pixel."""
     for a, b in itertools.combinations(boxes.tolist(), 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def _overlap(corner, size, other_corner, other_size):
+    """Whether two boxes share a pixel, by listing their pixels."""
+    pixels = [
+        {(top + i, left + j) for i in range(height) for j in range(width)}
+        for (top, left), (height, width) in (
+            (corner, size),
+            (other_corner, other_size),
+        )
+    ]
+    return bool(pixels[0] & pixels[1])
+
+
+def sequential_law(sizes, canvas):
+    """P(corners of the boxes in order), by enumeration of every placement."""
+    law = collections.Counter({(): 1.0})
+    for i, (height, width) in enumerate(sizes):
+        rows, columns = range(canvas - height + 1), range(canvas - width + 1)
+        positions = list(itertools.product(rows, columns))
+        longer = collections.Counter()
+        for placed, probability in law.items():
+            free = [
+                position
+                for position in positions
+                if not any(
+                    _overlap(position, sizes[i], corner, size)
+                    for corner, size in zip(placed, sizes[:i], strict=True)
+                )
+            ]
+            for position in free:
+                longer[(*placed, position)] = probability / len(free)
+        law = longer
+    total = sum(law.values())
+    return {placed: probability / total for placed, probability in law.items()}
 
 
 def mnist_dir():

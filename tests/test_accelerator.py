@@ -24,8 +24,9 @@ pytestmark = pytest.mark.standard_promotion
 def _run(*arguments):
     """The exit status and what went to stderr, for the tiny config."""
     config = "experiments/configs/dsprites.py:tiny"
-    every_step = "--config.elbo.location_every=1"
-    return run_here(accelerator, f"--config={config}", every_step, *arguments)
+    values = ("batch_size=2", "elbo.location_every=1", "model.objects_per_image=10")
+    overrides = (f"--config.{value}" for value in values)
+    return run_here(accelerator, f"--config={config}", *overrides, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
         "--config.warmup.auxiliary_steps=0",
         "--config.tighten.steps=0",
         "--config.elbo.appearance_updates=0",
-        "--minutes=0.5",
+        "--minutes=10",
         "--steps_per_dispatch=1",
         "--num_images=20",
     )
@@ -165,7 +166,8 @@ def test_what_is_no_file_of_scenes(tmp_path):
 def test_a_run_of_the_other_command(scenes, tmp_path):
     """Its workdir is refused, as its clock is not known."""
     config = dsprites.get_config("tiny")
-    config.elbo.location_every = 1
+    config.batch_size, config.elbo.location_every = 2, 1
+    config.model.objects_per_image = 10.0
     workdir.claim(tmp_path, config)
     state = build.build(config).init(jax.random.key(0))
     with contextlib.closing(checkpoints.Checkpoints(tmp_path)) as store:

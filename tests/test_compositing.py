@@ -60,7 +60,7 @@ def _gradients(form, sprites, where):
     def loss(sprites, where):
         return (form(sprites, where) * weights).sum()
 
-    return jax.grad(loss, argnums=(0, 1))(sprites, where)
+    return jax.jit(jax.grad(loss, argnums=(0, 1)))(sprites, where)
 
 
 def test_gradient_of_conv_with_respect_to_a_map(sprites, maps):
@@ -82,7 +82,7 @@ def test_gradient_of_place_with_respect_to_the_sprites(sprites):
         return (compositing.place(sprites, SITES, H, W) * weights).sum()
 
     expected = _gradients(compositing.composite_conv, sprites, maps)[0]
-    np.testing.assert_allclose(jax.grad(placed)(sprites), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(jax.grad(placed))(sprites), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

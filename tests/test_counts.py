@@ -66,9 +66,14 @@ def test_the_likeliest_sites_are_the_counted_peaks(radius):
         for row, column in np.ndindex(2, 2):  # too far apart to be one
             row, column = 8 * row + rng.integers(0, 2), 9 * column + rng.integers(0, 3)
             image[row : row + side, column : column + side] = rng.integers(15, 20)
-    n = counts.f_count(h, 16.0, 5, radius)
+
+    @jax.jit
+    def run(h):
+        n = counts.f_count(h, 16.0, 5, radius)
+        return n, draw_locations(h, n, 5, keys=None, exclusion_radius=radius)
+
+    n, locations = run(h)
     assert len(set(np.asarray(n).tolist())) > 1
-    locations = draw_locations(h, n, 5, keys=None, exclusion_radius=radius)
     for image, sites, number in zip(h, np.asarray(locations.site), n, strict=True):
         counted = {s for s in reference.peaks(image, radius) if image.flat[s] > 16}
         assert set(sites[:number].tolist()) == counted

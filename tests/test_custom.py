@@ -23,9 +23,10 @@ _SETTINGS = measure.Settings(num_samples=2, batch_size=4)
 
 
 def _config(path):
-    """One step, which trains h_app and f_sprite."""
+    """One step, which trains h_app and f_sprite, in one buffer for all slots."""
     config = custom.get_config("tiny")
     config.data.path = str(path)
+    config.model.objects_per_image = 10.0
     config.update(num_steps=1, log_every=1)
     config.warmup.update(auxiliary_steps=0, guided_steps=0)
     config.elbo.update(location_every=100, appearance_updates=0)

@@ -65,6 +65,9 @@ def test_a_collapsed_model(seen, changes, warning):
     assert any(re.match(warning, text) for text in warnings), warnings
 
 
+_measure = jax.jit(diagnostics.measure, static_argnums=0)
+
+
 class _Corners(nn.Module):
     """A location net that puts an object at two opposite corners of each square."""
 
@@ -89,9 +92,9 @@ def test_objects_explained_by_two_slots(sizes, split):
     for image, size in zip(images, sizes, strict=True):
         image[2 : 2 + size, 3 : 3 + size] = 255
     ones = jnp.ones(2, jnp.int32)
-    seen = diagnostics.measure(model, variables, images, ones)
+    seen = _measure(model, variables, images, ones)
     assert seen.split.tolist() == [bool(split)] * 2
-    assert not diagnostics.measure(model, variables, images, 2 * ones).split.any()
+    assert not _measure(model, variables, images, 2 * ones).split.any()
     found = diagnostics.warnings(diagnostics.Seen(0.0, 0.0, 0.0, 0.0, 0.0, split))
     assert [text[:32] for text in found] == ["one object is explained by two s"] * bool(
         split
@@ -116,7 +119,7 @@ def test_objects_that_do_not_move_with_the_image(net, unsteady):
     images = np.zeros((1, 20, 20, 1), np.uint8)
     images[0, [4, 13], [8, 19]] = 255  # the second one leaves at the right, and returns
     variables = tiny_models.random_variables(model)
-    seen = diagnostics.measure(model, variables, images, jnp.array([2]))
+    seen = _measure(model, variables, images, jnp.array([2]))
     assert seen.count_accuracy.all() and seen.unsteady.tolist() == [unsteady]
     warnings = diagnostics.warnings(jax.tree.map(lambda x: float(x[0]), seen))
     assert len(warnings) == unsteady

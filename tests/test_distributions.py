@@ -60,7 +60,7 @@ print(json.dumps({
 
 
 def _value_and_gradient(log_prob, parameters):
-    return jax.value_and_grad(lambda p: log_prob(p).sum())(parameters)
+    return jax.jit(jax.value_and_grad(lambda p: log_prob(p).sum()))(parameters)
 
 
 def _assert_same(function, parameters, tolerance=1e-5):

@@ -31,18 +31,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def _examples(name):
-    """Finds the examples in a module's docstrings, by the documented names."""
-    finder = doctest.DocTestFinder()
-    tests = finder.find(importlib.import_module(name))
-    return {test.name: test for test in tests if test.examples}
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_hold(name, folder, monkeypatch):
     """Each example of a module gives what it says, in a folder where a run lies."""
     monkeypatch.chdir(folder)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    for test in _examples(name).values():
+    for test in doctest.DocTestFinder().find(importlib.import_module(name)):
         runner.run(test)
     assert runner.summarize(verbose=False).failed == 0

@@ -1,5 +1,6 @@
 """The ELBO and the K-sample bound against p(x), enumerated over n and all sites."""
 
+import functools
 import itertools
 import math
 
@@ -26,7 +27,8 @@ def _log_joint(model, variables, x, num_nodes):
     weights = weights / weights.sum()
     z = jnp.zeros((num_nodes, 2, 1)).at[:, 0, 0].set(nodes.astype(np.float32))
     active = np.tile([True, False], (num_nodes, 1))
-    sprites = np.float64(model.apply(variables, z, active, method="sprites")[:, :1])
+    decode = jax.jit(functools.partial(model.apply, method="sprites"))
+    sprites = np.float64(decode(variables, z, active)[:, :1])
     H, W, _ = model.image_shape
     D = H * W
     painted = [  # [D] of [nodes, H, W, C]
@@ -74,7 +76,13 @@ def test_bounds_against_enumeration():
     log_w = np.float64(
         _log_weights(model, variables, x, tiny_models.image_keys(6), num_samples)
     )
-    n = model.apply(variables, x, method=lambda m, x: m.count(m.location_logits(x)))
+
+    @jax.jit
+    def count(x):
+        bound = model.bind(variables)
+        return bound.count(bound.location_logits(x))
+
+    n = count(x)
     assert set(np.asarray(n).tolist()) >= {1, 2}
     w = np.exp(log_w - joint[np.arange(6), n])
     error = w.std(0) / math.sqrt(num_samples)

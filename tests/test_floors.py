@@ -1,5 +1,6 @@
 """Floors: against enumeration on tiny canvases, and against known values."""
 
+import collections
 import itertools
 import math
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from datasets import floors, scenes
+from datasets import floors
 from datasets.multi_dsprites import multi_dsprites_dataset_builder as builder
 from datasets.scene_builder import Appearance, entropy
+from tests.scene_checks import sequential_law
 
 
 def exact_entropies(counts, size):
@@ -21,19 +23,9 @@ def exact_entropies(counts, size):
     """
     estimated = bounded = math.log(len(counts))
     for n in counts:
-        ordered = {(): 1.0}
-        for _ in range(n):
-            longer = {}
-            for corners, probability in ordered.items():
-                free = scenes.free_positions(corners, [size] * len(corners), size, 4)
-                positions = list(zip(*np.nonzero(free), strict=True))
-                for position in positions:
-                    longer[(*corners, position)] = probability / len(positions)
-            ordered = longer
-        sets = {}
+        ordered, sets = sequential_law([size] * n, 4), collections.Counter()
         for corners, probability in ordered.items():
-            key = frozenset(corners)
-            sets[key] = sets.get(key, 0.0) + probability
+            sets[frozenset(corners)] += probability
         in_order = stats.entropy(list(ordered.values()))
         estimated += (in_order - math.log(math.factorial(n))) / len(counts)
         bounded += stats.entropy(list(sets.values())) / len(counts)
@@ -89,15 +81,15 @@ def test_masks_are_counted_up_to_a_shift():
 @pytest.mark.parametrize(
     ("split", "expected"), [("test", (24.2, 25.0)), ("test_7", (97.1, 104.5))]
 )
-def test_bounds_of_multi_dsprites(tmp_path, split, expected):
+def test_bounds_of_multi_dsprites(data_dir, split, expected):
     """Seven colours and 420 masks, of which squares and ellipses repeat."""
-    bounds = floors.floor("multi_dsprites/tiny", split, tmp_path)
+    bounds = floors.floor("multi_dsprites/tiny", split, data_dir)
     assert bounds == pytest.approx(expected, abs=0.1)
 
 
-def test_appearance_of_multi_dsprites(tmp_path):
+def test_appearance_of_multi_dsprites(data_dir):
     """Three shapes with 10, 20 and 40 different angles of 6 scales, seven colours."""
-    appearance = builder.Builder(config="tiny", data_dir=tmp_path).appearance()
+    appearance = builder.Builder(config="tiny", data_dir=data_dir).appearance()
     angles = (math.log(10) + math.log(20) + math.log(40)) / 3
     expected = math.log(3) + math.log(6) + angles + math.log(7)
     assert appearance.entropy == pytest.approx(expected)

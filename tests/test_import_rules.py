@@ -22,17 +22,11 @@ LAYERS = (
     {"pretrained"},
     {"diagnostics"},
 )
-MAX_LEVELS = 6
 COMMAND_LINE = {"tensorflow", "tensorflow_datasets", "absl", "ml_collections", "grain"}
 
 
 def _sources(package):
     return sorted((ROOT / package).rglob("*.py"))
-
-
-def _modules(package):
-    names = (path.relative_to(ROOT).with_suffix("").parts for path in _sources(package))
-    return [".".join(parts).removesuffix(".__init__") for parts in names]
 
 
 def _imports(path):
@@ -91,24 +85,6 @@ def test_layers_of_the_library():
     assert not offences
 
 
-@pytest.mark.parametrize("package", ["datasets", "experiments"])
-def test_imports_have_few_levels(package):
-    """A reader meets at most 6 levels of modules, each on top of those it imports."""
-    paths = dict(zip(_modules(package), _sources(package), strict=True))
-
-    @functools.cache
-    def level(module):
-        names = set(_imports(paths[module]))
-        # `from package import name` imports a module, or a name that a module has.
-        names |= {name.rpartition(".")[0] for name in names}
-        below = names & paths.keys() - {package, module}
-        return 1 + max(map(level, below), default=0)
-
-    levels = {name: level(name) for name in paths}
-    assert levels
-    assert not {name: n for name, n in levels.items() if n > MAX_LEVELS}
-
-
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
@@ -157,7 +133,8 @@ def test_importing_the_library_changes_nothing():
     Every module is imported, in a process where nothing else has been and where every
     warning is an error.
     """
-    modules = _modules("lavae_jax")
+    paths = (path.relative_to(ROOT).with_suffix("") for path in _sources("lavae_jax"))
+    modules = [".".join(path.parts).removesuffix(".__init__") for path in paths]
     assert "lavae_jax.model" in modules
     loaded = printed(
         "import importlib, sys, jax\n"

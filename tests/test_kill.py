@@ -1,39 +1,39 @@
 """A run that is killed again and again comes to the end of one that is not.
 
-LAVAE_KILLS is how often it is killed, once by default.
+LAVAE_KILLS is how often it is killed, once by default. The model is that of
+`tests.mean_images`: `test_train` has a real one that goes on from its checkpoint.
+
+Also the program of the process that is killed: python -m tests.test_kill WORKDIR DATA
 """
 
 import os
+import pathlib
 import random
 import signal
 import subprocess
 import sys
 import time
 
-import jax
-import orbax.checkpoint as ocp
-
-from lavae_jax import released, runs
-from tests import compilation, event_files, tiny_runs
+from lavae_jax import runs
+from tests import mean_images, tiny_runs
 from tests.commands import ROOT
 
 KILLS = int(os.environ.get("LAVAE_KILLS", "1"))
 NUM_STEPS = 6 * (KILLS + 1)
-COMMAND = (
-    *(sys.executable, "-m", "experiments.train"),
-    # The baseline starts in half the time of LAVAE.
-    "--config=experiments/configs/baseline.py:dsprites:tiny",
-    f"--config.num_steps={NUM_STEPS}",
-    *("--config.checkpoint_every=1", "--config.log_every=3", "--config.eval_every=2"),
-)
+
+
+def _train(workdir, data_dir):
+    """Trains, or goes on, with a checkpoint after every step."""
+    config = mean_images.six_steps(data_dir)
+    config.update(num_steps=NUM_STEPS, log_every=3, checkpoint_every=1)
+    mean_images.run(config, pathlib.Path(workdir))
 
 
 def _start(workdir, data_dir):
-    """The command in a process of its own, on one device."""
+    """The same in a process of its own."""
     return subprocess.Popen(
-        [*COMMAND, f"--workdir={workdir}", f"--config.data.data_dir={data_dir}"],
+        [sys.executable, "-m", "tests.test_kill", workdir, data_dir],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": " ".join(compilation.FAST)},
         stdout=subprocess.DEVNULL,
     )
 
@@ -65,42 +65,30 @@ def _kill_at_some_moment(process, workdir, index, rng):
     assert process.wait() == -signal.SIGKILL
 
 
-def _end(workdir):
-    """All that a run has come to, without speeds, ready to be compared bit by bit."""
-    folder = runs.checkpoint_folder(workdir) / str(NUM_STEPS)
-    released.check_folder(folder)
-    with ocp.StandardCheckpointer() as checkpointer:
-        state = checkpointer.restore(folder / "state")
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-        position = checkpointer.restore(folder / "data", args=ocp.args.JsonRestore())
-    shown = event_files.shown(workdir / "tensorboard")
-    return {
-        "state": {
-            jax.tree_util.keystr(path): (str(x.dtype), x.shape, x.tobytes())
-            for path, x in jax.tree.leaves_with_path(state)
-        },
-        "position": position,
-        "rows": [tiny_runs.rows(workdir, part) for part in ("train", "held_out")],
-        "pictures": {p.name: p.read_bytes() for p in workdir.glob("pictures/*.png")},
-        # Of the last steps before a kill, TensorBoard may lack some.
-        "tags": {tag for _, tag in shown},
-    }
+def _reported(workdir):
+    """The rows of metrics without speeds, and the bytes of the pictures."""
+    rows = [tiny_runs.rows(workdir, part) for part in ("train", "held_out")]
+    return rows, {p.name: p.read_bytes() for p in workdir.glob("pictures/*.png")}
 
 
 def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, data_dir):
-    """Parameters, optimiser, place in the data, metrics and pictures are bitwise equal.
+    """The state, the place in the data, metrics and pictures are bitwise equal.
 
     `test_loop` has runs that are told to stop (SIGTERM).
     """
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
-    assert _start(unbroken, data_dir).wait() == 0
+    _train(unbroken, data_dir)
     rng = random.Random(0)
     for index in range(KILLS):
         process = _start(killed, data_dir)
         _kill_at_some_moment(process, killed, index, rng)
-    assert _start(killed, data_dir).wait() == 0
-    one, other = _end(unbroken), _end(killed)
-    for part in one:
-        assert one[part] == other[part], part
+    _train(killed, data_dir)
+    mean_images.assert_same_end(killed, unbroken)
+    assert mean_images.last(killed)[0] == NUM_STEPS
+    assert _reported(killed) == _reported(unbroken)
     assert not _is_writing(killed)
     assert not (killed / "damaged_checkpoints").exists()
+
+
+if __name__ == "__main__":
+    _train(*sys.argv[1:])

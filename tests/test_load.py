@@ -113,15 +113,13 @@ def test_splits_share_no_scene():
 
 
 def test_a_killed_generation_is_begun_again(tmp_path):
-    """Nothing that a killed process leaves is taken for a data set."""
+    """Nothing that a killed process leaves is taken for a data set.
+
+    The command then fills the folder, without JAX and TensorFlow, and says where.
+    """
     killed = run_python("-c", KILLED_IN_THE_SECOND_SPLIT, tmp_path)
     assert killed.returncode == 9, killed.stderr
     assert list(tmp_path.rglob("incomplete*"))
-    assert len(load.images(NAME, "test", tmp_path)) == 256
-
-
-def test_generate_command(tmp_path):
-    """The command fills a directory without JAX and TensorFlow, and says where."""
     script = (
         "import runpy, sys\n"
         f"sys.argv[1:] = ['--name={NAME}', '--data_dir={tmp_path}']\n"
@@ -132,4 +130,4 @@ def test_generate_command(tmp_path):
     )
     folder = tmp_path / "multi_dsprites" / "tiny" / "1.0.0"
     assert f"{folder}: train 256, test 256" in printed(script)
-    assert (folder / "dataset_info.json").exists()
+    assert len(load.images(NAME, "test", tmp_path)) == 256

@@ -18,7 +18,6 @@ from experiments.run import workdir as run_workdir
 from experiments.run.checkpoints import Checkpoints
 from experiments.run.progress import Window
 from lavae_jax import runs
-from tests.commands import without_access
 from tests.joined_processes import started
 from tests.mean_images import assert_close_end, assert_same_end, last, run, six_steps
 from tests.tiny_runs import rows
@@ -179,20 +178,3 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, config):
     assert_same_end(workdir, tmp_path / "unbroken")
     for part in ("train", "held_out"):
         assert rows(workdir, part) == rows(tmp_path / "unbroken", part)
-
-
-def test_a_workdir_that_becomes_unwritable(tmp_path, config):
-    """Once the right to write is back, the run goes on from its last checkpoint."""
-    workdir = tmp_path / "run"
-    config.num_steps = 2
-    run(config, workdir)
-    config.num_steps = 6
-    message = r"refuses .*Permission denied.*\n.*the last good one is of step 2\. Once"
-    with contextlib.ExitStack() as stack, pytest.raises(cli.UserError, match=message):
-        run(
-            config,
-            workdir,
-            on_measure=lambda: stack.enter_context(without_access(workdir)),
-        )
-    assert runs.checkpoint_steps(workdir) == [2]
-    assert run(config, workdir).step == 6

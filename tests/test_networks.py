@@ -1,5 +1,7 @@
 """Appendix B's networks, and the lighter forms against the plain ones."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,8 +140,9 @@ def test_appearance_is_the_map_read_at_the_locations(relaxed, stride):
     def feature_map(module, x):
         return module.head(module.features(x, True))  # [B, D, 2L]
 
-    variables = net.init(jax.random.key(0), x, method=feature_map)
-    params = jax.tree.map(lambda a: a + 0.3, variables["params"])
+    init = jax.jit(functools.partial(net.init, method=feature_map))
+    variables = init(jax.random.key(0), x)
+    params = jax.tree.map(lambda a: np.asarray(a) + 0.3, variables["params"])
 
     def fast(module, x):
         return module.read(module.features(x, True), locations, 6)

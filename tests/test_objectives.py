@@ -243,7 +243,6 @@ def test_slots_beyond_n_change_nothing():
     zeros = np.zeros(active.shape, np.float32)
     locations = objectives.Locations(site, active, zeros, zeros, None)
 
-    @jax.jit
     def run(params, z_app):
         def forward(module):
             sprites = module.sprites(z_app, active, train=True)
@@ -257,7 +256,7 @@ def test_slots_beyond_n_change_nothing():
         )
         return log_px, (canvas, updates)
 
-    grad = jax.value_and_grad(run, argnums=(0, 1), has_aux=True)
+    grad = jax.jit(jax.value_and_grad(run, argnums=(0, 1), has_aux=True))
     params = variables["params"]
     plain = grad(params, z_app)
     changed = grad(params, np.where(active[..., None], z_app, noise))

@@ -200,6 +200,7 @@ def test_what_is_bfloat16_in_a_step(configs, name, tighten_steps, share):
     if "warmup" in config:
         config.elbo.update(location_every=1, appearance_updates=0)
         config.tighten.steps = tighten_steps
+        config.model.objects_per_image = 10.0  # all, and no second buffer
     experiment = build.build(config)
     images = jax.ShapeDtypeStruct((8, *config.model.image_shape), np.uint8)
     start = jax.eval_shape(experiment.init, jax.random.key(0))

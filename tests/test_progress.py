@@ -1,13 +1,14 @@
 """What a run reports is complete, right, and never there twice."""
 
 import json
+import struct
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from experiments.run import progress
-from tests import event_files
 
 
 class _Terms(NamedTuple):
@@ -15,29 +16,22 @@ class _Terms(NamedTuple):
     tau: float
 
 
-class _Clock:
-    """Time that passes only when a test says so."""
-
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def report(tmp_path):
-    """Makes reporters of one run; what they print is in `report.lines`."""
+    """Makes reporters of one run; what they print is in `report.lines`.
+
+    Time passes only when a test says so, in `report.seconds`.
+    """
     made = []
 
-    def make(first_step=0, shown=None):
-        reporter = progress.Progress(
-            tmp_path, 1000, 32, first_step, shown, make.lines.append, make.clock
+    def make(first_step=0):
+        said, clock = make.lines.append, lambda: make.seconds
+        made.append(
+            progress.Progress(tmp_path, 1000, 32, first_step, None, said, clock)
         )
-        made.append(reporter)
-        return reporter
+        return made[-1]
 
-    make.lines, make.clock = [], _Clock()
+    make.lines, make.seconds = [], 100.0
     yield make
     for reporter in made:
         reporter.close()
@@ -48,10 +42,39 @@ def _rows(tmp_path):
     return [json.loads(line) for line in text.splitlines()]
 
 
+def _events(folder):
+    """The events of all files in a folder, in the order in which they are read.
+
+    A record is its length, a checksum of that, the event, and a checksum of it.
+    """
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        content = path.read_bytes()
+        while len(content) >= 12:
+            (length,) = struct.unpack("<Q", content[:8])
+            if len(content) < length + 16:
+                break  # a kill has cut it off
+            yield Event.FromString(content[12 : 12 + length])
+            content = content[length + 16 :]
+
+
+def _shown(folder):
+    """The values by step and tag, as TensorBoard shows them.
+
+    The start of a run hides what earlier ones have written from its first step on.
+    """
+    values = {}
+    for event in _events(folder):
+        if event.session_log.status == SessionLog.START:
+            values = {key: v for key, v in values.items() if key[0] < event.step}
+        for value in event.summary.value:
+            values[event.step, value.tag] = value
+    return values
+
+
 def test_the_table_and_tensorboard(tmp_path, report):
     """Both hold every metric under its name, part and step."""
     reporter = report()
-    report.clock.now += 10
+    report.seconds += 10
     reporter.train(50, _Terms(-120.5, np.float32(0.5)))
     reporter.held_out(50, _Terms(-130.0, 0.25))
     reporter.close()
@@ -60,7 +83,7 @@ def test_the_table_and_tensorboard(tmp_path, report):
         {"step": 50, "part": "train", "elbo": -120.5, "tau": 0.5, **speed},
         {"step": 50, "part": "held_out", "elbo": -130.0, "tau": 0.25},
     ]
-    shown = event_files.shown(tmp_path / "tensorboard")
+    shown = _shown(tmp_path / "tensorboard")
     assert sorted((*key, value.simple_value) for key, value in shown.items()) == [
         (50, "held_out/elbo", -130.0),
         (50, "held_out/tau", 0.25),
@@ -99,6 +122,6 @@ def test_tensorboard_shows_each_step_once(tmp_path, report):
     newest = max((tmp_path / "tensorboard").iterdir())
     newest.write_bytes(newest.read_bytes()[:-30])  # a kill has cut off speed
     report(160)
-    shown = event_files.shown(tmp_path / "tensorboard")
+    shown = _shown(tmp_path / "tensorboard")
     elbo = [(key[0], v.simple_value) for key, v in shown.items() if "elbo" in key[1]]
     assert elbo == [(50, 3.0), (150, 3.0)]

@@ -20,17 +20,16 @@ pytestmark = pytest.mark.standard_promotion
 
 
 def test_a_run_does_not_depend_on_its_spread(tmp_path):
-    """On 1 device, and on 4, then on 1, then in 2 processes of 2.
+    """On 1 device, or from step 7 on in 2 processes of 2 devices each.
 
     After 20 steps parameters and batch statistics differ by a thousandth of what they
     have moved; every step has had bitwise the same images and random draws. Each layer
     has batch statistics, those of f_sprite over objects alone, of which devices have
     uneven numbers and sometimes none.
     """
-    one, four = map(devices_of, (1, 4))
+    one = devices_of(1)
     scale_runs.run(one, tmp_path / "one")
-    scale_runs.run(four, tmp_path / "changing", num_steps=7)
-    scale_runs.run(one, tmp_path / "changing", num_steps=14)
+    scale_runs.run(one, tmp_path / "changing", num_steps=7)
     finished(
         lambda *process: ("-m", "tests.scale_runs", *process, tmp_path / "changing"),
         tmp_path,

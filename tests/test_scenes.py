@@ -1,50 +1,13 @@
 """Scenes: where sprites are placed and what is recorded about them."""
 
 import collections
-import itertools
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from datasets import scenes
-
-
-def overlap(corner, size, other_corner, other_size):
-    """Whether two boxes share a pixel, by listing their pixels."""
-    pixels = [
-        {(top + i, left + j) for i in range(height) for j in range(width)}
-        for (top, left), (height, width) in (
-            (corner, size),
-            (other_corner, other_size),
-        )
-    ]
-    return bool(pixels[0] & pixels[1])
-
-
-def sequential_law(sizes, canvas):
-    """P(corners of the boxes in order), by enumeration of every placement."""
-    law = collections.Counter({(): 1.0})
-    for i, (height, width) in enumerate(sizes):
-        positions = itertools.product(
-            range(canvas - height + 1), range(canvas - width + 1)
-        )
-        positions = list(positions)
-        longer = collections.Counter()
-        for placed, probability in law.items():
-            free = [
-                position
-                for position in positions
-                if not any(
-                    overlap(position, sizes[i], corner, size)
-                    for corner, size in zip(placed, sizes[:i], strict=True)
-                )
-            ]
-            for position in free:
-                longer[(*placed, position)] = probability / len(free)
-        law = longer
-    total = sum(law.values())
-    return {placed: probability / total for placed, probability in law.items()}
+from tests.scene_checks import sequential_law
 
 
 @pytest.mark.parametrize(

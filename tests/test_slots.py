@@ -43,22 +43,26 @@ def _objects():
     return np.random.default_rng(0).normal(size=(B, M, L)).astype(np.float32)
 
 
+def _init(module, z):
+    init = jax.jit(module.init, static_argnums=3)
+    return init(jax.random.key(0), z, ACTIVE, True)
+
+
 @functools.cache
 def _run(capacity):
     """Output, gradients and new batch statistics."""
     module, z = PerObject(capacity), _objects()
-    variables = PerObject(B * M).init(jax.random.key(0), z, ACTIVE, True)
+    variables = _init(PerObject(B * M), z)
     stats = {"batch_stats": {"norm": {"mean": jnp.ones(2), "var": 2 * jnp.ones(2)}}}
     weights = np.random.default_rng(1).normal(size=(B, M, 2)).astype(np.float32)
 
-    @jax.jit
     def loss(params, z):
         out, updates = module.apply(
             {"params": params, **stats}, z, ACTIVE, True, mutable=["batch_stats"]
         )
         return (out * weights).sum(), (out, updates)
 
-    grad = jax.grad(loss, argnums=(0, 1), has_aux=True)
+    grad = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
     gradients, (out, updates) = grad(variables["params"], z)
     return out, gradients, updates
 
@@ -76,7 +80,7 @@ def test_any_capacity_gives_the_same(capacity):
 def test_all_slots_are_the_plain_network():
     """The active ones as the layers give them, the others zeros."""
     module, z = PerObject(3), _objects()
-    variables = module.init(jax.random.key(0), z, ACTIVE, True)
+    variables = _init(module, z)
     out = module.apply(variables, z, ACTIVE, False)
     dense = jax.tree.map(np.asarray, variables["params"]["dense"])
     h = z.astype(np.float64) @ dense["kernel"] + dense["bias"]
@@ -91,7 +95,7 @@ def test_devices_take_the_same_buffer():
     z = np.stack([z, z[::-1], 2 * z, -z])
     active = np.stack([ACTIVE, ~ACTIVE, np.zeros_like(ACTIVE), ACTIVE])
     several = PerObject(5, axis_name="batch")
-    variables = several.init(jax.random.key(0), z[0], ACTIVE, True)
+    variables = _init(several, z[0])
 
     def step(z, active):
         return several.apply(variables, z, active, True, mutable=["batch_stats"])

@@ -10,7 +10,7 @@ from lavae_jax.latents.locations import draw_locations
 from lavae_jax.training import appearance_steps, step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.optimizer import split
-from lavae_jax.training.superposition import superpose
+from lavae_jax.training.superposition import objects_of_both
 from tests.tiny_steps import (
     AUXILIARY,
     OPTIMIZER,
@@ -81,27 +81,33 @@ def test_every_stage_trains_its_parts_and_nothing_else():
 def test_what_h_loc_is_first_taught(recipe):
     """The squared error, summed over sites, to the KL map or to bumps on its peaks."""
     state, x = start_state(), make_images().astype(np.float32) / 255
-    kl_map = AUXILIARY.apply({"params": state.params["auxiliary"]}, x, method="kl_map")
-    expected = np.asarray(kl_map, np.float64)
-    if recipe.target == "bumps":
-        centres, valid = warmup.kl_peaks(kl_map, 5, RECIPE.object_size)
-        assert valid.any()
-        bumps = warmup.bumps(centres, valid, 10.0, RECIPE.bump_sigma, SHAPE[:2])
-        expected = np.asarray(bumps, np.float64)
     model = make_model()
-    h_loc = model.apply(state.variables, x, method="location_logits")
+
+    @jax.jit
+    def taught(x):
+        vae = {"params": state.params["auxiliary"]}
+        kl_map = AUXILIARY.apply(vae, x, method="kl_map")
+        centres, valid = warmup.kl_peaks(kl_map, 5, RECIPE.object_size)
+        bumps = warmup.bumps(centres, valid, 10.0, RECIPE.bump_sigma, SHAPE[:2])
+        h_loc = model.apply(state.variables, x, method="location_logits")
+        return {"kl_map": kl_map, "bumps": bumps}, valid, h_loc
+
+    targets, valid, h_loc = taught(x)
+    assert valid.any()
+    expected = np.asarray(targets[recipe.target], np.float64)
     error = ((np.float64(h_loc) / model.gamma - expected) ** 2).sum((1, 2)).mean()
     _, metrics = compiled_step(recipe, "guided")(state, make_images())
     assert metrics.location_loss == pytest.approx(error, rel=1e-4)
     assert metrics.loss == pytest.approx(0.1 * error - float(metrics.elbo), rel=1e-4)
 
 
-def test_further_updates_see_scenes_as_they_are():
-    """Not superposed, at the likeliest sites of what h_loc was before the step.
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_what_further_updates_see(share):
+    """Scenes as they are or superposed, at the likeliest sites before the step.
 
     They change what paints and nothing else.
     """
-    once = PLAIN._replace(superpose=1.0)
+    once = PLAIN._replace(superpose=1.0, superpose_appearance=share)
     recipe = once._replace(appearance_updates=1)
     start, x = start_state(), make_images().astype(np.float32) / 255
     found, _ = compiled_step(recipe, "elbo")(start, make_images())
@@ -110,12 +116,16 @@ def test_further_updates_see_scenes_as_they_are():
 
     @jax.jit
     def update(state):
-        key = jax.random.fold_in(jax.random.fold_in(start.key, start.step), 1)
+        first, second = (setup.keys(start, k, len(x)) for k in (0, 1))
         h_loc = setup.model.bind(start.variables).location_logits(x)
         n = setup.model.count(h_loc)
-        locations = draw_locations(h_loc, n, 5, keys=None, exclusion_radius=2)
-        keys = image_keys(key, len(x), None)
-        return appearance_steps.appearance_update(setup, state, x, locations, keys)[0]
+        found = draw_locations(h_loc, n, 5, keys=None, exclusion_radius=2)
+        seen = x
+        if share:
+            scenes = setup.superposed(x, 1.0, first)
+            found = objects_of_both(setup.model, scenes, h_loc)
+            seen = scenes.x
+        return appearance_steps.appearance_update(setup, state, seen, found, second)[0]
 
     expected = update(between._replace(step=start.step))
     jax.tree.map(
@@ -171,11 +181,10 @@ def test_superposed_scenes():
     """The step sees what `superpose` makes, and p(n) learns nothing from it."""
     always, images = PLAIN._replace(superpose=1.0), make_images()
     start, x = start_state(), images.astype(np.float32) / 255
-    key = jax.random.fold_in(jax.random.fold_in(start.key, start.step), 0)
     setup = step.Setup(make_model(), AUXILIARY, OPTIMIZER, SCHEDULES, always)
-    chosen, keys = step._chosen(setup, image_keys(key, len(x), None))
-    assert chosen.all()
-    scenes = superpose(x, chosen, keys, None, True)
+    keys = setup.keys(start, 0, len(x))
+    scenes = jax.jit(setup.superposed, static_argnums=1)(x, 1.0, keys)
+    assert scenes.chosen.all()
     assert scenes.superposed.any() and scenes.shift.any()
     superposed, found = compiled_step(always, "elbo")(start, images)
     plain, expected = compiled_step(PLAIN, "elbo")(start, scenes.x)

@@ -1,5 +1,6 @@
 """Superposed scenes, and the objects of both scenes as a proposal for them."""
 
+import functools
 import itertools
 
 import jax
@@ -18,6 +19,9 @@ pytestmark = pytest.mark.standard_promotion
 B, M, RADIUS, TEMPERATURE = 5, 4, 1, 2.0
 SUPERPOSED = np.array([True, False, True, True, True])
 SHIFT = np.array([[1, -2], [0, 0], [0, 1], [-30, 0], [0, 30]], np.int32)
+
+
+_superpose = jax.jit(superposition.superpose, static_argnums=(3, 4))
 
 
 def _touching_shifts(lit, other):
@@ -61,9 +65,7 @@ def test_scenes_are_superposed_without_overlap():
     single[2, :, :, 0] = 1  # leaves no room for the one before
     single[4, 0:1, 0:2] = 1  # its partner is empty
     chosen = np.array([True, True, True, False, True])
-    found = superposition.superpose(
-        single, chosen, tiny_models.image_keys(5), None, True
-    )
+    found = _superpose(single, chosen, tiny_models.image_keys(5), None, True)
     assert found.superposed.tolist() == [True, True, False, False, True]
     assert found.shift[0].any() and found.shift[1].any() and not found.shift[4].any()
     for b in range(5):
@@ -80,7 +82,7 @@ def test_scenes_that_stay_where_they_are():
     overlap = (single.any(axis=-1) & other.any(axis=-1)).any(axis=(1, 2))
     chosen = np.arange(8) != 2
     keys = tiny_models.image_keys(8)
-    found = superposition.superpose(single, chosen, keys, None, touching=False)
+    found = _superpose(single, chosen, keys, None, False)
     expected = chosen & ~overlap
     assert 1 < expected.sum() < 7 and not found.shift.any()
     np.testing.assert_array_equal(found.superposed, expected)
@@ -93,10 +95,14 @@ def test_densities_at_given_sites_are_those_of_draws(radius):
     """As in the draws that these sites come from, and as in float64."""
     h_loc = np.random.default_rng(0).normal(size=(4, 6, 7)).astype(np.float32)
     n = np.array([0, 3, 1, 2], np.int32)
-    drawn = draw_locations(
-        h_loc, n, 3, keys=tiny_models.image_keys(4), exclusion_radius=radius
-    )
-    given = at_sites(h_loc, drawn.site, drawn.active, exclusion_radius=radius)
+
+    @jax.jit
+    def run(h_loc, n, keys):
+        drawn = draw_locations(h_loc, n, 3, keys=keys, exclusion_radius=radius)
+        given = at_sites(h_loc, drawn.site, drawn.active, exclusion_radius=radius)
+        return drawn, given
+
+    drawn, given = run(h_loc, n, tiny_models.image_keys(4))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
         given,
@@ -109,26 +115,43 @@ def test_densities_at_given_sites_are_those_of_draws(radius):
     np.testing.assert_allclose(given.entropy, entropy, atol=1e-5)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(model, variables, x):
+    return model.bind(variables).location_logits(x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _both(model, variables, single, scenes):
+    bound = model.bind(variables)
+    h_single = bound.location_logits(single)
+    return superposition.objects_of_both(bound, scenes, h_single)
+
+
+@functools.cache
 def _problem():
     """A model, its variables, images, and scenes as if they were superposed."""
     model = tiny_models.tiny_model(max_objects=M, exclusion_radius=RADIUS)
     variables = tiny_models.random_variables(model)
     single = tiny_models.binary_images(model, B)
     # Images then have from one object to three.
-    h_loc = np.asarray(model.bind(variables).location_logits(single))
+    h_loc = np.asarray(_logits(model, variables, single))
     heights = [[h.flat[site] for site in reference.peaks(h, RADIUS)] for h in h_loc]
     fourth = [np.sort(of_one)[-4] for of_one in heights]
     model = model.clone(count_threshold=float(max(fourth)))
     both = np.maximum(single, np.roll(single, 1, axis=0))  # any image will do
     x = np.where(SUPERPOSED[:, None, None, None], both, single)
-    return model, variables, single, superposition.Superposed(x, SUPERPOSED, SHIFT)
+    return (
+        model,
+        variables,
+        single,
+        superposition.Superposed(x, SUPERPOSED, SUPERPOSED, SHIFT),
+    )
 
 
 def _objects(model, variables, single):
     """The sites of the objects of each image alone: lists of row * W + column."""
-    h_loc = np.asarray(model.bind(variables).location_logits(single))
     found = []
-    for h in h_loc:
+    for h in np.asarray(_logits(model, variables, single)):
         n = reference.f_count(h[None], model.count_threshold, M, RADIUS)[0]
         left, sites = h.ravel().copy(), []
         for _ in range(n):
@@ -144,11 +167,7 @@ def test_the_objects_of_both_scenes():
     The partner's move with it, and stay inside the image.
     """
     model, variables, single, scenes = _problem()
-    bound = model.bind(variables)
-    h_loc = bound.location_logits(scenes.x)
-    found = superposition.objects_of_both(
-        bound, scenes, bound.location_logits(single), h_loc
-    )
+    found = _both(model, variables, single, scenes)
     alone = _objects(model, variables, single)
     height, width, _ = model.image_shape
     numbers = []
@@ -165,13 +184,10 @@ def test_the_objects_of_both_scenes():
 
 
 def _wake(model, variables, single, scenes, h_loc, elbo):
-    bound = model.bind(variables)
-    h_single = bound.location_logits(single)
-    both = superposition.objects_of_both(bound, scenes, h_single, h_loc)
     return superposition.wake(
-        bound,
+        model.bind(variables),
         scenes,
-        both,
+        _both(model, variables, single, scenes),
         h_loc,
         elbo,
         tiny_models.image_keys(B, seed=1),
@@ -196,6 +212,12 @@ def _absent(model, h_loc, locations):
     return total
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _reconstruct(model, variables, x, both, n):
+    keys = tiny_models.image_keys(B, seed=1)
+    return objectives.reconstruct(model.bind(variables), x, both, n, keys, 0.1)
+
+
 @pytest.mark.parametrize("draws_are", ["as good", "far better", "far worse"])
 def test_the_weights_of_proposals(draws_are):
     """Log q of the proposals, by their share of Σ exp(ELBO), in float64.
@@ -204,14 +226,11 @@ def test_the_weights_of_proposals(draws_are):
     far, nothing is learned from the proposals.
     """
     model, variables, single, scenes = _problem()
-    bound = model.bind(variables)
-    h_loc = bound.location_logits(scenes.x)
-    both = superposition.objects_of_both(
-        bound, scenes, bound.location_logits(single), h_loc
-    )
+    h_loc = _logits(model, variables, scenes.x)
+    both = _both(model, variables, single, scenes)
+    both = at_sites(h_loc, both.site, both.active, exclusion_radius=RADIUS)
     n = np.asarray(both.active).sum(axis=1)
-    keys = tiny_models.image_keys(B, seed=1)
-    terms = objectives.reconstruct(bound, scenes.x, both, n, keys, 0.1)
+    terms = _reconstruct(model, variables, scenes.x, both, n)
     proposed = np.float64(terms.log_px - terms.kl_app - terms.kl_loc)
     shift = {"as good": 0, "far better": 1e3, "far worse": -1e3}[draws_are]
     noise = np.random.default_rng(2).normal(size=(B, 3))
@@ -242,7 +261,7 @@ def test_proposals_teach_h_loc_alone():
         found = {**variables, "params": params}
         return _wake(model, found, single, scenes, h_loc, jnp.full((B, 1), -1e4))
 
-    h_loc = model.bind(variables).location_logits(scenes.x)
+    h_loc = _logits(model, variables, scenes.x)
     params, slopes = jax.jit(jax.grad(of_all, argnums=(0, 1)))(
         variables["params"], h_loc
     )

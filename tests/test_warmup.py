@@ -9,6 +9,9 @@ import scipy.ndimage
 from lavae_jax import warmup
 from tests import reference
 
+_bumps = jax.jit(warmup.bumps, static_argnums=4)
+_kl_peaks = jax.jit(warmup.kl_peaks, static_argnums=(1, 2))
+
 
 def _random_map(*shape, seed=0):
     return np.random.default_rng(seed).exponential(size=shape).astype(np.float32)
@@ -53,7 +56,7 @@ def test_bumps():
             distance2 = (y - row) ** 2 + (x - column) ** 2
             bump = good * 10 * np.exp(-distance2 / (2 * 1.5**2))
             expected[b, y, x] = max(expected[b, y, x], bump)
-    actual = warmup.bumps(centres.astype(np.float32), valid, 10.0, 1.5, (8, 11))
+    actual = _bumps(centres.astype(np.float32), valid, 10.0, 1.5, (8, 11))
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
@@ -63,12 +66,10 @@ def test_peaks_are_found():
     heights = (12.0, 20.0, 8.0)
     maps = np.zeros((3, 40, 48), np.float32)
     for centre, height in zip(centres, heights, strict=True):
-        one = warmup.bumps(
-            centre[None, None], np.ones((1, 1), bool), height, 4.0, (40, 48)
-        )
+        one = _bumps(centre[None, None], np.ones((1, 1), bool), height, 4.0, (40, 48))
         maps[0] = np.maximum(maps[0], one[0])
     maps[1] = 0.9
-    positions, valid = warmup.kl_peaks(maps, 4)
+    positions, valid = _kl_peaks(maps, 4)
     np.testing.assert_array_equal(valid, [[1, 1, 1, 0], [0] * 4, [0] * 4])
     distance = np.linalg.norm(positions[0, :3] - centres[[1, 0, 2]], axis=1)
     assert distance.max() < 1
@@ -154,14 +155,14 @@ def test_the_kl_map_moves_along_with_an_object(small):
 def test_peaks_of_objects_of_another_size():
     """Small ones side by side stay apart, and a large one with two tops stays one."""
     near = np.array([[[20, 20], [20, 26]]], np.float32)
-    small = warmup.bumps(near, np.ones((1, 2), bool), 40.0, 1.2, (40, 48))
-    positions, valid = warmup.kl_peaks(small, 4, object_size=5)
+    small = _bumps(near, np.ones((1, 2), bool), 40.0, 1.2, (40, 48))
+    positions, valid = _kl_peaks(small, 4, 5)
     assert valid.sum() == 2
     order = positions[0, :2, 1].argsort()
     np.testing.assert_allclose(positions[0, :2][order], near[0], atol=0.5)
-    assert warmup.kl_peaks(small, 4)[1].sum() == 1
+    assert _kl_peaks(small, 4)[1].sum() == 1
     tops = np.array([[[20, 14], [20, 28]]], np.float32)
-    large = warmup.bumps(tops, np.ones((1, 2), bool), 10.0, 4.0, (40, 48))
-    positions, valid = warmup.kl_peaks(large, 4, object_size=39)
-    assert valid.sum() == 1 and warmup.kl_peaks(large, 4)[1].sum() == 2
+    large = _bumps(tops, np.ones((1, 2), bool), 10.0, 4.0, (40, 48))
+    positions, valid = _kl_peaks(large, 4, 39)
+    assert valid.sum() == 1 and _kl_peaks(large, 4)[1].sum() == 2
     np.testing.assert_allclose(positions[0, 0], [20, 21], atol=0.5)

@@ -52,7 +52,14 @@ def tiny_model(
         app_dim=app_dim,
         sprite_size=sprite_size,
         axis_name=axis_name,
-        **{"gamma": 4.0, "count_threshold": 0.0, "epsilon": 1e-2, **fields},
+        **{
+            "gamma": 4.0,
+            "count_threshold": 0.0,
+            "epsilon": 1e-2,
+            # One buffer for all slots: a second one doubles what is compiled.
+            "objects_per_image": max_objects,
+            **fields,
+        },
     )
 
 
@@ -88,7 +95,7 @@ def train_state(model, auxiliary, optimizer, key=None):
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
+        opt_state=jax.jit(optimizer.init)(params),
         key=jax.random.key(0) if key is None else key,
     )
 
