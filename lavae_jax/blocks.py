@@ -43,8 +43,8 @@ class BatchNorm(nn.Module):
     """Batch normalisation whose statistics are exact for masks and many devices.
 
     Sums and counts are added over devices before dividing, so each device weighs as
-    much as it has valid rows. A batch without any valid row leaves
-    the running statistics as they are; `momentum` is the share of them kept per step.
+    much as it has valid rows. A batch without any valid row leaves the running
+    statistics as they are; `momentum` is the share of them kept per step.
     """
 
     axis_name: str | None = None

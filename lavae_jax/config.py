@@ -39,15 +39,6 @@ class ModelConfig(NamedTuple):
             the paper.
         objects_per_image: sizes the buffer in which sprites are decoded.
         composite_method: how relaxed locations are composited.
-
-    >>> import json
-    >>> from lavae_jax import config, pretrained
-    >>> text = (pretrained.FOLDER / "multi_dsprites" / "config.json").read_text()
-    >>> model_config = config.from_run(json.loads(text))
-    >>> model_config.app_dim, model_config.sprite_size
-    (32, 21)
-    >>> config.build_model(model_config._replace(max_objects=15)).max_objects
-    15
     """
 
     image_shape: tuple[int, int, int]

@@ -29,7 +29,7 @@ def reconstructions(
     """Draws what the model infers in each image, as in the paper's Figures 1 and 5.
 
     Each image has a row: the input, its reconstruction, the inferred locations (white
-    on a black canvas) and the sprite of each object.
+    squares of 3 × 3 pixels on black) and the sprite of each object.
 
     Args:
         images: [B, H, W, C] inputs, uint8 (0/255 or 0/1) or in [0, 1]; C is 1 or 3.
@@ -54,23 +54,20 @@ def reconstructions(
             f" {len(images)} images, {len(means)} reconstructions, {len(yx)} scenes"
             f" and the sprites of {len(sprites)}."
         )
-    num_objects = int(active.sum(axis=1).max())
+    location_map = np.zeros((*images.shape[:3], 1), np.float32)
+    for image, slot in np.argwhere(active):
+        y, x = yx[image, slot]
+        # One pixel is hard to see.
+        location_map[image, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = 1
+    rows = [
+        [*parts, *painted[used]]
+        for *parts, painted, used in zip(
+            images, means, location_map, sprites, active, strict=True
+        )
+    ]
     titles = ["input", "reconstruction", "locations"]
-    titles += [f"object {i + 1}" for i in range(num_objects)]
-    texts = layout.Texts(title, row_labels, titles)
-    figure, panels = layout.panels(len(images), len(titles), texts)
-    for row in range(len(images)):
-        sites = yx[row][active[row]]
-        location_map = np.zeros((*images.shape[1:3], 1), np.float32)
-        location_map[sites[:, 0], sites[:, 1]] = 1
-        layout.show(panels[row, 0], images[row])
-        layout.show(panels[row, 1], means[row])
-        layout.show(panels[row, 2], location_map)
-        # One pixel is hard to see; the marker keeps its place and adds size.
-        panels[row, 2].scatter(sites[:, 1], sites[:, 0], s=5, c="white", marker="s")
-        for column, sprite in enumerate(sprites[row][active[row]], start=3):
-            layout.show(panels[row, column], sprite)
-    return figure
+    titles += [f"object {i + 1}" for i in range(active.sum(axis=1).max())]
+    return grid(rows, title=title, row_labels=row_labels, column_labels=titles)
 
 
 def grid(

@@ -87,9 +87,8 @@ def newest(
 ) -> Newest | None:
     """Reads the newest checkpoint that is whole and holds what it should.
 
-    A checkpoint whose files differ from their checksums is never handed to `read`. Runs
-    of older versions have no checksums, so `read` alone judges theirs. Nothing in the
-    run's folder is changed.
+    A checkpoint whose files differ from their checksums is never handed to `read`.
+    Nothing in the run's folder is changed.
 
     `read` takes a checkpoint's folder and returns what is wanted from it; it raises
     ValueError, KeyError or OSError for one that can't be used. The result is None for a

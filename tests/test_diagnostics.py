@@ -96,9 +96,7 @@ def test_objects_explained_by_two_slots(sizes, split):
     assert seen.split.tolist() == [bool(split)] * 2
     assert not _measure(model, variables, images, 2 * ones).split.any()
     found = diagnostics.warnings(diagnostics.Seen(0.0, 0.0, 0.0, 0.0, 0.0, split))
-    assert [text[:32] for text in found] == ["one object is explained by two s"] * bool(
-        split
-    )
+    assert len(found) == split
 
 
 class _EvenSites(nn.Module):

@@ -11,17 +11,6 @@ import pytest
 
 from tests.commands import ROOT, printed
 
-# Later layers may import earlier ones and their own, never the other way round.
-LAYERS = (
-    {"types", "distributions", "plain_distributions"},
-    {"latents", "compositing", "likelihood", "slots", "blocks", "networks"},
-    {"objectives", "model", "warmup", "baseline", "inference"},
-    {"training", "config"},
-    {"released"},
-    {"runs"},
-    {"pretrained"},
-    {"diagnostics"},
-)
 COMMAND_LINE = {"tensorflow", "tensorflow_datasets", "absl", "ml_collections", "grain"}
 
 
@@ -65,24 +54,6 @@ def test_imports_go_one_way(package, forbidden):
     """`experiments` → `lavae_jax`, `datasets`; the library knows no command line."""
     assert _sources(package)
     assert not _offences(package, lambda name: name.split(".")[0] in forbidden)
-
-
-def test_layers_of_the_library():
-    """`training` → `objectives`, `model` → `latents`, ..., `networks` → `types`."""
-    level = {
-        f"lavae_jax.{module}": index
-        for index, layer in enumerate(LAYERS)
-        for module in layer
-    }
-    offences = []
-    for path in _sources("lavae_jax"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        own = level.get(".".join(parts[:2]))
-        for name in _imports(path) if own is not None else ():
-            other = level.get(".".join(name.split(".")[:2]))
-            if other is not None and other > own:
-                offences.append(f"{'/'.join(parts)} imports {name}")
-    assert not offences
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,9 @@
-"""The paper's figures show what they say; its claims as numbers agree with loops."""
+"""The paper's claims as numbers agree with loops."""
 
 import numpy as np
 import pytest
 
 from datasets import load, scenes
-from experiments.paper import figures
 from experiments.paper.subject import (
     Images,
     Settings,
@@ -14,7 +13,6 @@ from experiments.paper.subject import (
     measure_effects,
 )
 from experiments.run import build
-from lavae_jax import editing
 from lavae_jax.types import Scene
 from tests import tiny_models
 
@@ -49,22 +47,6 @@ def subject():
     return Subject("multi_dsprites/tiny", "Tiny", model, variables, None, few, few)
 
 
-def _panels(figure, columns):
-    panels = np.array(figure.axes).reshape(-1, columns)
-    return panels, [
-        [
-            np.asarray(panel.images[0].get_array()) if panel.images else None
-            for panel in row
-        ]
-        for row in panels
-    ]
-
-
-def _assert_shows(panel, means):
-    """Compares up to rounding, which may differ between batches."""
-    np.testing.assert_allclose(panel, np.clip(means, 0, 1), atol=1e-5)
-
-
 def _sprites(subject, z_app):
     """Decodes the sprites of appearances [N, L] in one call."""
     z_app = np.pad(np.array(z_app)[:, None], ((0, 0), (0, 7), (0, 0)))
@@ -72,32 +54,6 @@ def _sprites(subject, z_app):
     active = np.arange(8) < n[:, None]
     scene = Scene(n, np.zeros((*active.shape, 2), np.int32), z_app, active)
     return subject.sprites(scene)[:, 0]
-
-
-def test_locations(subject):
-    """One object at a time is moved, across in its row and down in its column."""
-    figure, caption = figures.locations(subject, subject.few, 3)
-    panels, shown = _panels(figure, 2 + figures.NUM_PLACES)
-    scene = editing.take(subject.few.scene, 1)
-    yx = np.asarray(scene.yx)[0]
-    columns = np.linspace(2, 8, 7).round().astype(int)
-    rows = np.linspace(2, 11, 7).round().astype(int)
-    (original,) = subject.render(scene)
-    assert "image 1 of `test`" in caption and len(shown) == 6
-    np.testing.assert_array_equal(shown[0][0], subject.few.images[1] / 255)
-    for line in range(6):
-        slot, down = divmod(line, 2)
-        _assert_shows(shown[line][1], original)
-        assert line == 0 or shown[line][0] is None
-        for place in range(7):
-            to = (rows[place], yx[slot, 1]) if down else (yx[slot, 0], columns[place])
-            moved = editing.move(scene, slot, to, SHAPE)
-            (expected,) = subject.render(moved)
-            _assert_shows(shown[line][2 + place], expected)
-        (frame,) = panels[line, 1].patches
-        y, x = yx[slot]
-        assert frame.get_bbox().bounds == (x - 2.5, y - 2.5, 5, 5)
-    assert [panel.get_title() for panel in panels[0][2:]] == [str(x) for x in columns]
 
 
 def test_effects_against_loops(subject):
