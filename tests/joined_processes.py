@@ -10,13 +10,6 @@ from tests import compilation
 from tests.commands import ROOT
 
 
-def free_address():
-    """An address on this machine at which nobody listens yet."""
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return f"localhost:{found.getsockname()[1]}"
-
-
 @contextlib.contextmanager
 def started(arguments_of, folder, num=2, **environment):
     """Starts processes of two devices each; what runs on at the end is killed.
@@ -32,7 +25,9 @@ def started(arguments_of, folder, num=2, **environment):
     """
     flags = ("--xla_force_host_platform_device_count=2", *compilation.FAST)
     environment = {**os.environ, "XLA_FLAGS": " ".join(flags), **environment}
-    address, processes = free_address(), []
+    with socket.socket() as unused:
+        unused.bind(("localhost", 0))
+        address, processes = f"localhost:{unused.getsockname()[1]}", []
     with contextlib.ExitStack() as files:
         try:
             for index in range(num):
@@ -40,15 +35,10 @@ def started(arguments_of, folder, num=2, **environment):
                     files.enter_context((folder / f"{index}.{name}").open("w"))
                     for name in ("out", "err")
                 )
-                arguments = map(str, arguments_of(address, index))
+                command = [sys.executable, *map(str, arguments_of(address, index))]
+                streams = {"stdout": out, "stderr": err}
                 processes.append(
-                    subprocess.Popen(
-                        [sys.executable, *arguments],
-                        cwd=ROOT,
-                        env=environment,
-                        stdout=out,
-                        stderr=err,
-                    )
+                    subprocess.Popen(command, cwd=ROOT, env=environment, **streams)
                 )
             yield processes
         finally:

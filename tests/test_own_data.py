@@ -95,7 +95,7 @@ def test_the_papers_images_give_the_papers_config(paper_scenes, variant):
 @pytest.mark.parametrize(
     ("shape", "side", "expected"),
     [
-        ((96, 96, 1), 40, dict(sprite_size=43, glimpse_size=59, exclusion_radius=9)),
+        ((96, 96, 1), 40, dict(sprite_size=43, glimpse_size=43, exclusion_radius=9)),
         ((48, 80, 1), 7, dict(sprite_size=9, glimpse_size=9, exclusion_radius=1)),
     ],
 )

@@ -208,13 +208,9 @@ def test_the_share_of_superposed_scenes():
     lavae = start.params["lavae"]
     uniform = jnp.zeros_like(lavae["prior_n_logits"])
     params = {**start.params, "lavae": {**lavae, "prior_n_logits": uniform}}
-    shares = [
-        1
-        - one_step(start._replace(step=jnp.array(k), params=params), make_images())[
-            1
-        ].kl_n
-        / np.log(6)
-        for k in range(40)
-    ]
+    shares = []
+    for k in range(40):
+        state = start._replace(step=jnp.array(k), params=params)
+        shares.append(1 - one_step(state, make_images())[1].kl_n / np.log(6))
     assert abs(np.mean(shares) - 0.5) < 4 * 0.5 / 320**0.5
     assert len(set(np.round(shares, 3).tolist())) > 2

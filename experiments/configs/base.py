@@ -67,7 +67,7 @@ def _model() -> ConfigDict:
     model.location_hidden = 24  # open
     model.location_scale = 1.0
     model.appearance_net = "trunk"
-    model.glimpse_size = 27  # of appearance_net=glimpse
+    model.glimpse_size = 21  # of appearance_net=glimpse; S, see ABLATIONS.md
     model.sprite_net = "conv"
     model.width = 256  # of appearance_net=glimpse and sprite_net=mlp
     model.epsilon = 1e-6  # open
@@ -129,7 +129,7 @@ def _elbo() -> ConfigDict:
     elbo.appearance_updates = 0
     elbo.superpose = 0.0  # 0 in the paper; objects that touch are rare without it
     elbo.touching = True  # the added scene is moved until objects touch
-    elbo.superpose_appearance = 0.0
+    elbo.superpose_appearance = 0.0  # in the updates of h_app and f_sprite alone
     elbo.wake_weight = 0.0  # of proposals for superposed scenes; not in the paper
     return elbo
 
@@ -193,6 +193,9 @@ def laptop() -> ConfigDict:
     # Otherwise objects that touch are counted as one; see ABLATIONS.md. The share is
     # below 1, as p(n) learns only from the scenes that are not chosen for it.
     elbo.superpose = 0.9
+    # Otherwise h_app and f_sprite hardly ever see objects that touch, paint them badly,
+    # and the ELBO is right to prefer a third object between two.
+    elbo.superpose_appearance = 0.9
     elbo.wake_weight = 30.0
 
     config.tighten.steps = 10_000
@@ -247,7 +250,7 @@ def mnist(name: str, pool: str) -> ConfigDict:
     config = variant(name)
     config.data.name = f"multi_mnist/{'tiny' if name == 'tiny' else pool}"
     config.model.image_shape = (64, 64, 1)
-    config.model.sprite_size = 17
+    config.model.sprite_size = config.model.glimpse_size = 17
     config.optimizer.location_learning_rate = 1e-4
     if name == "laptop":
         # Single digits take longer to learn than dSprites. Those that f_sprite has not

@@ -31,7 +31,8 @@ kept in the run's `config.json`. You may have to set these:
   it, which should be no less than an object; 1 is right for small ones.
 - `warmup.object_size`: pixels of an object. All lengths of the warm-up (cells of the
   auxiliary VAE, windows around peaks) were found for objects of 19 pixels and are
-  scaled by it. `model.exclusion_radius` and `model.glimpse_size` follow it too.
+  scaled by it. `model.exclusion_radius` follows it too, and `model.glimpse_size` is
+  the sprites' size.
 - `model.gamma` and `model.count_threshold` = 4γ grow with the logarithm of the number
   of pixels, as in Appendix B, and need no change.
 """

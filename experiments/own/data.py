@@ -21,7 +21,7 @@ NAME = "custom"
 """Value of `data.name` in a config whose `data.path` names the images."""
 
 _MOST_VALID = 5_000
-_GLIMPSE, _EXCLUSION = 27, 4  # px, as in the laptop variant of multi-dSprites
+_EXCLUSION = 4  # px, as in the laptop variant of multi-dSprites
 _MOST_SURVEYED = 2_000
 _FITTING = 0.95
 _MARGIN = 2
@@ -208,11 +208,8 @@ def _fit_lavae(config, found):
     _fill(model, count_threshold=4 * model.gamma)
     _fill(steps, object_size=max(model.sprite_size - 2, 1))
     size = steps.object_size
-    _fill(
-        model,
-        glimpse_size=warmup.scaled_side(_GLIMPSE, size),
-        exclusion_radius=round(warmup.scaled(_EXCLUSION, size)),
-    )
+    radius = round(warmup.scaled(_EXCLUSION, size))
+    _fill(model, glimpse_size=model.sprite_size, exclusion_radius=radius)
 
 
 def _fill(section, **values):

@@ -14,7 +14,7 @@ from lavae_jax.training.optimizer import Optimizer, Parts
 from lavae_jax.training.recipe import Recipe
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.state import TrainState
-from lavae_jax.training.superposition import Superposed, alone, superpose
+from lavae_jax.training.superposition import Superposed, superpose
 from lavae_jax.types import Array, Variables
 from lavae_jax.warmup import AuxiliaryVAE
 
@@ -48,7 +48,8 @@ class Setup(NamedTuple):
     def superposed(self, x: Array, share: float, keys: Array) -> Superposed:
         """Superposes a share of the images [B, H, W, C], by an update's keys [B]."""
         if not share:
-            return alone(x)
+            none = jnp.zeros(x.shape[0], bool)
+            return Superposed(x, none, none, jnp.zeros((x.shape[0], 2), jnp.int32))
         recipe = self.recipe
         # The K draws use other keys: `split` gives what `fold_in` gives for 0 to K - 1.
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, recipe.num_draws)

@@ -54,12 +54,6 @@ class Superposed(NamedTuple):
     shift: Array
 
 
-def alone(x: Array) -> Superposed:
-    """Images [B, H, W, C] that no other ones are added to."""
-    none = jnp.zeros(x.shape[0], bool)
-    return Superposed(x, none, none, jnp.zeros((x.shape[0], 2), jnp.int32))
-
-
 def superpose(
     x: Array, chosen: Array, keys: Array, axis_name: str | None, touching: bool
 ) -> Superposed:
