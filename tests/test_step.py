@@ -122,7 +122,7 @@ def test_what_further_updates_see(share):
         found = draw_locations(h_loc, n, 5, keys=None, exclusion_radius=2)
         seen = x
         if share:
-            scenes = setup.superposed(x, 1.0, first)
+            scenes = setup.superposed(x, 1.0, True, first)
             found = objects_of_both(setup.model, scenes, h_loc)
             seen = scenes.x
         return appearance_steps.appearance_update(setup, state, seen, found, second)[0]
@@ -183,7 +183,7 @@ def test_superposed_scenes():
     start, x = start_state(), images.astype(np.float32) / 255
     setup = step.Setup(make_model(), AUXILIARY, OPTIMIZER, SCHEDULES, always)
     keys = setup.keys(start, 0, len(x))
-    scenes = jax.jit(setup.superposed, static_argnums=1)(x, 1.0, keys)
+    scenes = jax.jit(setup.superposed, static_argnums=(1, 2))(x, 1.0, True, keys)
     assert scenes.chosen.all()
     assert scenes.superposed.any() and scenes.shift.any()
     superposed, found = compiled_step(always, "elbo")(start, images)

@@ -55,7 +55,7 @@ def appearance_scenes(
     model, share = setup.model, setup.recipe.superpose_appearance
     if not share:
         return x, model.locations(h_loc, model.count(h_loc), keys=None)
-    scenes = setup.superposed(x, share, keys)
+    scenes = setup.superposed(x, share, True, keys)
     return scenes.x, objects_of_both(model, scenes, h_loc)
 
 

@@ -45,17 +45,18 @@ class Setup(NamedTuple):
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), update)
         return image_keys(key, num_images, self.model.axis_name)
 
-    def superposed(self, x: Array, share: float, keys: Array) -> Superposed:
+    def superposed(
+        self, x: Array, share: float, touching: bool, keys: Array
+    ) -> Superposed:
         """Superposes a share of the images [B, H, W, C], by an update's keys [B]."""
         if not share:
             none = jnp.zeros(x.shape[0], bool)
             return Superposed(x, none, none, jnp.zeros((x.shape[0], 2), jnp.int32))
-        recipe = self.recipe
         # The K draws use other keys: `split` gives what `fold_in` gives for 0 to K - 1.
-        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, recipe.num_draws)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, self.recipe.num_draws)
         key_chosen, key_shift = jax.vmap(jax.random.split)(keys).T
         chosen = jax.vmap(jax.random.uniform)(key_chosen) < share
-        return superpose(x, chosen, key_shift, self.model.axis_name, recipe.touching)
+        return superpose(x, chosen, key_shift, self.model.axis_name, touching)
 
     def apply(
         self, state: TrainState, params: Variables, forward: Callable[[LAVAE], Any]

@@ -47,7 +47,7 @@ def elbo_step(
 ) -> tuple[TrainState, TrainMetrics]:
     """Trains everything on the ELBO of K draws from q(n, z | x) of each image."""
     recipe, epsilon = setup.recipe, setup.epsilon(state)
-    scenes = setup.superposed(x, recipe.superpose, keys)
+    scenes = setup.superposed(x, recipe.superpose, recipe.touching, keys)
 
     def forward(model):
         h_loc = model.location_logits(scenes.x, train=True)
