@@ -258,5 +258,6 @@ def mnist(name: str, pool: str) -> ConfigDict:
         # fast; see ABLATIONS.md.
         config.num_steps = 50_000
         config.warmup.update(auxiliary_steps=800, guided_steps=800)
-        config.elbo.update(location_every=4, count_temperature=1.0, touching=False)
+        config.elbo.update(location_every=4, count_temperature=1.0)
+        config.elbo.update(touching=False, superpose_appearance=0.3)
     return config
