@@ -259,5 +259,7 @@ def mnist(name: str, pool: str) -> ConfigDict:
         config.num_steps = 50_000
         config.warmup.update(auxiliary_steps=800, guided_steps=800)
         config.elbo.update(location_every=4, count_temperature=1.0)
+        # h_loc counts more digits too high where it sees many that touch, and lone
+        # digits are learned more slowly where h_app does.
         config.elbo.update(touching=False, superpose_appearance=0.3)
     return config
