@@ -12,16 +12,10 @@ from tests.commands import ROOT
 
 @contextlib.contextmanager
 def started(arguments_of, folder, num=2, **environment):
-    """Starts processes of two devices each; what runs on at the end is killed.
+    """Starts `num` processes of two devices each; what runs on at the end is killed.
 
-    Args:
-      arguments_of: From an address and a process's index to its arguments.
-      folder: Gets what the processes print, as `INDEX.out` and `INDEX.err`.
-      num: How many.
-      **environment: For each, besides what this process has.
-
-    Yields:
-      The processes.
+    `arguments_of` gives the arguments from an address and a process's index. The
+    folder gets what the processes print, as `INDEX.out` and `INDEX.err`.
     """
     flags = ("--xla_force_host_platform_device_count=2", *compilation.FAST)
     environment = {**os.environ, "XLA_FLAGS": " ".join(flags), **environment}

@@ -1,5 +1,6 @@
 """Reading by name: errors before any work, slices, interruptions, two processes."""
 
+import json
 import os
 import shutil
 
@@ -69,9 +70,14 @@ def test_counts_are_those_of_the_examples(data_dir):
 
 
 def test_damage_is_told(data_dir, tmp_path):
-    """A damaged description is named, with the way out."""
+    """A description that is old or damaged is named, with the way out."""
     copy = shutil.copytree(data_dir, tmp_path / "data")
     (path,) = copy.rglob("dataset_info.json")
+    content = json.loads(path.read_text())
+    content["splits"] = [s for s in content["splits"] if s["name"] != "validation_7"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"generated before validation_7 .* Delete it"):
+        load.images(NAME, "validation_7", copy)
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(ValueError, match=r"dataset_info.json of .* is damaged: .* Del"):
         load.images(NAME, "train", copy)
