@@ -48,7 +48,8 @@ def pack(config: ConfigDict, path: str | pathlib.Path) -> None:
         arrays[split] = np.stack(list(rows))
         if split != "train":
             arrays[f"{split}_n"] = load.object_counts(data.name, split, *folders)
-    np.savez_compressed(path, **arrays)
+    with open(path, "wb") as file:  # a path would get the suffix .npz
+        np.savez_compressed(file, **arrays)
 
 
 def counts_and_bound(

@@ -228,7 +228,9 @@ def _data_name(config, images_path):
 def _define_flags():
     flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.")
     flags.DEFINE_string("weights", None, "Name of a released model, instead of a run.")
-    flags.DEFINE_list("splits", [], "Splits to measure; by default all test splits.")
+    flags.DEFINE_list(
+        "splits", [], "Splits or parts as train[-10%:]; by default all test splits."
+    )
     flags.DEFINE_string("images", None, "Images of your own: a folder or an .npz.")
     flags.DEFINE_integer(
         "num_images", None, "How many images per split, the first ones.", lower_bound=1

@@ -35,8 +35,8 @@ def infer(
     """Infers the objects of images: how many, where, and what they look like.
 
     With a key the scene is a draw from q(z | x); without one it has the most likely
-    sites and the means of the appearances. An image whose n is the model's
-    `max_objects` may hold more objects. The baseline is refused with a TypeError.
+    sites and the means of the appearances. Images with the largest possible n may hold
+    more objects: see `Scene.is_capped`. The baseline is refused with a TypeError.
     """
     if not isinstance(model, LAVAE):
         raise TypeError(

@@ -65,3 +65,8 @@ class Scene(NamedTuple):
     yx: Array
     z_app: Array
     active: Array
+
+    @property
+    def is_capped(self) -> Array:
+        """[B] bool: there are M objects, so the image may hold more."""
+        return self.n == self.active.shape[1]

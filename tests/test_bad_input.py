@@ -68,7 +68,7 @@ def _refused_training(folder, *arguments):
         (["--images={grey}"], "the value 0.5 at (0, 0, 0, 0)"),
         (["--images={empty}"], "holds no .png file: pass a folder of images"),
         (["--num_samples=-1"], "--num_samples=-1: -1 is not a positive integer"),
-        (["--splits=valid"], "has no split 'valid': choose from train, "),
+        (["--splits=valid"], "Unknown split 'valid' of "),
         (["--weights=multi_dsprites"], "give either --workdir"),
         (["--images=own.npz", "--splits=test"], "exclude each other"),
         (["--workdir={empty}"], "is not the workdir of a run: it has no config.json"),

@@ -87,28 +87,31 @@ def _without_location_terms(model, variables, x):
     return dict(zip(ordered, values, strict=True))
 
 
-def _numbers(h):
+def _numbers(h, temperature):
     """The probability of every n under the q(n | x) of training, [M + 1]."""
     p_n = np.zeros(M + 1)
-    for sites, p in reference.presences(h, THRESHOLD, TEMPERATURE).items():
+    if not temperature:  # f_count: one of the two peaks is above the threshold
+        p_n[1] = 1
+        return p_n
+    for sites, p in reference.presences(h, THRESHOLD, temperature).items():
         p_n[min(len(sites), M)] += p
     return p_n
 
 
-def _expected_elbo(h, values, logits):
+def _expected_elbo(h, temperature, values, logits):
     """E_q of log p(x, n, z) − log q(z_loc) over n and ordered sites, in float64."""
     total = 0.0
-    for n, p_n in enumerate(_numbers(h)):
+    for n, p_n in enumerate(_numbers(h, temperature)):
         prior = reference.log_p_n(n, logits) + reference.log_p_locations(n, H * W)
         for sites, q in reference.ordered_draws(h, n).items():
             total += p_n * q * (values[sites] + prior - math.log(q))
     return total
 
 
-def _expected_entropy(h):
+def _expected_entropy(h, temperature):
     """Of the steps of the draws, on average over what q draws at H_LOC."""
     total = 0.0
-    for n, p_n in enumerate(_numbers(H_LOC)):
+    for n, p_n in enumerate(_numbers(H_LOC, temperature)):
         for sites, q in reference.ordered_draws(H_LOC, n).items():
             sites = np.array([sites], int)
             total += p_n * q * reference.location_terms(h[None], sites, [n])[1].sum()
@@ -125,7 +128,7 @@ def _slopes(function):
     return slopes
 
 
-def _gradients(model, variables, x, num_draws):
+def _gradients(model, variables, x, temperature):
     """What the `elbo` step of the library descends on, of step after step.
 
     The optimiser adds the gradient itself, and no step moves anything.
@@ -144,17 +147,15 @@ def _gradients(model, variables, x, num_draws):
                 auxiliary_steps=0,
                 guided_steps=0,
                 draws="score",
-                num_draws=num_draws,
-                count_temperature=TEMPERATURE,
+                num_draws=4,
+                count_temperature=temperature,
                 advantage_limit=1e9,
             ),
             "elbo",
         )
     )
     params = {"lavae": variables["params"], "auxiliary": {"w": jnp.zeros(1)}}
-    start = TrainState(
-        jnp.array(0), params, {}, ascent.init(params), jax.random.key(num_draws)
-    )
+    start = TrainState(jnp.array(0), params, {}, ascent.init(params), jax.random.key(4))
     images, gradients = np.repeat(x, NUM_IMAGES, axis=0), []
     for number in range(NUM_STEPS):
         after, _ = train_step(start._replace(step=jnp.array(number)), images)
@@ -176,7 +177,8 @@ def _assert_mean(found, expected):
     return error
 
 
-def test_the_score_function_gives_the_gradient_of_the_elbo():
+@pytest.mark.parametrize("temperature", [TEMPERATURE, 0.0])
+def test_the_score_function_gives_the_gradient_of_the_elbo(temperature):
     """Of every logit of h_loc, and of p(n), with presences and sites enumerated.
 
     The direct gradient of the entropies in KL_loc is far larger than the errors, so the
@@ -185,14 +187,16 @@ def test_the_score_function_gives_the_gradient_of_the_elbo():
     model, variables, x = _problem()
     logits = variables["params"]["prior_n_logits"]
     values = _without_location_terms(model, variables, x)
-    exact = _slopes(lambda h: _expected_elbo(h, values, logits))
-    found = _gradients(model, variables, x, num_draws=4)
+    exact = _slopes(lambda h: _expected_elbo(h, temperature, values, logits))
+    found = _gradients(model, variables, x, temperature)
     error = _assert_mean([g["location_net"]["h"] for g in found], exact)
     assert error.max() < 0.1 * np.abs(exact).max()
 
-    assert (np.abs(_slopes(_expected_entropy)) > 8 * error).any()
+    entropy = _slopes(lambda h: _expected_entropy(h, temperature))
+    assert (np.abs(entropy) > 8 * error).any()
     p_n = np.exp([reference.log_p_n(n, logits) for n in range(M + 1)])
-    _assert_mean([g["prior_n_logits"] for g in found], _numbers(H_LOC) - p_n)
+    numbers = _numbers(H_LOC, temperature)
+    _assert_mean([g["prior_n_logits"] for g in found], numbers - p_n)
 
 
 def test_leave_one_out():

@@ -88,7 +88,7 @@ def _optimizer() -> ConfigDict:
     optimizer.location_final_factor = 0.01
     optimizer.location_decay_steps = 100_000
     # The rate of all networks until the ELBO teaches h_loc.
-    optimizer.warmup_learning_rate = 1e-3
+    optimizer.warmup_learning_rate = 1e-3  # the paper names one rate for all steps
     optimizer.clip_norm = 1e9  # none in the paper
     optimizer.decay = "constant"
     optimizer.rise_steps = 0  # of decay=cosine
@@ -106,11 +106,11 @@ def _warmup() -> ConfigDict:
     peak per object; LAVAE then learns with its objects at these peaks.
     """
     warmup = ConfigDict()
-    warmup.auxiliary_steps = 2_000
-    warmup.guided_steps = 2_000
-    warmup.target = "bumps"  # "kl_map" in the paper
-    warmup.bump_height = 10.0  # of target=bumps, before γ
-    warmup.bump_sigma = 3.0
+    warmup.auxiliary_steps = 2_000  # 60,000 in the paper, beside LAVAE
+    warmup.guided_steps = 2_000  # open; until the most likely sites are right
+    warmup.target = "bumps"  # "kl_map" in the paper, with peaks of unequal height
+    warmup.bump_height = 10.0  # of target=bumps, before γ; f_count's threshold is 4
+    warmup.bump_sigma = 3.0  # of target=bumps, pixels; about the KL map's peaks
     warmup.location_weight = 0.1  # open
     return warmup
 
@@ -123,7 +123,7 @@ def _elbo() -> ConfigDict:
     elbo.tau_final = 0.02
     elbo.tau_steps = 100_000
     elbo.num_draws = 2  # 1 in the paper, where n has no gradient
-    elbo.count_temperature = 2.0  # 0 in the paper: heights of h_loc then drift
+    elbo.count_temperature = 2.0  # 0 in the paper: n then has no gradient
     elbo.advantage_limit = 100.0  # nats; not in the paper, which has no score function
     elbo.location_every = 1
     elbo.appearance_updates = 0
@@ -155,18 +155,19 @@ def laptop() -> ConfigDict:
     config.checkpoint_every = 1_000
 
     model = config.model
-    model.norm = "none"
+    model.norm = "none"  # images of a batch do not interact, and steps are faster
     model.stem_stride = 2
     model.channels = 16
     model.location_hidden = 16
-    model.location_scale = 10.0
+    model.location_scale = 10.0  # heights move faster at small learning rates
     model.appearance_net = "glimpse"
     model.sprite_net = "mlp"
-    model.epsilon_init = 1e-2
-    model.exclusion_radius = 4
+    model.epsilon_init = 1e-2  # wrong pixels cost less while sprites are learned
+    model.exclusion_radius = 4  # keeps two draws from landing on one object
     model.objects_per_image = 2.3  # more than 1.5, to hold superposed scenes too
 
     optimizer = config.optimizer
+    # Adam and these rates learn dense networks faster; see ABLATIONS.md.
     optimizer.name = "adam"
     optimizer.learning_rate = 2e-3
     optimizer.location_learning_rate = 3e-4
@@ -174,7 +175,7 @@ def laptop() -> ConfigDict:
     optimizer.decay = "cosine"
     optimizer.rise_steps = 100
     optimizer.final_factor = 0.02
-    optimizer.clip_norm = 500.0
+    optimizer.clip_norm = 500.0  # at 100, long runs learn less; see ABLATIONS.md
 
     # After these steps the map has one peak per object in nearly all held-out scenes.
     config.warmup.auxiliary_steps = 400
@@ -198,7 +199,7 @@ def laptop() -> ConfigDict:
     elbo.superpose_appearance = 0.9
     elbo.wake_weight = 30.0
 
-    config.tighten.steps = 10_000
+    config.tighten.steps = 10_000  # towards the bound of many draws of Table 1
     return config
 
 

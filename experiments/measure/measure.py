@@ -69,17 +69,15 @@ def split_sets(
 
     Args:
         data: a section of a config with `name`, `data_dir` and `manual_dir`.
-        splits: names of splits, all checked at once; None is all test splits.
+        splits: names of splits, or parts such as "train[-10%:]", all checked at once;
+            None is all test splits.
         num_images: how many images to read at most, from the start; None is all.
     """
-    # The names are checked before the data set is generated, which takes minutes.
     known = load.splits(data.name)
     names = splits or [name for name in known if name.startswith("test")]
+    # The names are checked before the data set is generated, which takes minutes.
     for name in names:
-        if name not in known:
-            raise ValueError(
-                f"{data.name} has no split {name!r}: choose from {', '.join(known)}."
-            )
+        load.check_split(data.name, name)
     load.builder(data.name, data.data_dir, data.manual_dir)
     return (_split_with_floor(data, name, num_images) for name in names)
 
@@ -229,6 +227,8 @@ def _compare_places(truth, scenes):
 def _split_with_floor(data, split, num_images):
     folders = (data.data_dir, data.manual_dir)
     scenes = read_split(data.name, split, folders, num_images)
+    if split not in load.splits(data.name):  # it is a part of one
+        return scenes
     return scenes._replace(floor=_floor(data.name, split, *folders))
 
 

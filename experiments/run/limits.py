@@ -96,7 +96,7 @@ LIMITS = {
     "elbo.tau_final": _POSITIVE,
     "elbo.tau_steps": _at_least(1),
     "elbo.num_draws": _at_least(1),
-    "elbo.count_temperature": _POSITIVE,
+    "elbo.count_temperature": _at_least(0),
     "elbo.advantage_limit": _POSITIVE,
     "elbo.location_every": _at_least(1),
     "elbo.appearance_updates": _at_least(0),

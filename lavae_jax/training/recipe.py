@@ -26,7 +26,7 @@ class Recipe(NamedTuple):
             "relaxed", the paper's Gumbel-softmax; "straight_through", hard draws with
             its gradient; "score", exact draws and the score function.
         num_draws: K, draws of n and z per image in a step that trains h_loc.
-        count_temperature: T of `counts.draw_n`.
+        count_temperature: T of `counts.draw_n`; 0 for the paper's f_count.
         advantage_limit: the score function's weights are cut at ± this, nats.
         location_every: h_loc is trained once in so many steps, 1 in the paper.
         appearance_updates: further updates per step of h_app and f_sprite, at the same

@@ -1,7 +1,7 @@
 """The train step: Appendix B's warm-up, then the ELBO of Eq. 6 and nothing else.
 
-A run goes through the stages of `recipe.stage_at`. The steps of the first two are in
-`warmup_steps`, and those that train h_app and f_sprite alone in `appearance_steps`.
+A run goes through the stages of `recipe.stage_at`. The steps that train h_app and
+f_sprite alone, which the paper does not have, are in `appearance_steps`.
 
 1. `auxiliary`: the auxiliary VAE learns alone, for as long as its KL map needs to show
    one peak per object.
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lavae_jax import warmup
 from lavae_jax.images import to_float
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import draw_locations
@@ -31,15 +32,72 @@ from lavae_jax.training.appearance_steps import (
     tighten_step,
 )
 from lavae_jax.training.metrics import TrainMetrics, of_terms
-from lavae_jax.training.optimizer import Optimizer, lavae_parts
+from lavae_jax.training.optimizer import Optimizer, Parts, lavae_parts
 from lavae_jax.training.recipe import Recipe, Stage
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState, restart_moments
 from lavae_jax.training.superposition import objects_of_both, wake
-from lavae_jax.training.warmup_steps import auxiliary_step, guided_step
-from lavae_jax.types import Array, Locations
+from lavae_jax.types import Array, Locations, hard_locations
 from lavae_jax.warmup import AuxiliaryVAE
+
+
+def auxiliary_step(
+    setup: Setup, state: TrainState, x: Array, keys: Array
+) -> tuple[TrainState, TrainMetrics]:
+    """Trains the auxiliary VAE."""
+
+    def loss(params):
+        log_px, kl = setup.auxiliary.apply({"params": params}, x, keys)
+        return (kl - log_px).mean()
+
+    value, grad = jax.value_and_grad(loss)(state.params["auxiliary"])
+    state = setup.update(state, Parts(auxiliary=grad), state.batch_stats)
+    return state, TrainMetrics(value, auxiliary_loss=value)
+
+
+def guided_step(
+    setup: Setup, state: TrainState, x: Array, keys: Array
+) -> tuple[TrainState, TrainMetrics]:
+    """Trains LAVAE with its objects at the peaks of the auxiliary VAE's KL map."""
+    model, recipe, size = setup.model, setup.recipe, x.shape[1:3]
+    kl_map = setup.auxiliary.apply(
+        {"params": state.params["auxiliary"]}, x, method="kl_map"
+    )
+    centres, valid = warmup.kl_peaks(kl_map, model.max_objects, recipe.object_size)
+    locations, n = _at(centres, valid, size), valid.sum(axis=1)
+    target = kl_map
+    if recipe.target == "bumps":
+        target = warmup.bumps(
+            centres, valid, recipe.bump_height, recipe.bump_sigma, size
+        )
+
+    def loss(params):
+        def forward(model):
+            h_loc = model.location_logits(x, train=True)
+            epsilon = setup.epsilon(state)
+            terms = reconstruct(model, x, locations, n, keys, epsilon, train=True)
+            error = (h_loc / model.gamma - target) ** 2
+            return terms, error.sum(axis=(1, 2)).mean()
+
+        (terms, error), batch_stats = setup.apply(state, params, forward)
+        loss = recipe.location_weight * error - terms.elbo.mean()
+        return loss, (terms, error, batch_stats)
+
+    (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(state.params["lavae"])
+    terms, error, batch_stats = aux
+    state = setup.update(state, lavae_parts(grad), batch_stats)
+    state = appearance_updates(setup, state, x, locations)
+    return state, of_terms(TrainMetrics(value, location_loss=error), terms, n)
+
+
+def _at(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
+    """Hard locations at the pixels nearest to centres [B, M, 2]."""
+    height, width = size
+    nearest = jnp.round(centres).astype(jnp.int32)
+    row = jnp.clip(nearest[..., 0], 0, height - 1)
+    column = jnp.clip(nearest[..., 1], 0, width - 1)
+    return hard_locations(row * width + column, valid)
 
 
 def elbo_step(
@@ -96,14 +154,16 @@ def _draw(
     keys = jax.vmap(lambda key: jax.random.split(key, recipe.num_draws))(keys)
     keys = keys.reshape(-1)
     key_n, key_loc, key_app = jax.vmap(lambda key: jax.random.split(key, 3))(keys).T
-    n, log_q = counts.draw_n(
-        h_loc,
-        model.count_threshold,
-        model.max_objects,
-        recipe.count_temperature,
-        key_n,
-        model.exclusion_radius,
-    )
+    n, log_q = model.count(h_loc), jnp.zeros(keys.shape)
+    if recipe.count_temperature:
+        n, log_q = counts.draw_n(
+            h_loc,
+            model.count_threshold,
+            model.max_objects,
+            recipe.count_temperature,
+            key_n,
+            model.exclusion_radius,
+        )
     locations = draw_locations(
         h_loc,
         n,

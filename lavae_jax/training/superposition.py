@@ -161,7 +161,8 @@ def wake(
     site, active, capacity = both.site, both.active, model.capacity(h_loc.shape[0])
     both = at_sites(h_loc, site, active, exclusion_radius=radius, capacity=capacity)
     log_q = both.log_q.sum(axis=1)
-    log_q += counts.log_q_count(h_loc, both, threshold, temperature, radius)
+    if temperature:
+        log_q += counts.log_q_count(h_loc, both, threshold, temperature, radius)
     n = both.active.sum(axis=1)
     terms = reconstruct(model, scenes.x, both, n, keys, epsilon)
     # p(n) is left out for superposed images, see `step.elbo_step`.
