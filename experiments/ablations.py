@@ -5,7 +5,7 @@ python -m experiments.ablations --seeds=3 --workdir=runs/ablations
 trains every setting of `configs/bench.py`, seed after seed, on the 32×32 bench
 (`--config` names another config, `--only` some of the settings) and writes `table.md`
 and `table.json` to the workdir: counts and bounds at the end of the runs, and after so
-many minutes and steps of training. A run that has ended is not repeated, an interrupted
+many minutes of training. A run that has ended is not repeated, an interrupted
 one goes on, and a run that diverges is a result. No test split is used.
 """
 
@@ -40,11 +40,7 @@ _FIGURES = {
     "negative_log_p": ("−log p(x) ≤", ".1f"),
 }
 """The head and the number format of each figure, by its field in `Result`."""
-_MOMENTS = {
-    "minutes": (1, 2, 5, 10, 20, 50, 100, 200, 500),
-    "steps": (500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000),
-}
-"""When the table compares the settings during training, by the field in `Looks`."""
+_MINUTES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)  # at which the table compares
 
 
 class Looks(NamedTuple):
@@ -217,8 +213,7 @@ def markdown(results: Sequence[Result]) -> str:
         f" means.\n\n{report.markdown_table(settings)}\n"
         "After so many minutes of training, interpolated between the looks at held-out"
         " scenes (a run that has ended keeps its last figures):\n\n"
-        f"{_history(results, 'minutes')}\n"
-        f"After so many steps:\n\n{_history(results, 'steps')}\n"
+        f"{_history(results)}\n"
         f"All runs:\n\n{report.markdown_table([['run', *heads], *each])}"
     )
 
@@ -249,25 +244,22 @@ def _mean(values, form):
     return report.over_seeds(values, form) if values else "–"
 
 
-def _history(results, axis):
-    """Writes means over seeds at some of the `minutes` or `steps` of the runs."""
+def _history(results):
+    """Writes means over seeds after some minutes of the runs."""
     finished = [run for run in results if run.diverged_at is None]
-    last = max((getattr(run.looks, axis)[-1] for run in finished), default=0)
-    moments = [moment for moment in _MOMENTS[axis] if moment <= last]
-    rows = [["", "setting", *(f"{moment:,}" for moment in moments)]]
+    last = max((run.looks.minutes[-1] for run in finished), default=0)
+    minutes = [minute for minute in _MINUTES if minute <= last]
+    rows = [["", "setting", *map(str, minutes)]]
     for figure in ("counts", "negative_elbo"):
         head, form = _FIGURES[figure]
         for name, runs in _by_name(finished).items():
-            curves = [_at(moments, run.looks, axis, figure) for run in runs]
+            curves = [  # before the first look a figure is unknown
+                np.interp(minutes, seen.minutes, getattr(seen, figure), left=math.nan)
+                for seen in (run.looks for run in runs)
+            ]
             cells = [_mean(values, form) for values in zip(*curves, strict=True)]
             rows.append([head, f"`{name}`", *cells])
     return report.markdown_table(rows, num_texts=2)
-
-
-def _at(moments, looks, axis, figure):
-    """Interpolates a figure between looks; before the first one it is unknown."""
-    xs, ys = getattr(looks, axis), getattr(looks, figure)
-    return np.interp(moments, xs, ys, left=math.nan)
 
 
 def main() -> None:

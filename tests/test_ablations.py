@@ -86,7 +86,7 @@ def test_variants_of_the_bench_fit_its_scenes(variant):
     input_pipeline.prepare(config)
     assert config.data.num_valid >= config.num_eval_images
     if variant != "tiny":
-        assert config.num_steps == 5_000
+        assert config.num_steps == 4_000
 
 
 def test_the_table_has_means_and_deviations_over_seeds():
@@ -109,9 +109,6 @@ def test_the_table_has_means_and_deviations_over_seeds():
         "|  | setting | 1 | 2 |",
         "| counts | `base` | 60.00% | 80.00% ± 14.14% |",
         "| −ELBO | `base` | 170.0 | 110.0 ± 42.4 |",
-        "|  | setting | 500 | 1,000 |",
-        "| counts | `base` | 60.00% ± 14.14% | 80.00% ± 14.14% |",
-        "| −ELBO | `base` | 210.0 ± 14.1 | 90.0 ± 14.1 |",
     ):
         assert line in lines
 
