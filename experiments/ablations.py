@@ -4,9 +4,9 @@ python -m experiments.ablations --seeds=3 --workdir=runs/ablations
 
 trains every setting of `configs/bench.py`, seed after seed, on the 32×32 bench
 (`--config` names another config, `--only` some of the settings) and writes `table.md`
-and `table.json` to the workdir: counts and bounds at the end of the runs, and after so
-many minutes of training. A run that has ended is not repeated, an interrupted
-one goes on, and a run that diverges is a result. No test split is used.
+and `table.json` to the workdir: counts and bounds at the end of the runs, and after
+some minutes. A run that has ended is not repeated, an interrupted one goes on, and a
+run that diverges is a result. No test split is used.
 """
 
 import json
