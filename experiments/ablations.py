@@ -32,14 +32,13 @@ from lavae_jax import metrics
 
 _FILE = "ablation.json"
 _NUM_SAMPLES = 20  # importance samples of the bound at the end of each run
-_FIGURES = {
+_FIGURES = {  # head and number format of each figure, by its field in `Result`
     "minutes": ("minutes", ".1f"),
     "counts": ("counts", ".2%"),
     "crowded_counts": ("crowded counts", ".2%"),
     "negative_elbo": ("−ELBO", ".1f"),
     "negative_log_p": ("−log p(x) ≤", ".1f"),
 }
-"""The head and the number format of each figure, by its field in `Result`."""
 _MINUTES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)  # at which the table compares
 
 

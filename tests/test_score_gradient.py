@@ -89,10 +89,9 @@ def _without_location_terms(model, variables, x):
 
 def _numbers(h, temperature):
     """The probability of every n under the q(n | x) of training, [M + 1]."""
-    p_n = np.zeros(M + 1)
     if not temperature:  # f_count: one of the two peaks is above the threshold
-        p_n[1] = 1
-        return p_n
+        return np.eye(M + 1)[1]
+    p_n = np.zeros(M + 1)
     for sites, p in reference.presences(h, THRESHOLD, temperature).items():
         p_n[min(len(sites), M)] += p
     return p_n
