@@ -174,7 +174,7 @@ class LAVAE(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Reconstructs x [B, H, W, C] as one object at h_loc's maximum.
 
-        This call uses every parameter, as `init` and tables of parameters need.
+        This call uses every parameter, as `init` needs.
         """
         h_loc = self.location_logits(x, train)
         n = jnp.ones(x.shape[0], jnp.int32)

@@ -1,4 +1,4 @@
-"""Makes the paper's Table 1 and figures, and measures what it claims.
+"""Makes the paper's Table 1 and figures, and counts new scenes.
 
 python -m experiments.paper --out=DIR
 
@@ -55,7 +55,7 @@ def make(
             load.builder(dataset, *settings.folders)
     versions = ", ".join(f"{name} {x}" for name, x in evaluate.versions().items())
     parts = [
-        "# Table 1, the figures and the claims of the LAVAE paper\n",
+        "# Table 1 and the figures of the LAVAE paper\n",
         f"Made by `python -m experiments.paper` (seed {settings.seed}, the first"
         f" {settings.num_images} images of each split) with {versions}.\n",
         "## Table 1\n",

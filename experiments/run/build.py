@@ -38,7 +38,7 @@ from lavae_jax.warmup import AuxiliaryVAE, cell_for
 
 _SHOWN = (
     *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "bound"),
-    *("objects", "tau"),
+    "objects",
 )
 _NUM_PICTURED = 8
 
