@@ -21,8 +21,8 @@ from lavae_jax.networks import head_init
 from lavae_jax.types import Appearance, Array
 
 OBJECT_SIZE = 19
-"""Side, in pixels, of the largest objects of multi-dSprites. The lengths here were
-found with them, and are scaled for objects of another size."""
+"""Pixels. The lengths here were found with objects up to this size, the largest of
+multi-dSprites, and are scaled for others."""
 
 CELL = 6
 """Pixels per cell of the latent grid: 64 pixels give the paper's 11×11 cells."""
@@ -75,7 +75,8 @@ class AuxiliaryVAE(nn.Module):
         conv = partial(nn.Conv, dtype=self.dtype)
         block = partial(ResidualBlock, norm="none", dtype=self.dtype)
         self.enc_fine = block(half)
-        self.enc_down = conv(full, (3, 3), strides=(2, 2))
+        # An even kernel is centred on the cell; an odd one would shift the KL map.
+        self.enc_down = conv(full, (4, 4), strides=(2, 2))
         self.enc_coarse = [block(full) for _ in range(2)]
         self.enc_head = nn.Conv(
             2 * self.latent_channels, (1, 1), kernel_init=head_init, dtype=jnp.float32
@@ -124,19 +125,22 @@ class AuxiliaryVAE(nn.Module):
     def kl_map(self, x: Array) -> Array:
         """Location-wise KL at pixel resolution, nats per cell, [B, H, W].
 
-        It is the mean of `grid_map` over grids of cells that begin at different pixels,
-        and so moves along with the image. On a single grid, a peak's place depends on
-        where in its cell an object is; f_sprite then learns each object at several
-        offsets, and h_loc learns blurred targets.
+        It is the mean of `grid_map` over grids that begin at different pixels, as else
+        a peak's place depends on where in its cell an object is; and over the image and
+        the image turned by 180°, as else peaks may lie half a pixel off, and the colour
+        of an object decides which pixel is nearest. f_sprite would then learn each
+        object at several offsets.
         """
-        num_images, height, width, _ = x.shape
-        starts = range(0, self.cell, max(2, self.cell // 3))
+        here, there = jnp.split(self._over_grids(jnp.concatenate([x, _turned(x)])), 2)
+        return (here + _turned(there)) / 2
+
+    def _over_grids(self, x):
+        """`grid_map`, averaged over grids that begin at different pixels, [B, H, W]."""
+        (num_images, height, width, _), cell = x.shape, self.cell
+        starts = range(0, cell, max(2, cell // 3))
         grids = [(row, column) for row in starts for column in starts]
         moved = [
-            jnp.pad(
-                x, ((0, 0), *((first, self.cell - first) for first in grid), (0, 0))
-            )
-            for grid in grids
+            jnp.pad(x, ((0, 0), (r, cell - r), (c, cell - c), (0, 0))) for r, c in grids
         ]
         maps = self.grid_map(jnp.concatenate(moved))
         maps = maps.reshape(len(grids), num_images, *maps.shape[1:])
@@ -153,6 +157,10 @@ class AuxiliaryVAE(nn.Module):
         pixels = jax.image.resize(cells, (x.shape[0], rows, columns), "cubic")
         (top, _), (left, _) = (_padding(size, self.cell) for size in (height, width))
         return pixels[:, top : top + height, left : left + width]
+
+
+def _turned(a):
+    return a[:, ::-1, ::-1]  # by 180°
 
 
 def _kl(mu: Array, logvar: Array) -> Array:

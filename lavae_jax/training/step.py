@@ -1,7 +1,7 @@
 """The train step: Appendix B's warm-up, then the ELBO of Eq. 6 and nothing else.
 
-A run goes through the stages of `recipe.stage_at`. The steps that train h_app and
-f_sprite alone, which the paper does not have, are in `appearance_steps`.
+A run goes through the stages of `recipe.stage_at`. Steps that train h_app and f_sprite
+alone, which the paper does not have, are in `appearance_steps`.
 
 1. `auxiliary`: the auxiliary VAE learns alone, for as long as its KL map needs to show
    one peak per object.
