@@ -110,7 +110,7 @@ def _warmup() -> ConfigDict:
     warmup.guided_steps = 2_000  # open; until the most likely sites are right
     warmup.target = "bumps"  # "kl_map" in the paper, with peaks of unequal height
     warmup.bump_height = 10.0  # of target=bumps, before γ; f_count's threshold is 4
-    warmup.bump_sigma = 3.0  # of target=bumps, pixels; about the KL map's peaks
+    warmup.bump_sigma = 3.0  # of target=bumps, pixels
     warmup.location_weight = 0.1  # open
     return warmup
 
@@ -155,7 +155,7 @@ def laptop() -> ConfigDict:
     config.checkpoint_every = 1_000
 
     model = config.model
-    model.norm = "none"  # images of a batch do not interact, and steps are faster
+    model.norm = "none"  # images of a batch do not interact
     model.stem_stride = 2
     model.channels = 16
     model.location_hidden = 16

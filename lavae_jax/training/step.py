@@ -154,7 +154,7 @@ def _draw(
     keys = jax.vmap(lambda key: jax.random.split(key, recipe.num_draws))(keys)
     keys = keys.reshape(-1)
     key_n, key_loc, key_app = jax.vmap(lambda key: jax.random.split(key, 3))(keys).T
-    n, log_q = model.count(h_loc), jnp.zeros(keys.shape)
+    n, log_q = model.count(h_loc), jnp.zeros(keys.shape, h_loc.dtype)
     if recipe.count_temperature:
         n, log_q = counts.draw_n(
             h_loc,
