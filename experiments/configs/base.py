@@ -106,6 +106,7 @@ def _warmup() -> ConfigDict:
     peak per object; LAVAE then learns with its objects at these peaks.
     """
     warmup = ConfigDict()
+    warmup.object_size = 19  # pixels of most objects; other lengths scale with it
     warmup.auxiliary_steps = 2_000  # 60,000 in the paper, beside LAVAE
     warmup.guided_steps = 2_000  # open; until the most likely sites are right
     warmup.target = "bumps"  # "kl_map" in the paper, with peaks of unequal height
@@ -147,7 +148,7 @@ def _tighten() -> ConfigDict:
 def laptop() -> ConfigDict:
     """For 2 CPU cores: light networks, exact draws, a short schedule."""
     config = paper()
-    config.num_steps = 38_000
+    config.num_steps = 31_000
     config.batch_size = 16  # more and smaller steps learn more per image
     config.log_every = 200
     config.eval_every = 2_000
@@ -199,7 +200,7 @@ def laptop() -> ConfigDict:
     elbo.superpose_appearance = 0.9
     elbo.wake_weight = 30.0
 
-    config.tighten.steps = 10_000  # towards the bound of many draws of Table 1
+    config.tighten.steps = 8_000  # towards the bound of many draws of Table 1
     return config
 
 
@@ -258,7 +259,8 @@ def mnist(name: str, pool: str) -> ConfigDict:
         # Single digits take longer to learn than dSprites. Those that f_sprite has not
         # learned well are counted as two if h_loc learns from the ELBO too early; see
         # ABLATIONS.md.
-        config.num_steps = 50_000
+        config.num_steps = 75_000
+        config.tighten.steps = 10_000
         config.warmup.update(auxiliary_steps=800, guided_steps=800)
         config.elbo.update(location_every=4, count_temperature=1.0)
         # h_loc counts more digits too high where it sees many that touch, and lone

@@ -21,7 +21,6 @@ from experiments.run.build_training import (
     build_recipe,
     build_schedules,
     learning_rate,
-    object_size,
     transform,
     warmup_steps,
 )
@@ -156,7 +155,7 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
 def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     dtype = jnp.dtype(config.precision)  # elsewhere than in training it is float32
     model, single = build_model(config, axis_name, dtype), build_model(config)
-    cell = cell_for(object_size(config))
+    cell = cell_for(config.warmup.object_size)
     auxiliary = AuxiliaryVAE(config.model.image_shape[2], cell=cell, dtype=dtype)
     optimizer, recipe = build_optimizer(config), build_recipe(config)
     schedules = build_schedules(config)

@@ -6,13 +6,6 @@ from ml_collections import ConfigDict
 from lavae_jax.training import optimizer as optimizers
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import schedules
-from lavae_jax.warmup import OBJECT_SIZE
-
-
-def object_size(config: ConfigDict) -> int:
-    """The side of most objects, in pixels, which the warm-up's lengths follow."""
-    # The configs of the named data sets, whose objects have this size, do not state it.
-    return config.warmup.get("object_size", OBJECT_SIZE)
 
 
 def build_schedules(config: ConfigDict) -> schedules.Schedules:
@@ -37,7 +30,7 @@ def warmup_steps(config: ConfigDict) -> int:
 def build_recipe(config: ConfigDict) -> recipes.Recipe:
     """Builds the other settings of LAVAE's training."""
     # Fields of the recipe have the names that the warm-up and the ELBO have in configs.
-    values = {**config.warmup, **config.elbo, "object_size": object_size(config)}
+    values = {**config.warmup, **config.elbo}
     fields = {name: values[name] for name in recipes.Recipe._fields if name in values}
     tighten = config.tighten
     return recipes.Recipe(
