@@ -39,6 +39,8 @@ class ModelConfig(NamedTuple):
             the paper.
         objects_per_image: sizes the buffer in which sprites are decoded.
         composite_method: how relaxed locations are composited.
+        mean_limit, logvar_limit: see `latents.appearance.from_outputs`. Configs of
+            earlier models don't state them.
     """
 
     image_shape: tuple[int, int, int]
@@ -60,6 +62,8 @@ class ModelConfig(NamedTuple):
     exclusion_radius: int
     objects_per_image: float
     composite_method: compositing.Method
+    mean_limit: float = 5.0
+    logvar_limit: float = 1.0
 
 
 class BaselineConfig(NamedTuple):
@@ -103,6 +107,7 @@ def from_run(config: Mapping[str, Any]) -> ModelConfig | BaselineConfig:
 def _fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a config's fields, each found to be of its type."""
     kinds = typing.get_type_hints(cls)
+    values = {**cls._field_defaults, **values}
     for problem, names in (
         ("lacks", kinds.keys() - values.keys()),
         ("has unknown", values.keys() - kinds.keys()),

@@ -53,9 +53,8 @@ def _infer(model, variables, x, keys):
     bound = model.bind(variables)
     h_loc = bound.location_logits(x)
     n = bound.count(h_loc)
-    key_loc = key_app = None
-    if keys is not None:
-        key_loc, key_app = jax.vmap(jax.random.split)(keys).T
+    split = jax.vmap(jax.random.split)
+    key_loc, key_app = (None, None) if keys is None else split(keys).T
     locations = bound.locations(h_loc, n, key_loc)
     appearance = bound.appearance(bound.appearance_features(x), locations)
     z_app = appearance.mu
@@ -89,10 +88,7 @@ def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
 def reconstruct(
     model: Model, variables: Variables, images: Array | np.ndarray
 ) -> Array:
-    """Paints images as the model explains them best: pixel means, [B, H, W, C].
-
-    LAVAE renders the scene that it infers.
-    """
+    """Paints images as the model explains them best: pixel means, [B, H, W, C]."""
     if isinstance(model, LAVAE):
         return render(model, variables, infer(model, variables, images))
     x = image_checks.check(images, model.image_shape)
@@ -109,10 +105,7 @@ def log_weights(
     key: Array,
     num_samples: int,
 ) -> Array:
-    """Computes log p(x, z) − log q(z | x) of K draws from q(z | x), nats, [K, B].
-
-    K is `num_samples`.
-    """
+    """Computes log p(x, z) − log q(z | x), nats, [K, B]: K = `num_samples` draws."""
     x = image_checks.check(images, model.image_shape)
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}.")

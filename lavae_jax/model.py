@@ -44,6 +44,8 @@ class LAVAE(nn.Module):
     image_shape: tuple[int, int, int]
     max_objects: int = 10
     app_dim: int = 32
+    mean_limit: float = 5.0
+    logvar_limit: float = 1.0
     sprite_size: int = 21
     gamma: float = 4.0
     count_threshold: float = 16.0
@@ -127,7 +129,7 @@ class LAVAE(nn.Module):
         h_app = self.appearance_net.read(features, slots_of_image, capacity)
         h_app = h_app.reshape(num_draws, self.max_objects, -1)
         h_app = jnp.where(locations.active[..., None], h_app, 0)
-        return appearances.from_outputs(h_app)
+        return appearances.from_outputs(h_app, self.mean_limit, self.logvar_limit)
 
     # Generative model, Eq. 1.
 

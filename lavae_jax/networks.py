@@ -6,6 +6,8 @@ window around each drawn site, and a sprite decoder without convolutions. Layers
 in the attribute `dtype`, and `axis_name` is the mapped axis of devices, if any.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -201,8 +203,11 @@ class SpriteDecoder(nn.Module):
             z_app[:, None, None, :], (num, side, side, z_app.shape[-1])
         )
         h = jnp.concatenate([h, everywhere], axis=-1)
-        for norm in ("batch", "batch", "none"):
-            h = ResidualBlock(self.channels, norm, **shared)(h, train, valid)
+        for _ in range(2):
+            h = ResidualBlock(self.channels, **shared)(h, train, valid)
+        # The last block has neither leaky ReLU nor batch norm; it starts as identity.
+        conv = partial(nn.Conv, self.channels, (3, 3), dtype=self.dtype)
+        h = h + conv(kernel_init=nn.initializers.zeros)(conv()(h))
         return nn.sigmoid(nn.Conv(self.image_channels, (3, 3), dtype=jnp.float32)(h))
 
 

@@ -87,9 +87,7 @@ def read(folder: pathlib.Path) -> Released:
         config=json.loads((folder / CONFIG).read_bytes()),
         report=json.loads((folder / REPORT).read_bytes()),
         card=(folder / CARD).read_bytes().decode(),
-        other_reports=tuple(
-            json.loads((folder / name).read_bytes()) for name in others
-        ),
+        other_reports=tuple(json.loads((folder / o).read_bytes()) for o in others),
     )
 
 
@@ -129,9 +127,7 @@ def check_folder(folder: pathlib.Path) -> None:
             )
 
 
-_REPAIR = (
-    "Install lavae_jax again, or restore this folder with git where it is a clone."
-)
+_REPAIR = "Install lavae_jax again, or restore this folder with git in a clone."
 
 
 def _expected(folder):

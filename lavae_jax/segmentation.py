@@ -74,11 +74,10 @@ def foreground_adjusted_rand_index(
 ) -> np.ndarray:
     """Adjusted Rand index [N] on the true foreground only, the labels above 0.
 
-    Foreground pixels that were called background form a group of their own, so that
-    missing an object costs; pixels called object on the true background cost nothing.
-    Without foreground there is nothing to compare: NaN, to be left out of averages.
-    With a single object the index can only be 1 (one group) or 0 (anything else, be
-    it for one pixel): averages are best taken over images with two objects or more.
+    Foreground pixels that were called background form a group of their own, so one
+    missed object costs nothing; pixels called object on the true background cost
+    nothing either. The index is NaN without foreground. With a single object it is 1
+    (one group) or 0, so averages are best taken over images with two or more.
     """
 
     def score(true, inferred):

@@ -36,14 +36,10 @@ def printed(script, *arguments, **environment):
 
 
 def run_here(module, *arguments):
-    """Runs a command in this process, from its flags to its exit.
-
-    Args:
-      module: Has `_define_flags` and `main`, as those of `experiments`.
-      *arguments: Of its command line.
+    """Runs the command of a module in this process, from its flags to its exit.
 
     Returns:
-      The exit status and what went to stderr.
+        The exit status and what went to stderr.
     """
     before, verbosity = set(flags.FLAGS), logging.get_verbosity()
     module._define_flags()
@@ -74,10 +70,10 @@ def run_here(module, *arguments):
 
 
 @contextlib.contextmanager
-def without_access(folder):
-    """Takes this process the right to look into a folder, also as root."""
+def without_access(folder, mode=0):
+    """Takes rights on a folder from this process, also as root."""
     superuser = os.geteuid() == 0
-    folder.chmod(0)
+    folder.chmod(mode)
     try:
         if superuser:
             os.seteuid(65534)

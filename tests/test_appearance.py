@@ -1,5 +1,7 @@
 """Eq. 9 and 10: the posterior of the appearances."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from lavae_jax.types import Appearance
 from tests import reference
 
 B, M, L = 3, 2, 4
+
+_from_outputs = partial(appearance.from_outputs, mean_limit=5.0, logvar_limit=1.0)
 
 
 @pytest.fixture(name="parameters")
@@ -62,14 +66,14 @@ def test_outputs_far_off_are_bent():
     """Means grow like logarithms, with slopes; log-variances stay within limits."""
     h_app = np.random.default_rng(0).normal(size=(B, M, 2 * L)).astype(np.float32)
     h_app = np.sign(h_app) * 100 ** np.abs(h_app)  # up to thousands, either way
-    found = jax.jit(appearance.from_outputs)(h_app)
+    found = jax.jit(_from_outputs)(h_app)
     mu, logvar = np.split(np.float64(h_app), 2, axis=-1)
     far = np.sign(mu) * (5 + np.log(np.maximum(np.abs(mu) - 4, 1)))
     expected = np.where(np.abs(mu) < 5, mu, far)
     np.testing.assert_allclose(found.mu, expected, rtol=1e-5)
     limit = np.where(logvar < 0, 8, 1)
     np.testing.assert_allclose(found.logvar, limit * np.tanh(logvar / limit), rtol=1e-5)
-    slopes = jax.jit(jax.grad(lambda h: appearance.from_outputs(h).mu.sum()))
+    slopes = jax.jit(jax.grad(lambda h: _from_outputs(h).mu.sum()))
     gradient = slopes(h_app)
     slope = np.where(np.abs(mu) < 5, 1, 1 / np.maximum(np.abs(mu) - 4, 1))
     np.testing.assert_allclose(gradient[..., :L], slope, rtol=1e-4)
@@ -80,8 +84,8 @@ def test_outputs_far_off_are_bent():
 def test_nothing_is_at_the_prior():
     """Slots without an object: outputs of 0 are N(0, 1), and pass gradients on."""
     zeros = np.zeros((1, 1, 2 * L), np.float32)
-    assert not jax.jit(lambda h: appearance.kl(appearance.from_outputs(h)))(zeros)
-    gradient = jax.grad(lambda h: sum(a.sum() for a in appearance.from_outputs(h)))
+    assert not jax.jit(lambda h: appearance.kl(_from_outputs(h)))(zeros)
+    gradient = jax.grad(lambda h: sum(a.sum() for a in _from_outputs(h)))
     np.testing.assert_array_equal(jax.jit(gradient)(zeros), 1)
 
 

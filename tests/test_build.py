@@ -129,8 +129,10 @@ def test_a_runs_config_builds_the_same_model(variant):
 
 
 def test_missing_values_are_refused():
-    """No value is made up; nor is the config of something else taken for a run's."""
+    """Earlier models have the usual limits; no other value is made up."""
     values = CONFIG._asdict()
+    del values["mean_limit"], values["logvar_limit"]
+    assert model_configs.from_run({"model": values}) == CONFIG
     del values["gamma"], values["channels"]
     with pytest.raises(ValueError, match="the model's config lacks channels, gamma"):
         model_configs.from_run({"model": values})

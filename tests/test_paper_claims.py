@@ -18,7 +18,6 @@ from tests import tiny_models
 
 pytestmark = pytest.mark.standard_promotion
 
-
 SHAPE = (14, 11, 3)
 
 

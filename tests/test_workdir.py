@@ -39,12 +39,13 @@ def test_file_systems_without_locks(tmp_path, monkeypatch, capsys):
     assert said.endswith(f"make sure that no other run uses {tmp_path}.\n")
 
 
-def test_a_folder_that_cannot_be_read(tmp_path):
-    """Is told as such, and not taken for an empty one."""
+@pytest.mark.parametrize("mode", [0, 0o555])
+def test_a_folder_without_permission(tmp_path, mode):
+    """A folder that can't be read, or not written to, is refused and left alone."""
     workdir = tmp_path / "run"
     (workdir / "checkpoints").mkdir(parents=True)
     with (
-        without_access(workdir),
+        without_access(workdir, mode),
         pytest.raises(cli.UserError, match="Permission den"),
     ):
         claim(workdir, any_config())

@@ -1,16 +1,9 @@
 """What the configs share: the paper's Appendix B, and the laptop's schedule.
 
-"Open" marks a value that the paper does not state. Some choices are not values of a
-config, and hold for all variants:
-
-- `latents.appearance` compresses means and log-variances of h_app beyond ±5 and 1: on
-  crowded scenes, single objects cost thousands of nats otherwise.
-- The auxiliary VAE (`warmup`) has its downsampling at the input and once between its
-  three residual blocks, where the paper has one between any two, so that its receptive
-  fields are wide and its KL map has one clear peak per object.
-- The last residual block of f_sprite keeps its leaky ReLUs and has no batch norm
-  (`networks.SpriteDecoder`); the paper leaves out both, which makes the block linear.
-- The squared loss on h_loc sums over sites; the paper only says squared distance.
+"Open" marks a value that the paper does not state. One choice is not a value of a
+config: the auxiliary VAE (`lavae_jax.warmup`) has its downsampling at the input and
+once between its three residual blocks, where the paper has one between any two, so that
+its receptive fields are wide and its KL map has one clear peak per object.
 """
 
 from ml_collections import ConfigDict
@@ -58,6 +51,10 @@ def _model() -> ConfigDict:
     model.image_shape = (64, 64, 3)
     model.max_objects = 10  # M
     model.app_dim = 32  # L
+    # Outputs of h_app beyond these limits are compressed. The paper has no limits; on
+    # crowded scenes, single objects then cost thousands of nats.
+    model.mean_limit = 5.0
+    model.logvar_limit = 1.0
     model.sprite_size = 21  # S
     model.gamma = 4.0
     model.count_threshold = 16.0  # 4γ
@@ -112,7 +109,7 @@ def _warmup() -> ConfigDict:
     warmup.target = "bumps"  # "kl_map" in the paper, with peaks of unequal height
     warmup.bump_height = 10.0  # of target=bumps, before γ; f_count's threshold is 4
     warmup.bump_sigma = 3.0  # of target=bumps, pixels
-    warmup.location_weight = 0.1  # open
+    warmup.location_weight = 0.1  # open; of the squares of h_loc's errors, summed
     return warmup
 
 

@@ -52,6 +52,8 @@ LIMITS = {
     "model.app_dim": _at_least(1),
     "model.sprite_size": _ODD,
     "model.gamma": _POSITIVE,
+    "model.mean_limit": _POSITIVE,
+    "model.logvar_limit": _POSITIVE,
     "model.count_threshold": _POSITIVE,
     "model.channels": _at_least(1),
     "model.norm": _one_of("batch", "none"),

@@ -8,10 +8,6 @@ from lavae_jax.types import Appearance, Array
 
 LOGVAR_LIMIT = 8.0
 """log σ² stays within ± this limit: standard deviations are 0.02 to 55."""
-OBJECT_LOGVAR_LIMIT = 1.0
-"""Upper limit of an object's log σ²: no posterior is much wider than the prior."""
-MEAN_LIMIT = 5.0
-"""Means beyond ± this grow like a logarithm; means of training scenes are within."""
 
 
 def bounded(logvar: Array, upper: float = LOGVAR_LIMIT) -> Array:
@@ -24,7 +20,7 @@ def bounded(logvar: Array, upper: float = LOGVAR_LIMIT) -> Array:
     return limit * jnp.tanh(logvar / limit)
 
 
-def from_outputs(h_app: Array) -> Appearance:
+def from_outputs(h_app: Array, mean_limit: float, logvar_limit: float) -> Appearance:
     """The parameters of Eq. 9, from the outputs of h_app.
 
     Where objects are closer than any in training, outputs can be far off: means of
@@ -33,17 +29,20 @@ def from_outputs(h_app: Array) -> Appearance:
 
     Args:
         h_app: [B, M, 2L] means, then log-variances, without limits.
+        mean_limit: means beyond ± this grow like a logarithm.
+        logvar_limit: the largest log σ².
 
     >>> import jax.numpy as jnp
     >>> from lavae_jax.latents import appearance
-    >>> q = appearance.from_outputs(jnp.array([[[-0.5, 700.0, -1e3, 1e3]]]))
+    >>> h_app = jnp.array([[[-0.5, 700.0, -1e3, 1e3]]])
+    >>> q = appearance.from_outputs(h_app, mean_limit=5.0, logvar_limit=1.0)
     >>> print(q.mu.round(2), q.logvar.round(2))  # of two dimensions
     [[[-0.5  11.55]]] [[[-8.  1.]]]
     """
     mu, logvar = jnp.split(h_app, 2, axis=-1)
-    excess = jnp.maximum(jnp.abs(mu) - MEAN_LIMIT, 0)
-    mu = jnp.clip(mu, -MEAN_LIMIT, MEAN_LIMIT) + jnp.sign(mu) * jnp.log1p(excess)
-    return Appearance(mu, bounded(logvar, upper=OBJECT_LOGVAR_LIMIT))
+    excess = jnp.maximum(jnp.abs(mu) - mean_limit, 0)
+    mu = jnp.clip(mu, -mean_limit, mean_limit) + jnp.sign(mu) * jnp.log1p(excess)
+    return Appearance(mu, bounded(logvar, upper=logvar_limit))
 
 
 def posterior(appearance: Appearance) -> distributions.MultivariateNormalDiag:
