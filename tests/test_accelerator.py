@@ -106,6 +106,11 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
     arguments = (
         f"--scenes={scenes}",
         f"--workdir={tmp_path}",
+        # The draws and networks of `paper`.
+        "--config.elbo.draws=relaxed",
+        "--config.model.appearance_net=trunk",
+        "--config.model.sprite_net=conv",
+        "--config.model.norm=batch",
         # To compile them takes longest.
         "--config.warmup.auxiliary_steps=0",
         "--config.tighten.steps=0",

@@ -144,52 +144,77 @@ def train(
         program_at = compile_stages(config, state, bits, steps_per_dispatch)
         run = _Run(config, bits, program_at, steps_per_dispatch, 60 * minutes)
         stop = min(run.limit, clock.seconds + 60 * (pause_after or minutes))
-        figures = {}
-        with processes.Interruptions() as interruptions:
-            while clock.seconds < stop and state.step < config.num_steps:
-                before = clock
-                state, clock, figures = _dispatch(run, state, before)
-                step, loss = int(state.step), figures["loss"]
-                if not np.isfinite(loss):
-                    raise DivergedError(step, f"loss is {loss}", store.kept())
-                if _is_due(_LINE_EVERY, before, clock):
-                    print(_line(figures, run.limit), flush=True)
-                signal_name = interruptions.received(step)
-                if signal_name or _is_due(_CHECKPOINT_EVERY, before, clock):
-                    _save(store, state, clock)
-                if signal_name:
-                    interruptions.stop(signal_name, step)
+        state, clock, figures = _train_until(stop, run, store, state, clock)
         _save(store, state, clock)
     return state, figures
 
 
-def _dispatch(run, state, clock):
-    """Makes the next steps.
+def _train_until(stop, run, store, state, clock):
+    """Trains until the clock shows so many seconds, or to the end of the schedule.
 
-    Returns:
-        The state and the clock after them, and their metrics.
+    The device makes the steps of a dispatch while Python reads the metrics of the one
+    before, so that it never waits.
     """
-    config, num_steps = run.config, run.steps_per_dispatch
-    step = step_by_the_clock(config, clock, run.limit, int(state.step), num_steps)
-    state = state._replace(step=jnp.asarray(step, jnp.int32))
-    program, begin = run.program_at(step), time.monotonic()
-    state, means = program(state, run.bits)
-    means = jax.device_get(means)
-    seconds = clock.seconds + time.monotonic() - begin
-    warm = clock.warm
-    if warm is None and step + num_steps >= build.warmup_steps(config):
+    step, figures, in_flight = int(state.step), {}, None
+    origin = time.monotonic() - clock.seconds
+    with processes.Interruptions() as interruptions:
+        while clock.seconds < stop and step < run.config.num_steps:
+            finished = in_flight
+            state, in_flight = _dispatch(run, state, clock, step)
+            step, before = in_flight.step, clock
+            if finished is not None:
+                clock, figures = _read(run, finished, before, origin, store)
+            if _is_due(_LINE_EVERY, before, clock):
+                print(_line(figures, run.limit), flush=True)
+            signal_name = interruptions.received(step)
+            if signal_name or _is_due(_CHECKPOINT_EVERY, before, clock):
+                clock, figures = _read(run, in_flight, clock, origin, store)
+                in_flight = None
+                _save(store, state, clock)
+                origin = time.monotonic() - clock.seconds
+            if signal_name:
+                interruptions.stop(signal_name, step)
+        if in_flight is not None:
+            clock, figures = _read(run, in_flight, clock, origin, store)
+    return state, clock, figures
+
+
+class _Steps(NamedTuple):
+    step: int  # of the schedule, after the steps of one dispatch
+    means: TrainMetrics  # of these steps, which the device may still be making
+
+
+def _dispatch(run, state, clock, step):
+    """Starts the steps that follow `step`; returns the state after them, and them."""
+    num_steps = run.steps_per_dispatch
+    begin = step_by_the_clock(run.config, clock, run.limit, step, num_steps)
+    state = state._replace(step=jnp.asarray(begin, jnp.int32))
+    state, means = run.program_at(begin)(state, run.bits)
+    return state, _Steps(begin + num_steps, means)
+
+
+def _read(run, steps, before, origin, store):
+    """Waits for the steps of a dispatch; returns the clock after them and figures.
+
+    Raises:
+        DivergedError: if their loss is not finite.
+    """
+    means, num_steps = jax.device_get(steps.means), run.steps_per_dispatch
+    seconds, warm = time.monotonic() - origin, before.warm
+    if warm is None and steps.step >= build.warmup_steps(run.config):
         warm = seconds
-    after = Clock(seconds, warm, clock.made + num_steps)
-    per_second = num_steps / (after.seconds - clock.seconds)
+    if not np.isfinite(means.loss):
+        raise DivergedError(steps.step, f"loss is {means.loss}", store.kept())
+    num_images = num_steps * run.config.batch_size
     figures = {
-        "step of the schedule": step + num_steps,
-        "steps made": after.made,
-        "seconds": after.seconds,
-        "images per second": per_second * config.batch_size,
+        "step of the schedule": steps.step,
+        "steps made": before.made + num_steps,
+        "seconds": seconds,
+        "images per second": num_images / (seconds - before.seconds),
         "loss": float(means.loss),
         "elbo": None if means.elbo is None else float(means.elbo),
     }
-    return state, after, figures
+    return Clock(seconds, warm, before.made + num_steps), figures
 
 
 def _is_due(seconds, before, clock):
