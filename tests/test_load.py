@@ -1,4 +1,4 @@
-"""Reading by name: errors before any work, slices, interruptions, two processes."""
+"""Data sets load by name and slice; wrong names and damage end in clear errors."""
 
 import json
 import os
@@ -34,7 +34,7 @@ load.builder("multi_dsprites/tiny", sys.argv[1])
     ],
 )
 def test_unknown_names_are_refused_first(tmp_path, name, split, message):
-    """Errors list what is valid, and nothing is generated."""
+    """Unknown names raise errors that list the valid ones, and generate nothing."""
     for read in (load.data_source, load.images, load.object_counts):
         with pytest.raises(ValueError, match=message):
             read(name, split, tmp_path)
@@ -50,7 +50,7 @@ def test_unknown_names_are_refused_first(tmp_path, name, split, message):
     ],
 )
 def test_slices_are_those_of_the_split(data_dir, split, positions):
-    """Parts of a split hold its examples in their order, whole or images only."""
+    """A slice has the split's examples in their order, and so have its images alone."""
     whole = load.data_source(NAME, "train", data_dir)
     part = load.data_source(NAME, split, data_dir)
     images = load.images(NAME, split, data_dir)
@@ -61,7 +61,7 @@ def test_slices_are_those_of_the_split(data_dir, split, positions):
 
 
 def test_counts_are_those_of_the_examples(data_dir):
-    """All of a slice, in its order."""
+    """`object_counts` gives the counts of a slice's examples in their order."""
     part = load.data_source(NAME, "train[10:50]", data_dir)
     expected = [int(part[index]["n"]) for index in range(len(part))]
     assert len(set(expected)) > 2
@@ -70,7 +70,7 @@ def test_counts_are_those_of_the_examples(data_dir):
 
 
 def test_damage_is_told(data_dir, tmp_path):
-    """A description that is old or damaged is named, with the way out."""
+    """The error names an outdated or damaged description and says to delete it."""
     copy = shutil.copytree(data_dir, tmp_path / "data")
     (path,) = copy.rglob("dataset_info.json")
     content = json.loads(path.read_text())
@@ -107,7 +107,7 @@ def test_scenes_beyond_the_splits(data_dir, tmp_path):
 
 
 def test_splits_share_no_scene():
-    """Streams differ within a data set, and from those of scenes beyond it."""
+    """The streams of a data set's splits and of scenes beyond them all differ."""
     extra = [scenes.extra_split(n, seed) for n in range(11) for seed in range(20)]
     for builder, config in load.BUILDERS.values():
         own = builder(config=config).splits.values()
@@ -121,7 +121,7 @@ def test_splits_share_no_scene():
 def test_a_killed_generation_is_begun_again(tmp_path):
     """Nothing that a killed process leaves is taken for a data set.
 
-    The command then fills the folder, without JAX and TensorFlow, and says where.
+    The command then fills the folder without JAX and TensorFlow, and prints its path.
     """
     killed = run_python("-c", KILLED_IN_THE_SECOND_SPLIT, tmp_path)
     assert killed.returncode == 9, killed.stderr

@@ -1,4 +1,4 @@
-"""Eq. 3, 8 and 11, and the location term of Appendix A."""
+"""Draws of locations follow Eq. 3, 8 and 11 and the KL of Appendix A."""
 
 import math
 from functools import partial
@@ -36,7 +36,7 @@ def _draw(h_loc, n=N, seed=0, tau=None, **options):
 
 @pytest.mark.parametrize("radius", [0, 1])
 def test_log_q_and_entropy(h_loc, radius):
-    """Of the drawn sites, given those before, as Eq. 11 has them."""
+    """Log q and entropy of each drawn site, given the earlier ones, follow Eq. 11."""
     drawn = _draw(h_loc, exclusion_radius=radius)
     log_q, entropy = reference.location_terms(
         h_loc.astype(np.float64), np.asarray(drawn.site), N, radius
@@ -46,7 +46,7 @@ def test_log_q_and_entropy(h_loc, radius):
 
 
 def test_slots_beyond_n_are_zero(h_loc):
-    """Every field of them."""
+    """Every field is zero in the slots beyond n."""
     drawn = _draw(h_loc, tau=jnp.float32(0.5))
     np.testing.assert_array_equal(drawn.active, np.arange(M)[None] < N[:, None])
     for field in (drawn.site, drawn.log_q, drawn.entropy, drawn.z_loc):
@@ -62,7 +62,7 @@ def test_more_slots_change_nothing(h_loc):
 
 
 def test_relaxed_draws_become_one_hot(h_loc):
-    """As τ → 0; at τ = 0.5 they are distributions whose argmax is the site."""
+    """Relaxed draws are distributions that peak at the site, and one-hot as τ → 0."""
     relaxed, cold = (_draw(h_loc, tau=jnp.float32(tau)) for tau in (0.5, 1e-4))
     one_hot = np.zeros((4, M, D))
     for b, i in np.argwhere(relaxed.active):
@@ -75,7 +75,7 @@ def test_relaxed_draws_become_one_hot(h_loc):
 
 
 def test_straight_through(h_loc):
-    """Exactly one-hot values with the gradient of the relaxed draw."""
+    """Straight-through draws are one-hot and have the gradient of the relaxed draw."""
     weights = np.random.default_rng(1).normal(size=(4, M, D)).astype(np.float32)
 
     def loss(h_loc, straight_through):
@@ -95,7 +95,7 @@ def test_straight_through(h_loc):
 
 @pytest.mark.parametrize("radius", [0, 1])
 def test_frequencies_of_ordered_draws(radius):
-    """As enumerated: total variation within three times what chance gives."""
+    """Draws are as frequent as enumerated, within three times the chance variation."""
     h, draws = np.random.default_rng(2).normal(size=(2, 3)), 20_000
     expected = reference.ordered_draws(h, 2, radius)
     h_loc = np.broadcast_to(np.float32(h), (draws, 2, 3))
@@ -111,7 +111,7 @@ def test_frequencies_of_ordered_draws(radius):
 
 
 def test_without_keys_the_most_likely_site_is_taken(h_loc):
-    """Step by step, the highest logit that is left."""
+    """Without keys each step takes the site with the highest logit that is left."""
     drawn = _draw_with(h_loc, N, None, None)
     for b, n in enumerate(N):
         expected = np.argsort(-h_loc[b].ravel())[:n]
@@ -120,7 +120,7 @@ def test_without_keys_the_most_likely_site_is_taken(h_loc):
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_gradients_are_finite(h_loc, scale):
-    """Also with masked and with extreme logits, at the lowest temperature."""
+    """Gradients are finite for masked and extreme logits at the lowest temperature."""
 
     def loss(h_loc):
         drawn = _draw(h_loc, tau=jnp.float32(0.02), exclusion_radius=1)
@@ -132,7 +132,7 @@ def test_gradients_are_finite(h_loc, scale):
 
 
 def test_entropy_gradient(h_loc):
-    """KL_loc's gradient, given the draw, is that of the enumerated entropy."""
+    """Given the draw, the gradient of KL_loc equals finite differences in float64."""
 
     def loss(h_loc):
         return locations.kl_locations(_draw(h_loc), D).sum()
@@ -152,7 +152,7 @@ def test_entropy_gradient(h_loc):
 
 
 def test_prior_of_the_locations():
-    """Eq. 3: −Σ log(D − i + 1)."""
+    """The log prior of n locations is −Σ log(D − i + 1), as in Eq. 3."""
     expected = [reference.log_p_locations(n, D) for n in N]
     np.testing.assert_allclose(locations.log_p_locations(N, D, M), expected, rtol=1e-6)
     assert locations.log_p_locations(N, D, M)[2] == pytest.approx(
@@ -161,7 +161,7 @@ def test_prior_of_the_locations():
 
 
 def test_uniform_draws():
-    """All ordered pairs of distinct sites come equally often; zeros beyond n."""
+    """All ordered pairs of distinct sites come equally often; slots beyond n are 0."""
     draws, sites = 12_000, 4
     drawn = np.asarray(
         locations.draw_uniform(
@@ -175,13 +175,13 @@ def test_uniform_draws():
     pairs, counts = np.unique(drawn[:, :2], axis=0, return_counts=True)
     assert len(pairs) == 12
     assert (pairs[:, 0] != pairs[:, 1]).all()
-    # Chi-square with 11 degrees of freedom: 1 in 1,000 by chance above 31.3.
+    # By chance, chi-square with 11 degrees of freedom exceeds 31.3 once in 1,000.
     assert ((counts - 1_000) ** 2 / 1_000).sum() < 31.3
 
 
 @pytest.mark.parametrize("radius", [0, 1])
 def test_kl_locations_is_appendix_a_in_expectation(radius):
-    """Σ over all ordered draws of q times the analytic term is KL(q ‖ p)."""
+    """The mean of the analytic term over all ordered draws from q is KL(q ‖ p)."""
     h, n = np.random.default_rng(3).normal(size=(2, 3)), 2
     draws = {s: q for s, q in reference.ordered_draws(h, n, radius).items() if q > 0}
     kl = sum(

@@ -1,4 +1,4 @@
-"""A run: what it leaves behind, how it goes on, and how it ends early."""
+"""A run stores its results, goes on after interruptions, and reports its errors."""
 
 import contextlib
 import os
@@ -25,12 +25,12 @@ from tests.tiny_runs import rows
 
 @pytest.fixture
 def config(data_dir):
-    """Six steps with everything due at least twice."""
+    """Makes a config of six steps in which everything is due at least twice."""
     return six_steps(data_dir)
 
 
 def test_what_a_run_leaves_behind(tmp_path, config, data_dir):
-    """Metrics of every step, pictures, checkpoints, the config, and the right count."""
+    """A run leaves right metrics of each step, pictures, checkpoints and its config."""
     result = run(config, tmp_path)
     scenes = load.data_source("multi_dsprites/tiny", "train", data_dir)
     n = np.array([scenes[len(scenes) - 40 + index]["n"] for index in range(31)])
@@ -51,7 +51,7 @@ def test_what_a_run_leaves_behind(tmp_path, config, data_dir):
 
 
 def test_an_interruption_stores_the_step(tmp_path, config):
-    """After SIGTERM in step 4 it is stored; the same call goes on from it.
+    """After SIGTERM in step 4 the step is stored, and the same call goes on from it.
 
     Means over steps on both sides of the interruption are those of an unbroken run.
     """
@@ -74,7 +74,7 @@ def test_an_interruption_stores_the_step(tmp_path, config):
 
 
 def test_a_signal_to_one_process_stops_all(tmp_path, config, data_dir):
-    """Both stop after the same step, which is stored; the run goes on from it."""
+    """Both processes stop after the same stored step, from which the run goes on."""
 
     def arguments(address, index):
         return ("-m", "tests.mean_images", address, index, data_dir, tmp_path / "run")
@@ -97,7 +97,7 @@ def test_a_signal_to_one_process_stops_all(tmp_path, config, data_dir):
 
 
 def test_a_run_that_has_ended_is_left_alone(tmp_path, config, capsys):
-    """The same call again says so and how to go on, and changes nothing."""
+    """Calling an ended run again says how to go on, and changes nothing."""
     run(config, tmp_path)
     table = (tmp_path / "metrics.jsonl").read_bytes()
     capsys.readouterr()
@@ -119,7 +119,7 @@ def test_impossible_counts_are_refused(tmp_path, config):
 
 
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path, config):
-    """An infinite loss ends the run by name and step; good checkpoints stay."""
+    """An infinite loss ends the run with its name and step; good checkpoints stay."""
     config.num_steps = 2
     run(config, tmp_path)
     good = last(tmp_path)
@@ -132,7 +132,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, config):
 
 
 def test_a_state_that_is_not_finite_is_an_error(tmp_path):
-    """The error names the part of the state, however good the loss is."""
+    """The error names the part of the state that is not finite."""
     window = Window(Checkpoints(tmp_path))
     state = {"step": jnp.int32(2), "params": {"a": jnp.ones(3), "b": jnp.ones(2)}}
     window.check_state(2, state)
@@ -144,7 +144,7 @@ def test_a_state_that_is_not_finite_is_an_error(tmp_path):
 
 @contextlib.contextmanager
 def _limited_files(num_bytes):
-    """The system refuses to make a file any longer, as it does on a full disk."""
+    """Limits the length of files, so that writing fails as it does on a full disk."""
     before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
     try:
@@ -154,7 +154,7 @@ def _limited_files(num_bytes):
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, config):
-    """Checkpoints, then pictures and events, don't fit; with room, the run goes on."""
+    """A run ends with an error when its files don't fit; with room it goes on."""
     config.picture_every = 6
     run(config, tmp_path / "unbroken")
     workdir = tmp_path / "full"

@@ -1,4 +1,4 @@
-"""Metrics against loops, hand-computed cases and the invariances they promise."""
+"""Metrics equal loops and hand-computed cases, and have the promised invariances."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from lavae_jax import metrics
 
 
 def test_mean_and_error_by_hand():
-    """The error is that of the mean: sqrt of the unbiased variance over N."""
+    """The standard error is the square root of the unbiased variance over N."""
     estimate = metrics.mean_and_error(np.array([1.0, 2.0, 6.0]))
     assert estimate.mean == pytest.approx(3.0)
     assert estimate.standard_error == pytest.approx(math.sqrt(7.0 / 3))
@@ -18,7 +18,7 @@ def test_mean_and_error_by_hand():
 
 
 def test_mean_and_error_of_too_few_values_is_nan():
-    """One value has a mean and no error; none has neither, without a warning."""
+    """One value has a mean and no error; no values have neither, without a warning."""
     single, none = metrics.mean_and_error([4.0]), metrics.mean_and_error([])
     assert single.mean == 4.0 and math.isnan(single.standard_error)
     assert math.isnan(none.mean) and math.isnan(none.standard_error)
@@ -26,7 +26,7 @@ def test_mean_and_error_of_too_few_values_is_nan():
 
 
 def test_confusion_has_true_counts_in_rows():
-    """An asymmetric case told apart from its transpose; the trace is the accuracy."""
+    """Rows are true counts, not inferred ones; the trace gives the accuracy."""
     true_n, inferred_n = [0, 1, 1, 3, 3, 3], [0, 1, 2, 3, 3, 0]
     confusion = metrics.count_confusion(true_n, inferred_n, 3)
     expected = [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 2]]
@@ -36,7 +36,7 @@ def test_confusion_has_true_counts_in_rows():
 
 
 def _best_distances(true, inferred):
-    """Distances of the cheapest one-to-one match, by trying every permutation."""
+    """Returns the distances of the cheapest match, found by trying all permutations."""
     short, long = sorted((true, inferred), key=len)
     best = min(
         itertools.permutations(range(len(long)), len(short)),
@@ -46,7 +46,7 @@ def _best_distances(true, inferred):
 
 
 def test_location_error_equals_search_over_permutations():
-    """Noisy, shuffled and incomplete detections, against every possible match."""
+    """The error of noisy, shuffled, incomplete detections is that of the best match."""
     rng = np.random.default_rng(0)
     true = [rng.uniform(0, 64, (n, 2)) for n in (3, 0, 1, 4, 5, 2, 3)]
     inferred = [rng.permutation(yx + rng.normal(0, 0.3, yx.shape)) for yx in true]
@@ -75,14 +75,14 @@ def test_location_error_removes_and_states_a_constant_offset():
 
 
 def test_location_error_without_any_match_is_nan():
-    """Nothing to measure gives NaN, and what was missed is still counted."""
+    """Without a match the error is NaN; missed and spurious objects still count."""
     error = metrics.location_error([np.ones((2, 2)), []], [[], np.ones((1, 2))])
     assert math.isnan(error.mean) and math.isnan(error.offset[0])
     assert (error.num_matched, error.num_missed, error.num_spurious) == (0, 2, 1)
 
 
 def test_importance_bounds_equal_plain_averages():
-    """Groups of K weights, against exponentials without any log-space care."""
+    """Bounds of groups of K weights equal averages of plain exponentials."""
     log_w = np.random.default_rng(6).normal(-2, 1.5, (7, 4))
     bounds = metrics.importance_bounds(log_w, (1, 3, 7))
     assert [bound.num_samples for bound in bounds] == [1, 3, 7]
@@ -106,6 +106,6 @@ def test_importance_bounds_far_from_zero():
 
 
 def test_importance_bounds_of_zero_weights():
-    """No weight at all: log p is -inf with no effective sample, without NaN."""
+    """If all weights are 0, log p is -inf and no sample is effective, without NaN."""
     (bound,) = metrics.importance_bounds(np.full((2, 1), -np.inf), (2,))
     assert bound.log_p == -np.inf and bound.effective_samples == 0.0

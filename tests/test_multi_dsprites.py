@@ -1,4 +1,4 @@
-"""multi-dSprites: the sprites, the scenes, and what the builder writes."""
+"""multi-dSprites has the documented sprites and scenes, and its content is pinned."""
 
 import dataclasses
 import math
@@ -28,11 +28,11 @@ BENCH_CHECKSUMS = {
     "test_5": "4765d19f71bc441ffb4b461e70ca0fd2",
     "validation_5": "344746d83e35e48be0f2e8a648d90a9e",
 }
-"""Of the first 64 scenes of each split."""
+"""The checksums are of the first 64 scenes of each split."""
 
 
 def reference_mask(shape, scale, angle):
-    """The sprite in a 19x19 frame, one sampling point at a time in plain Python."""
+    """Returns the sprite's mask [19, 19], sampled point by point in plain Python."""
     radius = 9.48 * scale
 
     def vertices(first, number):
@@ -90,7 +90,7 @@ def test_there_are_720_sprites_with_420_masks_of_at_most_19_pixels():
 
 
 def test_the_benchs_sprites_are_the_same_at_half_the_size():
-    """They have the same attributes in the same order, and fit in 11 pixels."""
+    """The bench's sprites have the same attributes and order, and fit in 11 pixels."""
     pool, small = sprites.all_sprites(), sprites.all_sprites(sprites.SMALL_RADIUS)
     assert [one[1:] for one in small] == [one[1:] for one in pool]
     assert max(max(one.mask.shape) for one in small) == 11
@@ -99,7 +99,7 @@ def test_the_benchs_sprites_are_the_same_at_half_the_size():
 
 @pytest.mark.parametrize("radius", [sprites.RADIUS, sprites.SMALL_RADIUS])
 def test_no_rounding_error_can_change_a_sprite(radius):
-    """No sampling point is close enough to an outline to change sides elsewhere."""
+    """No sampling point is so near to an outline that rounding can move it across."""
     closest = min(
         np.abs(sprites.signed_distance(shape, scale, angle, radius)).min()
         for shape in range(3)
@@ -119,7 +119,7 @@ def test_content_of_the_splits_is_pinned(data_dir, split):
 
 @pytest.mark.parametrize("split", BENCH_CHECKSUMS)
 def test_scenes_of_the_bench_are_pinned(split):
-    """Their canvas has 32x32 pixels, and the splits' names tell their counts."""
+    """The bench's scenes have 32x32 pixels, pinned content and their split's counts."""
     wanted = load.splits("multi_dsprites/bench")[split]
     make = load.scene_maker("multi_dsprites/bench")
     examples = [make(wanted, index) for index in range(64)]
@@ -133,9 +133,9 @@ def test_scenes_of_the_bench_are_pinned(split):
 
 
 def test_a_small_bench_is_written_and_read(tmp_path):
-    """What the builder writes are the scenes of its maker, with the canvas of its own.
+    """The builder writes the scenes that its maker makes, on the bench's canvas.
 
-    The bench itself differs in its numbers of scenes only.
+    The bench itself differs only in its numbers of scenes.
     """
     (bench,) = (one for one in builder.Builder.BUILDER_CONFIGS if one.name == "bench")
     few = dataclasses.replace(bench, name="few", num_train=5, num_test=3)
@@ -153,7 +153,7 @@ def test_a_small_bench_is_written_and_read(tmp_path):
     [("train", FEW), ("test", FEW), ("test_7", SEVEN), ("validation_7", SEVEN)],
 )
 def test_ground_truth_is_consistent(data_dir, split, counts):
-    """Image, map, boxes and centres agree, boxes are apart, attributes give sprites."""
+    """Image, map, boxes, centres and attributes agree, and the boxes are apart."""
     for example in load.data_source(NAME, split, data_dir):
         scene_checks.check_ground_truth(example, counts.counts)
         boxes = example["box"][: example["n"]]
@@ -187,7 +187,7 @@ def test_the_number_of_objects_is_uniform():
 
 
 def test_attributes_are_uniform_in_crowded_scenes():
-    """Starting a scene again does not favour small sprites, nor any other."""
+    """Starting a scene again favours neither small sprites nor any others."""
     crowded = builder.many(SEVEN, range(600))
     for feature, number in (("shape", 3), ("scale", 6), ("angle", 40), ("colour", 7)):
         values = np.concatenate([scene[feature][:7] for scene in crowded])

@@ -1,4 +1,4 @@
-"""multi-MNIST: MNIST's files, the digits, and what the builder writes."""
+"""multi-MNIST checks MNIST's files, chooses digits, and makes consistent scenes."""
 
 import functools
 import gzip
@@ -33,7 +33,7 @@ CHECKSUMS = {
 
 
 class Drawn:
-    """Random strokes in MNIST's file format, and the directory they are in."""
+    """Writes random strokes in MNIST's file format, and keeps them for comparison."""
 
     def __init__(self, folder):
         rng = np.random.default_rng(0)
@@ -60,13 +60,13 @@ class Drawn:
 
 @pytest.fixture(scope="module")
 def drawn_files(tmp_path_factory):
-    """Files of drawn digits, written once."""
+    """Writes files of drawn digits once."""
     return Drawn(tmp_path_factory.mktemp("drawn"))
 
 
 @pytest.fixture
 def drawn(drawn_files, monkeypatch):
-    """Drawn digits, whose files are the expected ones during the test."""
+    """Makes the files of drawn digits the expected ones during the test."""
     for file in ("IMAGES", "LABELS"):
         expected = getattr(digits, file)
         changed = expected._replace(sha256=drawn_files.sha256[expected.name])
@@ -76,7 +76,7 @@ def drawn(drawn_files, monkeypatch):
 
 @pytest.fixture(scope="module")
 def real_data_dir(tmp_path_factory):
-    """A directory in which `tiny` is prepared from the real MNIST."""
+    """Prepares `tiny` from the real MNIST, and returns its directory."""
     folder = tmp_path_factory.mktemp("multi_mnist")
     load.builder(NAME, folder, scene_checks.mnist_dir())
     return folder
@@ -84,7 +84,7 @@ def real_data_dir(tmp_path_factory):
 
 @pytest.fixture
 def mirror(drawn_files, monkeypatch):
-    """A local web server as the second mirror; the first one lacks the files."""
+    """Serves the files locally as the second mirror; the first one lacks them."""
     handler = functools.partial(QuietHandler, directory=drawn_files.folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -97,7 +97,7 @@ def mirror(drawn_files, monkeypatch):
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves a directory without a log."""
+    """Serves a directory without logging."""
 
     def log_message(self, *args):
         """Writes nothing."""
@@ -130,7 +130,7 @@ def test_shrinking_is_bilinear(drawn):
 
 
 def test_pools_are_nested_and_new_digits_are_new(drawn):
-    """No new digit is in a pool or looks like one; blank digits are nowhere."""
+    """No new digit is in a pool or looks like one; blank digits are left out."""
     small, new = digits.choose(drawn.images, drawn.labels, 100)
     large, same_new = digits.choose(drawn.images, drawn.labels, 10_000)
     np.testing.assert_array_equal(small.mnist_index, large.mnist_index[:100])
@@ -173,7 +173,7 @@ def check_split(source, split, drawn):
 
 
 def test_scenes_of_drawn_digits(drawn, tmp_path):
-    """From the files in a manual directory to consistent ground truth.
+    """The files in a manual directory become scenes with consistent ground truth.
 
     A scene maker gives the same scenes, and others of the pool's digits.
     """
@@ -191,7 +191,7 @@ def test_scenes_of_drawn_digits(drawn, tmp_path):
 
 
 def test_squares_of_digits_do_not_overlap(drawn):
-    """The 15x15 squares are apart, margins included."""
+    """The digits' 15x15 squares, margins included, are apart."""
     pool, _ = digits.choose(drawn.images, drawn.labels, 100)
     split = scenes.Split(num_examples=0, counts=(7,), stream=2)
     for index in range(100):
@@ -244,7 +244,7 @@ def test_content_of_the_splits_is_pinned(real_data_dir, split):
 
 
 def test_floor_of_multi_mnist_1k(real_data_dir):
-    """It is log 4 + E[sum log(D - i + 1) - log n! + n log 1000], less a little."""
+    """The floor is just below log 4 + E[sum log(D - i + 1) - log n! + n log 1000]."""
     sites = sum(
         sum(np.log(4096 - i) for i in range(n)) - np.log(max(1, n * (n - 1)))
         for n in range(4)
@@ -256,7 +256,7 @@ def test_floor_of_multi_mnist_1k(real_data_dir):
 
 
 def test_new_digits_have_no_floor(tmp_path):
-    """No model can know the probability of digits that it was never shown."""
+    """New digits have no floor, as no model can know their probability."""
     with pytest.raises(floors.NoFloorError, match="no floor"):
         floors.floor(NAME, "test_new_digits", tmp_path)
     assert not list(tmp_path.iterdir())  # refused before the data set is made

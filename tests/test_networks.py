@@ -1,4 +1,4 @@
-"""Appendix B's networks, and the lighter forms against the plain ones."""
+"""Appendix B's networks and the lighter ones equal their plain forms."""
 
 import functools
 
@@ -37,7 +37,7 @@ def _batch_norm(x, valid, axis_name=None):
 
 
 def _numpy_batch_norm(x, rows):
-    """Population mean and variance over the rows that count."""
+    """Returns the output and the running statistics, of the rows that count."""
     x = x.astype(np.float64)
     counted = x[rows].reshape(-1, x.shape[-1])
     mean, var = counted.mean(0), counted.var(0)
@@ -69,7 +69,7 @@ def test_batch_norm(shape, valid):
 
 
 def test_rows_that_are_not_valid_change_nothing():
-    """Neither the other rows' output and gradient nor the statistics."""
+    """Invalid rows change no valid row's output or gradient, and no statistics."""
     x = _normal(A, H, W, C)
     weights = _normal(A, H, W, C, seed=1) * VALID[:, None, None, None]
 
@@ -86,7 +86,7 @@ def test_rows_that_are_not_valid_change_nothing():
 
 
 def test_no_valid_row_leaves_the_statistics():
-    """And gives finite outputs and gradients."""
+    """Without a valid row the statistics stay, and the gradients are finite."""
 
     def loss(x):
         out, updates = _batch_norm(x, np.zeros(A, bool))
@@ -98,7 +98,7 @@ def test_no_valid_row_leaves_the_statistics():
 
 
 def test_batch_norm_over_devices():
-    """Uneven counts, one device with none: as one device with the whole batch."""
+    """Devices with uneven numbers of valid rows give what one device gives for all."""
     x = _normal(4, A, C)
     valid = np.stack([VALID, np.zeros(A, bool), ~VALID, np.arange(A) < 1])
     weights = _normal(4, A, C, seed=1) * valid[..., None]
@@ -132,7 +132,7 @@ def _locations(relaxed):
 
 @pytest.mark.parametrize(("relaxed", "stride"), [(False, 2), (True, 1)])
 def test_appearance_is_the_map_read_at_the_locations(relaxed, stride):
-    """Eq. 9 without making h_app: same values, gradients and batch statistics."""
+    """Reading at sites equals Eq. 9 on h_app in values, gradients and statistics."""
     net = networks.AppearanceNet(blocks.Trunk(8, "batch", stride, num_blocks=1), 2)
     x, locations = _normal(2, H, W, C), _locations(relaxed)
     weights = _normal(2, 3, 4, seed=1)
@@ -173,13 +173,13 @@ def test_appearance_is_the_map_read_at_the_locations(relaxed, stride):
 
 
 def _gelu(x):
-    """Its usual approximation by tanh."""
+    """Returns GELU in its usual approximation by tanh."""
     inner = np.float64(x) + 0.044715 * np.float64(x) ** 3
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * inner)).astype(np.float32)
 
 
 def test_glimpses_are_a_convolution():
-    """At all sites, the network on windows is a G×G convolution and 1×1 ones."""
+    """At all sites, the network on windows equals a G×G convolution and 1×1 ones."""
     G, L, width = 5, 2, 4
     net = networks.GlimpseAppearanceNet(G, width, L)
     x = _normal(2, H, W, C)

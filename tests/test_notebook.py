@@ -1,4 +1,4 @@
-"""The notebook: every cell of it runs."""
+"""Every cell of the notebook runs."""
 
 import ast
 import os
@@ -11,14 +11,14 @@ from tests.commands import ROOT
 
 PATH = ROOT / "experiments" / "lavae_colab.ipynb"
 
-# In place of the values of its cell `parameters`.
+# These replace the values of the notebook's cell `parameters`.
 SHORT = {
     "TRAINING_VARIANT": "tiny",
     "TRAINING_DATA": "multi_dsprites/tiny",
     "TRAINING_STEPS": 1,
 }
 
-# What a user does with the mouse. A callback that fails leaves its result as it was.
+# This moves sliders as a user does. A callback that fails leaves its result as it was.
 SLIDERS_MOVED = """
 for by_hand in (move, restyle):
     shown = by_hand.widget.result
@@ -35,9 +35,9 @@ def _code(notebook):
 
 
 def test_it_runs_from_top_to_bottom(data_dir, tmp_path):
-    """Against this checkout, sliders included; training and bound are cut short.
+    """The notebook runs on this checkout, sliders included, with training cut short.
 
-    It is kept without outputs of another run.
+    It is stored without the outputs of another run.
     """
     notebook = nbformat.read(PATH, as_version=4)
     for cell in _code(notebook):
@@ -66,7 +66,7 @@ def test_it_runs_from_top_to_bottom(data_dir, tmp_path):
             **os.environ,
             "TFDS_DATA_DIR": data_dir,
             "TMPDIR": str(tmp_path),
-            # One device, as most users have.
+            # Most users have one device.
             "XLA_FLAGS": " ".join(compilation.FAST),
         }
     )

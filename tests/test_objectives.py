@@ -1,4 +1,4 @@
-"""Eq. 6, Appendix A and the bound of Table 1, against float64 references."""
+"""Eq. 6, Appendix A and the bound of Table 1 equal float64 references."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def _model(image_shape=(8, 10, 2), **fields):
 
 
 def _given_networks(model, variables, x, keys, tau=None):
-    """What the networks and the draws give, in float64; the rest is up to NumPy."""
+    """Returns what networks and draws give, in float64, for references in NumPy."""
 
     def run(x, keys):
         bound = model.bind(variables)
@@ -61,7 +61,7 @@ def _log_px(model, x, sprites, maps):
 
 @pytest.mark.parametrize("relaxed", [False, True])
 def test_elbo_terms(relaxed):
-    """Every term of Eq. 6 against NumPy, for hard and for relaxed draws."""
+    """Every term of Eq. 6 equals NumPy's, for hard and for relaxed draws."""
     fields = {"count_threshold": 6.0}
     if relaxed:
         fields = {"appearance_net": "trunk", "gamma": 0.2, "count_threshold": 0.3}
@@ -142,7 +142,7 @@ def test_several_draws_per_image(appearance_net, tau):
 
 
 def test_importance_bound():
-    """Log of the mean weight of K draws of z_app at the same sites, against NumPy."""
+    """The bound is the log of the mean weight of K draws of z_app at the same sites."""
     model, variables, x = _model(count_threshold=6.0)
     keys, num_draws = tiny_models.image_keys(B), 3
     _, n, locations, parameters, *_ = _given_networks(model, variables, x, keys)
@@ -178,9 +178,9 @@ def test_importance_bound():
 
 
 def test_log_weights():
-    """Log p(x, z) − log q(z | x) of the same draws, against NumPy.
+    """The weights are log p(x, z) − log q(z | x) of the same draws, as in NumPy.
 
-    Without an exclusion radius they are compared with enumeration below.
+    `test_enumeration` compares those without an exclusion radius with log p(x).
     """
     radius = 2
     model, variables, x = _model(exclusion_radius=radius, count_threshold=6.0)
@@ -213,7 +213,7 @@ def test_log_weights():
 
 
 def test_a_thousand_samples_take_the_memory_of_ten():
-    """K is the size of the result alone, and the first samples are the same."""
+    """K changes the size of the result alone, and the first samples stay the same."""
     model, variables, x = _model((4, 5, 1), max_objects=2)
     inputs = (variables, x, tiny_models.image_keys(B))
     few, many = (
@@ -233,7 +233,7 @@ def test_a_thousand_samples_take_the_memory_of_ten():
 
 
 def test_slots_beyond_n_change_nothing():
-    """Neither canvas, nor gradients, nor the decoder's batch statistics."""
+    """Slots beyond n change neither canvas, gradients nor the decoder's statistics."""
     model, variables, x = _model(sprite_net="conv", norm="batch", max_objects=4)
     active = np.array([[1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 0], [1, 1, 0, 0]], bool)
     rng = np.random.default_rng(0)
@@ -271,7 +271,7 @@ def test_slots_beyond_n_change_nothing():
 
 
 def test_the_papers_size():
-    """500k parameters ± 10%, a third each for where, what and how it looks."""
+    """The paper's model has 500k ± 10% parameters, about a third in each network."""
     model = build.build_model(dsprites.get_config("paper"))
     image = jnp.zeros((1, *model.image_shape))
     params = jax.eval_shape(model.init, jax.random.key(0), image)["params"]

@@ -1,4 +1,4 @@
-"""Images of one's own as training data: read, checked, and a config that fits."""
+"""A user's own images are read and checked, and get a config that fits them."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def test_the_papers_images_give_the_papers_config(paper_scenes, variant):
     ],
 )
 def test_other_sizes_give_other_lengths(tmp_path, shape, side, expected):
-    """Sprite size and lengths follow the objects, γ the logarithm of the sites."""
+    """Sprite size and lengths follow the objects; γ follows the log of the sites."""
     images, _ = squares(60, shape, side, most=2)
     np.savez(tmp_path / "own.npz", images)
     config = _config(tmp_path / "own.npz", "laptop")
@@ -124,7 +124,7 @@ def test_other_images_under_the_same_path_are_noticed(archive, tmp_path):
         own_data.read(config)
 
 
-# Images that can't be trained on, or may be meant otherwise.
+# These images can't be trained on, or may be meant otherwise.
 
 
 def _write(path, **changes):
@@ -199,7 +199,7 @@ def test_what_images_show():
 
 
 def test_neither_specks_nor_touching_objects_make_the_size():
-    """The sprite size is that of nearly all lit pixels, odd, with a margin."""
+    """The sprite size is odd, has a margin, and fits nearly all lit pixels."""
     objects = [_canvas((5, 5, 9, 9), (20, 30, 9, 6)) for _ in range(40)]
     assert own_data.survey(objects).sprite_size == 11
     specks = [_canvas((5, 5, 9, 9), *((39, c, 1, 1) for c in (0, 4, 8, 12, 16)))] * 40

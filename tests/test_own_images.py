@@ -1,4 +1,4 @@
-"""What users may hand in as images, and how everything else is refused."""
+"""Users' images are read in every accepted form, and everything else is refused."""
 
 import io
 import os
@@ -66,14 +66,14 @@ def _refused(path, image_shape=_COLOUR):
     ],
 )
 def test_arrays_that_are_no_images_for_this_model(tmp_path, array, found):
-    """A wrong shape or type, or emptiness, is named with what was expected."""
+    """The error names a wrong shape or type, or that there is no image."""
     np.savez(tmp_path / "own.npz", array)
     assert found in _refused(tmp_path / "own.npz")
 
 
 @pytest.mark.parametrize("values", [(0, 1, 255), (0, np.nan, 1), (0, 0.5, 1)])
 def test_values_that_are_not_binary(tmp_path, values):
-    """The first wrong value and its place are in the message."""
+    """The error names the first value that is not binary, and its place."""
     images = np.zeros((2, *_COLOUR))
     images[0, 0, 0, 0], images[1, 3, 4, 2] = values[2], values[1]
     np.savez(tmp_path / "own.npz", images)
@@ -105,7 +105,7 @@ class _Malice:
 
 
 def test_nothing_is_run_that_a_file_brings_along(tmp_path, monkeypatch):
-    """No pickle is loaded: neither from an array of objects nor by another name."""
+    """No pickle is loaded, neither from an array of objects nor under another name."""
     monkeypatch.chdir(tmp_path)
     objects = np.array([_Malice()], object)
     np.savez(tmp_path / "own.npz", images=objects)
@@ -118,7 +118,7 @@ def test_nothing_is_run_that_a_file_brings_along(tmp_path, monkeypatch):
 
 
 def _file_bytes(kind):
-    """Returns the bytes of a valid file of each kind."""
+    """Returns the bytes of a valid file of this kind."""
     stream = io.BytesIO()
     lit = _pictures(_GREY)
     if kind == "own.npz":
@@ -132,7 +132,7 @@ def _file_bytes(kind):
 @settings(derandomize=True, deadline=None, max_examples=80)
 @given(data=st.data())
 def test_damaged_files_give_images_or_a_clear_refusal(kind, tmp_path_factory, data):
-    """Files cut short or overwritten raise ValueError and no other error."""
+    """Files cut short or overwritten give binary images or raise a ValueError."""
     content = bytearray(_file_bytes(kind))
     for _ in range(data.draw(st.integers(0, 3))):
         place = data.draw(st.integers(0, len(content) - 1))

@@ -1,4 +1,4 @@
-"""Scenes that several processes make and pack are the same bytes."""
+"""Packed scenes equal the records of TFDS, however many processes make them."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SPLIT = scenes.Split(num_examples=45, counts=(0, 1, 2, 3), stream=3)
 
 @pytest.mark.parametrize("name", ["multi_dsprites/tiny", "multi_mnist/tiny"])
 def test_records_are_those_of_tfds(name):
-    """Each is what TFDS makes of the example, with its features in order of names."""
+    """Each record equals TFDS's own of the example, with features in order of names."""
     features = load._builder(name).info.features
     specs = features.get_serialized_info()
     theirs = example_serializer.ExampleSerializer(specs)
@@ -35,7 +35,7 @@ def test_records_are_those_of_tfds(name):
 
 
 def test_workers_make_the_same_bytes(monkeypatch):
-    """A scene does not depend on the process, nor on those made with it."""
+    """A scene's bytes depend neither on the process nor on scenes made with it."""
     monkeypatch.setattr(packing, "CHUNK", 10)
     alone, together = (list(packing.pack_split(many, SPLIT, k)) for k in (1, 2))
     one_by_one = [packing.pack(many(SPLIT, [index])[0]) for index in range(45)]

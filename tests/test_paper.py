@@ -1,4 +1,4 @@
-"""The paper's table and figures: what the command makes, and means over seeds."""
+"""The command makes the paper's table and figures, with means over seeds."""
 
 import json
 import math
@@ -30,7 +30,7 @@ _VARIABLES = {"seed": 12, "scale": 0.2}
 
 
 def _like_shipped(seed, cost, counts, dataset="multi_dsprites", **config):
-    """A report of the shipped kind with other figures on `test`; as JSON holds it."""
+    """Returns the shipped report, as JSON holds it, with other figures on `test`."""
     value = json.loads((pretrained.FOLDER / "multi_dsprites/report.json").read_text())
     value["config"].update(config)
     value["config"]["seed"] = seed
@@ -46,9 +46,9 @@ def _like_shipped(seed, cost, counts, dataset="multi_dsprites", **config):
 
 
 def _release(folder, reports, **variables):
-    """A released model of the config of these reports, with parameters of no meaning.
+    """Writes a released model with the config of these reports and random parameters.
 
-    They are those of `tiny_models.random_variables`, which takes `variables`.
+    `tiny_models.random_variables` makes them, and takes `variables`.
     """
     first, *others = reports
     model = build_model(from_run(first["config"]))
@@ -62,7 +62,7 @@ def _release(folder, reports, **variables):
 
 @pytest.fixture(scope="module")
 def weights(config, data_dir, tmp_path_factory):
-    """Makes released models: a LAVAE of two seeds that counts some objects, a baseline.
+    """Makes a released LAVAE of two seeds, which counts some objects, and a baseline.
 
     The baseline was measured on fewer images.
     """
@@ -88,7 +88,7 @@ def weights(config, data_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(weights, data_dir, tmp_path_factory):
-    """Makes the page; gives the folder it is in."""
+    """Makes the page, and returns the folder it is in."""
     out = tmp_path_factory.mktemp("paper") / "out"
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         settings = Settings(_NUM_IMAGES, 2, data_dir)
@@ -160,7 +160,7 @@ def test_means_and_deviations_over_seeds():
 
 
 def test_what_is_not_trained_is_a_gap():
-    """Data sets of the paper without a model have its figures and say so."""
+    """Data sets without a model have the paper's figures and count as not trained."""
     models = [_models(LAVAE, _like_shipped(0, 35.0, 1.0))]
     cells = _cells(table.complete(models))
     assert len(cells) == 8  # with the heading and the line below it

@@ -1,4 +1,4 @@
-"""The paper's claims as numbers agree with loops."""
+"""The numbers that test the paper's claims agree with loops."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ SHAPE = (14, 11, 3)
 
 
 def _images(n, inferred_n):
-    """Images with n objects each [N], and scenes with other numbers."""
+    """Makes images said to have n objects [N], and scenes of `inferred_n` objects."""
     rng, counts = np.random.default_rng(0), np.array(inferred_n)
     active = np.arange(8) < counts[:, None]
     yx = rng.integers(0, SHAPE[:2], (*active.shape, 2))
@@ -39,7 +39,7 @@ def _images(n, inferred_n):
 
 @pytest.fixture(scope="module")
 def subject():
-    """Makes images, of which 1 is the first that is counted right."""
+    """Makes a tiny model and images, of which image 1 is the first counted right."""
     model = tiny_models.tiny_model(SHAPE, max_objects=8, app_dim=4, sprite_size=5)
     variables = tiny_models.random_variables(model, scale=0.8)
     few = _images([3, 3, 0, 2, 3], [2, 3, 0, 2, 3])

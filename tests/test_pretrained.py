@@ -1,4 +1,4 @@
-"""Loading models: what was stored comes back, or an error says why it can't be used."""
+"""Loading a model returns what was stored, or an error says why it can't be used."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ import lavae_jax
 from lavae_jax import pretrained, released, runs
 from tests import golden, scene_checks, tiny_models, tiny_runs
 
-# With statistics of batches, which are not parameters.
+# This model has batch statistics, which are not parameters.
 MODEL_CONFIG = tiny_runs.CONFIG._replace(norm="batch", appearance_net="trunk")
 RUN_CONFIG = {"seed": 3, "model": {**MODEL_CONFIG._asdict(), "epsilon_init": 0.1}}
 
@@ -64,7 +64,7 @@ def _assert_same(loaded, model, variables):
 
 
 def test_the_newest_model_of_a_run(stored, model, variables):
-    """Step 16 is newer than step 4, which sorts after it as a word."""
+    """Loading a run gives step 16, not step 4, which sorts after it as a word."""
     _assert_same(lavae_jax.load(stored), model, variables)
     assert runs.read(stored).step == 16
 
@@ -97,7 +97,7 @@ def test_models_are_loaded_by_name(folder, model, variables, monkeypatch):
 
 @pytest.mark.parametrize("name", [released.WEIGHTS, released.REPORT])
 def test_changed_files_are_refused(folder, name):
-    """One changed bit is refused, with file, both checksums and what to do."""
+    """The error for one changed bit has the file, both checksums and a remedy."""
     content = bytearray((folder / name).read_bytes())
     before = hashlib.sha256(content).hexdigest()
     content[-2] ^= 1
@@ -133,7 +133,7 @@ def test_tensors_of_another_model_are_refused(variables, tmp_path, change, messa
 
 
 def test_runs_of_another_model_are_refused(stored, tmp_path):
-    """A config that was changed after training is noticed."""
+    """A run whose config was changed after training is refused."""
     workdir = shutil.copytree(stored, tmp_path / "run")
     path = workdir / "config.json"
     config = json.loads(path.read_text())

@@ -57,7 +57,7 @@ pathlib.Path(path).write_text(repr(seen))
 
 
 def _run(folder, devices=(2, 2)):
-    """What each of the processes has seen; Gloo writes between what they print."""
+    """Returns what each process has seen, from files: Gloo writes between prints."""
     num = len(devices)
     paths = [folder / f"{index}.seen" for index in range(num)]
 
@@ -69,9 +69,9 @@ def _run(folder, devices=(2, 2)):
 
 
 def test_two_processes_act_as_one(tmp_path):
-    """Work of each, of the first alone, its result in both, and an error of one.
+    """Both processes get the first's results, and an error of one is raised in both.
 
-    What differs between them, such as the images they see, is such an error.
+    A difference between them, such as in the images they see, is such an error.
     """
     first, second = _run(tmp_path)
     values = np.array([-0.0, np.nan], np.float32).tobytes().hex()
@@ -83,7 +83,7 @@ def test_two_processes_act_as_one(tmp_path):
 
 
 def test_uneven_devices_are_refused(tmp_path):
-    """Every process takes the same share of the batch, so devices must be even."""
+    """Uneven devices are refused, as each process takes the same share of a batch."""
     seen = _run(tmp_path, devices=(1, 2))
     same = "every process must have the same number of devices: process"
     assert seen == [[f"{same} {k} of 2 has {k + 1} of 3."] for k in range(2)]
@@ -98,6 +98,6 @@ def test_uneven_devices_are_refused(tmp_path):
     ],
 )
 def test_names_that_name_no_process(names, message):
-    """Refused at once: JAX would wait for the others for minutes."""
+    """Wrong names are refused at once; JAX would wait for the others for minutes."""
     with pytest.raises(cli.UserError, match=message):
         processes.join(None, *names)

@@ -1,4 +1,4 @@
-"""What a run reports is complete, right, and never there twice."""
+"""A run's reports are complete and right, and hold nothing twice."""
 
 import json
 import struct
@@ -43,7 +43,7 @@ def _rows(tmp_path):
 
 
 def _events(folder):
-    """The events of all files in a folder, in the order in which they are read.
+    """Yields the events of all files in a folder, in the order in which they are read.
 
     A record is its length, a checksum of that, the event, and a checksum of it.
     """
@@ -58,7 +58,7 @@ def _events(folder):
 
 
 def _shown(folder):
-    """The values by step and tag, as TensorBoard shows them.
+    """Returns the values by step and tag, as TensorBoard shows them.
 
     The start of a run hides what earlier ones have written from its first step on.
     """
@@ -72,7 +72,7 @@ def _shown(folder):
 
 
 def test_the_table_and_tensorboard(tmp_path, report):
-    """Both hold every metric under its name, part and step."""
+    """The table and TensorBoard hold every metric under its name, part and step."""
     reporter = report()
     report.seconds += 10
     reporter.train(50, _Terms(-120.5, np.float32(0.5)))
@@ -96,7 +96,7 @@ def test_the_table_and_tensorboard(tmp_path, report):
 
 
 def test_a_resumed_run_takes_back_what_came_later(tmp_path, report):
-    """Rows after the checkpoint, and what is no row, are gone; others stay."""
+    """Rows after the checkpoint and damaged lines are removed; other rows stay."""
     reporter = report()
     for step in (50, 100, 150):
         reporter.train(step, _Terms(-step, 0))
@@ -112,7 +112,7 @@ def test_a_resumed_run_takes_back_what_came_later(tmp_path, report):
 
 
 def test_tensorboard_shows_each_step_once(tmp_path, report):
-    """A start hides what earlier ones wrote of later steps, also after a kill."""
+    """A start hides the later steps that earlier starts wrote, also after a kill."""
     for first_step, value in ((0, 1), (100, 2), (40, 3)):
         reporter = report(first_step)
         for step in (50, 150):

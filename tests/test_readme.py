@@ -10,7 +10,7 @@ from tests.commands import ROOT
 
 @pytest.mark.standard_promotion
 def test_the_python_of_the_readme():
-    """Its blocks one after the other: what they call scenes and pictures is."""
+    """The README's blocks run in order, and make the scenes and pictures they name."""
     text = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 2

@@ -1,4 +1,4 @@
-"""What changes in the course of a run: stages, schedules and each part's optimiser."""
+"""Stages, schedules and each part's updates change in a run as the config says."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def test_stages():
 
 @pytest.mark.parametrize("variant", ["paper", "laptop"])
 def test_the_stages_of_the_configs(variant):
-    """In this order, each for as long as the config says, the last to the end."""
+    """Stages come in order and last as long as the config says, the last to the end."""
     config = dsprites.get_config(variant)
     settings = build_training.build_recipe(config)
     steps = range(1, config.num_steps + 1)
@@ -58,7 +58,7 @@ def test_the_stages_of_the_configs(variant):
 
 
 def test_the_papers_temperature():
-    """From 0.5 to 0.02 in 100,000 steps, which begin when draws first need it."""
+    """τ falls from 0.5 to 0.02 in 100,000 steps, which begin when draws need it."""
     config = dsprites.get_config("paper")
     s, first = build_training.build_schedules(config), 4_000
     assert config.warmup.auxiliary_steps + config.warmup.guided_steps == first
@@ -115,7 +115,7 @@ def test_the_papers_learning_rates():
 
 
 def test_every_part_is_clipped_on_its_own():
-    """A huge gradient elsewhere leaves that of the location network as it is."""
+    """A huge gradient elsewhere leaves the location network's gradient as it is."""
     rates = Parts(*map(optax.constant_schedule, (1, 2, 2, 3)))
     optim = optimizer.make_optimizer(optax.identity(), rates, 1.0)
     params = _toy_params(*[jnp.zeros(2)] * 4)

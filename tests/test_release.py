@@ -38,7 +38,7 @@ def run(config, variables, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(run, tmp_path_factory):
-    """Releases that run by the command."""
+    """Releases the run by the command, and returns the model's folder."""
     out = tmp_path_factory.mktemp("weights")
     arguments = f"--workdir={run}", f"--out={out}", f"--min_images={_NUM_IMAGES}"
     assert commands.run_here(release, *arguments) == (0, "")

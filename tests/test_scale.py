@@ -1,6 +1,6 @@
 """However a run is spread over devices and processes, it is the same run.
 
-Up to rounding: sums over a batch are made in another order on every spread. The runs
+Runs differ by rounding only: each spread sums over a batch in another order. The runs
 here descend on the plain gradient, unlike those of the configs, so that a difference in
 the gradient is one in the parameters. Adam and Adamax divide the gradient by its own
 size: where it is near 0 its rounding becomes a whole step, and a sum over devices in
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.standard_promotion
 
 
 def test_a_run_does_not_depend_on_its_spread(tmp_path):
-    """On 1 device, or from step 7 on in 2 processes of 2 devices each.
+    """A run on 1 device equals one that goes on in 2 processes of 2 devices each.
 
     After 20 steps parameters and batch statistics differ by a thousandth of what they
     have moved; every step has had bitwise the same images and random draws. Each layer
-    has batch statistics, those of f_sprite over objects alone, of which devices have
-    uneven numbers and sometimes none.
+    has batch statistics. Those of f_sprite are over objects alone, of which devices
+    have uneven numbers and sometimes none.
     """
     one = devices_of(1)
     scale_runs.run(one, tmp_path / "one")

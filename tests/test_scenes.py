@@ -1,4 +1,4 @@
-"""Scenes: where sprites are placed and what is recorded about them."""
+"""Sprites are placed by the documented law, and the ground truth matches the image."""
 
 import collections
 
@@ -61,7 +61,7 @@ def test_draws_are_uniform():
 
 
 def test_ground_truth_matches_the_image():
-    """Boxes are tight, centres are theirs, and the map tells which pixel is whose."""
+    """Boxes and centres fit the objects, and the map has the object of each pixel."""
     corner_shape = np.array([[1, 0, 0, 0], [1, 1, 0, 0]], bool)
     bar = np.array([[0, 1, 1, 1]], bool)
     layout = scenes.Layout(
@@ -83,7 +83,7 @@ def test_ground_truth_matches_the_image():
 
 
 def test_scenes_drawn_together_are_those_drawn_alone():
-    """Also where some are empty, or all of them."""
+    """Scenes drawn together equal those drawn alone, even if some or all are empty."""
     bar = np.ones((1, 3), bool)
     layouts = [
         scenes.Layout([bar] * n, np.array([[9, 2], [60, 61], [0, 0]])[:n], colours[:n])

@@ -1,4 +1,4 @@
-"""How the gradient of the ELBO reaches h_loc: the estimator against enumeration."""
+"""The estimated gradient of the ELBO by h_loc agrees with enumeration."""
 
 import math
 
@@ -30,29 +30,29 @@ NUM_IMAGES, NUM_STEPS = 250, 24
 
 
 class Table(nn.Module):
-    """Location logits that are parameters, the same for every image."""
+    """Gives location logits that are parameters, the same for every image."""
 
     @nn.compact
     def __call__(self, x, train):
-        """[B, H, W, C] to [B, H, W]."""
+        """Maps [B, H, W, C] to [B, H, W]."""
         del train
         h = self.param("h", nn.initializers.zeros, (H, W))
         return jnp.broadcast_to(h, (x.shape[0], H, W))
 
 
 class Stamp(nn.Module):
-    """One sprite for all appearances, so that log p(x | z) depends on sites alone."""
+    """Gives all appearances one sprite: log p(x | z) then depends on sites alone."""
 
     @nn.compact
     def __call__(self, z_app, valid, train):
-        """[A, L] to [A, 3, 3, 1]."""
+        """Maps [A, L] to [A, 3, 3, 1]."""
         del valid, train
         sprite = self.param("sprite", nn.initializers.zeros, (3, 3, 1))
         return jnp.broadcast_to(nn.sigmoid(sprite), (z_app.shape[0], 3, 3, 1))
 
 
 def _problem():
-    """A model, its variables and one image."""
+    """Makes a model, its variables and one image."""
     model = lavae_jax.LAVAE(
         location_net=Table(),
         appearance_net=GlimpseAppearanceNet(3, 4, 2),
@@ -71,7 +71,7 @@ def _problem():
 
 
 def _without_location_terms(model, variables, x):
-    """Log p(x | z) − KL_app of all ordered sites: {sites: nats}."""
+    """Returns log p(x | z) − KL_app of all ordered sites: {sites: nats}."""
     ordered = [s for n in range(M + 1) for s in reference.ordered_draws(H_LOC, n)]
     n = np.array([len(sites) for sites in ordered], np.int32)
     sites = np.array([[*s, 0, 0][:M] for s in ordered], np.int32)
@@ -88,7 +88,7 @@ def _without_location_terms(model, variables, x):
 
 
 def _numbers(h, temperature):
-    """The probability of every n under the q(n | x) of training, [M + 1]."""
+    """Returns the probability of every n under the q(n | x) of training, [M + 1]."""
     if not temperature:  # f_count: one of the two peaks is above the threshold
         return np.eye(M + 1)[1]
     p_n = np.zeros(M + 1)
@@ -98,7 +98,7 @@ def _numbers(h, temperature):
 
 
 def _expected_elbo(h, temperature, values, logits):
-    """E_q of log p(x, n, z) − log q(z_loc) over n and ordered sites, in float64."""
+    """Returns E_q of log p(x, n, z) − log q(z_loc) over n and ordered sites."""
     total = 0.0
     for n, p_n in enumerate(_numbers(h, temperature)):
         prior = reference.log_p_n(n, logits) + reference.log_p_locations(n, H * W)
@@ -108,7 +108,7 @@ def _expected_elbo(h, temperature, values, logits):
 
 
 def _expected_entropy(h, temperature):
-    """Of the steps of the draws, on average over what q draws at H_LOC."""
+    """Returns the entropy of the draws' steps, averaged over what q draws at H_LOC."""
     total = 0.0
     for n, p_n in enumerate(_numbers(H_LOC, temperature)):
         for sites, q in reference.ordered_draws(H_LOC, n).items():
@@ -118,7 +118,7 @@ def _expected_entropy(h, temperature):
 
 
 def _slopes(function):
-    """The gradient at H_LOC by central differences."""
+    """Returns the gradient at H_LOC by central differences."""
     slopes, by = np.zeros((H, W)), 1e-5
     for index in np.ndindex(H, W):
         change = np.zeros((H, W))
@@ -128,9 +128,9 @@ def _slopes(function):
 
 
 def _gradients(model, variables, x, temperature):
-    """What the `elbo` step of the library descends on, of step after step.
+    """Returns the gradients of many `elbo` steps of the library.
 
-    The optimiser adds the gradient itself, and no step moves anything.
+    The optimiser adds the gradient itself, and each step has the same parameters.
     """
     auxiliary = AuxiliaryVAE(1, latent_channels=1, channels=2)
     ascent = optimizer.make_optimizer(
@@ -167,7 +167,7 @@ def _gradients(model, variables, x, temperature):
 
 
 def _assert_mean(found, expected):
-    """The mean of independent estimates is this, within four standard errors."""
+    """Asserts the mean within four standard errors, and returns the standard errors."""
     found = np.stack(found)
     error = found.std(axis=0, ddof=1) / math.sqrt(len(found))
     np.testing.assert_array_less(
@@ -178,7 +178,7 @@ def _assert_mean(found, expected):
 
 @pytest.mark.parametrize("temperature", [TEMPERATURE, 0.0])
 def test_the_score_function_gives_the_gradient_of_the_elbo(temperature):
-    """Of every logit of h_loc, and of p(n), with presences and sites enumerated.
+    """The mean gradients of h_loc and p(n) are those of the enumerated ELBO.
 
     The direct gradient of the entropies in KL_loc is far larger than the errors, so the
     mean would be another without it.
@@ -199,7 +199,7 @@ def test_the_score_function_gives_the_gradient_of_the_elbo(temperature):
 
 
 def test_leave_one_out():
-    """Each draw's value less the mean of the image's others, cut at the limit."""
+    """Weights are draws' ELBOs less the mean of the image's others, cut at a limit."""
     elbo = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     elbo[0, 1] = -3_000
     expected = np.zeros((5, 4))
@@ -215,13 +215,13 @@ def test_leave_one_out():
 
 
 def test_one_draw_has_no_others():
-    """Its weight is 0, so that no noise without a baseline reaches h_loc."""
+    """A single draw has weight 0: no noise without a baseline reaches h_loc."""
     assert not step.leave_one_out(jnp.array([[-50.0], [7.0]]), 100.0).any()
 
 
 @pytest.mark.parametrize("draws", ["score", "relaxed", "straight_through"])
 def test_pathwise_gradients(draws):
-    """What paints passes a gradient on to h_loc from relaxed draws, and from no others.
+    """Relaxed and straight-through draws pass a gradient on to h_loc; hard ones don't.
 
     That of relaxed draws is the slope of log p(x | z) − KL_app for the same noise.
     """

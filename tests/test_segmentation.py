@@ -1,4 +1,4 @@
-"""Segmentations against loops, hand-computed cases and the invariances they promise."""
+"""Segmentations equal loops and hand-computed cases, and keep their invariances."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from lavae_jax import segmentation
 
 
 def _segment_by_pixel(yx, active, sprites, size):
-    """The definition, one pixel at a time."""
+    """Segments by the definition, one pixel at a time."""
     half = sprites.shape[2] // 2
     labels = np.zeros((len(yx), *size), int)
     for b, row, column in np.ndindex(labels.shape):
@@ -22,7 +22,7 @@ def _segment_by_pixel(yx, active, sprites, size):
 
 
 def test_segment_equals_loop_over_pixels():
-    """Overlaps, cut sprites, unequal sides and slots not in use."""
+    """Labels equal a loop's for overlaps, cut sprites, unequal sides, unused slots."""
     rng = np.random.default_rng(2)
     sprites = rng.uniform(0, 1, (4, 3, 5, 5, 2)).astype(np.float32)
     yx = np.stack([rng.integers(0, 9, (4, 3)), rng.integers(0, 7, (4, 3))], -1)
@@ -45,7 +45,7 @@ def test_segment_decides_ties_for_background_and_first_slot():
 
 
 def _rand_by_pairs(a, b):
-    """Hubert and Arabie's index from the definition: every pair of pixels."""
+    """Returns Hubert and Arabie's index by its definition, from all pairs of pixels."""
     together = np.zeros((2, 2))
     for i, j in itertools.combinations(range(len(a)), 2):
         together[int(a[i] == a[j]), int(b[i] == b[j])] += 1
@@ -55,7 +55,7 @@ def _rand_by_pairs(a, b):
 
 
 def test_adjusted_rand_index_equals_count_of_pairs():
-    """Per image, on unequal label sets."""
+    """The index of each image equals that of its pairs, also for unequal label sets."""
     rng = np.random.default_rng(3)
     true, inferred = rng.integers(0, 3, (5, 4, 5)), rng.integers(0, 4, (5, 4, 5))
     expected = [
@@ -68,7 +68,7 @@ def test_adjusted_rand_index_equals_count_of_pairs():
 
 
 def test_foreground_index_looks_at_true_foreground_only():
-    """Equal to the pairs of foreground pixels; background errors change nothing."""
+    """The index equals that of foreground pairs; background errors change nothing."""
     rng = np.random.default_rng(4)
     true, inferred = rng.integers(0, 4, (5, 4, 5)), rng.integers(0, 4, (5, 4, 5))
     expected = [
@@ -83,7 +83,7 @@ def test_foreground_index_looks_at_true_foreground_only():
 
 
 def test_rand_indices_of_empty_images():
-    """Two empty images agree (1); without foreground its index is undefined."""
+    """Two empty images agree (1); without foreground the foreground index is NaN."""
     empty = np.zeros((1, 4, 4), int)
     one_object = np.pad(np.ones((1, 2, 2), int), ((0, 0), (1, 1), (1, 1)))
     assert segmentation.adjusted_rand_index(empty, empty) == 1.0
@@ -101,7 +101,7 @@ def test_components_connect_diagonally():
 
 
 def test_components_by_colour_separate_touching_objects():
-    """Red, yellow and red in a row: one lit group, three of one colour."""
+    """Red, yellow and red in a row are one lit group, and three groups by colour."""
     image = np.zeros((1, 3, 6, 3), np.uint8)
     image[0, :, :, 0] = 255
     image[0, :, 2:4, 1] = 255

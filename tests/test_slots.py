@@ -1,4 +1,4 @@
-"""Work on active slots only equals work on all of them."""
+"""Applying a network to active slots only equals applying it to all of them."""
 
 import functools
 
@@ -12,12 +12,12 @@ from lavae_jax import blocks, slots
 from lavae_jax.types import Array
 
 B, M, L = 3, 4, 5
-# 5 objects, in slots that are not all the first ones.
+# The 5 objects are in slots that are not all the first ones.
 ACTIVE = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 1, 1]], bool)
 
 
 class PerObject(nn.Module):
-    """A network with weights, a bias, the image's index and batch statistics."""
+    """Applies weights, a bias, the image's index and batch statistics to objects."""
 
     capacity: int
     axis_name: str | None = None
@@ -28,7 +28,7 @@ class PerObject(nn.Module):
         self.norm = blocks.BatchNorm(axis_name=self.axis_name)
 
     def __call__(self, z: Array, active: Array, train: bool) -> Array:
-        """[B, M, L] to [B, M, 2]."""
+        """Maps [B, M, L] to [B, M, 2]."""
 
         def network(module, image, valid, z):
             h = module.dense(z) * (1 + image.astype(z.dtype))[:, None]
@@ -50,7 +50,7 @@ def _init(module, z):
 
 @functools.cache
 def _run(capacity):
-    """Output, gradients and new batch statistics."""
+    """Returns output, gradients and new batch statistics."""
     module, z = PerObject(capacity), _objects()
     variables = _init(PerObject(B * M), z)
     stats = {"batch_stats": {"norm": {"mean": jnp.ones(2), "var": 2 * jnp.ones(2)}}}
@@ -69,7 +69,7 @@ def _run(capacity):
 
 @pytest.mark.parametrize("capacity", [2, 8])
 def test_any_capacity_gives_the_same(capacity):
-    """Values, gradients and batch statistics; also with more objects than it holds."""
+    """Values, gradients and statistics are the same, also with too small a buffer."""
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
         _run(capacity),
@@ -78,7 +78,7 @@ def test_any_capacity_gives_the_same(capacity):
 
 
 def test_all_slots_are_the_plain_network():
-    """The active ones as the layers give them, the others zeros."""
+    """Active slots have what the plain layers give, and the others have zeros."""
     module, z = PerObject(3), _objects()
     variables = _init(module, z)
     out = module.apply(variables, z, ACTIVE, False)
@@ -90,7 +90,7 @@ def test_all_slots_are_the_plain_network():
 
 
 def test_devices_take_the_same_buffer():
-    """One with many objects and one with none average over each other's rows."""
+    """Devices with many objects and with none share statistics of all their rows."""
     z = _objects()
     z = np.stack([z, z[::-1], 2 * z, -z])
     active = np.stack([ACTIVE, ~ACTIVE, np.zeros_like(ACTIVE), ACTIVE])

@@ -1,4 +1,4 @@
-"""The train step: the same on one device and on several, and what its stages do."""
+"""The train step is the same on one device and on several, and trains by stages."""
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +35,10 @@ PLAIN = RECIPE._replace(
 
 @pytest.mark.parametrize("stage", ["auxiliary", "guided", "elbo", "tighten"])
 def test_devices_make_the_same_steps(stage):
-    """Parameters and every metric after a step on 4 devices and on one.
+    """Parameters and all metrics are the same after a step on 4 devices and on one.
 
-    Equal up to the order of sums; draws, and which scenes are superposed on which, must
-    be the same for that. `test_scale` has the paper's recipe, with batch statistics.
+    They are equal up to the order of sums, so draws and the choice of superposed scenes
+    are the same. `test_scale` has the paper's recipe, with batch statistics.
     """
     images = make_images().reshape(4, -1, *SHAPE)
     several, several_metrics = compiled_step(RECIPE, stage, 4)(start_state(), images)
@@ -58,7 +58,7 @@ def test_devices_make_the_same_steps(stage):
 
 
 def test_every_stage_trains_its_parts_and_nothing_else():
-    """All of them, and the others, with their moments, not by a bit."""
+    """A stage changes all its parts, and no bit of the others or of their moments."""
     trained = {
         "auxiliary": {"auxiliary"},
         "guided": {"location", "rest", "prior_n"},
@@ -79,7 +79,7 @@ def test_every_stage_trains_its_parts_and_nothing_else():
 
 @pytest.mark.parametrize("recipe", [RECIPE, PLAIN._replace(target="kl_map")])
 def test_what_h_loc_is_first_taught(recipe):
-    """The squared error, summed over sites, to the KL map or to bumps on its peaks."""
+    """The loss is the squared error to the KL map or its bumps, summed over sites."""
     state, x = start_state(), make_images().astype(np.float32) / 255
     model = make_model()
 
@@ -103,9 +103,9 @@ def test_what_h_loc_is_first_taught(recipe):
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_what_further_updates_see(share):
-    """Scenes as they are or superposed, at the likeliest sites before the step.
+    """Further updates see scenes, superposed or not, at the likeliest sites.
 
-    They change what paints and nothing else.
+    The sites are those before the step. Only the networks that paint are changed.
     """
     once = PLAIN._replace(superpose=1.0, superpose_appearance=share)
     recipe = once._replace(appearance_updates=1)
@@ -141,10 +141,10 @@ def test_what_further_updates_see(share):
 
 @pytest.mark.parametrize("stage", ["appearance", "tighten"])
 def test_the_first_step_of_an_objective_has_no_momentum(stage):
-    """After the warm-up, whatever its first step trains, and where the bound begins."""
+    """Old moments don't affect the first step after the warm-up or with the bound."""
     first = {"appearance": RECIPE.warmup_steps, "tighten": RECIPE.tighten_after}[stage]
     one_step, fresh = compiled_step(RECIPE, stage), start_state()
-    # With the moments of steps that were never made.
+    # This state has the moments of steps that were never made.
     worn = fresh._replace(opt_state=jax.tree.map(lambda a: a + 1, fresh.opt_state))
     for made in (first - 1, first, first + 1):
         a, b = (
@@ -155,7 +155,7 @@ def test_the_first_step_of_an_objective_has_no_momentum(stage):
 
 
 def test_the_tighter_objective():
-    """The stated mean of ELBO and bound, at sites drawn from q."""
+    """The loss is the stated mean of ELBO and bound, at sites drawn from q."""
     state, x = start_state(), make_images().astype(np.float32) / 255
     _, metrics = compiled_step(RECIPE, "tighten")(state, make_images())
     model = make_model()
@@ -200,7 +200,7 @@ def test_superposed_scenes():
 
 
 def test_the_share_of_superposed_scenes():
-    """Of 320 scenes, within four standard deviations; drawn anew in every step.
+    """Half of 320 scenes are superposed, within 4 deviations, drawn anew in each step.
 
     Where p(n) is uniform, the scenes that it learns from cost log(M + 1) each.
     """

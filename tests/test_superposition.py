@@ -1,4 +1,4 @@
-"""Superposed scenes, and the objects of both scenes as a proposal for them."""
+"""Scenes are superposed without overlap, and the objects of both become proposals."""
 
 import functools
 import itertools
@@ -25,7 +25,7 @@ _superpose = jax.jit(superposition.superpose, static_argnums=(3, 4))
 
 
 def _touching_shifts(lit, other):
-    """All shifts of `other` with a lit pixel next to one of `lit`, and none on one."""
+    """Returns the shifts by which `other` touches `lit` and does not overlap it."""
     height, width = lit.shape
     pixels, found = np.argwhere(other), set()
     for shift in itertools.product(range(-height, height), range(-width, width)):
@@ -39,7 +39,7 @@ def _touching_shifts(lit, other):
 
 
 def test_shifts_at_which_scenes_touch():
-    """All of them are drawn, equally often, and no others; 0 where there are none."""
+    """Draws are uniform over all touching shifts, and 0 where there are none."""
     rng, num = np.random.default_rng(0), 4_000
     lit = rng.random((6, 5, 7)) < 0.1
     other = np.zeros_like(lit)
@@ -58,7 +58,7 @@ def test_shifts_at_which_scenes_touch():
 
 
 def test_scenes_are_superposed_without_overlap():
-    """The sum of the image and of its moved partner, or the image as it was."""
+    """Each result is the sum of image and moved partner, or the image as it was."""
     single = np.zeros((5, 4, 6, 3), np.float32)
     single[0, 0:2, 0:2, 1] = 1
     single[1, 1:3, 1:3, 2] = 1  # overlaps the one before, in another colour
@@ -76,7 +76,7 @@ def test_scenes_are_superposed_without_overlap():
 
 
 def test_scenes_that_stay_where_they_are():
-    """They are superposed unless a pixel is lit in both, in whatever colour."""
+    """Unmoved scenes are superposed unless a pixel is lit in both, in any colour."""
     single = (np.random.default_rng(0).random((8, 5, 6, 3)) < 0.04).astype(np.float32)
     other = np.roll(single, 1, axis=0)
     overlap = (single.any(axis=-1) & other.any(axis=-1)).any(axis=(1, 2))
@@ -92,7 +92,7 @@ def test_scenes_that_stay_where_they_are():
 
 @pytest.mark.parametrize("radius", [0, 2])
 def test_densities_at_given_sites_are_those_of_draws(radius):
-    """As in the draws that these sites come from, and as in float64."""
+    """Densities at the sites of draws equal those of the draws, and of float64."""
     h_loc = np.random.default_rng(0).normal(size=(4, 6, 7)).astype(np.float32)
     n = np.array([0, 3, 1, 2], np.int32)
 
@@ -129,11 +129,11 @@ def _both(model, variables, single, scenes):
 
 @functools.cache
 def _problem():
-    """A model, its variables, images, and scenes as if they were superposed."""
+    """Makes a model, its variables, images, and scenes as if they were superposed."""
     model = tiny_models.tiny_model(max_objects=M, exclusion_radius=RADIUS)
     variables = tiny_models.random_variables(model)
     single = tiny_models.binary_images(model, B)
-    # Images then have from one object to three.
+    # With this threshold images have from one object to three.
     h_loc = np.asarray(_logits(model, variables, single))
     heights = [[h.flat[site] for site in reference.peaks(h, RADIUS)] for h in h_loc]
     fourth = [np.sort(of_one)[-4] for of_one in heights]
@@ -149,7 +149,7 @@ def _problem():
 
 
 def _objects(model, variables, single):
-    """The sites of the objects of each image alone: lists of row * W + column."""
+    """Returns the objects' sites in each image alone: lists of row * W + column."""
     found = []
     for h in np.asarray(_logits(model, variables, single)):
         n = reference.f_count(h[None], model.count_threshold, M, RADIUS)[0]
@@ -162,9 +162,9 @@ def _objects(model, variables, single):
 
 
 def test_the_objects_of_both_scenes():
-    """An image's own come first, then its partner's if it is superposed, M at most.
+    """An image's objects come first, then a superposed partner's, M at most.
 
-    The partner's move with it, and stay inside the image.
+    The partner's objects move with it, and stay inside the image.
     """
     model, variables, single, scenes = _problem()
     found = _both(model, variables, single, scenes)
@@ -197,7 +197,7 @@ def _wake(model, variables, single, scenes, h_loc, elbo):
 
 
 def _absent(model, h_loc, locations):
-    """Σ log (1 − σ) over the peaks that have no object within the radius."""
+    """Returns Σ log (1 − σ) over the peaks that have no object within the radius."""
     total = np.zeros(B)
     for b, h in enumerate(h_loc):
         objects = np.asarray(locations.site)[b, np.asarray(locations.active)[b]]
@@ -220,10 +220,10 @@ def _reconstruct(model, variables, x, both, n):
 
 @pytest.mark.parametrize("draws_are", ["as good", "far better", "far worse"])
 def test_the_weights_of_proposals(draws_are):
-    """Log q of the proposals, by their share of Σ exp(ELBO), in float64.
+    """Log q of a proposal is weighted by its share of Σ exp(ELBO), as in float64.
 
-    It holds what places the objects and what counts them. Where draws are better by
-    far, nothing is learned from the proposals.
+    Log q is of the objects' sites and of their number. Where draws are better by far,
+    nothing is learned from the proposals.
     """
     model, variables, single, scenes = _problem()
     h_loc = _logits(model, variables, scenes.x)

@@ -1,4 +1,4 @@
-"""Compiling train steps for TPUs; the last test needs libtpu, and no TPU."""
+"""Train steps compile for TPUs; the last test needs libtpu, and no TPU."""
 
 import importlib.util
 import re

@@ -1,4 +1,4 @@
-"""The commands from their flags to trained models, with the models and data."""
+"""The commands train, resume and measure models as their flags say."""
 
 import contextlib
 import io
@@ -28,8 +28,8 @@ CONFIG = "experiments/configs/dsprites.py:tiny"
 BASELINE = "experiments/configs/baseline.py:dsprites:tiny"
 
 _SETTINGS = measure.Settings(num_images=5, num_samples=12)
-# One step of each stage but those that train everything except h_loc. A single buffer,
-# for all slots, is compiled in half the time of two.
+# The run has one step of each stage, but none of those that train all except h_loc. A
+# single buffer, for all slots, is compiled in half the time of two.
 VALUES = {
     "num_steps": 4,
     "batch_size": 8,
@@ -47,7 +47,7 @@ VALUES = {
 
 
 class Trained(NamedTuple):
-    """What the command leaves behind, what it trains, and what it prints."""
+    """Holds what the command leaves behind, what it trains, and what it prints."""
 
     workdir: pathlib.Path
     experiment: build.Experiment
@@ -85,7 +85,7 @@ def trained(tmp_path_factory, data_dir):
 
 
 def test_the_command(trained):
-    """It trains with the values it is given, prints how it goes, and draws pictures."""
+    """The command trains with the given values, prints progress and draws pictures."""
     config = cli.flatten(run_workdir.read_config(trained.workdir))
     assert {name: config[name] for name in VALUES} == VALUES
     lines = trained.printed.splitlines()
@@ -118,12 +118,12 @@ def test_goes_on_exactly_where_it_was(tmp_path, trained):
     assert len({row["loss"] for row in rows}) == 4
 
 
-# The baseline.
+# These tests train and measure the baseline.
 
 
 @pytest.fixture(scope="module")
 def baseline_config(data_dir):
-    """Four steps, a checkpoint after every other one."""
+    """Makes a config of four steps, with a checkpoint after every other one."""
     config = cli.load_config(str(ROOT / BASELINE))
     config.data.data_dir = data_dir
     config.update(num_steps=4, batch_size=4, log_every=1, checkpoint_every=2)
@@ -133,7 +133,7 @@ def baseline_config(data_dir):
 
 @pytest.fixture(scope="module")
 def baseline_run(baseline_config, tmp_path_factory):
-    """The workdir of a run."""
+    """Trains the baseline, and returns its workdir."""
     workdir = tmp_path_factory.mktemp("baseline")
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         loop.train_and_evaluate(baseline_config, workdir, jax.devices()[:1])
@@ -141,7 +141,7 @@ def baseline_run(baseline_config, tmp_path_factory):
 
 
 def test_two_processes_make_the_same_steps(baseline_run, data_dir, tmp_path):
-    """Those of one device; one of two processes of two devices writes and reports."""
+    """Two processes make one device's steps, and only the first writes and reports."""
     overrides = dict(num_steps=4, batch_size=4, log_every=1, checkpoint_every=2)
     printed = finished(
         lambda address, index: (

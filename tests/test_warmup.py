@@ -1,4 +1,4 @@
-"""Appendix B's warm-up: the auxiliary VAE, its KL map and what is read off it."""
+"""Appendix B's auxiliary VAE, its KL map and the map's peaks are as defined."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def _random_map(*shape, seed=0):
 
 
 def test_smooth():
-    """A Gaussian blur, zeros beyond the border."""
+    """`smooth` is a Gaussian blur with zeros beyond the border."""
     a = _random_map(2, 15, 30)
     expected = [
         scipy.ndimage.gaussian_filter(b.astype(np.float64), 1.5, mode="constant")
@@ -28,7 +28,7 @@ def test_smooth():
 
 
 def test_centroids():
-    """Centres of mass in the window, cut at the border; else the middle."""
+    """A centroid is the window's centre of mass, or without mass the map's middle."""
     a = _random_map(2, 9, 12)
     a[1, :4, :5] = 0
     sites = np.array([[0, 4 * 12 + 7, 9 * 12 - 1], [0, 5 * 12 + 3, 11]], np.int32)
@@ -47,7 +47,7 @@ def test_centroids():
 
 
 def test_bumps():
-    """The highest of the Gaussians around the valid centres."""
+    """The map is the highest of the Gaussians around the valid centres."""
     centres = np.array([[[2.5, 3], [6, 9], [1, 1]], [[0, 0], [3, 3], [5, 5]]])
     valid = np.array([[1, 1, 0], [0, 0, 0]], bool)
     expected = np.zeros((2, 8, 11))
@@ -61,7 +61,7 @@ def test_bumps():
 
 
 def test_peaks_are_found():
-    """To a pixel, highest first; none where the map is low or flat."""
+    """Peaks are found to a pixel, highest first; a low or flat map has none."""
     centres = np.array([[10.3, 12.6], [30, 33.5], [8.5, 38]], np.float32)
     heights = (12.0, 20.0, 8.0)
     maps = np.zeros((3, 40, 48), np.float32)
@@ -77,7 +77,7 @@ def test_peaks_are_found():
 
 @pytest.fixture(scope="module", name="small")
 def _small():
-    """A VAE on images of 2×4 cells that don't fill them, with variables that matter."""
+    """Makes a VAE with variables that matter, and images that don't fill 2×4 cells."""
     vae = warmup.AuxiliaryVAE(2, latent_channels=3, channels=4)
     rng = np.random.default_rng(0)
     x = (rng.uniform(size=(3, 10, 21, 2)) < 0.3).astype(np.float32)
@@ -91,7 +91,7 @@ def _small():
 
 @pytest.mark.standard_promotion
 def test_elbo_terms(small):
-    """The KL and log p(x | z) of the drawn z, against NumPy."""
+    """The KL and log p(x | z) of the drawn z equal NumPy's."""
     vae, variables, x, keys = small
     log_px, kl = jax.jit(vae.apply)(variables, x, keys)
     mu, logvar = (np.float64(a) for a in vae.apply(variables, x, method="encode"))
@@ -108,7 +108,7 @@ def test_elbo_terms(small):
 
 
 def test_a_grid_map_peaks_in_the_costliest_cell(small):
-    """Cells of 6 pixels, centred on the image."""
+    """The map peaks in the cell of the highest KL; 6-pixel cells are centred."""
     vae, variables, x, _ = small
     mu, logvar = (np.float64(a) for a in vae.apply(variables, x, method="encode"))
     cells = reference.gaussian_kl(mu, logvar)
@@ -117,13 +117,13 @@ def test_a_grid_map_peaks_in_the_costliest_cell(small):
     assert grid_map.shape == (3, 10, 21)
     for cell, pixels in zip(cells, grid_map, strict=True):
         row, column = np.unravel_index(pixels.argmax(), pixels.shape)
-        # One pixel of padding above and left, one below and two right.
+        # The padding is one pixel above, left and below, and two pixels right.
         found = ((row + 1) // 6, (column + 1) // 6)
         assert found == np.unravel_index(cell.argmax(), cell.shape)
 
 
 def test_a_cell_looks_as_far_up_as_down(small):
-    """What changes a cell's μ lies evenly around it, so that peaks are not moved."""
+    """The pixels that change a cell's μ lie evenly around it, so peaks don't move."""
     vae, variables, _, _ = small
 
     def mu(x):
@@ -136,7 +136,7 @@ def test_a_cell_looks_as_far_up_as_down(small):
 
 
 def test_the_kl_map_is_the_mean_over_grids_and_turns(small):
-    """Nine grids of cells of 6 pixels, each that of the image moved by 0, 2 or 4."""
+    """The map is the mean over two turns and nine grids, moved by 0, 2 or 4 pixels."""
     vae, variables, x, _ = small
     total = np.zeros((3, 10, 21))
     for turn, row, column in np.ndindex(2, 3, 3):
@@ -152,7 +152,7 @@ def test_the_kl_map_is_the_mean_over_grids_and_turns(small):
 
 
 def test_peaks_of_objects_of_another_size():
-    """Small ones side by side stay apart, and a large one with two tops stays one."""
+    """Small objects side by side stay two, and a large one with two tops stays one."""
     near = np.array([[[20, 20], [20, 26]]], np.float32)
     small = _bumps(near, np.ones((1, 2), bool), 40.0, 1.2, (40, 48))
     positions, valid = _kl_peaks(small, 4, 5)

@@ -1,4 +1,4 @@
-"""A workdir has one run at a time, of one config, of which some may change."""
+"""A workdir has one run at a time, of one config, some of whose values may change."""
 
 import errno
 import fcntl
@@ -41,7 +41,7 @@ def test_file_systems_without_locks(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("mode", [0, 0o555])
 def test_a_folder_without_permission(tmp_path, mode):
-    """A folder that can't be read, or not written to, is refused and left alone."""
+    """A folder that can't be read or can't be written to is refused and left alone."""
     workdir = tmp_path / "run"
     (workdir / "checkpoints").mkdir(parents=True)
     with (
@@ -59,7 +59,7 @@ def _save(workdir, step=1):
 
 
 def test_checkpoints_without_a_config(tmp_path):
-    """Whose they are is not known: no run takes them for its own."""
+    """No run continues from checkpoints whose config is missing or damaged."""
     workdir = tmp_path / "run"
     claim(workdir, any_config())
     _save(workdir)
@@ -75,13 +75,13 @@ def test_checkpoints_without_a_config(tmp_path):
     ("there", "done", "here", "fits"),
     [
         ((10, 4), 6, (14, 4), True),  # it only comes later to the last stage
-        ((10, 4), 8, (14, 4), False),  # two of the steps made would be others
+        ((10, 4), 8, (14, 4), False),  # two steps made would be of another stage
         ((10, 4), 5, (8, 4), False),
         ((10, 0), 10, (14, 0), True),
     ],
 )
 def test_steps_that_were_made_keep_their_stage(tmp_path, there, done, here, fits):
-    """A run's length may change as far as no step made is of another stage then."""
+    """A run's length may change if no step made would then be of another stage."""
     configs = [dsprites.get_config("tiny") for _ in range(2)]
     for config, values in zip(configs, (there, here), strict=True):
         config.num_steps, config.tighten.steps = values

@@ -1,6 +1,6 @@
 """JAX_ENABLE_X64=1 changes nothing but the types of numbers that users bring along.
 
-Also the program of the process in which it is set: python -m tests.test_x64
+This file is also the program of the process that sets it: python -m tests.test_x64
 """
 
 import json
@@ -31,7 +31,7 @@ def measured() -> dict[str, list]:
 
 
 def loss(config) -> float:
-    """Makes the last step of a run, and checks that the state keeps its dtypes."""
+    """Returns the last step's loss, and checks that the state keeps its dtypes."""
     experiment = build.build(config)
     images = np.random.default_rng(0).integers(2, size=(2, *config.model.image_shape))
     state = jax.jit(experiment.init)(jax.random.key(0))
@@ -44,7 +44,7 @@ def loss(config) -> float:
 
 
 def test_with_64_bits():
-    """A released model counts, places and measures as it does without them.
+    """A released model counts, places and measures as it does without 64 bits.
 
     Training works too: steps keep the types of a state, and losses are finite.
     """
@@ -60,5 +60,5 @@ def test_with_64_bits():
 
 if __name__ == "__main__":
     configs = (dsprites.get_config("tiny"), baseline.get_config("dsprites:tiny"))
-    configs[0].model.objects_per_image = 10.0  # a buffer for all slots, and no second
+    configs[0].model.objects_per_image = 10.0  # one buffer holds all slots
     print(json.dumps({"model": measured(), "losses": [loss(c) for c in configs]}))
