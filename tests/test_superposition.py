@@ -52,7 +52,7 @@ def test_shifts_at_which_scenes_touch():
         found, times = np.unique(np.asarray(shifts), axis=0, return_counts=True)
         expected = _touching_shifts(lit[b], other[b])
         assert bool(expected) == (b < 4)
-        assert {tuple(shift) for shift in found.tolist()} == expected or {(0, 0)}
+        assert set(map(tuple, found.tolist())) == (expected or {(0, 0)})
         each = num / len(found)
         np.testing.assert_allclose(times, each, atol=5 * each**0.5)
 
