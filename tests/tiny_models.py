@@ -1,4 +1,4 @@
-"""Models small enough to enumerate or to compile in a second."""
+"""These models are small enough to enumerate or to compile in a second."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def tiny_model(
     dtype=jnp.float32,
     **fields,
 ) -> lavae_jax.LAVAE:
-    """LAVAE with a few channels."""
+    """Makes a LAVAE with a few channels."""
 
     def trunk():
         return blocks.Trunk(3, norm, axis_name=axis_name, num_blocks=1, dtype=dtype)
@@ -64,7 +64,7 @@ def tiny_model(
 
 
 def random_variables(model, seed=0, scale=0.5):
-    """Variables of a size that makes every part of the model matter."""
+    """Makes variables of a size with which every part of the model matters."""
     shapes = jax.eval_shape(
         model.init, jax.random.key(0), jnp.zeros((1, *model.image_shape))
     )
@@ -72,7 +72,7 @@ def random_variables(model, seed=0, scale=0.5):
 
 
 def random_leaves(shapes, seed=0, scale=0.5):
-    """Random numbers of these shapes; variances are positive."""
+    """Draws random numbers of these shapes; variances are positive."""
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -84,11 +84,11 @@ def random_leaves(shapes, seed=0, scale=0.5):
 
 
 def train_state(model, auxiliary, optimizer, key=None):
-    """A state of training in which every part of the model matters."""
+    """Makes a state of training in which every part of the model matters."""
     variables = random_variables(model, scale=0.3)
     image, keys = jnp.zeros((1, *model.image_shape)), image_keys(1)
     shapes = jax.eval_shape(auxiliary.init, keys[0], image, keys)
-    # Its KL map has peaks.
+    # With parameters of this size, the auxiliary VAE's KL map has peaks.
     vae = random_leaves(shapes, scale=0.3)
     params = {"lavae": variables["params"], "auxiliary": vae["params"]}
     return TrainState(
@@ -101,18 +101,18 @@ def train_state(model, auxiliary, optimizer, key=None):
 
 
 def binary_images(model, num_images, seed=0):
-    """Random pixels, a third of them on."""
+    """Makes images of random pixels, a third of which are 1."""
     pixels = np.random.default_rng(seed).uniform(size=(num_images, *model.image_shape))
     return (pixels < 1 / 3).astype(np.float32)
 
 
 def image_keys(num_images, seed=0):
-    """One key per image."""
+    """Makes one key per image."""
     return jax.random.split(jax.random.key(seed), num_images)
 
 
 def counting_some(model, variables, images):
-    """The model with a threshold by which it counts from none to many objects."""
+    """Gives the model a threshold by which it counts from none to many objects."""
     x = images.astype(np.float32) / 255
     h_loc = model.bind(variables).location_logits(x)
     return model.clone(count_threshold=float(np.quantile(h_loc, 0.9993)))

@@ -1,4 +1,4 @@
-"""What training runs of a tiny model leave behind."""
+"""These helpers make what training runs of a tiny model leave behind."""
 
 import json
 
@@ -39,7 +39,7 @@ CONFIG = lavae_jax.ModelConfig(
 
 
 def any_config(**changes):
-    """A config that no model is made of, some values changed or added."""
+    """Makes a config of no model, with some values changed or added."""
     fields = {"seed": 0, "num_steps": 10, "sizes": (1, 2)}
     config = ConfigDict({"precision": "float32"} | fields)
     config.optimizer = ConfigDict({"learning_rate": 1e-3})
@@ -48,7 +48,7 @@ def any_config(**changes):
 
 
 def save_run(workdir, config, steps):
-    """A training run's folder: variables of its model, by step, beside other state."""
+    """Makes a run's folder, with the model's variables by step beside other state."""
     run_workdir.claim(workdir, config)
     store = checkpoints.Checkpoints(workdir)
     for step, variables in steps.items():
@@ -65,7 +65,7 @@ def save_run(workdir, config, steps):
 
 
 def rows(workdir, part):
-    """The rows of a part of a run's metrics, without speeds."""
+    """Returns the rows of a part of a run's metrics, without speeds."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in lines]
     speeds = ("steps_per_second", "images_per_second", "part")
@@ -77,7 +77,7 @@ def rows(workdir, part):
 
 
 def measured_run(workdir, config, variables, num_images):
-    """A run that has ended, and its report; its folder."""
+    """Makes a run that has ended, with its report; returns its folder."""
     steps = {4: variables, config.num_steps: variables}
     save_run(workdir, config, steps)
     measured = evaluate.evaluate(

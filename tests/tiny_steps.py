@@ -1,4 +1,4 @@
-"""Train steps of a tiny model, one after the other, on one device or on several."""
+"""A tiny model makes train steps, on one device or on several."""
 
 import functools
 
@@ -19,7 +19,7 @@ RECIPE = recipe.Recipe(
     object_size=5,
     draws="score",
     num_draws=3,
-    # Too cold for an empty background, whose maxima are a matter of rounding.
+    # So cold that maxima of an empty background, made by rounding, are no objects.
     count_temperature=0.01,
     location_every=2,
     appearance_updates=2,
@@ -36,10 +36,10 @@ SCHEDULES = schedules.Schedules(
 
 
 def make_model(axis_name=None):
-    """A tiny model."""
+    """Makes a tiny model."""
     return tiny_models.tiny_model(
         SHAPE,
-        # On several devices a buffer too small for their images, else all slots.
+        # The buffer holds all slots; on several devices it is too small for them.
         objects_per_image=5 if axis_name is None else 0.1,
         max_objects=5,
         exclusion_radius=2,
@@ -58,7 +58,7 @@ OPTIMIZER = optimizer.make_optimizer(
 
 
 def make_step(recipe, stage, axis_name=None):
-    """The step of a stage, not compiled."""
+    """Makes the step of a stage, not compiled."""
     return step.make_train_step(
         make_model(axis_name), AUXILIARY, OPTIMIZER, SCHEDULES, recipe, stage
     )
@@ -66,7 +66,7 @@ def make_step(recipe, stage, axis_name=None):
 
 @functools.cache
 def compiled_step(recipe, stage, num_devices=1):
-    """The step of a stage, on so many devices."""
+    """Makes the step of a stage, which is compiled once for so many devices."""
     axis_name = None if num_devices == 1 else "batch"
     train_step = make_step(recipe, stage, axis_name)
     if num_devices == 1:
@@ -82,12 +82,12 @@ def compiled_step(recipe, stage, num_devices=1):
 
 @functools.cache
 def start_state():
-    """A state in which every part has something to do."""
+    """Makes a state in which every part has something to do."""
     return tiny_models.train_state(make_model(), AUXILIARY, OPTIMIZER)
 
 
 def make_images(num_images=8):
-    """Images with one square each, but for the first; neighbours do not overlap."""
+    """Makes images with a square each, but for the first; neighbours do not overlap."""
     images = np.zeros((num_images, *SHAPE), np.uint8)
     rng = np.random.default_rng(3)
     for image in images[1:]:  # the first is empty
@@ -98,7 +98,7 @@ def make_images(num_images=8):
 
 @functools.cache
 def run_stages():
-    """A step of each stage from the same state: the states after, and the metrics."""
+    """Makes a step of each stage from one state; returns states after and metrics."""
     return {
         stage: compiled_step(RECIPE, stage)(start_state(), make_images())
         for stage in STAGES
@@ -106,6 +106,6 @@ def run_stages():
 
 
 def changed(before, after):
-    """Which leaves of two trees of the same form differ at all."""
+    """Tells which leaves of two trees of the same form differ at all."""
     moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, after)
     return jax.tree.leaves(moved)
