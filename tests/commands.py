@@ -1,4 +1,4 @@
-"""Python in a process of its own, as users start it."""
+"""These helpers run commands as users start them, and take rights on folders away."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ def run_python(*arguments, **environment):
 
 
 def printed(script, *arguments, **environment):
-    """What a script prints, which must end well."""
+    """Runs a script, asserts that it succeeds, and returns what it prints."""
     done = run_python("-c", script, *arguments, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -46,7 +46,7 @@ def run_here(module, *arguments):
     argv, errors = ["command", *map(str, arguments)], io.StringIO()
     try:
         with (
-            # Where ml_collections looks for overrides.
+            # ml_collections looks for overrides here.
             unittest.mock.patch.object(sys, "argv", argv),
             # absl's own start changes the process: its name, its log.
             unittest.mock.patch.object(

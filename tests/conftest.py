@@ -26,15 +26,15 @@ from experiments.configs import dsprites
 
 
 def pytest_collection():
-    """Does without searches for cycles: they are a fifth of the time of imports."""
+    """Turns the search for cycles off, which takes a fifth of the time of imports."""
     gc.disable()
 
 
 def pytest_collection_finish():
-    """Searches for cycles in what tests have just made, not in all that there is.
+    """Lets Python search for cycles only in what tests have just made.
 
-    What JAX keeps of programs grows with every test, and each search through it with
-    it. They were a twentieth of all tests' time.
+    What JAX keeps of programs grows with every test, and so does the time of a search
+    through all of it. Such searches took a twentieth of all tests' time.
     """
     gc.freeze()
     gc.set_threshold(10_000, 10, 1_000)
@@ -42,7 +42,7 @@ def pytest_collection_finish():
 
 
 def pytest_unconfigure():
-    """Removes what has been compiled."""
+    """Removes the compiled programs."""
     if compilation.PROGRAMS is not None:
         compilation.PROGRAMS.cleanup()
 
@@ -70,7 +70,7 @@ def few_placements():
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
-    """Where multi_dsprites/tiny is, generated once for all tests of a process."""
+    """Generates multi_dsprites/tiny, once for a process's tests; returns its folder."""
     folder = tmp_path_factory.mktemp("data")
     load.builder("multi_dsprites/tiny", folder)
     return str(folder)
@@ -78,7 +78,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(data_dir):
-    """The tiny variant of multi-dSprites."""
+    """Makes the config of the tiny variant of multi-dSprites."""
     config = dsprites.get_config("tiny")
     config.data.data_dir = data_dir
     config.model.objects_per_image = 10.0  # a buffer for all slots, and no second

@@ -1,4 +1,4 @@
-"""Golden figures of released models and of a tiny run, which must stay, bit by bit.
+"""Golden figures of released models and of a tiny run must stay, bit by bit.
 
 python -m tests.golden --check  # compares bitwise: on the machine that recorded them
 python -m tests.golden --write  # records them anew, after a model or the step changed
@@ -42,12 +42,12 @@ SPLITS = (
 
 
 def coloured_images():
-    """Six scenes of multi-dSprites, the last of seven objects: [6, 64, 64, 3] uint8."""
+    """Makes 6 multi-dSprites scenes, the last of 7 objects: [6, 64, 64, 3] uint8."""
     return _images(load.scene_maker("multi_dsprites"))
 
 
 def grey_images():
-    """Six scenes of scikit-learn's digits, which need no download: [6, 64, 64, 1]."""
+    """Makes 6 scenes of scikit-learn's digits (no download): [6, 64, 64, 1] uint8."""
     found = load_digits()
     scaled = (found.images * 15.9375).astype(np.uint8).repeat(3, 1).repeat(3, 2)
     masks = digits.shrink(np.pad(scaled, ((0, 0), (2, 2), (2, 2))))
@@ -100,7 +100,7 @@ def tiny_run():
 
 
 def _edited(scene, image_shape):
-    """In the crowded scene an object moves, one is restyled, mixed, and removed."""
+    """Moves, restyles, mixes and removes objects of the crowded scene."""
     crowded = len(scene.n) - 1
     scene = editing.move(scene, 0, (20, 30), image_shape, only=crowded)
     scene = editing.restyle(scene, 1, [0, 1], [1.0, -1.0], only=crowded)
@@ -109,9 +109,9 @@ def _edited(scene, image_shape):
 
 
 def condensed(computed):
-    """The figures as JSON holds them.
+    """Returns the figures as JSON holds them.
 
-    Images become the sums over their pixels, appearances the sums over their
+    Images become the sums over their pixels, appearances become the sums over their
     dimensions. The digest covers every bit of every array.
     """
     numbers = {}
@@ -128,7 +128,7 @@ def condensed(computed):
 
 
 def condensed_run(params):
-    """The Euclidean norm of each part's parameters, and a digest of all bits."""
+    """Returns the Euclidean norm of each part's parameters and a digest of all bits."""
     squares = {}
     for name, value in params.items():
         part = "/".join(name.split("/")[:2])
@@ -139,7 +139,7 @@ def condensed_run(params):
 
 
 def to_text(models):
-    """JSON of the figures of all models, one field a line."""
+    """Returns JSON of the figures of all models, one field a line."""
     blocks = []
     for name, fields in models.items():
         lines = (f"  {json.dumps(key)}: {json.dumps(fields[key])}" for key in fields)
@@ -148,12 +148,12 @@ def to_text(models):
 
 
 def recorded():
-    """What was recorded: the figures of every model and of `TINY_RUN`, by name."""
+    """Returns the recorded figures of every model and of `TINY_RUN`, by name."""
     return json.loads(RECORD.read_text())
 
 
 def main():
-    """Records the figures, or tells which models no longer give them."""
+    """Records the figures, or names the models that no longer give them."""
     parser = argparse.ArgumentParser(description="Golden figures of released models.")
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("--check", action="store_true", help="Compares bitwise.")

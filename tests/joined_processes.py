@@ -1,4 +1,4 @@
-"""Python in several processes of one machine that JAX joins."""
+"""These helpers start several Python processes on one machine, for JAX to join."""
 
 import contextlib
 import os
@@ -12,10 +12,10 @@ from tests.commands import ROOT
 
 @contextlib.contextmanager
 def started(arguments_of, folder, num=2, **environment):
-    """Starts `num` processes of two devices each; what runs on at the end is killed.
+    """Starts `num` processes of two devices each, and kills those left at the end.
 
-    `arguments_of` gives the arguments from an address and a process's index. The
-    folder gets what the processes print, as `INDEX.out` and `INDEX.err`.
+    `arguments_of` returns the arguments for an address and a process's index. What the
+    processes print goes to `INDEX.out` and `INDEX.err` in the folder.
     """
     flags = ("--xla_force_host_platform_device_count=2", *compilation.FAST)
     environment = {**os.environ, "XLA_FLAGS": " ".join(flags), **environment}
@@ -42,7 +42,7 @@ def started(arguments_of, folder, num=2, **environment):
 
 
 def finished(arguments_of, folder, num=2):
-    """Waits until all have ended well; see `started`. What they print, by index."""
+    """Waits until all processes of `started` succeed; returns what each has printed."""
     with started(arguments_of, folder, num) as all_of_them:
         codes = [process.wait(timeout=600) for process in all_of_them]
     errors = [(folder / f"{index}.err").read_text() for index in range(num)]

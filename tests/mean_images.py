@@ -1,9 +1,9 @@
-"""A run of a small model: the mean image, with noise.
+"""A small model, which learns the mean image with noise, makes fast runs.
 
-It stands in where none of what a test holds depends on the model.
+It stands in for LAVAE where nothing that a test claims depends on the model.
 
-Also the program of one of two processes that make such a run together, until one of
-them is told to stop:
+This is also the program of one of two processes that make such a run together, until
+one of them gets a signal to stop:
 
 python -m tests.mean_images ADDRESS INDEX DATA_DIR WORKDIR
 """
@@ -48,7 +48,7 @@ def _nothing():
 
 @functools.cache
 def experiment(axis_name=None, learning_rate=0.5, on_measure=_nothing):
-    """The mean image by gradient descent; it sees one object unless all is black."""
+    """Makes the experiment, whose model counts one object unless an image is black."""
 
     def init(key):
         shape = (64, 64, 3)
@@ -96,7 +96,7 @@ def experiment(axis_name=None, learning_rate=0.5, on_measure=_nothing):
 
 
 def six_steps(data_dir):
-    """Six steps with everything due at least twice."""
+    """Makes a config of six steps, in which everything is due at least twice."""
     data = dict(
         name="multi_dsprites/tiny", data_dir=data_dir, manual_dir=None, num_valid=40
     )
@@ -118,19 +118,19 @@ def six_steps(data_dir):
 
 @functools.cache
 def devices_of(num):
-    """The first devices, always the same: what has been compiled for them is kept."""
+    """Returns the first `num` devices, cached so that compiled programs are kept."""
     return Devices(jax.devices()[:num])
 
 
 def run(config, workdir, num_devices=1, **changes):
-    """Trains it; `changes` are those of `experiment`."""
+    """Trains the model; `changes` are arguments of `experiment`."""
     devices = devices_of(num_devices)
     toy = experiment(devices.axis_name, **changes)
     return loop.run(toy, config, workdir, devices)
 
 
 def last(workdir):
-    """The state of the last checkpoint, on the host."""
+    """Returns step, position and the state's leaves of the last checkpoint."""
     template = experiment().init(jax.random.key(0))
     step, state, position = checkpoints.Checkpoints(workdir).restore(template)
     key = jax.random.key_data(state.key)
@@ -138,7 +138,7 @@ def last(workdir):
 
 
 def assert_same_end(workdir, other):
-    """The same step, position in the data, and bitwise the same state."""
+    """Asserts equal steps and positions, and bitwise equal states, of two runs."""
     step, position, leaves = last(workdir)
     other_step, other_position, other_leaves = last(other)
     assert (step, position) == (other_step, other_position)
@@ -147,7 +147,7 @@ def assert_same_end(workdir, other):
 
 
 def assert_close_end(workdir, other):
-    """The same step and place in the data, and the same state up to rounding."""
+    """Asserts equal steps and places, and equal states up to rounding, of two runs."""
     (step, place, leaves), (same_step, same_place, same) = map(last, (workdir, other))
     assert (step, place.batches) == (same_step, same_place.batches)
     for leaf, same_leaf in zip(leaves, same, strict=True):

@@ -1,4 +1,4 @@
-"""Images as users bring them: filled squares that never touch, and their files."""
+"""These helpers make images and files as users bring them: squares never touch."""
 
 import math
 
@@ -7,11 +7,11 @@ from PIL import Image
 
 
 def squares(num_images, image_shape, side=7, most=3, seed=0):
-    """Scenes of up to `most` squares of one side, each in a colour of its own.
+    """Makes scenes of up to `most` squares of one side, each in a colour of its own.
 
     Returns:
-        [N, H, W, C] uint8 of 0 and 255, and [N] numbers of squares; the first N mod
-        `most` + 1 scenes have 0, 1, 2, ...
+        Images [N, H, W, C], uint8 of 0 and 255, and the numbers of squares [N]: scene i
+        has i mod (`most` + 1) of them.
     """
     rng = np.random.default_rng(seed)
     height, width, channels = image_shape
@@ -29,7 +29,7 @@ def squares(num_images, image_shape, side=7, most=3, seed=0):
 
 
 def save_pngs(folder, images, prefix=""):
-    """Writes [N, H, W, C] as files whose names have the order of the images."""
+    """Writes images [N, H, W, C] as files named in their order; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     digits = math.ceil(math.log10(len(images) + 1))
     for index, image in enumerate(images):

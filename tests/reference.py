@@ -1,6 +1,6 @@
-"""The equations in plain NumPy, float64 and loops: slow, and easy to check by eye.
+"""Plain NumPy loops in float64 compute the equations, and are easy to check by eye.
 
-Arrays have the shapes of the library's, see `lavae_jax.types`.
+Arrays have the library's shapes: see `lavae_jax.types`.
 """
 
 import itertools
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def convolve(sprites, maps):
-    """Eq. 4: every sprite's centre is put on every site, weighted by the map."""
+    """Puts sprites' centres on every site, weighted by maps (Eq. 4): [B, H, W, C]."""
     B, M, S = sprites.shape[:3]
     H, W = maps.shape[2:]
     canvas = np.zeros((B, H, W, sprites.shape[-1]))
@@ -23,7 +23,7 @@ def convolve(sprites, maps):
 
 
 def one_hot_maps(sites, active, height, width):
-    """Hard locations as maps, [B, M, H, W]."""
+    """Returns hard locations as maps, [B, M, H, W]."""
     maps = np.zeros((*sites.shape, height, width))
     for b, i in np.argwhere(active):
         maps[b, i, sites[b, i] // width, sites[b, i] % width] = 1
@@ -31,7 +31,7 @@ def one_hot_maps(sites, active, height, width):
 
 
 def window(image, site, side):
-    """The square of an image [H, W, C] around a site, zeros beyond the border."""
+    """Returns the square part of [H, W, C] around a site, with 0 beyond the border."""
     H, W, C = image.shape
     out = np.zeros((side, side, C))
     for dy, dx in np.ndindex(side, side):
@@ -42,13 +42,13 @@ def window(image, site, side):
 
 
 def around(a, row, column, side):
-    """The part of a map [H, W] in the square around a point."""
+    """Returns the part of a map [H, W] that lies in the square around a point."""
     r = side // 2
     return a[max(row - r, 0) : row + r + 1, max(column - r, 0) : column + r + 1]
 
 
 def peaks(h, radius=0):
-    """The sites of a map [H, W] that are largest of their square, the first of equals.
+    """Returns the sites of h [H, W] that are largest of their square, first of equals.
 
     The square's side is 3, or 2 · radius + 1 if that is larger.
     """
@@ -70,18 +70,18 @@ def peaks(h, radius=0):
 
 
 def f_count(h_loc, threshold, max_objects, radius=0):
-    """f_count of Appendix B on [B, H, W]."""
+    """Returns f_count of Appendix B, [B], on [B, H, W]."""
     n = [sum(h.ravel()[site] > threshold for site in peaks(h, radius)) for h in h_loc]
     return np.minimum(n, max_objects)
 
 
 def sigmoid(a):
-    """1 / (1 + exp(−a))."""
+    """Returns 1 / (1 + exp(−a))."""
     return 1 / (1 + np.exp(-np.asarray(a, np.float64)))
 
 
 def presences(h, threshold, temperature, radius=0):
-    """Every choice of peaks of h [H, W] as objects: {chosen sites: probability}."""
+    """Returns {chosen sites: probability} of every choice of peaks of h [H, W]."""
     sites = peaks(h, radius)
     p = sigmoid((h.ravel()[sites].astype(np.float64) - threshold) / temperature)
     return {
@@ -93,7 +93,7 @@ def presences(h, threshold, temperature, radius=0):
 
 
 def disc(site, height, width, radius):
-    """The sites within `radius` pixels of a site."""
+    """Returns the sites within `radius` pixels of a site."""
     return {
         row * width + column
         for row, column in np.ndindex(height, width)
@@ -102,14 +102,14 @@ def disc(site, height, width, radius):
 
 
 def site_probabilities(h, taken):
-    """Eq. 11: b^i over the sites, [D], given the sites that can't be drawn."""
+    """Returns b^i of Eq. 11 over the sites, [D], given those that can't be drawn."""
     weights = np.exp(h.ravel() - h.max())
     weights[list(taken)] = 0
     return weights / weights.sum()
 
 
 def location_terms(h_loc, sites, n, radius=0):
-    """Log-probability and entropy of every draw, each [B, M], 0 beyond n."""
+    """Returns log-probability and entropy of every draw, each [B, M], 0 beyond n."""
     log_q, entropy = np.zeros(sites.shape), np.zeros(sites.shape)
     for b, h in enumerate(h_loc):
         taken = set()
@@ -122,7 +122,7 @@ def location_terms(h_loc, sites, n, radius=0):
 
 
 def ordered_draws(h, n, radius=0):
-    """All ordered draws of n sites with their probability under q, for h [H, W]."""
+    """Returns all ordered draws of n sites of h [H, W], with their probabilities."""
     draws = {}
     for sites in itertools.permutations(range(h.size), n):
         probability, taken = 1.0, set()
@@ -136,41 +136,41 @@ def ordered_draws(h, n, radius=0):
 
 
 def log_p_locations(n, num_sites):
-    """Eq. 3 for one n."""
+    """Returns the log-probability of n ordered sites (Eq. 3)."""
     return -sum(math.log(num_sites - i) for i in range(n))
 
 
 def log_p_n(n, logits):
-    """Eq. 2 for one n."""
+    """Returns log p(n) of Eq. 2."""
     logits = np.asarray(logits, np.float64)
     return logits[n] - np.log(np.exp(logits).sum())
 
 
 def pixel_mean(canvas, epsilon):
-    """The sum of sprites, cut at 1, as a mean in [ε, 1 − ε]."""
+    """Returns the sum of sprites, cut at 1, as a mean in [ε, 1 − ε]."""
     return epsilon + (1 - 2 * epsilon) * np.minimum(canvas, 1)
 
 
 def log_likelihood(x, canvas, epsilon):
-    """Eq. 12 per pixel and channel."""
+    """Returns the log-likelihood of Eq. 12, per pixel and channel."""
     p = pixel_mean(np.asarray(canvas, np.float64), epsilon)
     return np.where(x > 0.5, np.log(p), np.log(1 - p))
 
 
 def log_normal(z, mu=0.0, logvar=0.0):
-    """Log-density of a diagonal Gaussian, summed over the last axis."""
+    """Returns the log-density of a diagonal Gaussian, summed over the last axis."""
     return -0.5 * ((z - mu) ** 2 / np.exp(logvar) + logvar + np.log(2 * np.pi)).sum(
         axis=-1
     )
 
 
 def gaussian_kl(mu, logvar):
-    """KL(N(μ, σ²) ‖ N(0, I)), summed over the last axis."""
+    """Returns KL(N(μ, σ²) ‖ N(0, I)), summed over the last axis."""
     return 0.5 * (mu**2 + np.exp(logvar) - 1 - logvar).sum(axis=-1)
 
 
 def float64(tree):
-    """A NamedTuple of arrays in NumPy; floats become float64."""
+    """Converts a NamedTuple of arrays to NumPy, and its floats to float64."""
 
     def convert(a):
         a = np.asarray(a)

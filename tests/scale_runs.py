@@ -1,6 +1,6 @@
-"""A run of a small LAVAE for as long as a claim about its spread needs.
+"""A small LAVAE is trained for as long as claims about its spread need.
 
-Also the program of one of two processes that make such a run together:
+This is also the program of one of two processes that make such a run together:
 
 python -m tests.scale_runs ADDRESS INDEX WORKDIR
 """
@@ -31,13 +31,13 @@ NUM_STEPS = 20
 BATCH_SIZE = 8
 SHAPE = (16, 20, 3)
 
-# The paper's draws, in the stage in which everything is trained.
+# Draws are the paper's, in the stage in which everything is trained.
 RECIPE = recipe.Recipe(
     auxiliary_steps=0,
     guided_steps=0,
     draws="relaxed",
     num_draws=2,
-    # Too cold for an empty background, whose maxima are a matter of rounding.
+    # So cold that maxima of an empty background, made by rounding, are no objects.
     count_temperature=0.5,
     superpose=0.25,
 )
@@ -53,7 +53,7 @@ _OPTIMIZER = optimizer.make_optimizer(
 
 
 class Metrics(NamedTuple):
-    """What a step tells; `draws` and `images` are equal only if all their bits are."""
+    """Holds what a step reports; `draws` and `images` are digests of all their bits."""
 
     loss: jax.Array
     elbo: jax.Array
@@ -63,7 +63,7 @@ class Metrics(NamedTuple):
 
 
 def config(num_steps: int) -> ConfigDict:
-    """The part of a config that the loop uses."""
+    """Makes the part of a config that the loop uses."""
     never = 1_000
     return ConfigDict(
         dict(
@@ -79,7 +79,7 @@ def config(num_steps: int) -> ConfigDict:
 
 
 def data() -> input_pipeline.Data:
-    """Images with some squares."""
+    """Makes images with up to three squares; the first four are held out."""
     rng = np.random.default_rng(0)
     images = np.zeros((44, *SHAPE), np.uint8)
     for image in images:
@@ -90,7 +90,7 @@ def data() -> input_pipeline.Data:
 
 
 def model(axis_name=None):
-    """LAVAE with batch normalisation everywhere, masked in the sprite decoder."""
+    """Makes a LAVAE with batch normalisation in every network, masked in f_sprite."""
     return tiny_models.tiny_model(
         SHAPE,
         norm="batch",
@@ -104,7 +104,7 @@ def model(axis_name=None):
 
 @functools.cache
 def experiment(axis_name=None) -> Experiment:
-    """What is trained; it measures and shows next to nothing, which is elsewhere."""
+    """Makes the experiment; it measures and shows little, as other tests hold that."""
     train_step = step.make_train_step(
         model(axis_name), _AUXILIARY, _OPTIMIZER, _SCHEDULES, RECIPE, "elbo"
     )
@@ -142,13 +142,13 @@ def experiment(axis_name=None) -> Experiment:
 
 
 def run(devices: Devices, workdir, num_steps: int = NUM_STEPS) -> None:
-    """Trains, or goes on, up to a step."""
+    """Starts or continues training, up to `num_steps`."""
     settings = config(num_steps)
     loop.run(experiment(devices.axis_name), settings, workdir, devices, data())
 
 
 def end(workdir, init):
-    """The state after the last step."""
+    """Returns the state after the last step, with its key as numbers."""
     template = jax.eval_shape(init, jax.random.key(0))
     step, state, _ = checkpoints.Checkpoints(workdir).restore(template)
     assert step == NUM_STEPS
@@ -156,12 +156,12 @@ def end(workdir, init):
 
 
 def plain(state):
-    """The key as numbers."""
+    """Returns the state with its key as numbers."""
     return state._replace(key=jax.random.key_data(state.key))
 
 
 def assert_equal(state, expected, start):
-    """Up to 2‰ of what a leaf has moved, and the last bits of its numbers."""
+    """Asserts equality up to 2‰ of a leaf's move and the last bits of its numbers."""
 
     def check(path, a, b, before):
         atol = 2e-3 * np.abs(b - before).max() + 5e-7 * np.abs(b).max()
@@ -173,14 +173,14 @@ def assert_equal(state, expected, start):
 
 
 def _init(key):
-    """Parameters that make every part matter, and that depend on the key."""
+    """Makes a state whose parameters depend on the key; every part matters."""
     state = tiny_models.train_state(model(), _AUXILIARY, _OPTIMIZER, key)
     factor = 1 + 0.1 * jax.random.normal(key)
     return state._replace(params=jax.tree.map(lambda a: factor * a, state.params))
 
 
 def _digest(values, axis_name):
-    """A number that depends on every bit of [B, ...] and on its place in the batch."""
+    """Returns a number made of every bit of [B, ...] and of its place in the batch."""
     num, values = len(values), values.reshape(len(values), -1).astype(jnp.uint32)
     first = 0 if axis_name is None else lax.axis_index(axis_name) * num
     row = (first + jnp.arange(num)).astype(jnp.uint32)[:, None]

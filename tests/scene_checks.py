@@ -1,4 +1,4 @@
-"""What the tests of the scene data sets share."""
+"""The tests of the scene data sets share these checks."""
 
 import collections
 import functools
@@ -16,7 +16,7 @@ MNIST_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
 
 
 def digest(examples):
-    """Half the SHA-256 of a split: names, shapes, types and values, decoded."""
+    """Returns half the SHA-256 of a split's names, shapes, types and decoded values."""
     total = hashlib.sha256()
     for example in examples:
         for name in sorted(example):
@@ -28,7 +28,7 @@ def digest(examples):
 
 
 def check_ground_truth(example, counts):
-    """Asserts that boxes, centres, map and image of one example tell the same."""
+    """Asserts that boxes, centres, map and image of one example agree."""
     n = int(example["n"])
     assert n in counts
     image, segmentation = example["image"], example["segmentation"]
@@ -57,7 +57,7 @@ def check_boxes_are_apart(boxes):
 
 
 def _overlap(corner, size, other_corner, other_size):
-    """Whether two boxes share a pixel, by listing their pixels."""
+    """Tells whether two boxes share a pixel, by listing their pixels."""
     pixels = [
         {(top + i, left + j) for i in range(height) for j in range(width)}
         for (top, left), (height, width) in (
@@ -69,7 +69,7 @@ def _overlap(corner, size, other_corner, other_size):
 
 
 def sequential_law(sizes, canvas):
-    """P(corners of the boxes in order), by enumeration of every placement."""
+    """Returns P(corners of the boxes in order), by enumerating every placement."""
     law = collections.Counter({(): 1.0})
     for i, (height, width) in enumerate(sizes):
         rows, columns = range(canvas - height + 1), range(canvas - width + 1)
@@ -92,7 +92,7 @@ def sequential_law(sizes, canvas):
 
 
 def mnist_dir():
-    """Where MNIST's training files are; skips the test where there is no such place."""
+    """Returns the folder of MNIST's training files; skips the test if there is none."""
     beside = pathlib.Path(__file__).parents[2] / "shared" / "mnist"
     folder = pathlib.Path(os.environ.get("LAVAE_MNIST_DIR", beside))
     missing = [name for name in MNIST_FILES if not (folder / name).exists()]
@@ -106,10 +106,10 @@ def mnist_dir():
 
 @functools.cache
 def first_scenes(name, split, num_images):
-    """The first images of a split and their counts, without writing a data set.
+    """Makes a split's first images and their counts, without writing a data set.
 
-    Returns uint8 [num_images, 64, 64, C] and [num_images]. Skips where MNIST is needed
-    and is not there.
+    They are uint8 [num_images, 64, 64, C] and [num_images]. The test is skipped where
+    MNIST is needed and is not there.
     """
     builder_class, variant = load.BUILDERS[name]
     folder = mnist_dir() if name.startswith("multi_mnist") else None

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.standard_promotion
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """Two settings of the tiny config, and the folder that they were trained in.
+    """Trains two settings of the tiny config; returns also the folder and the results.
 
     All steps are of one stage, so that one program is compiled.
     """
@@ -32,7 +32,7 @@ def done(tmp_path_factory):
 
 
 def test_every_setting_is_trained(done):
-    """Each run has its own config, and its figures are those of a trained model."""
+    """Each run has its own config, and its last look agrees with its final figures."""
     _, _, workdir, results = done
     found = [(result.name, result.seed) for result in results]
     assert found == [("base", 1), ("fewer", 1)]
@@ -69,7 +69,7 @@ def test_a_value_that_does_not_exist_is_refused(done, tmp_path):
 
 @pytest.mark.parametrize("name", bench.SETTINGS)
 def test_every_setting_fits_the_bench(name):
-    """Its values exist, can be trained with, and change something."""
+    """A setting's values exist in the config, are allowed, and change something."""
     config, changes = bench.get_config(), bench.SETTINGS[name]
     changed = ablations.changed(config, changes, seed=3)
     assert changed.seed == 3
@@ -80,7 +80,7 @@ def test_every_setting_fits_the_bench(name):
 
 @pytest.mark.parametrize("variant", base.VARIANTS)
 def test_variants_of_the_bench_fit_its_scenes(variant):
-    """Models and data have one size, and enough scenes are held out."""
+    """Each variant's model has the size of its scenes, and enough are held out."""
     config = bench.get_config(variant)
     limits.check(config)
     input_pipeline.prepare(config)
@@ -114,7 +114,7 @@ def test_the_table_has_means_and_deviations_over_seeds():
 
 
 def test_looks_have_the_minutes_of_training(tmp_path):
-    """At 2 steps a second, then 1; the first step alone has no speed."""
+    """Minutes follow from the speeds: 2 steps a second, then 1, none for the first."""
     rows = [
         {"step": 1, "part": "train", "steps_per_second": 0.0},
         {"step": 60, "part": "held_out", "count_accuracy": 0.5, "elbo": -200.0},

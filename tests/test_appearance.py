@@ -1,4 +1,4 @@
-"""Eq. 9 and 10: the posterior of the appearances."""
+"""The posterior of the appearances follows Eq. 9 and 10."""
 
 from functools import partial
 
@@ -22,13 +22,13 @@ def _parameters():
 
 
 def _keys(n=B):
-    # By index, so that fewer images have the same keys.
+    # Keys are folded in by index, so that fewer images have the same keys.
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), np.arange(n))
 
 
 @pytest.mark.standard_promotion
 def test_kl(parameters):
-    """In closed form, and 0 at the prior."""
+    """The KL equals its closed form, and is 0 at the prior."""
     mu, logvar = reference.float64(parameters)
     expected = reference.gaussian_kl(mu, logvar)
     kl = jax.jit(appearance.kl)
@@ -39,7 +39,7 @@ def test_kl(parameters):
 
 @pytest.mark.standard_promotion
 def test_densities(parameters):
-    """Those of diagonal Gaussians with the given log-variances."""
+    """Densities are those of diagonal Gaussians with the given log-variances."""
     z = np.random.default_rng(1).normal(size=(B, M, L)).astype(np.float32)
     mu, logvar = reference.float64(parameters)
     np.testing.assert_allclose(
@@ -54,7 +54,7 @@ def test_densities(parameters):
 
 @pytest.mark.standard_promotion
 def test_gradient_of_the_kl(parameters):
-    """μ, and (σ² − 1) / 2 for the log-variance."""
+    """The gradient is μ for the mean and (σ² − 1) / 2 for the log-variance."""
     gradient = jax.jit(jax.grad(lambda p: appearance.kl(p).sum()))(parameters)
     np.testing.assert_allclose(gradient.mu, parameters.mu, rtol=1e-6)
     expected = (np.exp(parameters.logvar) - 1) / 2
@@ -63,7 +63,7 @@ def test_gradient_of_the_kl(parameters):
 
 @pytest.mark.standard_promotion
 def test_outputs_far_off_are_bent():
-    """Means grow like logarithms, with slopes; log-variances stay within limits."""
+    """Large means grow as logarithms, with slopes; log-variances stay within limits."""
     h_app = np.random.default_rng(0).normal(size=(B, M, 2 * L)).astype(np.float32)
     h_app = np.sign(h_app) * 100 ** np.abs(h_app)  # up to thousands, either way
     found = jax.jit(_from_outputs)(h_app)
@@ -82,7 +82,7 @@ def test_outputs_far_off_are_bent():
 
 @pytest.mark.standard_promotion
 def test_nothing_is_at_the_prior():
-    """Slots without an object: outputs of 0 are N(0, 1), and pass gradients on."""
+    """Outputs of 0, as of slots without object, give N(0, 1) and pass gradients on."""
     zeros = np.zeros((1, 1, 2 * L), np.float32)
     assert not jax.jit(lambda h: appearance.kl(_from_outputs(h)))(zeros)
     gradient = jax.grad(lambda h: sum(a.sum() for a in _from_outputs(h)))
@@ -90,7 +90,7 @@ def test_nothing_is_at_the_prior():
 
 
 def test_draws_have_the_mean_and_variance():
-    """Within four standard errors over 4,000 images."""
+    """Mean and deviation of draws are μ and σ, within four standard errors."""
     num = 4_000
     mu, logvar = np.float32(1.5), np.float32(-1)
     shape = (num, 1, 1)
@@ -111,7 +111,7 @@ def test_draws_do_not_depend_on_the_batch(parameters):
 
 
 def test_draws_pass_the_gradient_on(parameters):
-    """Reparameterised: 1 for μ and noise · σ / 2 for the log-variance."""
+    """A draw's gradient is 1 for μ and noise · σ / 2 for the log-variance."""
 
     def total(parameters):
         return appearance.draw(parameters, _keys()).sum()

@@ -35,7 +35,7 @@ def trained(tmp_path_factory, data_dir):
 
 
 def _contents(folder):
-    """Returns every file with its content; a lock is no content."""
+    """Returns every file with its content, except locks."""
     return {
         path: path.read_bytes()
         for path in folder.rglob("*")

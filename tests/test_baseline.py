@@ -1,4 +1,4 @@
-"""The baseline: its networks and bound against NumPy, and p(x) by quadrature."""
+"""The baseline's networks and bound agree with NumPy, and with p(x) by quadrature."""
 
 import functools
 
@@ -33,7 +33,7 @@ def _model(image_shape=(16, 8, 2), latent_channels=2, **fields):
 
 @functools.cache
 def _given(model):
-    """Variables, images and one key per image."""
+    """Makes variables, images and one key per image."""
     variables = tiny_models.random_variables(model, scale=0.3)
     return variables, tiny_models.binary_images(model, B), tiny_models.image_keys(B)
 
@@ -43,11 +43,11 @@ def _elbo(model, variables, x, keys):
     return baseline.elbo(model.bind(variables), x, keys)
 
 
-# The networks in NumPy. Layers are taken in the order in which Flax has named them.
+# The networks in NumPy take layers in the order in which Flax has named them.
 
 
 def _correlate(x, kernel, stride):
-    """A convolution [B, H, W, C] without padding."""
+    """Convolves x [B, H, W, C] without padding."""
     rows, columns = (
         (size - side) // stride + 1
         for size, side in zip(x.shape[1:3], kernel.shape[:2], strict=True)
@@ -60,7 +60,7 @@ def _correlate(x, kernel, stride):
 
 
 def _conv(x, layer, stride=1):
-    """Zeros around the image, so that the output has a stride-th of its size."""
+    """Convolves with zeros around, so that the output has a stride-th of the size."""
     side = layer["kernel"].shape[0]
     around = [(0, 0)] * 4
     for axis in (1, 2):
@@ -70,7 +70,7 @@ def _conv(x, layer, stride=1):
 
 
 def _conv_transpose(x, layer):
-    """Every site adds the kernel, mirrored, to a map of twice the size."""
+    """Adds the mirrored kernel for every site to a map of twice the size."""
     kernel = layer["kernel"][::-1, ::-1]
     side, (num, rows, columns, _) = kernel.shape[0], x.shape
     out = np.zeros((num, 2 * rows + side, 2 * columns + side, kernel.shape[-1]))
@@ -83,7 +83,7 @@ def _conv_transpose(x, layer):
 
 
 def _activate(x, params, stats):
-    """Leaky ReLU, then batch normalisation where there is one."""
+    """Applies leaky ReLU, then batch normalisation where there is one."""
     x = np.where(x > 0, x, 0.01 * x)
     if "BatchNorm_0" not in params:
         return x
@@ -104,7 +104,7 @@ def _residual(x, params, stats):
 
 
 def _bilinear(x, factor):
-    """Between the centres of pixels, and level beyond the outermost."""
+    """Interpolates between pixels' centres, and is level beyond the outermost."""
     for axis in (1, 2):
         size = x.shape[axis]
         at = (np.arange(factor * size) + 0.5) / factor - 0.5
@@ -123,7 +123,7 @@ def _parts(variables, name):
 
 
 def _encode(model, variables, x):
-    """μ and log σ², [B, d_VAE]."""
+    """Returns μ and log σ², each [B, d_VAE]."""
     params, stats = _parts(variables, "encoder")
     x = _activate(_conv(x, params["Conv_0"], model.stem_stride), params, stats)
     num_down = {2: 2, 4: 1, 8: 0}[model.stem_stride]
@@ -138,7 +138,7 @@ def _encode(model, variables, x):
 
 
 def _decode(model, variables, z):
-    """Pixel means before ε."""
+    """Returns pixel means before ε, [B, H, W, C]."""
     params, stats = _parts(variables, "decoder")
     x = _layer(
         z.reshape(len(z), *model.latent_shape),
@@ -172,7 +172,7 @@ def _shuffle(x, factor):
 
 @pytest.mark.parametrize("fields", [PAPER, LAPTOP], ids=["paper", "laptop"])
 def test_terms_and_weights(fields):
-    """The ELBO's terms and log w from the images on, networks included."""
+    """The ELBO's terms, log w and reconstructions are those of the NumPy networks."""
     model = _model(**fields)
     variables, x, keys = _given(model)
     mu, logvar = _encode(model, variables, x)
@@ -204,13 +204,13 @@ def test_terms_and_weights(fields):
 
 
 def test_the_bound_is_one():
-    """ELBO ≤ importance-weighted bound ≤ log p(x), which many samples reach.
+    """The bound lies between ELBO and log p(x), which it reaches with many samples.
 
     With two latent variables p(x) is an integral that a grid gives.
     """
     model = _model((8, 8, 2), stem_stride=8)
     _, x, keys = _given(model)
-    # Parameters for which q is wide enough that the weights have a small variance.
+    # With these, q is wide enough that the weights have a small variance.
     variables = tiny_models.random_variables(model, seed=1, scale=0.3)
     side = np.linspace(-7, 7, 71)
     z = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
@@ -239,7 +239,7 @@ def test_the_bound_is_one():
 
 
 def test_samples_are_those_of_the_prior():
-    """Decoded from standard normal draws, one key per image."""
+    """Samples are decoded from standard normal draws, one key per image."""
     model = _model()
     variables, _, _ = _given(model)
     key = jax.random.key(3)
@@ -255,7 +255,7 @@ def test_samples_are_those_of_the_prior():
 
 @pytest.mark.parametrize("data", ["dsprites", "mnist_1k"])
 def test_size(data):
-    """About 1M parameters, 16×8×8 latent variables; half of it is the encoder."""
+    """The model has about 1M parameters, half in the encoder, and 16×8×8 latents."""
     config = baseline_configs.get_config(data)
     model = baseline.BaselineVAE(config.model.image_shape)
     image = jnp.zeros((1, *model.image_shape))

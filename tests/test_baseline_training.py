@@ -1,4 +1,4 @@
-"""The baseline's train step: its loss, and the same on one device and on several."""
+"""The baseline's train step has its loss, and is the same on several devices."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def _model(axis_name=None):
 
 
 def _start():
-    """A state in which every part has something to do."""
+    """Makes a state in which every part has something to do."""
     variables = tiny_models.random_variables(_model(), scale=0.3)
     opt_state = OPTIMIZER.init(variables["params"])
     key = jax.random.key(0)
@@ -43,7 +43,7 @@ def _start():
 
 
 def _two_steps(step, images):
-    """The state after two steps, and the metrics of both."""
+    """Makes two steps; returns the state after them and the metrics of both."""
     state, metrics = _start(), []
     for _ in range(2):
         state, measured = step(state, images)
@@ -52,10 +52,10 @@ def _two_steps(step, images):
 
 
 def test_devices_make_the_same_steps():
-    """Parameters, batch statistics and metrics of two steps, up to the order of sums.
+    """One device and four make the same two steps, up to the order of sums.
 
-    Draws must be the same for that. The loss is β KL − log p(x | z) with the β of its
-    step.
+    Parameters, batch statistics, metrics and hence draws agree. The loss is
+    β KL − log p(x | z) with the β of its step.
     """
     images = (255 * tiny_models.binary_images(_model(), 8)).astype(np.uint8)
     alone, together = (

@@ -14,11 +14,11 @@ pytestmark = pytest.mark.standard_promotion
 
 
 def test_every_phase_is_timed_and_counted(monkeypatch):
-    """Each phase has the operations of its own step."""
+    """Each phase has a time, and the operations of its own step."""
     side, num_steps = 64, 6
 
     class State(NamedTuple):
-        """A training state."""
+        """Stands for a training state."""
 
         step: jax.Array
         params: jax.Array

@@ -1,4 +1,4 @@
-"""From a config to an experiment, or to a message that says what is wrong with it."""
+"""A config gives an experiment, or a message that says what is wrong with it."""
 
 import importlib
 import json
@@ -22,7 +22,7 @@ CONFIGS = {  # with the data sets they are for
 @pytest.mark.parametrize("variant", base.VARIANTS)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_variant_builds(name, variant):
-    """With the image and sprite sizes of its data set."""
+    """A variant's model has the image and sprite sizes of its data set."""
     module = importlib.import_module(f"experiments.configs.{name}")
     config = module.get_config(variant)
     model = build.build(config).model
@@ -37,7 +37,7 @@ def test_every_variant_builds(name, variant):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_paper_is_the_default(name):
-    """What Appendix B fixes."""
+    """The defaults are the values that Appendix B fixes."""
     config = importlib.import_module(f"experiments.configs.{name}").get_config()
     rate = 5e-4 if name == "dsprites" else 1e-4
     assert config.batch_size == 64
@@ -67,7 +67,7 @@ def test_the_paper_is_the_default(name):
     ],
 )
 def test_impossible_values_are_refused(field, value, message):
-    """Naming the field, what is possible, and the value."""
+    """Impossible values are refused with their field and with what is possible."""
     config = dsprites.get_config("laptop")
     config.model.channels = 18  # of no consequence for a glimpse
     _assert_refused(config, field, value, message)
@@ -83,7 +83,7 @@ def test_impossible_values_are_refused(field, value, message):
     ],
 )
 def test_impossible_values_of_the_baseline(field, value, message):
-    """They are refused in the same way."""
+    """Impossible values of the baseline are refused in the same way."""
     _assert_refused(baseline.get_config("dsprites:laptop"), field, value, message)
 
 
@@ -95,7 +95,7 @@ def _assert_refused(config, field, value, message):
 
 @pytest.mark.parametrize("radius", [0, 1, 3])
 def test_every_object_has_a_site_left(radius):
-    """The most objects allowed are those whose discs, all apart, leave one free."""
+    """At most so many objects are allowed that the others' discs leave each a site."""
     config = dsprites.get_config("laptop")
     config.model.update(image_shape=(8, 12, 3), exclusion_radius=radius)
     disc = reference.disc(4 * 12 + 6, 8, 12, radius)
@@ -106,7 +106,7 @@ def test_every_object_has_a_site_left(radius):
         limits.check(config)
 
 
-# A model's config, as a file holds it.
+# These tests read a model's config from a file.
 
 
 def test_through_json_and_back():
@@ -120,7 +120,7 @@ def test_through_json_and_back():
 
 @pytest.mark.parametrize("variant", base.VARIANTS)
 def test_a_runs_config_builds_the_same_model(variant):
-    """From its file as from the experiment, which has no second recipe for it."""
+    """A run's config file gives the same model as the experiment."""
     config = mnist_1k.get_config(variant)
     stored = json.loads(config.to_json())
     from_file = model_configs.from_run(stored)
@@ -129,7 +129,7 @@ def test_a_runs_config_builds_the_same_model(variant):
 
 
 def test_missing_values_are_refused():
-    """Earlier models have the usual limits; no other value is made up."""
+    """No missing value is made up, but for the limits, which earlier models lack."""
     values = CONFIG._asdict()
     del values["mean_limit"], values["logvar_limit"]
     assert model_configs.from_run({"model": values}) == CONFIG

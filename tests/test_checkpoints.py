@@ -19,12 +19,12 @@ from tests.tiny_runs import any_config
 
 
 def _position(batches):
-    """A place in the data from which all is reported."""
+    """Makes a place in the data, with no metrics left to report."""
     return checkpoints.Position(batches, [])
 
 
 def _init(size=3):
-    """A state of two parts, with `size` weights and a bias."""
+    """Makes a state of two parts, with `size` weights and a bias."""
     params = {
         "lavae": {"kernel": jnp.arange(1.0, size + 1)},
         "auxiliary": {"bias": jnp.float32(0.5)},
@@ -106,7 +106,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize(("damage", "reason"), DAMAGES.items())
 def test_the_newest_whole_checkpoint_is_used(stored, tmp_path, capsys, damage, reason):
-    """To go on and to evaluate, with a warning; nothing is lost, nothing in the way."""
+    """The newest whole checkpoint is used, with a warning; damaged ones go aside."""
     workdir = shutil.copytree(stored, tmp_path / "run")
     damage(workdir / "checkpoints" / "8")
     warning = rf"/checkpoints/8 can't be used: .*{reason}.* step 4 is used instead\."
@@ -152,7 +152,7 @@ def test_older_checkpoints_are_read_on_another_number_of_devices(stored, tmp_pat
     workdir = shutil.copytree(stored, tmp_path / "run")
     for step in ("4", "8"):
         (workdir / "checkpoints" / step / released.CHECKSUMS).unlink()
-    # In a process of its own: the reads under way at the first error end noisily.
+    # The script has its own process: reads under way at the first error end noisily.
     script = (
         "import jax, pathlib, sys\n"
         "from lavae_jax import runs\n"
@@ -169,7 +169,7 @@ def test_older_checkpoints_are_read_on_another_number_of_devices(stored, tmp_pat
 
 
 def test_a_checkpoint_is_on_the_disk(tmp_path, monkeypatch):
-    """The disk is waited for, for every file and folder of a checkpoint."""
+    """A save waits until every file and folder of a checkpoint is on the disk."""
     synced, fsync = set(), os.fsync
 
     def noted(descriptor):

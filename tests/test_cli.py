@@ -1,4 +1,4 @@
-"""The command line: what is accepted, and what a user reads when it is not."""
+"""The command line takes configs and overrides, and names what it can't take."""
 
 import types
 
@@ -30,7 +30,7 @@ def get_config(variant="paper"):
 
 @pytest.fixture
 def config_file(tmp_path):
-    """A config with every kind of value and two variants."""
+    """Writes a config with every kind of value and two variants."""
     path = tmp_path / "scenes.py"
     path.write_text(CONFIG)
     return str(path)

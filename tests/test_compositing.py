@@ -1,4 +1,4 @@
-"""Eq. 4 in its four forms."""
+"""The four forms of Eq. 4 agree with a loop."""
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +23,14 @@ def _maps():
     return (weights / weights.sum((2, 3), keepdims=True)).astype(np.float32)
 
 
-# The corners, the borders, the middle, and two objects on one site.
+# They are at corners, at borders, in the middle, and two on one site.
 SITES = np.array([[0, H * W - 1, 3 * W + 4], [W - 1, 5 * W, 5 * W]], np.int32)
 ALL = np.ones((2, M), bool)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_relaxed_maps_are_convolved(form, sprites, maps):
-    """A convolution, not a correlation: the sprites are not symmetric."""
+    """Maps are convolved, not correlated, with sprites that are not symmetric."""
     expected = reference.convolve(sprites, maps)
     np.testing.assert_allclose(form(sprites, maps), expected, atol=1e-5)
 
@@ -41,14 +41,14 @@ def test_hard_maps_put_the_centre_on_the_site(form, sprites):
     maps = reference.one_hot_maps(SITES, ALL, H, W).astype(np.float32)
     expected = reference.convolve(sprites, maps)
     np.testing.assert_allclose(form(sprites, maps), expected, atol=1e-5)
-    # Said once without the reference: a corner shows the sprite from its centre on.
+    # This needs no reference: a corner shows the sprite from its centre on.
     np.testing.assert_allclose(
         form(sprites[:, :1], maps[:, :1])[0, :3, :3], sprites[0, 0, 2:, 2:], atol=1e-5
     )
 
 
 def test_place_is_the_convolution_with_hard_maps(sprites):
-    """No convolution is needed for hard locations."""
+    """`place` equals the convolution with hard maps."""
     expected = reference.convolve(sprites, reference.one_hot_maps(SITES, ALL, H, W))
     placed = compositing.place(sprites, SITES, H, W)
     np.testing.assert_allclose(placed, expected, atol=1e-6)
@@ -64,7 +64,7 @@ def _gradients(form, sprites, where):
 
 
 def test_gradient_of_conv_with_respect_to_a_map(sprites, maps):
-    """Linear in the maps: the gradient is what a unit of the map paints."""
+    """The gradient is what a unit of the map paints, as Eq. 4 is linear in the maps."""
     weights = np.random.default_rng(2).normal(size=(2, H, W, C)).astype(np.float32)
     unit = np.zeros_like(maps, np.float64)
     unit[1, 2, 0, W - 2] = 1
@@ -96,7 +96,7 @@ def test_gradient_of_place_with_respect_to_the_sprites(sprites):
 def test_auto_is_the_form_of_the_platform_compiled_for(
     platform, present, absent, sprites, maps
 ):
-    """Not of the one at hand; neither program nor gradient holds the other form."""
+    """Program and gradient hold the form of that platform, and not the other one."""
 
     def loss(sprites, maps):
         return (compositing.composite(sprites, maps) ** 2).sum()
@@ -108,7 +108,7 @@ def test_auto_is_the_form_of_the_platform_compiled_for(
 
 
 def test_gradients_of_auto(sprites, maps):
-    """Those of the convolution, also under vmap."""
+    """The gradients are those of the convolution, also under vmap."""
     expected = _gradients(compositing.composite_conv, sprites, maps)
     auto = _gradients(compositing.composite, sprites, maps)
     per_image = jax.vmap(lambda *args: compositing.composite(*(a[None] for a in args)))
@@ -119,7 +119,7 @@ def test_gradients_of_auto(sprites, maps):
 
 
 def test_windows_are_cut_around_sites():
-    """Zeros beyond the border, from the image asked for."""
+    """Windows are cut from the image asked for, and are 0 beyond its border."""
     images = np.random.default_rng(3).normal(size=(2, H, W, C)).astype(np.float32)
     image = np.array([1, 0, 1, 0], np.int32)
     sites = np.array([0, H * W - 1, 3 * W + 4, W - 1], np.int32)

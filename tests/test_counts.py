@@ -1,4 +1,4 @@
-"""Eq. 2 and 7, and f_count of Appendix B."""
+"""The number of objects follows Eq. 2 and 7, and f_count of Appendix B."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from tests import reference
 
 
 def _maps(num_images=3):
-    """Random maps, of which the even ones have few levels: ties and plateaus."""
+    """Makes random maps, of which the even ones have ties and plateaus."""
     h = np.random.default_rng(0).normal(size=(2 * num_images, 9, 12))
     h[::2] = np.round(h[::2])
     return h.astype(np.float32)
@@ -19,7 +19,7 @@ def _maps(num_images=3):
 
 @pytest.mark.parametrize("radius", [0, 2, 4])
 def test_peaks_are_the_loop(radius):
-    """On random maps with and without ties, borders and corners included."""
+    """Peaks are those of a loop, with and without ties, at borders and corners too."""
     h_loc = _maps()
     expected = [reference.peaks(h, radius) for h in h_loc]
     found = np.asarray(counts.peaks(h_loc, radius)).reshape(len(h_loc), -1)
@@ -28,7 +28,7 @@ def test_peaks_are_the_loop(radius):
 
 @pytest.mark.parametrize(("max_objects", "radius"), [(3, 0), (100, 0), (100, 2)])
 def test_f_count_is_the_loop(max_objects, radius):
-    """The number of peaks above the threshold, capped at M."""
+    """f_count is the number of peaks above the threshold, capped at M."""
     expected = reference.f_count(_maps(), 0.3, max_objects, radius)
     n = counts.f_count(_maps(), 0.3, max_objects, radius)
     assert n.dtype == jnp.int32
@@ -37,9 +37,9 @@ def test_f_count_is_the_loop(max_objects, radius):
 
 
 def test_maxima_within_the_radius_are_one():
-    """The higher of them; of equal ones the first; a pixel farther apart they are two.
+    """Of two near maxima the higher or first counts; a pixel farther apart, both do.
 
-    `draw_locations` could not put two objects there.
+    `draw_locations` could not put two objects within the radius.
     """
     h = np.zeros((3, 9, 12), np.float32)
     h[0, 4, 2], h[0, 4, 4] = 17, 18
@@ -55,10 +55,10 @@ def test_maxima_within_the_radius_are_one():
 @pytest.mark.standard_promotion
 @pytest.mark.parametrize("radius", [0, 2, 4])
 def test_the_likeliest_sites_are_the_counted_peaks(radius):
-    """Where peaks are steep, as trained ones are: all n̂ of them and nothing else.
+    """Where peaks are steep, as after training, the likeliest sites are those counted.
 
-    Plateaus no wider than the radius included. No object is left that no site is left
-    for and that would land on site 0.
+    That includes plateaus no wider than the radius. No object is left without a site,
+    which would put it on site 0.
     """
     rng, h = np.random.default_rng(1), np.full((6, 15, 18), -20, np.float32)
     side = 1 + radius // 2
@@ -80,7 +80,7 @@ def test_the_likeliest_sites_are_the_counted_peaks(radius):
 
 
 def _three_peaks():
-    """A map with peaks on both sides of 16, all of different heights, and no others."""
+    """Makes a map with three peaks of different heights, on both sides of 16."""
     row, column = np.mgrid[:4, :9]
     cones = [
         height - 2 * np.hypot(row - y, column - x)
@@ -91,9 +91,9 @@ def _three_peaks():
 
 @pytest.mark.parametrize("max_objects", [2, 5])
 def test_draws_of_n_are_those_enumerated(max_objects):
-    """Every choice of peaks comes as often as it should, and log_q tells its own.
+    """Choices of peaks have the enumerated frequencies, and log_q their probabilities.
 
-    Within three times the total variation that chance gives; n is capped at M.
+    Frequencies lie within three times the variation by chance; n is capped at M.
     """
     h, num_draws = _three_peaks(), 20_000
     chosen = reference.presences(h, 16.0, 1.5)
@@ -117,7 +117,7 @@ def test_draws_of_n_are_those_enumerated(max_objects):
 
 
 def test_the_gradient_of_log_q_raises_and_lowers_the_peaks():
-    """(decision − σ) / T at every peak, and 0 at every other site."""
+    """The gradient is (decision − σ) / T at every peak, and 0 at every other site."""
     h, key = _three_peaks()[None], jax.random.split(jax.random.key(3), 1)
 
     def log_q(h):
@@ -135,7 +135,7 @@ def test_the_gradient_of_log_q_raises_and_lowers_the_peaks():
 
 @pytest.mark.parametrize("radius", [0, 2])
 def test_cold_draws_of_n_are_f_count(radius):
-    """As T → 0, whatever the key, and then they are certain."""
+    """As T → 0, draws of n become f_count, with probability 1."""
     h_loc = _maps()
     n, log_q = counts.draw_n(
         h_loc, 0.3, 4, 1e-4, jax.random.split(jax.random.key(0), len(h_loc)), radius
@@ -146,7 +146,7 @@ def test_cold_draws_of_n_are_f_count(radius):
 
 @pytest.mark.standard_promotion
 def test_log_p_n():
-    """Eq. 2: a normalised distribution over 0 to M."""
+    """The log of p(n) is Eq. 2, a normalised distribution over 0 to M."""
     logits = np.random.default_rng(2).normal(size=5).astype(np.float32)
     log_p = counts.log_p_n(jnp.arange(5), logits)
     expected = [reference.log_p_n(n, logits) for n in range(5)]

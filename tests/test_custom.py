@@ -1,4 +1,4 @@
-"""Training on images of one's own, from their files to a model that sees them."""
+"""One's own images are trained on, from their files to a model that sees them."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ _SETTINGS = measure.Settings(num_samples=2, batch_size=4)
 
 
 def _config(path):
-    """One step, which trains h_app and f_sprite, in one buffer for all slots."""
+    """Makes a config of one step on h_app and f_sprite, with a buffer for all slots."""
     config = custom.get_config("tiny")
     config.data.path = str(path)
     config.model.objects_per_image = 10.0
@@ -42,7 +42,7 @@ def _train(path, workdir):
 
 @pytest.fixture(scope="module")
 def grey(tmp_path_factory):
-    """A folder of 40 grey pictures of 48×80, and what a run on it left behind."""
+    """Trains on a folder of 40 grey pictures of 48×80; returns it and the results."""
     folder = tmp_path_factory.mktemp("grey")
     save_pngs(folder / "own", squares(40, (48, 80, 1))[0])
     return folder, *_train(folder / "own", folder / "run")
@@ -50,7 +50,7 @@ def grey(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def colour(tmp_path_factory):
-    """An archive of 40 colour images of 32×32 with their counts, likewise."""
+    """Trains likewise on an archive of 40 colour images of 32×32 with their counts."""
     folder = tmp_path_factory.mktemp("colour")
     images, n = squares(40, (32, 32, 3))
     np.savez(folder / "own.npz", images=images, n=n)
@@ -124,7 +124,7 @@ def test_known_counts_are_evaluated(colour, tmp_path):
 
 
 def test_a_run_goes_on_with_its_own_images_alone(colour, tmp_path, capsys):
-    """The open config is fitted again to the same; other images are refused."""
+    """A run goes on with the same images at another path, and refuses others."""
     folder, *_ = colour
     path = shutil.copy(folder / "own.npz", tmp_path / "moved.npz")
     loop.train_and_evaluate(_config(path), folder / "run", jax.devices()[:1])

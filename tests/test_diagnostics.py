@@ -1,4 +1,4 @@
-"""Each way in which a model can collapse is told; a healthy one is left in peace."""
+"""Each way in which a model can collapse gives a warning; a healthy one has none."""
 
 import re
 
@@ -22,7 +22,7 @@ _LAST_OF_SPRITES = "params/f_sprite/ResidualMLP_0/Dense_3"
 
 @pytest.fixture(scope="module")
 def seen():
-    """From changed parameters of a released model to means over test scenes."""
+    """Makes a function from changes of a released model to means over test scenes."""
     model, variables = lavae_jax.load_pretrained("multi_dsprites")
     images, n = scene_checks.first_scenes("multi_dsprites", "test", _NUM_IMAGES)
     measure = jax.jit(lambda changed: diagnostics.measure(model, changed, images, n))
@@ -37,7 +37,7 @@ def seen():
 
 
 def test_a_released_model_is_healthy(seen):
-    """Nothing is told, and nothing is near a threshold."""
+    """A released model gives no warning, and is not near a threshold."""
     means = seen([])
     assert means.count_accuracy > 0.95
     assert max(means[1:]) < 0.05
@@ -60,7 +60,7 @@ def test_a_released_model_is_healthy(seen):
     ],
 )
 def test_a_collapsed_model(seen, changes, warning):
-    """Heights of h_loc that are too low or too high, sprites all black or all grey."""
+    """Too low or high heights of h_loc, and black or grey sprites, give warnings."""
     warnings = diagnostics.warnings(seen(changes))
     assert any(re.match(warning, text) for text in warnings), warnings
 
@@ -69,11 +69,11 @@ _measure = jax.jit(diagnostics.measure, static_argnums=0)
 
 
 class _Corners(nn.Module):
-    """A location net that puts an object at two opposite corners of each square."""
+    """Puts objects at two opposite corners of each square, as a location net."""
 
     @nn.compact
     def __call__(self, x, train=False):
-        """[B, H, W, C] to [B, H, W]."""
+        """Maps [B, H, W, C] to [B, H, W]."""
         lit = jnp.pad(x[..., 0], ((0, 0), (1, 1), (1, 1)))
         above, left = lit[:, :-2, 1:-1], lit[:, 1:-1, :-2]
         below, right = lit[:, 2:, 1:-1], lit[:, 1:-1, 2:]
@@ -84,7 +84,7 @@ class _Corners(nn.Module):
 
 @pytest.mark.parametrize(("sizes", "split"), [((4, 3), 1.0), ((6, 8), 0.0)])
 def test_objects_explained_by_two_slots(sizes, split):
-    """Two slots nearer than half a sprite are one object, if there are too many."""
+    """Two slots nearer than half a sprite are one split object, if n̂ is too large."""
     model = tiny_models.tiny_model((20, 20, 1), sprite_size=9, max_objects=5)
     model = model.clone(location_net=_Corners())
     variables = tiny_models.random_variables(model)
@@ -100,11 +100,11 @@ def test_objects_explained_by_two_slots(sizes, split):
 
 
 class _EvenSites(nn.Module):
-    """A location net that sees squares of one pixel, at even rows and columns only."""
+    """Finds squares of one pixel, but puts objects at even rows and columns only."""
 
     @nn.compact
     def __call__(self, x, train=False):
-        """[B, H, W, C] to [B, H, W]."""
+        """Maps [B, H, W, C] to [B, H, W]."""
         cells = nn.max_pool(x, (2, 2), strides=(2, 2))[..., 0]
         return 9 * jnp.zeros(x.shape[:3]).at[:, ::2, ::2].set(cells)
 
@@ -124,7 +124,7 @@ def test_objects_that_do_not_move_with_the_image(net, unsteady):
 
 
 def test_only_after_the_warm_up():
-    """Before its end a healthy model may look like a collapsed one."""
+    """No warning comes in the warm-up, where healthy models may look collapsed."""
     config = dsprites.get_config("laptop")
     collapsed = diagnostics.Seen(0.25, 0.75, 0.0, 0.0, 0.0, 0.0)
     warnings = build.build(config).warnings

@@ -1,4 +1,4 @@
-"""Where distributions come from, and that the plain ones are those of distrax.
+"""The plain distributions equal distrax's, and serve where that can't be imported.
 
 They are compared with `lavae_jax.distributions`, which is distrax where that can be
 imported.
@@ -23,7 +23,7 @@ NORMAL = RNG.normal(size=(4, 3, 2, 5)).astype(np.float32)
 PROBS = RNG.uniform(0.1, 0.9, size=(6, 7)).astype(np.float32)
 LOGITS = RNG.normal(0, 5, size=(6, 7)).astype(np.float32)
 
-# Without a name that JAX is about to remove, and that TensorFlow Probability uses.
+# This removes a name that JAX is about to remove and TensorFlow Probability uses.
 REMOVED = """
 import jax.core
 
@@ -90,7 +90,7 @@ def test_categorical(value):
 
 @pytest.mark.parametrize("source", [plain, distributions])
 def test_categorical_outside(source):
-    """What is no category is impossible, and a category may be, without a NaN."""
+    """Values outside the categories or of logit −∞ have probability 0, without NaN."""
     logits = jnp.array([0.0, -jnp.inf, 0.0])
     log_p = source.Categorical(logits=logits).log_prob(jnp.array([-1, 0, 1, 2, 3]))
     expected = [-np.inf, -np.log(2), -np.inf, -np.log(2), -np.inf]

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_examples_hold(name, folder, monkeypatch):
-    """Each example of a module gives what it says, in a folder where a run lies."""
+    """Each example of a module has the result that it states, in a folder of a run."""
     monkeypatch.chdir(folder)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     for test in doctest.DocTestFinder().find(importlib.import_module(name)):

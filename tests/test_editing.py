@@ -1,4 +1,4 @@
-"""Every edit, against lists of objects in plain Python, and what edits refuse."""
+"""Edits agree with lists of objects in plain Python, and refuse what is invalid."""
 
 import itertools
 
@@ -25,7 +25,7 @@ examples = settings(derandomize=True, deadline=None, max_examples=25)
 
 
 def make(images):
-    """The scene of some lists of (place, appearance), one list per image."""
+    """Makes the scene of some lists of (place, appearance), one list per image."""
     n = np.array([len(objects) for objects in images], np.int32)
     yx = np.zeros((len(images), M, 2), np.int32)
     z_app = np.zeros((len(images), M, L), np.float32)
@@ -37,19 +37,19 @@ def make(images):
 
 
 def images_of(fewest=0, most=M):
-    """Lists of objects of B images, each with some number of them."""
+    """Returns a strategy for lists of `fewest` to `most` objects, one per image."""
     return st.lists(
         st.lists(OBJECTS, min_size=fewest, max_size=most), min_size=B, max_size=B
     )
 
 
 def slots_of(data, images):
-    """An object of every image."""
+    """Draws the slot of an object of every image."""
     return [data.draw(st.integers(0, len(objects) - 1)) for objects in images]
 
 
 def check(scene, images):
-    """The scene holds these objects, and all of its layout is as `infer` leaves it."""
+    """Asserts that the scene holds these objects, laid out as `infer` does it."""
     expected = make(images)
     for field, wanted in zip(scene, expected, strict=True):
         assert isinstance(field, jax.Array)
@@ -100,7 +100,7 @@ def test_remove(images, data):
 @examples
 @given(images_of(), DATA)
 def test_select(images, data):
-    """Any objects that all images have are kept, in any order; or none."""
+    """Any slots that all images have can be kept, in any order, or none."""
     fewest = min(len(objects) for objects in images)
     slots = data.draw(st.permutations(range(fewest)))
     slots = slots[: data.draw(st.integers(0, fewest))]
@@ -111,7 +111,7 @@ def test_select(images, data):
 @examples
 @given(images_of(most=M - 1), DATA)
 def test_add(images, data):
-    """The new object is the last one."""
+    """The new object is the last one, with its own place and appearance."""
     new = [data.draw(OBJECTS) for _ in images]
     yx, z_app = zip(*new, strict=True)
     added = editing.add(make(images), yx, z_app, SHAPE)
@@ -121,7 +121,7 @@ def test_add(images, data):
 @examples
 @given(images_of(1, M - 1), DATA)
 def test_duplicate(images, data):
-    """The copy is the last one, at its own place."""
+    """The copy is the last object, at its own place."""
     scene, slots = make(images), slots_of(data, images)
     yx = [data.draw(PLACES) for _ in images]
     copied = editing.duplicate(scene, slots, yx, SHAPE)
@@ -198,7 +198,7 @@ def test_empty():
 
 
 def test_traverse():
-    """The last axis is faster than the first, and images are fastest."""
+    """The grid's last axis varies faster than the first, and images vary fastest."""
     images = [[((1, 2), [0.5, 1.0, 2.0])], [((3, 4), [-1.0, 0.0, 3.0])]]
     scene, dims, values = make(images), [2, 0], np.array([-7.0, 0.25, 8.0])
     grid = editing.traverse(

@@ -1,4 +1,4 @@
-"""The ELBO and the K-sample bound against p(x), enumerated over n and all sites."""
+"""The ELBO and the K-sample bound stay below log p(x), enumerated over n and sites."""
 
 import functools
 import itertools
@@ -20,8 +20,8 @@ _log_weights = jax.jit(objectives.log_weights, static_argnums=(0, 4))
 
 
 def _log_joint(model, variables, x, num_nodes):
-    """Log p(x, n) for every n, [B, M + 1]: locations enumerated, z_app integrated."""
-    # Even nodes: the kinks of leaky ReLUs would slow Gauss-Hermite quadrature down.
+    """Returns log p(x, n), [B, M + 1]: locations are enumerated, z_app integrated."""
+    # Nodes are even, as kinks of leaky ReLUs slow Gauss-Hermite quadrature down.
     nodes = np.linspace(-6, 6, num_nodes)
     weights = np.exp(-(nodes**2) / 2)
     weights = weights / weights.sum()
@@ -56,16 +56,16 @@ def _log_joint(model, variables, x, num_nodes):
 
 
 def test_bounds_against_enumeration():
-    """ELBO ≤ bound with 5 ≤ with 50 samples ≤ log p(x), enumerated.
+    """The bound rises from the ELBO with the samples, and stays below log p(x).
 
-    More strictly: weights average to p(x, n̂), whatever q is, and the analytic KL terms
+    More strictly, weights average to p(x, n̂), whatever q is, and the analytic KL terms
     give the same expectation as the sampled ones.
     """
     model = tiny_models.tiny_model(
         (3, 3, 1), max_objects=2, app_dim=1, epsilon=0.1, gamma=0.3
     )
     variables = tiny_models.random_variables(model, seed=1)
-    # q(z_app | x) wider than the posterior: weights of finite, small variance.
+    # With q(z_app | x) wider than the posterior, weights have a small variance.
     head = variables["params"]["appearance_net"]["network"]["Dense_3"]
     head["kernel"], head["bias"] = 0.2 * head["kernel"], jnp.array([0.2, 0.4])
     x, num_samples = tiny_models.binary_images(model, 6, seed=1), 8_000

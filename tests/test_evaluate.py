@@ -53,7 +53,7 @@ def _model():
 
 @pytest.fixture(scope="module")
 def written(config, model, variables, tmp_path_factory):
-    """Evaluates both test splits; gives the report and the folder it wrote to."""
+    """Evaluates both test splits; returns the report and the folder it wrote to."""
     out = tmp_path_factory.mktemp("evaluation")
     result = evaluate.evaluate(
         config, model, variables, step=7, settings=_SETTINGS, out=out
@@ -101,7 +101,7 @@ def test_inference_equals_the_library_called_directly(model, variables, sets):
         np.testing.assert_array_equal(
             getattr(inferred.scenes, field), getattr(scene, field)
         )
-    # As many as in a batch above, for which a program has been compiled.
+    # They are as many as in a batch above, whose program has been compiled.
     chosen = [0, 2, 2, *range(3, 10)]
     other = image_set._replace(images=image_set.images[chosen])
     again = measure.infer(model, variables, other, _SETTINGS)
@@ -170,11 +170,11 @@ def _object_entropy():
     return builder.appearance().entropy
 
 
-# What a report is made of, and the command.
+# These tests hold the report and the command.
 
 
 def test_report_agrees_with_its_parts(written, model, variables, sets):
-    """The report is that of its parts: inference and comparison by the settings."""
+    """A report holds what inference and comparison give with its settings."""
     result, _ = written
     log_p_n = measure.learned_log_p_n(model, variables)
     np.testing.assert_allclose(np.exp(log_p_n).sum(), 1.0, rtol=1e-5)
@@ -230,7 +230,7 @@ def test_undefined_figures_are_null():
 
 
 def test_command_evaluates_the_latest_checkpoint(config, sets, tmp_path):
-    """On one's own images there are counts and bounds, and nothing that needs truth."""
+    """Own images get counts and bounds of the last checkpoint, without any truth."""
     model, workdir = build.build_model(config), tmp_path / "run"
     variables = tiny_models.random_variables(model, scale=0.2)
     tiny_runs.save_run(workdir, config, {4: variables, 11: variables})

@@ -1,4 +1,4 @@
-"""Floors: against enumeration on tiny canvases, and against known values."""
+"""Floors equal enumeration on tiny canvases, and known values of data sets."""
 
 import collections
 import itertools
@@ -18,8 +18,8 @@ def exact_entropies(counts, size):
     """Enumerates equal boxes on a 4x4 canvas.
 
     Returns:
-      The mean over n of log |counts| + H(positions in order) - log n!, which is what
-      `floors.entropy` estimates, and the entropy of the sets, which it is to bound.
+        The mean over n of log |counts| + H(positions in order) - log n!, which is what
+        `floors.entropy` estimates, and the entropy of the sets, which it is to bound.
     """
     estimated = bounded = math.log(len(counts))
     for n in counts:
@@ -55,7 +55,7 @@ def test_entropy_counts_appearances():
 
 
 def test_family_floor_equals_enumeration():
-    """The model's prior gives each set of n sites the same probability."""
+    """The floor is that of equally likely sets of n sites, as in the model's prior."""
     objects = 0.7
     expected = (
         math.log(3)
@@ -69,7 +69,7 @@ def test_family_floor_equals_enumeration():
 
 
 def test_masks_are_counted_up_to_a_shift():
-    """Two of four masks are the same shape in another place: entropy of 2, 1, 1."""
+    """Masks that differ by a shift are one: four have the entropy of counts 2, 1, 1."""
     masks = np.zeros((4, 5, 5), bool)
     masks[0, 1, 2:4] = masks[1, 3, 0:2] = True
     masks[2, 1:3, 2] = True
@@ -82,13 +82,13 @@ def test_masks_are_counted_up_to_a_shift():
     ("split", "expected"), [("test", (24.2, 25.0)), ("test_7", (97.1, 104.5))]
 )
 def test_bounds_of_multi_dsprites(data_dir, split, expected):
-    """Seven colours and 420 masks, of which squares and ellipses repeat."""
+    """Bounds are those of 7 colours and 420 masks, as squares and ellipses repeat."""
     bounds = floors.floor("multi_dsprites/tiny", split, data_dir)
     assert bounds == pytest.approx(expected, abs=0.1)
 
 
 def test_appearance_of_multi_dsprites(data_dir):
-    """Three shapes with 10, 20 and 40 different angles of 6 scales, seven colours."""
+    """Entropy is that of 3 shapes at 10, 20 or 40 angles, 6 scales and 7 colours."""
     appearance = builder.Builder(config="tiny", data_dir=data_dir).appearance()
     angles = (math.log(10) + math.log(20) + math.log(40)) / 3
     expected = math.log(3) + math.log(6) + angles + math.log(7)

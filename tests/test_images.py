@@ -1,4 +1,4 @@
-"""What the library takes as images, and what it says about anything else."""
+"""The library takes binary images, and says what is wrong with anything else."""
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,14 @@ def _binary():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool, np.float32, np.float64])
 def test_every_binary_image_is_taken(binary, dtype):
-    """As float32 with the same pixels."""
+    """Images of every type become float32 with the same pixels."""
     x = images.check(binary.astype(dtype), SHAPE)
     assert x.dtype == jnp.float32
     np.testing.assert_array_equal(x, binary)
 
 
 def test_images_as_stored_are_taken(binary):
-    """Values 0 and 255, also inside a transformation."""
+    """Images of 0 and 255 become 0 and 1, also inside a transformation."""
     stored = (255 * binary).astype(np.uint8)
     np.testing.assert_array_equal(images.check(stored, SHAPE), binary)
     traced = jax.jit(lambda a: images.check(a, SHAPE))(stored)

@@ -1,4 +1,4 @@
-"""Who may import whom, and what importing the library may do."""
+"""Imports go one way, need only what is asked for, and change nothing."""
 
 import ast
 import configparser
@@ -19,7 +19,7 @@ def _sources(package):
 
 
 def _imports(path):
-    """Full names of everything a file imports, absolute, wherever in the file."""
+    """Yields the absolute names of all that a file imports, wherever in the file."""
     package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
@@ -51,7 +51,7 @@ def _offences(package, is_forbidden):
     ],
 )
 def test_imports_go_one_way(package, forbidden):
-    """`experiments` → `lavae_jax`, `datasets`; the library knows no command line."""
+    """Only `experiments` imports the other two; the library has no command line."""
     assert _sources(package)
     assert not _offences(package, lambda name: name.split(".")[0] in forbidden)
 
@@ -90,7 +90,7 @@ def test_everything_imported_is_asked_for(package, extras):
 
 @functools.cache
 def _distributions():
-    """The distributions that give each package, found once: that takes a second."""
+    """Returns which distributions give each package; cached, as it takes a second."""
     return importlib.metadata.packages_distributions()
 
 

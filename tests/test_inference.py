@@ -1,4 +1,4 @@
-"""The Python API."""
+"""The Python API infers, renders, bounds and generates as the equations say."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def _trained():
 
 
 def test_infer_takes_the_most_likely_sites(trained):
-    """Without a key: deterministic, the highest logits and the means."""
+    """Without a key, f_count objects lie at the highest logits, the same every time."""
     model, variables, x = trained
     scene = lavae_jax.infer(model, variables, x)
     h_loc = np.asarray(model.apply(variables, x, method="location_logits"))
@@ -40,7 +40,7 @@ def test_infer_takes_the_most_likely_sites(trained):
 
 
 def test_infer_draws(trained):
-    """With a key: one scene per key, zeros in slots without an object."""
+    """With a key, a scene depends on it, and slots without an object are zeros."""
     model, variables, x = trained
     scenes = [
         lavae_jax.infer(model, variables, x, jax.random.key(seed)) for seed in (0, 0, 1)
@@ -54,7 +54,7 @@ def test_infer_draws(trained):
 
 
 def test_render_paints_the_sprites_at_their_places(trained):
-    """Eq. 4 from what `infer` and `sprites` give, in [ε, 1 − ε]."""
+    """Renderings are Eq. 4 of what `infer` and `sprites` give, in [ε, 1 − ε]."""
     model, variables, x = trained
     scene = lavae_jax.infer(model, variables, x)
     sprites = lavae_jax.sprites(model, variables, scene)
@@ -72,7 +72,7 @@ def test_render_paints_the_sprites_at_their_places(trained):
 
 
 def test_the_bound_is_the_mean_weight(trained):
-    """In log space; and with a key per image it does not depend on the batch."""
+    """The bound is the log of the mean weight; a key per image fixes its weights."""
     model, variables, x = trained
     keys = tiny_models.image_keys(B)
     log_w = lavae_jax.log_weights(model, variables, x, keys, 3)
@@ -87,7 +87,7 @@ def test_the_bound_is_the_mean_weight(trained):
 
 
 def test_generate(trained):
-    """With n from `prior_n`: no object is the empty canvas, three are a full one."""
+    """`prior_n` sets n: without objects the canvas is empty, with three it is not."""
     model, variables, _ = trained
     key = jax.random.key(0)
     images = lavae_jax.generate(model, variables, key, 5, prior_n=[1, 0, 0, 0])
@@ -117,7 +117,7 @@ def test_generate_follows_the_learned_prior(trained):
     ],
 )
 def test_impossible_priors_are_refused(trained, prior_n, message):
-    """Saying what is wrong with them."""
+    """Priors of a wrong length or sum are refused, and the message says which."""
     model, variables, _ = trained
     with pytest.raises(ValueError, match=message):
         lavae_jax.generate(model, variables, jax.random.key(0), 1, jnp.array(prior_n))

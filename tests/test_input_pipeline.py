@@ -1,4 +1,4 @@
-"""Batches: what is in them, in which order, for which process, and after a restart."""
+"""Batches hold the right images for every process and after a restart."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ def _config(data_dir, num_valid=32, num_eval_images=16, name="multi_dsprites/tin
 
 
 def test_every_epoch_has_every_image_once():
-    """Three epochs are three different permutations."""
+    """Three epochs are three different permutations of all images."""
     batches = _take(input_pipeline.batches(IMAGES, 6, seed=1), 15)
     epochs = np.concatenate(batches).reshape(3, NUM)
     np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(NUM), (3, 1)))
@@ -41,7 +41,7 @@ def test_batches_are_whole_across_epochs():
 
 
 def test_parts_of_the_processes_make_the_batch():
-    """One after the other they are the batch that one process would get."""
+    """The processes' parts, in order, are the batch that one process would get."""
     whole = _take(input_pipeline.batches(IMAGES, 12, seed=2), 9)
     parts = [
         _take(input_pipeline.batches(IMAGES, 12, 2, index, 3), 9) for index in range(3)
@@ -51,7 +51,7 @@ def test_parts_of_the_processes_make_the_batch():
 
 
 def test_goes_on_from_its_state():
-    """After `set_state`, through JSON, come the batches that would have come."""
+    """A restart from a state in JSON gives the batches that would have come."""
     iterator = input_pipeline.batches(
         IMAGES, 4, seed=3, process_index=1, process_count=2
     )
@@ -66,7 +66,7 @@ def test_goes_on_from_its_state():
 
 
 def test_held_out_scenes_are_not_trained_on(data_dir):
-    """The last `num_valid` are left out, the first of them held out with their n."""
+    """The last `num_valid` scenes are left out; the first of them are held out."""
     train, held_out = input_pipeline.load_data(_config(data_dir))
     scenes = load.data_source("multi_dsprites/tiny", "train", data_dir)
     assert len(train) == len(scenes) - 32

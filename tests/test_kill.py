@@ -3,7 +3,7 @@
 LAVAE_KILLS is how often it is killed, once by default. The model is that of
 `tests.mean_images`: `test_train` has a real one that goes on from its checkpoint.
 
-Also the program of the process that is killed: python -m tests.test_kill WORKDIR DATA
+The process that is killed runs python -m tests.test_kill WORKDIR DATA.
 """
 
 import os
@@ -23,14 +23,14 @@ NUM_STEPS = 6 * (KILLS + 1)
 
 
 def _train(workdir, data_dir):
-    """Trains, or goes on, with a checkpoint after every step."""
+    """Starts or continues training, with a checkpoint after every step."""
     config = mean_images.six_steps(data_dir)
     config.update(num_steps=NUM_STEPS, log_every=3, checkpoint_every=1)
     mean_images.run(config, pathlib.Path(workdir))
 
 
 def _start(workdir, data_dir):
-    """The same in a process of its own."""
+    """Starts `_train` in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.test_kill", workdir, data_dir],
         cwd=ROOT,
@@ -39,7 +39,7 @@ def _start(workdir, data_dir):
 
 
 def _is_writing(workdir):
-    """Whether there is a checkpoint that is not complete."""
+    """Tells whether there is a checkpoint that is not complete."""
     return bool(list(workdir.glob("checkpoints/*.orbax-checkpoint-tmp*")))
 
 
@@ -66,7 +66,7 @@ def _kill_at_some_moment(process, workdir, index, rng):
 
 
 def _reported(workdir):
-    """The rows of metrics without speeds, and the bytes of the pictures."""
+    """Returns the rows of metrics without speeds, and the bytes of the pictures."""
     rows = [tiny_runs.rows(workdir, part) for part in ("train", "held_out")]
     return rows, {p.name: p.read_bytes() for p in workdir.glob("pictures/*.png")}
 

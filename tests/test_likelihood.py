@@ -1,4 +1,4 @@
-"""Eq. 12: Bernoulli pixels, where sprites overlap and where there are none."""
+"""Pixels follow Eq. 12, where sprites overlap and where there are none."""
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ CANVAS = np.array([0, 1e-4, 0.3, 0.999, 1, 1.7], np.float32)
 @pytest.mark.parametrize("epsilon", [EPSILON, 1e-6])
 @pytest.mark.parametrize("pixel", [0, 1])
 def test_log_likelihood(epsilon, pixel):
-    """Against float64, off every sprite (λ = 0) and where they overlap (λ > 1)."""
+    """Log p(x) equals float64's off sprites (λ = 0) and where they overlap (λ > 1)."""
     x = np.full(CANVAS.shape, pixel, np.float32)
     expected = reference.log_likelihood(x, CANVAS, epsilon)
     # 1 − ε has 24 binary digits, hence ε = 1e-6 is known to 3%.
@@ -28,7 +28,7 @@ def test_log_likelihood(epsilon, pixel):
 
 
 def test_means_stay_inside():
-    """[ε, 1 − ε], both ends reached."""
+    """Pixel means lie in [ε, 1 − ε] and reach both ends."""
     means = likelihood.pixel_mean(CANVAS, EPSILON)
     expected = reference.pixel_mean(CANVAS.astype(np.float64), EPSILON)
     np.testing.assert_allclose(means, expected, rtol=1e-5)
