@@ -1,4 +1,4 @@
-"""Training by the clock: dispatches of many steps, and the command from end to end."""
+"""Training by the clock makes dispatches of many steps, and the command works."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.standard_promotion
 
 
 def _run(*arguments):
-    """The exit status and what went to stderr, for the tiny config."""
+    """Runs the command on the tiny config; returns its exit status and stderr."""
     config = "experiments/configs/dsprites.py:tiny"
     values = ("batch_size=2", "elbo.location_every=1", "model.objects_per_image=10")
     overrides = (f"--config.{value}" for value in values)
@@ -31,8 +31,8 @@ def _run(*arguments):
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """The file that the command makes of the tiny data set."""
-    # Opened before, as libraries define flags then, which a command's end takes back.
+    """Makes the file of scenes that the command packs from the tiny data set."""
+    # Libraries define flags as they open data, and these must outlast the command.
     load.images("multi_dsprites/tiny", "test_7")
     path = tmp_path_factory.mktemp("packed") / "scenes.npz"
     status, errors = _run(f"--pack={path}")
@@ -41,7 +41,7 @@ def scenes(tmp_path_factory):
 
 
 def test_packed_scenes_are_the_scenes(scenes):
-    """Bit by bit, on whatever is not a multiple of eight pixels too."""
+    """Packing keeps every bit, also where the number of pixels is no multiple of 8."""
     config = dsprites.get_config("tiny")
     packed = np.load(scenes)
     images = load.images(config.data.name, "test_7")
@@ -55,7 +55,7 @@ def test_packed_scenes_are_the_scenes(scenes):
 
 
 def test_a_dispatch_makes_the_steps_one_by_one():
-    """Three in one program are three programs of one; the metrics are their means."""
+    """A dispatch of three steps equals three of one, and reports their mean metrics."""
     config = ConfigDict({"batch_size": 8, "model": {"image_shape": tiny_steps.SHAPE}})
     train_step = tiny_steps.make_step(tiny_steps.RECIPE, "appearance")
     bits = np.stack([np.packbits(image > 0) for image in tiny_steps.make_images(20)])
@@ -80,7 +80,7 @@ def test_a_dispatch_makes_the_steps_one_by_one():
 
 @pytest.mark.parametrize("minutes", [1.0, 25.0])
 def test_the_schedule_ends_with_the_time(minutes):
-    """However fast the device, and no stage begins within a dispatch."""
+    """A schedule ends with the time at any speed; no stage begins within a dispatch."""
     config = dsprites.get_config("laptop")
     warmup, last = build.warmup_steps(config), config.num_steps
     tighten = last - config.tighten.steps
@@ -111,7 +111,7 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
         "--config.model.appearance_net=trunk",
         "--config.model.sprite_net=conv",
         "--config.model.norm=batch",
-        # To compile them takes longest.
+        # These stages take longest to compile.
         "--config.warmup.auxiliary_steps=0",
         "--config.tighten.steps=0",
         "--config.elbo.appearance_updates=0",
@@ -143,7 +143,7 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
     ],
 )
 def test_what_can_not_be_trained_is_refused(scenes, tmp_path, argument, message):
-    """Before anything is compiled."""
+    """Settings that don't fit dispatches or scenes are refused with what is wrong."""
     status, errors = _run(
         f"--scenes={scenes}",
         f"--workdir={tmp_path}",
@@ -157,7 +157,7 @@ def test_what_can_not_be_trained_is_refused(scenes, tmp_path, argument, message)
 
 
 def test_what_is_no_file_of_scenes(tmp_path):
-    """Text, an empty file, a broken archive, and no file at all."""
+    """Text, an empty file, a broken archive and a missing file are refused."""
     for content in (b"text", b"", b"PK\x03\x04broken", None):
         path = tmp_path / "scenes.npz"
         path.unlink(missing_ok=True)
@@ -169,7 +169,7 @@ def test_what_is_no_file_of_scenes(tmp_path):
 
 
 def test_a_run_of_the_other_command(scenes, tmp_path):
-    """Its workdir is refused, as its clock is not known."""
+    """A workdir of `experiments.train` is refused, as its clock is not known."""
     config = dsprites.get_config("tiny")
     config.batch_size, config.elbo.location_every = 2, 1
     config.model.objects_per_image = 10.0
