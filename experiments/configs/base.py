@@ -256,7 +256,7 @@ def mnist(name: str, pool: str) -> ConfigDict:
         # Single digits take longer to learn than dSprites. Those that f_sprite has not
         # learned well are counted as two if h_loc learns from the ELBO too early; see
         # ABLATIONS.md.
-        config.num_steps = 75_000
+        config.num_steps = 66_000
         config.tighten.steps = 10_000
         config.warmup.update(auxiliary_steps=800, guided_steps=800)
         config.elbo.update(location_every=4, count_temperature=1.0)
