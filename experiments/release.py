@@ -73,8 +73,9 @@ their mean.
 """
 
 _LAVAE_TEST_SPLITS = """\
-No test split was used in training, but the limits of `appearance.from_outputs` were set
-after scenes of test_7 had been seen to fail. `experiments/RESULTS.md` says where test
+No test split was used in training, but the limits of h_app's outputs
+(`model.mean_limit`, `model.logvar_limit`) were set after scenes of test_7 had been seen
+to fail: `CHANGELOG.md` says what they changed. `experiments/RESULTS.md` says where test
 splits were measured while other settings still changed."""
 
 _BASELINE_TEST_SPLITS = "No test split was used in training or in choosing settings."

@@ -134,7 +134,7 @@ def log_q_count(
     image = jnp.arange(num_images)[:, None]
     objects = jnp.zeros((num_images, h_loc[0].size), jnp.float32)
     objects = objects.at[image, locations.site].max(locations.active)
-    near = reduce_square(objects.reshape(h_loc.shape), _side(radius), lax.max, 0.0)
+    near = reduce_square(objects.reshape(h_loc.shape), _side(radius), lax.max, -jnp.inf)
     others = peaks(lax.stop_gradient(h_loc), radius) & (near == 0)
     absent = jnp.where(others, jax.nn.log_sigmoid(-logits), 0)
     return present.sum(axis=1) + absent.sum(axis=(1, 2))
