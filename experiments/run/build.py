@@ -92,7 +92,8 @@ class Evaluator:
 
 
 HeldOutScenes = collections.namedtuple(
-    "HeldOutScenes", (*diagnostics.Seen._fields, "elbo", *objectives.ElboTerms._fields)
+    "HeldOutScenes",
+    (*diagnostics.Diagnosis._fields, "elbo", *objectives.ElboTerms._fields),
 )
 """What is measured on scenes that LAVAE is not trained on, [B] each.
 
@@ -167,13 +168,13 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         train_state: state.TrainState, images: Any, n: jax.Array | None
     ) -> HeldOutScenes:
         variables = train_state.variables
-        seen = diagnostics.measure(single, variables, images, n)
+        diagnosis = diagnostics.measure(single, variables, images, n)
         keys = _same_keys(len(images))
         terms = objectives.elbo(single, variables, to_float(images), keys)
-        return HeldOutScenes(*seen, terms.elbo, *terms)
+        return HeldOutScenes(*diagnosis, terms.elbo, *terms)
 
-    def warnings(number: int, seen: HeldOutScenes) -> Sequence[str]:
-        return () if number <= warmup_steps(config) else diagnostics.warnings(seen)
+    def warnings(number: int, means: HeldOutScenes) -> Sequence[str]:
+        return () if number <= warmup_steps(config) else diagnostics.warnings(means)
 
     @functools.cache
     def train_step_of(stage: recipes.Stage):
