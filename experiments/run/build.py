@@ -35,10 +35,7 @@ from lavae_jax.training import state, step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.warmup import AuxiliaryVAE, cell_for
 
-_SHOWN = (
-    *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "bound"),
-    "objects",
-)
+_SHOWN = ("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "bound", "objects")
 _NUM_PICTURED = 8
 
 
@@ -133,7 +130,7 @@ def build_model(
     axis_name: str | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Model:
-    """The model of a run's config; see `lavae_jax.build_model`."""
+    """Builds the model of a run's config; see `lavae_jax.build_model`."""
     model_config = model_configs.from_run(config.to_dict())
     return lavae_jax.build_model(model_config, axis_name, dtype)
 
@@ -154,7 +151,7 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
 
 
 def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
-    dtype = jnp.dtype(config.precision)  # elsewhere than in training it is float32
+    dtype = jnp.dtype(config.precision)  # all but the train step is float32
     model, single = build_model(config, axis_name, dtype), build_model(config)
     cell = cell_for(config.warmup.object_size)
     auxiliary = AuxiliaryVAE(config.model.image_shape[2], cell=cell, dtype=dtype)
