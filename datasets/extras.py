@@ -23,7 +23,7 @@ PACKAGES = {
 
 def check() -> None:
     """Ends the program with a message if one of `PACKAGES` is not installed."""
-    missing = [package for name, package in PACKAGES.items() if not _is_there(name)]
+    missing = [package for name, package in PACKAGES.items() if not _is_installed(name)]
     if missing:
         sys.exit(
             f"error: {', '.join(missing)} can't be imported: training, evaluation and"
@@ -32,7 +32,7 @@ def check() -> None:
         )
 
 
-def _is_there(name):
+def _is_installed(name):
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:  # its parent package is missing

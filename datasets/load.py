@@ -18,7 +18,7 @@ from datasets.multi_mnist import multi_mnist_dataset_builder
 from datasets.scene_builder import SceneBuilder
 
 Folder = str | os.PathLike[str] | None
-"""A folder, or None (or "") where there is a default."""
+"""A folder; None or "" stands for the default."""
 
 BUILDERS = {
     "multi_dsprites": (multi_dsprites_dataset_builder.Builder, "full"),
@@ -70,8 +70,7 @@ def data_source(
     """Returns a random-access source of whole examples.
 
     The README of a data set describes their features. A split may be part of one:
-    "test", "train[:185000]", "train[-5000:]", "train[:10%]". The other arguments are
-    those of `builder`.
+    "train[:185000]", "train[-5000:]", "train[:10%]". Other arguments are `builder`'s.
 
     Raises:
         ValueError: if the name or the split is unknown; see also `builder`. When an
@@ -86,8 +85,7 @@ def images(
 ) -> Sequence[np.ndarray]:
     """Returns a random-access source of images, twice as fast as whole examples.
 
-    Images are uint8 [H, W, C], 0 or 255. Arguments and errors are those of
-    `data_source`.
+    They are uint8 [H, W, C], 0 or 255. `data_source` has the same arguments and errors.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
     return records.Examples(prepared, split, "image")

@@ -30,7 +30,7 @@ class Examples(Sequence[Any]):
     def __getitem__(self, index: int) -> Any:
         # Past the end this raises an IndexError, which ends Python's iteration.
         position = range(len(self))[index]
-        with self._damage():
+        with self._explained_damage():
             return self._decode(self._records[position])
 
     def part(self, start: int, stop: int) -> list[Any]:
@@ -38,7 +38,7 @@ class Examples(Sequence[Any]):
 
         This is far faster than reading them one by one.
         """
-        with self._damage():
+        with self._explained_damage():
             records = self._records.__getitems__(list(range(start, stop)))
             return list(map(self._decode, records))
 
@@ -47,7 +47,7 @@ class Examples(Sequence[Any]):
         return example if self._feature is None else example[self._feature]
 
     @contextlib.contextmanager
-    def _damage(self) -> Iterator[None]:
+    def _explained_damage(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What the TFDS builders of scenes share: features, splits, progress."""
+"""What the TFDS builders of scenes share: features, splits and progress."""
 
 import abc
 import contextlib
@@ -137,7 +137,7 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             disable_shuffling=self.info.disable_shuffling,
             example_writer=self._example_writer(),
         )
-        # Closed when writing fails, too, so that no worker goes on.
+        # They are closed when writing fails, too, so that no worker goes on.
         with contextlib.closing(examples):
             for index, example in examples:
                 split_writer.write(index, example)

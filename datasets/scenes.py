@@ -196,16 +196,16 @@ def draw_all(layouts: Sequence[Layout], canvas: int = CANVAS) -> Picture:
     centre = np.full((num_scenes, MAX_OBJECTS, 2), EMPTY, np.float32)
     if len(scene):
         footprints = [footprint(mask) for layout in layouts for mask in layout.masks]
-        lengths = [len(one.rows) for one in footprints]
+        lengths = [len(footprint.rows) for footprint in footprints]
         start = (scene * canvas + corner[:, 0]) * canvas + corner[:, 1]
-        pixel = np.concatenate([one.rows for one in footprints]) * canvas
-        pixel += np.concatenate([one.columns for one in footprints])
+        pixel = np.concatenate([footprint.rows for footprint in footprints]) * canvas
+        pixel += np.concatenate([footprint.columns for footprint in footprints])
         pixel += np.repeat(start, lengths)
         image.reshape(-1, channels)[pixel] = np.repeat(colour, lengths, axis=0)
         segmentation.reshape(-1)[pixel] = np.repeat(slot + 1, lengths)
-        found = np.array([one.box for one in footprints]) + np.tile(corner, 2)
-        box[scene, slot] = found
-        centre[scene, slot] = (found[:, :2] + found[:, 2:] - 1) / 2
+        boxes = np.tile(corner, 2) + [footprint.box for footprint in footprints]
+        box[scene, slot] = boxes
+        centre[scene, slot] = (boxes[:, :2] + boxes[:, 2:] - 1) / 2
     return Picture(image, segmentation, centre, box)
 
 
@@ -221,7 +221,7 @@ class Footprint(NamedTuple):
 
 
 def footprint(mask: np.ndarray) -> Footprint:
-    """Returns where a bool mask [h, w] is set, which it must be somewhere."""
+    """Finds where a bool mask [h, w] is set; a pixel or more must be set."""
     return _cached_footprint(mask.shape, mask.tobytes())
 
 
@@ -244,7 +244,7 @@ def examples(
 
 
 def crop(mask: np.ndarray) -> np.ndarray:
-    """Returns a bool mask, of which a pixel or more is set, without empty margins."""
+    """Returns a bool mask without its empty margins; a pixel or more must be set."""
     top, left, bottom, right = footprint(mask).box
     return mask[top:bottom, left:right]
 

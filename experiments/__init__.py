@@ -1,4 +1,4 @@
-"""Commands, run from the repository root: train, evaluate."""
+"""The commands of this project. Run them from the repository root."""
 
 from datasets import extras
 

@@ -39,11 +39,11 @@ _FIGURES = {  # head and number format of each figure, by its field in `Result`
     "negative_elbo": ("−ELBO", ".1f"),
     "negative_log_p": ("−log p(x) ≤", ".1f"),
 }
-_MINUTES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)  # at which the table compares
+_MINUTES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)  # the table compares at these
 
 
-class Looks(NamedTuple):
-    """What a run showed of the held-out scenes during training, look after look."""
+class HeldOutCurve(NamedTuple):
+    """What a run measured on held-out scenes during training, in order of steps."""
 
     steps: tuple[int, ...]
     minutes: tuple[float, ...]  # of training so far, without the first step
@@ -58,7 +58,7 @@ class Result(NamedTuple):
     changes: dict[str, Any]
     seed: int
     diverged_at: int | None  # step
-    looks: Looks
+    looks: HeldOutCurve
     minutes: float  # of training in all
     counts: float  # share of held-out scenes counted right
     crowded_counts: float  # of scenes with more objects than in training; NaN if none
@@ -86,10 +86,10 @@ def ablate(
     """Makes all runs that have no result yet, and writes the table after each.
 
     Args:
-        config: A config of LAVAE, which the settings change.
-        settings: Changed values for each setting by its name.
-        seeds: One run of every setting for each of them.
-        workdir: Folder of all runs and of the table.
+        config: a config of LAVAE, which the settings change.
+        settings: the changed values of each setting, by its name.
+        seeds: each setting is trained once with each of them.
+        workdir: the folder of all runs and of the table.
 
     Returns:
         All results in the workdir; those of `settings` come first, in their order.
@@ -100,11 +100,11 @@ def ablate(
         for name, changes in settings.items()
         for seed in seeds
     ]
-    for number, (name, one) in enumerate(runs, start=1):
-        folder = workdir / f"{name}-seed{one.seed}"
+    for number, (name, run_config) in enumerate(runs, start=1):
+        folder = workdir / f"{name}-seed{run_config.seed}"
         if not (folder / _FILE).exists():
             print(f"run {number} of {len(runs)}: {folder}", flush=True)
-            result = _train(name, settings[name], one, folder)
+            result = _train(name, settings[name], run_config, folder)
             with cli.user_errors(OSError):
                 report.write(result, folder / _FILE)
             _write_table(workdir, list(settings))
@@ -125,13 +125,13 @@ def _train(name, changes, config, folder):
         changes=dict(changes),
         seed=config.seed,
         diverged_at=diverged_at,
-        looks=read_looks(folder),
+        looks=read_held_out_curve(folder),
         **figures,
     )
 
 
 def _measure(config, folder):
-    """The figures of the newest model of a run, by their names in `Result`."""
+    """Measures the newest model of a run: figures by their names in `Result`."""
     model, variables = lavae_jax.load(folder)
     held_out = input_pipeline.load_data(config).held_out
     images = measure.ImageSet("held-out scenes", held_out.images)
@@ -140,7 +140,7 @@ def _measure(config, folder):
     log_weights = inferred.log_weights.T
     elbo, bound = metrics.importance_bounds(log_weights, [1, _NUM_SAMPLES])
     return {
-        "minutes": read_looks(folder).minutes[-1],
+        "minutes": read_held_out_curve(folder).minutes[-1],
         "counts": metrics.count_accuracy(held_out.n, inferred.scenes.n),
         "crowded_counts": _crowded_counts(config, model, variables),
         "negative_elbo": float(-elbo.log_p.mean()),
@@ -149,7 +149,7 @@ def _measure(config, folder):
 
 
 def _crowded_counts(config, model, variables):
-    """The share of right counts on a validation split of more objects; NaN if none."""
+    """Measures the share of right counts of more objects; NaN without such a split."""
     names = () if own_data.is_own(config) else load.splits(config.data.name)
     for name in names:
         if re.fullmatch(r"validation_\d+", name):
@@ -163,8 +163,8 @@ def _crowded_counts(config, model, variables):
     return math.nan
 
 
-def read_looks(folder: pathlib.Path) -> Looks:
-    """Reads from its metrics what a run showed of the held-out scenes."""
+def read_held_out_curve(folder: pathlib.Path) -> HeldOutCurve:
+    """Reads what a run measured on held-out scenes from its `metrics.jsonl`."""
     path = folder / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     rows = [json.loads(line) for line in lines]
@@ -173,12 +173,12 @@ def read_looks(folder: pathlib.Path) -> Looks:
     steps = [0, *(row["step"] for row in timed)]
     speeds = [row["steps_per_second"] for row in timed]
     minutes = np.cumsum([0, *(np.diff(steps) / speeds / 60)])
-    seen = [row for row in rows if row["part"] == "held_out"]
-    return Looks(
-        steps=tuple(row["step"] for row in seen),
-        minutes=tuple(np.interp([row["step"] for row in seen], steps, minutes)),
-        counts=tuple(row.get("count_accuracy", math.nan) for row in seen),
-        negative_elbo=tuple(-row.get("elbo", math.nan) for row in seen),
+    held_out = [row for row in rows if row["part"] == "held_out"]
+    return HeldOutCurve(
+        steps=tuple(row["step"] for row in held_out),
+        minutes=tuple(np.interp([row["step"] for row in held_out], steps, minutes)),
+        counts=tuple(row.get("count_accuracy", math.nan) for row in held_out),
+        negative_elbo=tuple(-row.get("elbo", math.nan) for row in held_out),
     )
 
 
@@ -189,7 +189,7 @@ def _write_table(workdir, names):
         for path in sorted(workdir.glob(f"*/{_FILE}")):
             results.append(report.typed(Result, json.loads(path.read_text())))
         places = {name: place for place, name in enumerate(names)}
-        results.sort(key=lambda one: places.get(one.name, len(names)))
+        results.sort(key=lambda run: places.get(run.name, len(names)))
         report.write(results, workdir / "table.json")
         (workdir / "table.md").write_text(markdown(results), encoding="utf-8")
     return results
@@ -210,8 +210,8 @@ def markdown(results: Sequence[Result]) -> str:
         f" bound from {_NUM_SAMPLES} importance samples) are nats per held-out image."
         " ± is the standard deviation over seeds; runs that diverged are not in the"
         f" means.\n\n{report.markdown_table(settings)}\n"
-        "After so many minutes of training, interpolated between the looks at held-out"
-        " scenes (a run that has ended keeps its last figures):\n\n"
+        "After so many minutes of training, interpolated between measurements (a run"
+        " that has ended keeps its last figures):\n\n"
         f"{_history(results)}\n"
         f"All runs:\n\n{report.markdown_table([['run', *heads], *each])}"
     )
@@ -238,7 +238,7 @@ def _means(runs):
 
 
 def _mean(values, form):
-    """Writes the mean and the deviation of those values that are known."""
+    """Writes the mean and the deviation of the values that are known."""
     values = [value for value in values if not math.isnan(value)]
     return report.over_seeds(values, form) if values else "–"
 
@@ -252,9 +252,9 @@ def _history(results):
     for figure in ("counts", "negative_elbo"):
         head, form = _FIGURES[figure]
         for name, runs in _by_name(finished).items():
-            curves = [  # before the first look a figure is unknown
-                np.interp(minutes, seen.minutes, getattr(seen, figure), left=math.nan)
-                for seen in (run.looks for run in runs)
+            curves = [  # a figure is unknown before it is first measured
+                np.interp(minutes, curve.minutes, getattr(curve, figure), left=math.nan)
+                for curve in (run.looks for run in runs)
             ]
             cells = [_mean(values, form) for values in zip(*curves, strict=True)]
             rows.append([head, f"`{name}`", *cells])
@@ -276,8 +276,8 @@ def _define_flags():
     """Defines the command's flags; not on import, as other commands share names."""
     cli.define_config()
     flags.DEFINE_integer("seeds", 3, "How many seeds each setting is trained with.")
-    flags.DEFINE_list("only", [], "Names of the settings to train; all by default.")
-    flags.DEFINE_string("workdir", "runs/ablations", "Folder of runs and table.")
+    flags.DEFINE_list("only", [], "Which settings are trained; by default all.")
+    flags.DEFINE_string("workdir", "runs/ablations", "Where runs and table go.")
 
 
 if __name__ == "__main__":

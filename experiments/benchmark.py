@@ -44,10 +44,10 @@ def find_phases(
     train_step_at: Callable[[int], Callable[..., Any]], num_steps: int
 ) -> list[Phase]:
     """Lists the distinct train steps of a run, in the order of their first steps."""
-    steps: dict[Callable[..., Any], list[int]] = {}
-    for step in range(1, num_steps + 1):
-        steps.setdefault(train_step_at(step), []).append(step)
-    return [Phase(made[0], len(made), train_step) for train_step, made in steps.items()]
+    numbers: dict[Callable[..., Any], list[int]] = {}
+    for number in range(1, num_steps + 1):
+        numbers.setdefault(train_step_at(number), []).append(number)
+    return [Phase(steps[0], len(steps), make) for make, steps in numbers.items()]
 
 
 def benchmark(config: ConfigDict, repeats: int = 10) -> list[Cost]:
@@ -99,7 +99,7 @@ def main() -> None:
 
 def _define_flags():
     cli.define_config()
-    flags.DEFINE_integer("repeats", 10, "How often a step is timed.", lower_bound=1)
+    flags.DEFINE_integer("repeats", 10, "How often each step is timed.", lower_bound=1)
 
 
 if __name__ == "__main__":

@@ -117,9 +117,9 @@ def _parse_flags(argv):
     except AttributeError as error:
         # ml_collections wraps a KeyError, whose text would be quoted twice.
         cause = error.args[0]
-        said = str(cause.args[0] if isinstance(cause, KeyError) else cause)
+        missing = str(cause.args[0] if isinstance(cause, KeyError) else cause)
         raise UserError(
-            f"--config.NAME=VALUE: {file_and_variant} has no value {said}."
+            f"--config.NAME=VALUE: {file_and_variant} has no value {missing}."
         ) from error
     except flags.Error as error:
         raise UserError(str(error)) from error
@@ -146,11 +146,11 @@ def _guarded(function, *args):
 
 
 def _last_config(argv):
-    """The value of the last `--config`, or None."""
-    found = None
+    """Finds the value of the last `--config`, or None."""
+    value = None
     for argument, following in zip(argv, [*argv[1:], None], strict=True):
         if argument in ("--config", "-config"):
-            found = following
+            value = following
         elif re.match("--?config=", argument):
-            found = argument.partition("=")[2]
-    return found
+            value = argument.partition("=")[2]
+    return value

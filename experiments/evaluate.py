@@ -84,7 +84,7 @@ def evaluate(
         epsilon=model.epsilon,
         config=config.to_dict(),
         versions=versions(),
-        splits=tuple(_look_at(sets, model, variables, settings, out)),
+        splits=tuple(_measure_sets(sets, model, variables, settings, out)),
     )
     if out is not None:
         with cli.user_errors(OSError):
@@ -129,7 +129,7 @@ def _held_out_set(config, splits, num_images):
     return measure.ImageSet(name, images, truth)
 
 
-def _look_at(sets, model, variables, settings, out):
+def _measure_sets(sets, model, variables, settings, out):
     """Measures each set of images and draws its pictures."""
     log_p_n = measure.learned_log_p_n(model, variables)
     sets = iter(sets)
@@ -210,9 +210,9 @@ def _draw(model, variables, image_set, split_report, folder):
 
 def versions() -> dict[str, str]:
     """Returns the versions of packages that results depend on, and the device."""
-    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    found["lavae_jax"] = lavae_jax.__version__
-    return found | {"device": jax.devices()[0].device_kind}
+    installed = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    installed["lavae_jax"] = lavae_jax.__version__
+    return installed | {"device": jax.devices()[0].device_kind}
 
 
 def _data_name(config, images_path):
@@ -226,23 +226,23 @@ def _data_name(config, images_path):
 
 
 def _define_flags():
-    flags.DEFINE_string("workdir", None, "Folder of a run of experiments.train.")
+    flags.DEFINE_string("workdir", None, "The folder of a run of experiments.train.")
     flags.DEFINE_string("weights", None, "Name of a released model, instead of a run.")
     flags.DEFINE_list(
         "splits", [], "Splits or parts as train[-10%:]; by default all test splits."
     )
-    flags.DEFINE_string("images", None, "Images of your own: a folder or an .npz.")
+    flags.DEFINE_string("images", None, "Your own images: a folder or an .npz file.")
     flags.DEFINE_integer(
-        "num_images", None, "How many images per split, the first ones.", lower_bound=1
+        "num_images", None, "How many first images per split are used.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "num_samples", 100, "Importance samples per image.", lower_bound=1
+        "num_samples", 100, "How many samples each image gets.", lower_bound=1
     )
     flags.DEFINE_integer("seed", 0, "Seed of the importance samples.")
     flags.DEFINE_string(
-        "data_dir", None, "Folder of the data; by default that of the training."
+        "data_dir", None, "Where the data are; by default where training read them."
     )
-    flags.DEFINE_string("manual_dir", None, "Folder of MNIST's files; same default.")
+    flags.DEFINE_string("manual_dir", None, "Where MNIST's files are; same default.")
     flags.DEFINE_string(
         "out", None, "Where to write; by default a folder in the workdir or in runs/."
     )

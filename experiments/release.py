@@ -104,7 +104,7 @@ def release(
     with cli.user_errors(ValueError, OSError):
         config = run_workdir.without_folders(runs.read_config(workdirs[0]))
     name = released_name(config)
-    # First of all, as it refuses runs of another version of this project.
+    # This comes first, as it refuses runs of another version of this project.
     command = training_command(config, f"runs/{name}")
     measured = [run_workdir.read_measured(workdir, min_images) for workdir in workdirs]
     run_workdir.check_seeds(measured)
@@ -112,7 +112,7 @@ def release(
     tensors = pretrained.flatten(first.run.variables)
     with cli.user_errors(ValueError):
         pretrained.assemble(first.run.config, tensors, first.workdir)
-    reports = [one.report for one in measured]
+    reports = [seed_run.report for seed_run in measured]
     contents = released.Released(
         tensors={path: np.asarray(value) for path, value in tensors.items()},
         config=first.run.config,
@@ -155,14 +155,14 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
         num_steps=report.step,
         batch_size=config["batch_size"],
         seed=config["seed"],
-        seeds=", ".join(str(one.config["seed"]) for one in reports),
+        seeds=", ".join(str(of_seed.config["seed"]) for of_seed in reports),
         versions=", ".join(f"{k} {v}" for k, v in report.versions.items()),
         num_images=max(split.num_images for split in report.splits),
         evaluation_seed=report.seed,
         test_splits=test_splits,
         tables="".join(
             _table(same, _objects(splits[same[0].name]), reports)
-            for same in zip(*(one.splits for one in reports), strict=True)
+            for same in zip(*(of_seed.splits for of_seed in reports), strict=True)
         ),
         height=height,
         width=width,
@@ -256,8 +256,8 @@ def main() -> None:
 
 
 def _define_flags():
-    flags.DEFINE_list("workdir", None, "The run to release, then its other seeds.")
-    flags.DEFINE_string("out", None, "Folder of all models; by default the library's.")
+    flags.DEFINE_list("workdir", None, "The run to release, then runs of other seeds.")
+    flags.DEFINE_string("out", None, "Where models go; by default into the library.")
     flags.DEFINE_integer("min_images", MIN_IMAGES, "Refuse reports on fewer per split.")
     flags.mark_flag_as_required("workdir")
 

@@ -150,7 +150,7 @@ def main() -> None:
     # This needs no TPU as device, and compiles every program anew.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
-    mesh(values.slices[0])  # without libtpu, this is the error
+    mesh(values.slices[0])  # fails before the table begins if libtpu is missing
     size, precision = values.config.batch_size, values.config.precision
     print(f"{cli.config_name()}, {size} images per chip, {precision}:\n")
     for row in rows(values.config, values.slices):
@@ -159,7 +159,7 @@ def main() -> None:
 
 def _define_flags():
     cli.define_config()
-    flags.DEFINE_list("slices", list(SLICES), "Slices of TPUs to compile for.")
+    flags.DEFINE_list("slices", list(SLICES), "The slices of TPUs to compile for.")
 
 
 if __name__ == "__main__":

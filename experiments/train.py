@@ -16,7 +16,7 @@ from experiments.run import loop, processes
 
 
 def main() -> None:
-    """Trains as the flags say."""
+    """Trains the model that the flags describe."""
     values = flags.FLAGS
     processes.join(
         values.distributed,
@@ -38,8 +38,8 @@ def _define_flags():
     flags.DEFINE_boolean(
         "distributed",
         None,
-        "Whether to train together with the other processes of the cluster; by default"
-        " this is so where JAX finds a cluster: Cloud TPU, Slurm, Kubernetes.",
+        "Trains together with the other processes of the cluster; by default it does so"
+        " if JAX finds a cluster: Cloud TPU, Slurm, Kubernetes.",
     )
     flags.DEFINE_string(
         "coordinator_address",

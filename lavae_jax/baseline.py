@@ -61,7 +61,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """[B, H, W, C] to [B, H / CELL, W / CELL, 2 latent_channels]."""
+        """Maps [B, H, W, C] to [B, H / CELL, W / CELL, 2 latent_channels]."""
         stride, side = (self.stem_stride,) * 2, (2 * self.stem_stride,) * 2
         conv = partial(nn.Conv, self.channels, dtype=self.dtype)
         block = partial(
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, train: bool) -> Array:
-        """[B, H / CELL, W / CELL, latent_channels] to [B, H, W, C] in [0, 1]."""
+        """Maps [B, H / CELL, W / CELL, latent_channels] to [B, H, W, C] in [0, 1]."""
         shared = (self.channels, self.norm, self.axis_name)
         layer = partial(ConvBlock, *shared, dtype=self.dtype)
         block = partial(ResidualBlock, *shared, self.dtype)
@@ -181,17 +181,17 @@ class BaselineVAE(nn.Module):
         return rows * columns * channels
 
     def posterior(self, x: Array, train: bool = False) -> Appearance:
-        """The parameters of q(z | x) for x [B, H, W, C], each [B, d_VAE]."""
+        """Infers the parameters of q(z | x), each [B, d_VAE], from x [B, H, W, C]."""
         mu, logvar = jnp.split(self.encoder(x, train), 2, axis=-1)
         mu, logvar = (a.reshape(x.shape[0], -1) for a in (mu, logvar))
         return Appearance(mu, appearances.bounded(logvar))
 
     def canvas(self, z: Array, train: bool = False) -> Array:
-        """Pixel means before ε: [B, d_VAE] to [B, H, W, C]."""
+        """Decodes z [B, d_VAE] to pixel means before ε, [B, H, W, C]."""
         return self.decoder(z.reshape(-1, *self.latent_shape), train)
 
     def log_likelihood(self, x: Array, canvas: Array) -> Array:
-        """Eq. 12: log p(x | z), nats per image, [B]."""
+        """Computes log p(x | z) by Eq. 12, nats per image, [B]."""
         return likelihood.log_likelihood(x, canvas, self.epsilon).sum(axis=(1, 2, 3))
 
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -202,7 +202,7 @@ class BaselineVAE(nn.Module):
 def elbo(
     model: BaselineVAE, x: Array, keys: Array, train: bool = False
 ) -> BaselineTerms:
-    """One-sample estimate of the ELBO's terms, with the analytic KL, [B] each.
+    """Estimates the ELBO's terms, [B] each, by one draw of z; the KL is analytic.
 
     The model is bound to its variables; x is [B, H, W, C], with one key per image.
     """
@@ -214,7 +214,7 @@ def elbo(
 def log_weights(
     model: BaselineVAE, variables: Variables, x: Array, keys: Array, num_samples: int
 ) -> Array:
-    """Log importance weights log p(x | z) + log p(z) − log q(z | x) of draws z ~ q.
+    """Computes log weights log p(x | z) + log p(z) − log q(z | x) of draws z ~ q.
 
     Arguments and result are those of `objectives.log_weights`: [K, B], nats, with
     samples drawn one after the other.
@@ -223,7 +223,7 @@ def log_weights(
     q, p = appearances.posterior(parameters), appearances.prior(model.latent_dim)
 
     def one_sample(index):
-        # Bound again: a module must not be used across JAX's transformations.
+        # It is bound again: no module may be used across JAX's transformations.
         bound = model.bind(variables)
         sample_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
         z = appearances.draw(parameters, sample_keys)
@@ -234,12 +234,12 @@ def log_weights(
 
 
 def reconstruct(model: BaselineVAE, variables: Variables, x: Array) -> Array:
-    """Pixel means at the mean of q(z | x): [B, H, W, C]."""
+    """Paints the mean of q(z | x): pixel means, [B, H, W, C]."""
     return likelihood.pixel_mean(model.apply(variables, x), model.epsilon)
 
 
 def generate(model: BaselineVAE, variables: Variables, keys: Array) -> Array:
-    """Pixel means of samples from the prior, one per key: [B, H, W, C]."""
+    """Paints samples from the prior, one per key: pixel means, [B, H, W, C]."""
     shape = (model.latent_dim,)
     z = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
     return likelihood.pixel_mean(model.bind(variables).canvas(z), model.epsilon)

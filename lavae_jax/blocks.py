@@ -22,7 +22,7 @@ leaky_relu = partial(nn.leaky_relu, negative_slope=0.01)
 
 
 def space_to_depth(x: Array, block: int) -> Array:
-    """[B, H, W, C] to [B, H / block, W / block, block² C]."""
+    """Maps [B, H, W, C] to [B, H / block, W / block, block² C]."""
     num_images, height, width, channels = x.shape
     rows, columns = height // block, width // block
     x = x.reshape(num_images, rows, block, columns, block, channels)
@@ -31,7 +31,7 @@ def space_to_depth(x: Array, block: int) -> Array:
 
 
 def depth_to_space(x: Array, block: int) -> Array:
-    """[B, H, W, block² C] to [B, block H, block W, C]; undoes `space_to_depth`."""
+    """Maps [B, H, W, block² C] to [B, block H, block W, C]; undoes `space_to_depth`."""
     num_images, height, width, depth = x.shape
     channels = depth // block**2
     x = x.reshape(num_images, height, width, block, block, channels)
@@ -100,7 +100,7 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
-        """[A, H, W, C] to [A, H, W, channels]."""
+        """Maps [A, H, W, C] to [A, H, W, channels]."""
         kernel_init = (
             nn.initializers.zeros if self.zero_init else nn.linear.default_kernel_init
         )
@@ -125,7 +125,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool, valid: Array | None = None) -> Array:
-        """[A, H, W, C] to [A, H, W, channels]."""
+        """Maps [A, H, W, C] to [A, H, W, channels]."""
         x = x.astype(self.dtype)
         block = partial(
             ConvBlock, self.channels, self.norm, self.axis_name, dtype=self.dtype
@@ -153,7 +153,7 @@ class Trunk(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """[B, H, W, C] to [B, H / stride, W / stride, channels]."""
+        """Maps [B, H, W, C] to [B, H / stride, W / stride, channels]."""
         x = space_to_depth(x, self.stem_stride)
         block = partial(
             ResidualBlock, self.channels, self.norm, self.axis_name, self.dtype

@@ -11,7 +11,7 @@ from lavae_jax import baseline, blocks, compositing, networks
 from lavae_jax.inference import Model
 from lavae_jax.model import LAVAE
 
-# Values of a run's config for its model that are for training alone.
+# Only training uses these values of the part `model` of a run's config.
 _TRAINING_ONLY = frozenset({"epsilon_init"})
 
 
@@ -89,11 +89,11 @@ def is_baseline(config: Mapping[str, Any]) -> bool:
 
 
 def from_run(config: Mapping[str, Any]) -> ModelConfig | BaselineConfig:
-    """Takes the part of a run's config, of its `config.json`, that builds its model.
+    """Returns the part of a run's config (`config.json`) that describes its model.
 
     Raises:
-        ValueError: if there is no such part, or if a name in it is missing or unknown,
-            or a value has another type.
+        ValueError: if there is no such part, a name in it is missing or unknown, or a
+            value has another type.
     """
     model = config.get("model")
     if not isinstance(model, Mapping):
@@ -105,7 +105,7 @@ def from_run(config: Mapping[str, Any]) -> ModelConfig | BaselineConfig:
 
 
 def _fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a config's fields, each found to be of its type."""
+    """Returns the values of a config's fields; raises ValueError for another type."""
     kinds = typing.get_type_hints(cls)
     values = {**cls._field_defaults, **values}
     for problem, names in (
@@ -121,7 +121,7 @@ def _fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
-    """The value as the field's type, or an error that names it."""
+    """Returns the value as the field's type, or raises an error that names it."""
     choices = typing.get_args(kind)
     if typing.get_origin(kind) is Literal:
         valid, expected = value in choices, f"one of {', '.join(choices)}"

@@ -23,20 +23,19 @@ _OFTEN_SPLIT = 0.2
 _UNSTEADY = 0.5
 
 
-class Seen(NamedTuple):
+class Diagnosis(NamedTuple):
     """How LAVAE does on scenes that it is not trained on, [B] each.
 
     Attributes:
-        count_accuracy: whether the number of objects is right; None where that is not
-            known.
-        uncounted: whether f_count is 0, and there are objects, or lit pixels.
-        overcounted: whether f_count is M, unless there are known to be as many objects.
-        blank: share of its objects whose sprite shows nothing.
-        unsteady: share of its objects that do not move along with the image, when that
-            is moved by one pixel in both directions.
-        split: whether two of its objects are parts of the same one: they are nearer
-            than half a sprite's window, and it sees more objects than there are; None
-            where that is not known.
+        count_accuracy: whether the number of objects is right; None if n is unknown.
+        uncounted: whether f_count is 0 though there are objects, or, if n is unknown,
+            lit pixels.
+        overcounted: whether f_count is M though n is less than M, or unknown.
+        blank: share of the inferred objects whose sprite shows nothing.
+        unsteady: share of the inferred objects that do not move along with the image
+            when it is moved by one pixel in both directions.
+        split: whether one object is inferred as two: two are less than half a sprite's
+            window apart, and more than n are inferred; None if n is unknown.
     """
 
     count_accuracy: Any
@@ -52,7 +51,7 @@ def measure(
     variables: dict[str, Any],
     images: jax.Array,
     n: jax.Array | None,
-) -> Seen:
+) -> Diagnosis:
     """Measures a model on images [B, H, W, C] with n [B] objects; None if n is unknown.
 
     This costs two inferences and the decoding of the sprites; no image is painted.
@@ -63,7 +62,7 @@ def measure(
     contrast = (sprites.max((2, 3)) - sprites.min((2, 3))).max(-1)
     blank = scene.active & (contrast < _BLANK_CONTRAST)
     per_object = jnp.maximum(scene.n, 1)
-    seen = Seen(
+    diagnosis = Diagnosis(
         count_accuracy=None,
         uncounted=(scene.n == 0) & lit,
         overcounted=scene.n == model.max_objects,
@@ -72,60 +71,60 @@ def measure(
         split=None,
     )
     if n is None:
-        return seen
+        return diagnosis
     distance = jnp.abs(scene.yx[:, :, None] - scene.yx[:, None]).max(-1)
     pair = scene.active[:, :, None] & scene.active[:, None]
-    once = jnp.triu(jnp.ones((model.max_objects,) * 2, bool), 1)[None]
-    near = pair & once & (2 * distance < model.sprite_size)
-    return seen._replace(
+    each_pair_once = jnp.triu(jnp.ones((model.max_objects,) * 2, bool), 1)[None]
+    near = pair & each_pair_once & (2 * distance < model.sprite_size)
+    return diagnosis._replace(
         count_accuracy=scene.n == n,
         uncounted=(scene.n == 0) & (n > 0),
-        overcounted=seen.overcounted & (n < model.max_objects),
+        overcounted=diagnosis.overcounted & (n < model.max_objects),
         split=near.any((1, 2)) & (scene.n > n) & (n > 0),
     )
 
 
 def _unsteady(model, variables, images, scene):
-    """Which objects of a scene do not move along with its image, [B, M] bool."""
+    """Finds the objects that do not move along with their image, [B, M] bool."""
     moved = lavae_jax.infer(model, variables, jnp.roll(images, (1, 1), axis=(1, 2)))
     expected = (scene.yx + 1) % jnp.array([[images.shape[1:3]]])
     same = (moved.yx[:, None] == expected[:, :, None]).all(-1)
     return scene.active & ~(same & moved.active[:, None]).any(2)
 
 
-def warnings(seen: Seen) -> list[str]:
+def warnings(means: Diagnosis) -> list[str]:
     """Returns a sentence for each way in which a model has collapsed or meets a limit.
 
     Args:
-        seen: means over held-out scenes, after the warm-up: before its end a healthy
-            model may look like this too.
+        means: means over held-out scenes, after the warm-up: before its end a healthy
+            model may look like a collapsed one.
     """
-    found = []
-    if seen.uncounted > _COLLAPSED:
-        found.append(
-            f"f_count is 0 in {seen.uncounted:.0%} of the held-out scenes, though they"
+    sentences = []
+    if means.uncounted > _COLLAPSED:
+        sentences.append(
+            f"f_count is 0 in {means.uncounted:.0%} of the held-out scenes, though they"
             " have objects: h_loc stays below its threshold."
         )
-    if seen.overcounted > 0:
-        found.append(
-            f"f_count is M = model.max_objects in {seen.overcounted:.2%} of held-out"
+    if means.overcounted > 0:
+        sentences.append(
+            f"f_count is M = model.max_objects in {means.overcounted:.2%} of held-out"
             " scenes: they have as many objects or more, or else their count is wrong,"
             " as where h_loc is above its threshold all over."
         )
-    if seen.blank > _COLLAPSED:
-        found.append(
-            f"the sprites of {seen.blank:.0%} of the objects in held-out scenes are"
+    if means.blank > _COLLAPSED:
+        sentences.append(
+            f"the sprites of {means.blank:.0%} of the objects in held-out scenes are"
             " blank."
         )
-    if seen.unsteady > _UNSTEADY:
-        found.append(
-            f"{seen.unsteady:.0%} of the objects in held-out scenes do not move along"
+    if means.unsteady > _UNSTEADY:
+        sentences.append(
+            f"{means.unsteady:.0%} of the objects in held-out scenes do not move along"
             " with an image that is moved by a pixel: f_sprite has to learn each sprite"
             " at several offsets. Lower warmup.bump_sigma or model.stem_stride."
         )
-    if seen.split is not None and seen.split > _OFTEN_SPLIT:
-        found.append(
-            f"one object is explained by two slots in {seen.split:.0%} of the held-out"
+    if means.split is not None and means.split > _OFTEN_SPLIT:
+        sentences.append(
+            f"one object is explained by two slots in {means.split:.0%} of the held-out"
             " scenes."
         )
-    return found
+    return sentences

@@ -139,8 +139,7 @@ def add(
 ) -> Scene:
     """Adds an object in the first free slot: an appearance z_app at a location yx.
 
-    z_app is [L] for all edited images, or [E, L]. An image that holds M objects already
-    is refused.
+    z_app is [L] for all edited images, or [E, L]. An image with M objects is refused.
     """
     new, images = checks.open_scene(scene, only)
     slot, shape = checks.free_slots(new, images), new.z_app.shape[2:]

@@ -71,7 +71,7 @@ def _to_scene(n, locations, z_app, width):
 
 @partial(jax.jit, static_argnums=0)
 def sprites(model: LAVAE, variables: Variables, scene: Scene) -> Array:
-    """One sprite per object: [B, M, S, S, C] in [0, 1], zeros in inactive slots."""
+    """Decodes one sprite per slot: [B, M, S, S, C] in [0, 1], zeros if inactive."""
     return model.bind(variables).sprites(scene.z_app, scene.active)
 
 
@@ -136,7 +136,7 @@ def log_likelihood_bound(
     key: Array,
     num_samples: int = 100,
 ) -> Array:
-    """Importance-weighted lower bound on log p(x), nats, [B].
+    """Computes the importance-weighted lower bound on log p(x), nats, [B].
 
     It is log (1/K Σ_k w_k) for the weights of `log_weights`, as in Table 1 with
     K = 100. K = 1 gives the ELBO.

@@ -31,7 +31,7 @@ def pixel_mean(canvas: Array, epsilon: Array | float) -> Array:
 
 
 def log_likelihood(x: Array, canvas: Array, epsilon: Array | float) -> Array:
-    """Log-likelihood log p(x | z) per pixel and channel, nats, [..., H, W, C].
+    """Computes log p(x | z) per pixel and channel, nats, [..., H, W, C].
 
     x are binary images, and the canvas is λ, of the same shape.
     """

@@ -1,8 +1,7 @@
 """What an evaluation measures: counts, locations and bounds.
 
-Everything here is NumPy on the host and works on whole data sets: `N` is the number
-of images, `M` the number of slots, positions are (row, column) in pixels. Bounds are
-in nats.
+Everything here is NumPy on the host, for whole data sets of `N` images and `M` slots.
+Positions are (row, column) in pixels, and bounds are in nats.
 """
 
 from collections.abc import Sequence
@@ -43,7 +42,7 @@ class ImportanceBound(NamedTuple):
 
 
 def mean_and_error(values: np.ndarray) -> Estimate:
-    """Mean of [N] values and its standard error, sqrt(variance / N).
+    """Computes the mean of [N] values and its standard error, sqrt(variance / N).
 
     The variance is the unbiased one (N - 1), so the error of fewer than two values is
     NaN, as is the mean of none.
@@ -56,7 +55,7 @@ def mean_and_error(values: np.ndarray) -> Estimate:
 
 
 def count_accuracy(true_n: np.ndarray, inferred_n: np.ndarray) -> float:
-    """Share of the images [N] whose inferred number of objects is right (Table 1)."""
+    """Computes the share of images [N] whose inferred n is right (Table 1)."""
     true_n, inferred_n = same_length(true_n, inferred_n)
     return float(np.mean(true_n == inferred_n)) if true_n.size else np.nan
 
@@ -64,7 +63,7 @@ def count_accuracy(true_n: np.ndarray, inferred_n: np.ndarray) -> float:
 def count_confusion(
     true_n: np.ndarray, inferred_n: np.ndarray, max_objects: int
 ) -> np.ndarray:
-    """Numbers of images by true (rows) and inferred (columns) count, [M+1, M+1].
+    """Counts images by true (rows) and inferred (columns) n, [M+1, M+1].
 
     Raises:
         ValueError: if the lengths differ or a count lies outside 0..M.
@@ -84,7 +83,7 @@ def count_confusion(
 def location_error(
     true_yx: Sequence[np.ndarray], inferred_yx: Sequence[np.ndarray]
 ) -> LocationError:
-    """Distance between true and inferred centres, matched one to one in each image.
+    """Measures distances between true and inferred centres, matched one to one.
 
     The match minimises the summed distance in an image (Hungarian algorithm). The
     sprite decoder is free to draw its object off the middle of its window, which
@@ -133,7 +132,7 @@ def location_error(
 def importance_bounds(
     log_weights: np.ndarray, num_samples: Sequence[int] = (1, 10, 100)
 ) -> tuple[ImportanceBound, ...]:
-    """Bounds log 1/K sum_k w_k on log p(x) for several K from one set of weights.
+    """Computes bounds log 1/K sum_k w_k on log p(x) for several K from the same w.
 
     Burda et al. (2016), Eq. 8; K = 1 is the ELBO. For a K below the number of weights
     these are split into as many groups of K as they fill, and the groups' bounds
@@ -142,8 +141,7 @@ def importance_bounds(
 
     Args:
         log_weights: [K, N] log importance weights, in nats.
-        num_samples: the values of K to report; those above the number of weights are
-            left out.
+        num_samples: the values of K; those above the number of weights are left out.
     """
     log_weights = np.asarray(log_weights, np.float64)
     available, num_images = log_weights.shape
@@ -176,7 +174,7 @@ def same_length(
 
 
 def _matched_differences(true_yx, inferred_yx, offset):
-    """[P, 2] inferred minus true for all matched pairs, less `offset`."""
+    """Returns inferred minus true of all P matched pairs, less `offset`: [P, 2]."""
     differences = [np.zeros((0, 2))]
     for true, inferred in zip(true_yx, inferred_yx, strict=True):
         true = np.asarray(true, np.float64).reshape(-1, 2)

@@ -70,7 +70,7 @@ class LAVAE(nn.Module):
         return self.image_shape[0] * self.image_shape[1]
 
     def capacity(self, num_images: int) -> int:
-        """Size of the buffer of the active slots of so many images, see `slots`.
+        """Returns the size of the buffer of these images' active slots, see `slots`.
 
         It holds 1.5 times the expected number of objects, plus 8.
         """

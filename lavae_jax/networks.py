@@ -44,7 +44,7 @@ class LocationNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """[B, H, W, C] to location logits before γ, [B, H, W]."""
+        """Maps [B, H, W, C] to location logits before γ, [B, H, W]."""
         trunk, stride = self.trunk, self.trunk.stem_stride
         h = trunk(x, train)
         for _ in range(2):
@@ -77,7 +77,7 @@ class AppearanceNet(nn.Module):
         self.head = nn.Dense(2 * self.app_dim, kernel_init=head_init, dtype=jnp.float32)
 
     def features(self, x: Array, train: bool) -> Array:
-        """[B, H, W, C] to the features of every site, [B, D, F]."""
+        """Maps [B, H, W, C] to the features of every site, [B, D, F]."""
         h = depth_to_space(self.trunk(x, train), self.trunk.stem_stride)
         return h.reshape(h.shape[0], -1, h.shape[-1])
 
@@ -102,8 +102,7 @@ class AppearanceNet(nn.Module):
 class ResidualMLP(nn.Module):
     """Dense layers of one width with skip connections, and a linear output layer.
 
-    In the output layer alone, the kernel is initialised by `kernel_init`, and biases
-    start at `bias`.
+    `kernel_init` initialises the output layer's kernel; its biases start at `bias`.
     """
 
     width: int
@@ -114,7 +113,7 @@ class ResidualMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[A, F] to [A, num_outputs]."""
+        """Maps [A, F] to [A, num_outputs]."""
         x = nn.gelu(nn.Dense(self.width, dtype=self.dtype)(x))
         for _ in range(2):
             x = x + nn.gelu(nn.Dense(self.width, dtype=self.dtype)(x))
@@ -148,7 +147,7 @@ class GlimpseAppearanceNet(nn.Module):
         )
 
     def features(self, x: Array, train: bool) -> Array:
-        """The image itself, [B, H, W, C]: all work is done where it is read."""
+        """Returns the image itself, [B, H, W, C]: all work is done where it is read."""
         del train  # there are no batch statistics
         return x
 
@@ -186,7 +185,7 @@ class SpriteDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z_app: Array, valid: Array, train: bool) -> Array:
-        """Appearances [A, L] to sprites in [0, 1], [A, S, S, C].
+        """Decodes appearances [A, L] to sprites in [0, 1], [A, S, S, C].
 
         Rows that are not `valid` ([A] bool) do not enter the batch statistics.
         """
@@ -221,7 +220,7 @@ class MLPSpriteDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z_app: Array, valid: Array, train: bool) -> Array:
-        """See `SpriteDecoder`. Without batch statistics, rows do not interact."""
+        """Decodes as `SpriteDecoder` does; there are no batch statistics."""
         del valid, train
         shape = (self.sprite_size, self.sprite_size, self.image_channels)
         network = ResidualMLP(

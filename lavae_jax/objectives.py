@@ -38,7 +38,7 @@ def reconstruct(
     epsilon: Array | float | None = None,
     train: bool = False,
 ) -> ElboTerms:
-    """Eq. 6 for given locations, with one draw of the appearances.
+    """Computes the terms of Eq. 6 for given locations, with one draw of z_app each.
 
     Args:
         model: bound to its variables.
@@ -66,7 +66,7 @@ def reconstruct(
 
 
 def elbo(model: LAVAE, variables: Variables, x: Array, keys: Array) -> ElboTerms:
-    """One-sample estimate of Eq. 6 with exact draws, [B] each, with a key per image."""
+    """Estimates the terms of Eq. 6, [B] each, by one exact draw per image and key."""
     bound = model.bind(variables)
     key_loc, key_app = jax.vmap(jax.random.split)(keys).T
     h_loc = bound.location_logits(x)
@@ -83,7 +83,7 @@ def appearance_log_weights(
     keys: Array,
     epsilon: Array | float | None = None,
 ) -> tuple[Array, Array]:
-    """The part of a log importance weight that depends on a draw of the appearances.
+    """Computes the part of a log importance weight that depends on a draw of z_app.
 
     `appearance` holds the parameters of q(z_app | z_loc, x) at `locations`, a draw from
     q(z_loc | x). The other arguments are those of `reconstruct`.
@@ -108,7 +108,7 @@ def importance_bound(
     num_draws: int,
     epsilon: Array | float | None = None,
 ) -> tuple[ElboTerms, Array]:
-    """The bound log 1/K Σ_k w_k of K draws of z_app at given locations.
+    """Computes the bound log 1/K Σ_k w_k of K draws of z_app at given locations.
 
     `locations` is one draw from q(z_loc | x) per image, and K is `num_draws`. The other
     arguments are those of `reconstruct`.
@@ -136,11 +136,11 @@ def importance_bound(
 def log_weights(
     model: LAVAE, variables: Variables, x: Array, keys: Array, num_samples: int
 ) -> Array:
-    """Log importance weights log p(x, z) − log q(z | x) of exact draws z ~ q.
+    """Computes log importance weights log p(x, z) − log q(z | x) of draws z ~ q.
 
     log w = log p(x|z) + log p(z_app) + log p(z_loc|n̂) + log p(n̂) − log q(z_app)
-    − log q(z_loc). Samples are drawn one after the other, so memory does not grow with
-    their number, K.
+    − log q(z_loc). The draws are exact and made one after the other, so that memory
+    does not grow with their number, K.
 
     Returns:
         [K, B], nats. log mean exp over K is the bound of Table 1.
@@ -152,7 +152,7 @@ def log_weights(
     prior = log_p_locations(n, model.num_sites, model.max_objects) + bound.log_p_n(n)
 
     def one_sample(index):
-        # Bound again: a module must not be used across JAX's transformations.
+        # It is bound again: no module may be used across JAX's transformations.
         bound = model.bind(variables)
         sample_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
         key_loc, key_app = jax.vmap(jax.random.split)(sample_keys).T

@@ -151,8 +151,7 @@ def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figur
 def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
     """Draws a confusion matrix of counts, shaded by the share of each true count.
 
-    The matrix is that of `metrics.count_confusion`. Every non-zero cell carries its
-    number.
+    The matrix is that of `metrics.count_confusion`. Non-zero cells carry their number.
     """
     matrix = np.asarray(matrix)
     figure = Figure(figsize=(4.5, 4.5), dpi=layout.DPI, layout="constrained")

@@ -104,8 +104,7 @@ def assemble(
     The tensors are named by their paths, as `flatten` does; errors name the `source`.
 
     Raises:
-        ValueError: if no model can be built from the config, or if the variables are
-            of another model.
+        ValueError: if the config describes no model, or the variables do not fit it.
     """
     model = _build(config, source)
     if problem := _misfit(_shapes(model), tensors):
@@ -130,7 +129,7 @@ def _misfit(expected, tensors):
     """Says why tensors are not the variables of a model; "" if they are."""
     problems = [
         *(f"{name} is missing" for name in sorted(expected.keys() - tensors.keys())),
-        *(f"{name} is not of it" for name in sorted(tensors.keys() - expected.keys())),
+        *(f"{name} is unexpected" for name in sorted(tensors.keys() - expected.keys())),
         *(
             f"{name} is {_kind(tensors[name])}, not {_kind(expected[name])}"
             for name in sorted(expected.keys() & tensors.keys())

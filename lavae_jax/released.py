@@ -30,8 +30,7 @@ class Released(NamedTuple):
         config: the whole config of its training run, as JSON holds it.
         report: the report of its evaluation, as JSON holds it.
         card: a description in Markdown.
-        other_reports: reports of models that were trained alike from other seeds and
-            are not released.
+        other_reports: reports of the models of other seeds, which are not released.
     """
 
     tensors: dict[str, np.ndarray]
@@ -74,11 +73,11 @@ def read(folder: pathlib.Path) -> Released:
         expected = _expected(folder)
         others = [name for name in expected if fnmatch(name, _OTHER_REPORTS)]
         for name in (WEIGHTS, CONFIG, REPORT, CARD, *others):
-            found, wanted = _digest(folder / name), expected.get(name, "no line for it")
-            if found != wanted:
+            digest, wanted = _digest(folder / name), expected.get(name, "no line")
+            if digest != wanted:
                 raise ValueError(
                     f"{folder / name} is not the file that was released: its SHA-256 is"
-                    f" {found}, but {CHECKSUMS} has {wanted}. {_REPAIR}"
+                    f" {digest}, but {CHECKSUMS} has {wanted}. {_REPAIR}"
                 )
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error.filename} is missing. {_REPAIR}") from error

@@ -17,7 +17,7 @@ _LONGEST_REASON = 300
 class Newest(NamedTuple):
     """The newest checkpoint that can be used, and newer ones, which are damaged.
 
-    The reason why each one can't be used is given by step, without a full stop.
+    `damaged` says by step why each can't be used, without a full stop.
     """
 
     step: int
@@ -125,7 +125,7 @@ def read(
 
     Args:
         workdir: a folder that `experiments.train` has made.
-        check: it raises ValueError for variables that are not of the run's model.
+        check: raises a ValueError for variables that do not fit the run's model.
 
     Raises:
         FileNotFoundError: if it is not such a folder, or holds no checkpoint yet.
@@ -133,18 +133,18 @@ def read(
     """
     config = read_config(workdir)
 
-    def variables(folder):
-        found = _variables(folder)
-        check(found)
-        return found
+    def read_checked(folder):
+        variables = _variables(folder)
+        check(variables)
+        return variables
 
-    found = newest(workdir, variables)
-    if found is None:
+    checkpoint = newest(workdir, read_checked)
+    if checkpoint is None:
         raise FileNotFoundError(
             f"{workdir} holds no checkpoint yet: train for at least"
             f" {config.get('checkpoint_every', 1)} steps."
         )
-    return Run(config, found.step, found.content, found.warning)
+    return Run(config, checkpoint.step, checkpoint.content, checkpoint.warning)
 
 
 def _variables(folder: pathlib.Path) -> Variables:

@@ -1,8 +1,7 @@
 """Segments scenes into objects, and measures how well two segmentations agree.
 
-Everything here is NumPy on the host and works on whole data sets: `N` is the number
-of images, `M` the number of slots. A segmentation is [N, H, W] whole numbers, 0 for
-the background.
+Everything here is NumPy on the host, for whole data sets of `N` images and `M` slots.
+A segmentation is [N, H, W] whole numbers, 0 for the background.
 """
 
 import numpy as np
@@ -59,11 +58,11 @@ def segment(
 def adjusted_rand_index(
     true_labels: np.ndarray, inferred_labels: np.ndarray
 ) -> np.ndarray:
-    """Adjusted Rand index [N] of segmentations [N, H, W], background included.
+    """Computes adjusted Rand indices [N] of segmentations [N, H, W] with background.
 
     Hubert and Arabie (1985): 1 for equal partitions, 0 on average for random ones,
-    and at times below 0. Which number stands for which object does not matter. Two
-    images that are background throughout agree: 1.
+    and at times below 0. Which number stands for which object does not matter. For
+    two images that are background throughout it is 1.
     """
     pairs = zip(*same_length(true_labels, inferred_labels), strict=True)
     return np.array([adjusted_rand_score(a.ravel(), b.ravel()) for a, b in pairs])
@@ -72,7 +71,7 @@ def adjusted_rand_index(
 def foreground_adjusted_rand_index(
     true_labels: np.ndarray, inferred_labels: np.ndarray
 ) -> np.ndarray:
-    """Adjusted Rand index [N] on the true foreground only, the labels above 0.
+    """Computes adjusted Rand indices [N] on the true foreground, labels above 0.
 
     Foreground pixels that were called background form a group of their own, so one
     missed object costs nothing; pixels called object on the true background cost

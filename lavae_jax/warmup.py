@@ -50,7 +50,7 @@ def cell_for(object_size: int) -> int:
 
 
 def _padding(size: int, cell: int) -> tuple[int, int]:
-    """Pixels to add on either side so that whole cells cover `size` pixels."""
+    """Returns the pixels to add on either side so that whole cells cover `size`."""
     missing = -size % cell
     return missing // 2, missing - missing // 2
 
@@ -93,7 +93,7 @@ class AuxiliaryVAE(nn.Module):
         )
 
     def encode(self, x: Array) -> tuple[Array, Array]:
-        """[B, H, W, C] to μ and log σ², each [B, rows, columns, latent_channels]."""
+        """Maps [B, H, W, C] to μ and log σ², [B, rows, columns, latent_channels]."""
         rows, columns = (_padding(size, self.cell) for size in x.shape[1:3])
         h = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
         h = self.enc_fine(space_to_depth(h, self.cell // 2), train=True)
@@ -104,7 +104,7 @@ class AuxiliaryVAE(nn.Module):
         return mu, logvar
 
     def decode(self, z: Array, height: int, width: int) -> Array:
-        """[B, rows, columns, latent_channels] to pixel means, [B, H, W, C]."""
+        """Maps [B, rows, columns, latent_channels] to pixel means, [B, H, W, C]."""
         h = leaky_relu(self.dec_in(z))
         for block in self.dec_coarse:
             h = block(h, train=True)
@@ -115,7 +115,7 @@ class AuxiliaryVAE(nn.Module):
         return means[:, top : top + height, left : left + width]
 
     def __call__(self, x: Array, keys: Array) -> tuple[Array, Array]:
-        """One-sample ELBO terms log p(x | z) and the KL, nats, each [B]."""
+        """Estimates the ELBO's terms by one draw: log p(x | z) and KL, nats, [B]."""
         mu, logvar = self.encode(x)
         z = appearance.draw(Appearance(mu, logvar), keys)
         means = self.decode(z, *x.shape[1:3])
@@ -123,19 +123,20 @@ class AuxiliaryVAE(nn.Module):
         return log_px, _kl(mu, logvar).sum(axis=(1, 2))
 
     def kl_map(self, x: Array) -> Array:
-        """Location-wise KL at pixel resolution, nats per cell, [B, H, W].
+        """Computes the location-wise KL of each pixel, nats per cell, [B, H, W].
 
-        It is the mean of `grid_map` over grids that begin at different pixels, as else
-        a peak's place depends on where in its cell an object is; and over the image and
-        the image turned by 180°, as else peaks may lie half a pixel off, and the colour
-        of an object decides which pixel is nearest. f_sprite would then learn each
-        object at several offsets.
+        It is the mean of `grid_map` over grids that begin at different pixels, or a
+        peak's place would depend on where in its cell an object is. It is also the mean
+        over the image and the image turned by 180°, or peaks may lie half a pixel off,
+        and the colour of an object decides which pixel is nearest. f_sprite would then
+        learn each object at several offsets.
         """
-        here, there = jnp.split(self._over_grids(jnp.concatenate([x, _turned(x)])), 2)
-        return (here + _turned(there)) / 2
+        both = self._mean_over_grids(jnp.concatenate([x, _turned(x)]))
+        upright, turned = jnp.split(both, 2)
+        return (upright + _turned(turned)) / 2
 
-    def _over_grids(self, x):
-        """`grid_map`, averaged over grids that begin at different pixels, [B, H, W]."""
+    def _mean_over_grids(self, x: Array) -> Array:
+        """Averages `grid_map` over grids that begin at different pixels, [B, H, W]."""
         (num_images, height, width, _), cell = x.shape, self.cell
         starts = range(0, cell, max(2, cell // 3))
         grids = [(row, column) for row in starts for column in starts]
@@ -145,12 +146,12 @@ class AuxiliaryVAE(nn.Module):
         maps = self.grid_map(jnp.concatenate(moved))
         maps = maps.reshape(len(grids), num_images, *maps.shape[1:])
         return sum(
-            one[:, row : row + height, column : column + width]
-            for one, (row, column) in zip(maps, grids, strict=True)
+            kl[:, row : row + height, column : column + width]
+            for kl, (row, column) in zip(maps, grids, strict=True)
         ) / len(grids)
 
     def grid_map(self, x: Array) -> Array:
-        """The KL of the cells of one grid, interpolated bicubically, [B, H, W]."""
+        """Interpolates the KL of the cells of one grid bicubically, [B, H, W]."""
         height, width = x.shape[1:3]
         cells = _kl(*self.encode(x))
         rows, columns = (self.cell * size for size in cells.shape[1:])
@@ -168,7 +169,7 @@ def _kl(mu: Array, logvar: Array) -> Array:
 
 
 def smooth(a: Array, sigma: float) -> Array:
-    """Gaussian blur of [B, H, W], σ in pixels."""
+    """Blurs [B, H, W] with a Gaussian, σ in pixels."""
     radius = round(4 * sigma)
     offsets = jnp.arange(-radius, radius + 1, dtype=a.dtype)
     kernel = jnp.exp(-(offsets**2) / (2 * sigma**2))
@@ -180,10 +181,10 @@ def smooth(a: Array, sigma: float) -> Array:
 
 
 def centroids(a: Array, sites: Array, side: int) -> Array:
-    """Centres of mass of a map [B, H, W] in a window of odd side around [B, M] sites.
+    """Finds centres of mass of a map [B, H, W] around sites [B, M].
 
-    Returns:
-        [B, M, 2], row and column in pixels; the map's centre where the window is empty.
+    Each is that of a square window of odd side, or the map's centre where the window is
+    empty. The result is [B, M, 2], row and column in pixels.
     """
     num_images, height, width = a.shape
     rows = jnp.arange(height, dtype=a.dtype)[None, :, None]
@@ -203,7 +204,7 @@ def centroids(a: Array, sites: Array, side: int) -> Array:
 def kl_peaks(
     kl_map: Array, max_objects: int, object_size: int = OBJECT_SIZE
 ) -> tuple[Array, Array]:
-    """Rough positions of the objects: the peaks of the KL map.
+    """Finds rough positions of the objects: the peaks of the KL map.
 
     The map is smoothed (σ = 3 px); a peak is the largest value of its 13×13 window and
     above 1 nat; its position is the map's centroid in a 19×19 window, which is nearer

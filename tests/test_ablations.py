@@ -6,7 +6,7 @@ import math
 import pytest
 
 from experiments import ablations, cli
-from experiments.ablations import Looks, Result
+from experiments.ablations import HeldOutCurve, Result
 from experiments.configs import base, bench, dsprites
 from experiments.run import input_pipeline, limits
 
@@ -92,14 +92,15 @@ def test_variants_of_the_bench_fit_its_scenes(variant):
 def test_the_table_has_means_and_deviations_over_seeds():
     """A run that diverged is named, and does not enter the means.
 
-    Of the two others, one has no look before minute 1, and one has ended by minute 2.
+    Of the two others, one measures nothing by minute 1, and one has ended by minute 2.
     """
     nan = math.nan
-    looks = Looks((500, 1_000), (0.8, 1.6), (0.5, 0.9), (200.0, 80.0))
+    looks = HeldOutCurve((500, 1_000), (0.8, 1.6), (0.5, 0.9), (200.0, 80.0))
     run = Result("base", {}, 0, None, looks, 1.6, 0.9, 0.6, 80.0, 70.0)
-    looks = Looks((500, 1_000), (1.2, 2.4), (0.7, 0.7), (220.0, 100.0))
+    looks = HeldOutCurve((500, 1_000), (1.2, 2.4), (0.7, 0.7), (220.0, 100.0))
     other = Result("base", {}, 1, None, looks, 2.4, 0.7, 0.6, 100.0, 74.0)
-    lost = Result("base", {}, 2, 7, Looks((), (), (), ()), nan, nan, nan, nan, nan)
+    none = HeldOutCurve((), (), (), ())
+    lost = Result("base", {}, 2, 7, none, nan, nan, nan, nan, nan)
     lines = ablations.markdown([run, other, lost]).splitlines()
     (ends,) = (line for line in lines if line.startswith("| `base` |"))
     assert "0, 1, 2 (diverged at 7)" in ends
@@ -113,7 +114,7 @@ def test_the_table_has_means_and_deviations_over_seeds():
         assert line in lines
 
 
-def test_looks_have_the_minutes_of_training(tmp_path):
+def test_curves_have_the_minutes_of_training(tmp_path):
     """Minutes follow from the speeds: 2 steps a second, then 1, none for the first."""
     rows = [
         {"step": 1, "part": "train", "steps_per_second": 0.0},
@@ -124,5 +125,5 @@ def test_looks_have_the_minutes_of_training(tmp_path):
     ]
     lines = [json.dumps(row) + "\n" for row in rows]
     (tmp_path / "metrics.jsonl").write_text("".join(lines))
-    expected = Looks((60, 180), (0.5, 2.0), (0.5, 0.9), (200.0, 90.0))
-    assert ablations.read_looks(tmp_path) == expected
+    expected = HeldOutCurve((60, 180), (0.5, 2.0), (0.5, 0.9), (200.0, 90.0))
+    assert ablations.read_held_out_curve(tmp_path) == expected

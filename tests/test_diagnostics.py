@@ -95,7 +95,7 @@ def test_objects_explained_by_two_slots(sizes, split):
     seen = _measure(model, variables, images, ones)
     assert seen.split.tolist() == [bool(split)] * 2
     assert not _measure(model, variables, images, 2 * ones).split.any()
-    found = diagnostics.warnings(diagnostics.Seen(0.0, 0.0, 0.0, 0.0, 0.0, split))
+    found = diagnostics.warnings(diagnostics.Diagnosis(0.0, 0.0, 0.0, 0.0, 0.0, split))
     assert len(found) == split
 
 
@@ -126,7 +126,7 @@ def test_objects_that_do_not_move_with_the_image(net, unsteady):
 def test_only_after_the_warm_up():
     """No warning comes in the warm-up, where healthy models may look collapsed."""
     config = dsprites.get_config("laptop")
-    collapsed = diagnostics.Seen(0.25, 0.75, 0.0, 0.0, 0.0, 0.0)
+    collapsed = diagnostics.Diagnosis(0.25, 0.75, 0.0, 0.0, 0.0, 0.0)
     warnings = build.build(config).warnings
     assert build.warmup_steps(config) == 800
     assert not warnings(800, collapsed)

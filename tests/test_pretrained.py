@@ -113,7 +113,7 @@ def test_changed_files_are_refused(folder, name):
     ("change", "message"),
     [
         ({"params/prior_n_logits": None}, "params/prior_n_logits is missing"),
-        ({"params/more": np.ones(2, np.float32)}, "params/more is not of it"),
+        ({"params/more": np.ones(2, np.float32)}, "params/more is unexpected"),
         (
             {"params/prior_n_logits": np.ones((2, 3), np.float32)},
             r"params/prior_n_logits is float32\[2, 3\], not float32\[4\]",

@@ -23,8 +23,7 @@ class Config(tfds.core.BuilderConfig):
         num_train: number of scenes of the training split.
         num_test: number of scenes of each other split.
         size: how large a scene and its objects are.
-        crowd: objects in each scene of the crowded splits, whose names end in this
-            number.
+        crowd: objects in each scene of the crowded splits, whose names end in it.
     """
 
     num_train: int = 190_000

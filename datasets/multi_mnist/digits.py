@@ -49,8 +49,7 @@ class Digits(NamedTuple):
         masks: bool [N, 15, 15].
         labels: int [N], 0 to 9.
         mnist_index: int [N], positions in MNIST's training set.
-        pool_index: int [N], positions in the pool, or `scenes.EMPTY` for digits that
-            are not in it.
+        pool_index: int [N], positions in the pool, or `scenes.EMPTY` for others.
     """
 
     masks: np.ndarray
@@ -70,11 +69,11 @@ def read_idx(path: str | os.PathLike[str], file: IdxFile) -> np.ndarray:
             content = gzip.decompress(packed.read())
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path} is not a complete gzip file: {error}.") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != file.sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != file.sha256:
         raise ValueError(
             f"{path} is not MNIST's {file.name}: the SHA-256 of its unpacked content "
-            f"is {found}, expected {file.sha256}. Delete it and download it again."
+            f"is {digest}, expected {file.sha256}. Delete it and download it again."
         )
     shape = np.frombuffer(content, ">u4", count=file.rank, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * file.rank).reshape(shape)
@@ -102,15 +101,14 @@ def choose(
     Digits are put into a fixed random order. Those of which no pixel remains after
     shrinking are left out. The first `pool_size` are the pool, so that smaller pools
     are part of larger ones. Those after the first `LARGEST_POOL` are the new digits,
-    except where their mask equals one of the first: a new digit looks like none of any
-    pool.
+    except where their mask equals one of the first: no pool has a digit like them.
     """
     masks = shrink(images)
     order = scenes.permutation(len(masks), SEED)
     order = order[masks[order].any((1, 2))]
     pool, rest = order[:pool_size], order[LARGEST_POOL:]
-    seen = {masks[i].tobytes() for i in order[:LARGEST_POOL]}
-    new = np.array([i for i in rest if masks[i].tobytes() not in seen])
+    known = {masks[i].tobytes() for i in order[:LARGEST_POOL]}
+    new = np.array([i for i in rest if masks[i].tobytes() not in known])
     return (
         Digits(masks[pool], labels[pool], pool, np.arange(pool_size)),
         Digits(masks[new], labels[new], new, np.full(len(new), scenes.EMPTY)),

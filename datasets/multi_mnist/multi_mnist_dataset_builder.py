@@ -101,7 +101,7 @@ class Builder(SceneBuilder):
         )
 
     def maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
-        """See base class; digits are those of the pool."""
+        """See base class; the digits are those of the pool."""
         dl_manager = tfds.download.DownloadManager(
             download_dir=self.data_path.parents[2] / "downloads",
             manual_dir=manual_dir,
@@ -112,7 +112,7 @@ class Builder(SceneBuilder):
         return functools.partial(many, pool, self._seed)
 
     def _digits(self, dl_manager):
-        """The digits of the pool, and the new ones."""
+        """Reads MNIST, and chooses the digits of the pool and the new ones."""
         images, labels = (
             digits.read_idx(find_file(dl_manager, file), file)
             for file in (digits.IMAGES, digits.LABELS)

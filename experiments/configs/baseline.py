@@ -41,7 +41,7 @@ def get_config(data_and_variant: str = "") -> ConfigDict:
 
 
 def paper(lavae: ConfigDict) -> ConfigDict:
-    """Every setting of Appendix B; what the paper leaves open is marked."""
+    """Returns every setting of Appendix B; what the paper leaves open is marked."""
     others = ("model", "optimizer", "warmup", "elbo", "tighten")
     config = ConfigDict({k: v for k, v in lavae.items() if k not in others})
 
@@ -73,7 +73,7 @@ def paper(lavae: ConfigDict) -> ConfigDict:
 
 
 def laptop(lavae: ConfigDict) -> ConfigDict:
-    """For 2 CPU cores: no convolution on maps of more than 16×16 sites."""
+    """Returns a config for 2 CPU cores: no convolution sees more than 16×16 sites."""
     config = paper(lavae)
     config.num_steps = 10_000
     config.batch_size = 16  # more and smaller steps learn more per image
@@ -100,7 +100,7 @@ def laptop(lavae: ConfigDict) -> ConfigDict:
 
 
 def tiny(lavae: ConfigDict) -> ConfigDict:
-    """The laptop variant on a few scenes and steps: for tests, it learns nothing."""
+    """Returns a config for tests: the laptop variant, too short to learn anything."""
     config = laptop(lavae)
     runs = ("num_steps", "batch_size", "eval_every", "picture_every")
     for key in (*runs, "checkpoint_every"):

@@ -14,7 +14,7 @@ from experiments.configs import base
 
 
 def get_config(variant: str = "laptop") -> ConfigDict:
-    """The config of a variant, as `base` has it but for sizes and lengths."""
+    """Returns the config of a variant, as `base` has it but for sizes and lengths."""
     config = base.variant(variant)
     config.data.name = "multi_dsprites/bench"
     model, warmup = config.model, config.warmup
@@ -50,7 +50,7 @@ def get_config(variant: str = "laptop") -> ConfigDict:
     return config
 
 
-# Each scene as it is, so that nothing but the draws teaches h_loc.
+# Scenes stay as they are, so that nothing but the draws teaches h_loc.
 _PLAIN = {"elbo.superpose": 0.0, "elbo.superpose_appearance": 0.0}
 # Glimpses need exact draws, so the kinds of draws are compared with the trunk.
 _SCORE = {**_PLAIN, "model.appearance_net": "trunk"}

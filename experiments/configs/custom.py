@@ -44,7 +44,7 @@ from experiments.configs import base
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
-    """The config of a variant; values that the images decide are None."""
+    """Returns the config of a variant; values that the images decide are None."""
     config = base.variant(variant)
     data = config.data = ConfigDict()
     data.name = "custom"

@@ -10,7 +10,7 @@ from experiments.configs import base
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
-    """The config of a variant; the base settings are those of multi-dSprites."""
+    """Returns the config of a variant; the base settings are for multi-dSprites."""
     config = base.variant(variant)
     if variant == "tiny":
         config.data.name = "multi_dsprites/tiny"

@@ -10,7 +10,7 @@ from experiments.configs import base
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
-    """The config of a variant."""
+    """Returns the config of a variant."""
     config = base.mnist(variant, "10k")
     if variant == "laptop":
         config.num_steps += 4_000  # ten times the shapes of multi-MNIST-1k

@@ -10,5 +10,5 @@ from experiments.configs import base
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
-    """The config of a variant."""
+    """Returns the config of a variant."""
     return base.mnist(variant, "1k")

@@ -1,4 +1,4 @@
-"""Measures a model on images: the results in a report."""
+"""Measures a model on images, and computes the results in a report."""
 
 import functools
 import zlib

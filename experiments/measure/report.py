@@ -122,8 +122,8 @@ def typed(kind: Any, value: Any) -> Any:
         return value
     kinds = typing.get_type_hints(kind)
     if not isinstance(value, dict) or value.keys() != kinds.keys():
-        found = list(value) if isinstance(value, dict) else value
-        raise ValueError(f"{kind.__name__} has the fields {list(kinds)}, not {found}")
+        fields = list(value) if isinstance(value, dict) else value
+        raise ValueError(f"{kind.__name__} has the fields {list(kinds)}, not {fields}")
     return kind(**{name: typed(kinds[name], value[name]) for name in kinds})
 
 

@@ -115,7 +115,7 @@ class Survey(NamedTuple):
         return self.object_size + _MARGIN | 1
 
 
-def survey(images: Sequence[np.ndarray]) -> Survey:
+def survey_images(images: Sequence[np.ndarray]) -> Survey:
     """Surveys images [H, W, C]; of more than 2,000 it takes 2,000 at even distances."""
     num = min(len(images), _MOST_SURVEYED)
     lit, groups, sides, pixels = [], [], [0], [0]
@@ -140,30 +140,30 @@ def fit(config: ConfigDict, own: CountedImages) -> tuple[ConfigDict, tuple[str, 
     Returns:
         The config with all values set, and remarks on the images for the user.
     """
-    found = survey(own.images)
-    _check(config, own, found)
+    survey = survey_images(own.images)
+    _check(config, own, survey)
     config = config.copy_and_resolve_references()
     with config.unlocked():
         _fit_data(config, own)
         if not is_baseline(config):
-            _fit_lavae(config, found)
+            _fit_lavae(config, survey)
     num_train = len(own.images) - config.data.num_valid
-    warned = _warnings(config, found, num_train)
-    remarks = (_found(config, found), *(f"warning: {line}" for line in warned))
+    warned = _warnings(config, survey, num_train)
+    remarks = (_summary(config, survey), *(f"warning: {line}" for line in warned))
     return config, remarks
 
 
-def _check(config, own, found):
+def _check(config, own, survey):
     """Refuses images that are not objects on black, or show too many of them."""
-    if not found.lit:
+    if not survey.lit:
         raise ValueError(
-            f"all {len(found.groups)} images looked at are black, so there is nothing"
+            f"all {len(survey.groups)} images looked at are black, so there is nothing"
             " to learn: objects are lit pixels on a black background, from"
             " data.threshold on where one is set."
         )
-    if found.lit > _MOST_LIT:
+    if survey.lit > _MOST_LIT:
         raise ValueError(
-            f"{found.lit:.0%} of the pixels are lit, but objects on a black background"
+            f"{survey.lit:.0%} of the pixels are lit, but objects on a black background"
             " are expected: images of dark objects on white have to be inverted,"
             " others need another data.threshold."
         )
@@ -194,13 +194,13 @@ def _fit_data(config, own):
         )
 
 
-def _fit_lavae(config, found):
+def _fit_lavae(config, survey):
     model, steps = config.model, config.warmup
     height, width, _ = model.image_shape
-    mean = float(found.groups.mean().round(1)) * (1 + config.elbo.superpose)
+    mean = float(survey.groups.mean().round(1)) * (1 + config.elbo.superpose)
     _fill(
         model,
-        sprite_size=found.sprite_size,
+        sprite_size=survey.sprite_size,
         # Proportional to log D, and the paper's 4 at its D = 4096, about ½ log D.
         gamma=math.log2(height * width) / 3,
         objects_per_image=min(max(mean, 0.5), float(model.max_objects)),
@@ -218,14 +218,14 @@ def _fill(section, **values):
             section[name] = value
 
 
-def _found(config, found):
+def _summary(config, survey):
     """Writes a line on the images and the values that follow from them."""
     height, width, channels = config.model.image_shape
     line = (
         f"{config.data.path}: images of {height}x{width} in"
-        f" {'grey' if channels == 1 else 'colour'}, {found.lit:.1%} of the pixels lit,"
-        f" {found.groups.mean():.1f} connected groups of them per image, those with 95%"
-        f" of the pixels up to {found.object_size} px"
+        f" {'grey' if channels == 1 else 'colour'}, {survey.lit:.1%} of the pixels"
+        f" lit, {survey.groups.mean():.1f} connected groups of them per image, those"
+        f" with 95% of the pixels up to {survey.object_size} px"
     )
     if is_baseline(config):
         return line
@@ -234,7 +234,7 @@ def _found(config, found):
     return f"{line}; {values}"
 
 
-def _warnings(config, found, num_train) -> Iterator[str]:
+def _warnings(config, survey, num_train) -> Iterator[str]:
     """Yields warnings of likely problems, with numbers and advice."""
     if num_train < _FEW_IMAGES:
         yield (
@@ -243,20 +243,20 @@ def _warnings(config, found, num_train) -> Iterator[str]:
         )
     if is_baseline(config):
         return
-    model, groups = config.model, found.groups
-    size, suitable = model.sprite_size, found.sprite_size
-    too_large = found.pixels[found.sides > size].sum() / found.pixels.sum()
+    model, groups = config.model, survey.groups
+    size, suitable = model.sprite_size, survey.sprite_size
+    too_large = survey.pixels[survey.sides > size].sum() / survey.pixels.sum()
     if too_large > 1 - _FITTING:
         yield (
             f"{too_large:.0%} of the lit pixels are in connected groups larger than"
-            f" model.sprite_size = {size}, up to {found.sides.max()} px. An object that"
-            " does not fit is not painted as one: unless these are objects that touch,"
-            f" set --config.model.sprite_size={suitable}."
+            f" model.sprite_size = {size}, up to {survey.sides.max()} px. An object"
+            " that does not fit is not painted as one: unless these are objects that"
+            f" touch, set --config.model.sprite_size={suitable}."
         )
-    seen = (2 * _LOCATION_CONVOLUTIONS + 1) * model.stem_stride
-    if size > seen:
+    receptive_field = (2 * _LOCATION_CONVOLUTIONS + 1) * model.stem_stride
+    if size > receptive_field:
         yield (
-            f"the network of h_loc sees {seen} px around a site, less than"
+            f"the network of h_loc sees {receptive_field} px around a site, less than"
             f" model.sprite_size = {size}: set"
             f" --config.model.stem_stride={2 * model.stem_stride}."
         )

@@ -92,20 +92,20 @@ def _read_folder(path, image_shape, threshold):
             f"the folder {path} holds no .png file: pass a folder of images, or an"
             " .npz file."
         )
-    found = image_shape or _png_shape(files[0])
+    shape = image_shape or _png_shape(files[0])
     if image_shape is None:
-        check_shape(found)
-    images = np.empty((len(files), *found), np.uint8)
+        check_shape(shape)
+    images = np.empty((len(files), *shape), np.uint8)
     progress = tqdm.tqdm(files, desc=path.name, unit=" images", leave=False)
     try:
         for index, file in enumerate(progress):
-            images[index] = _read_png(file, found, threshold)
+            images[index] = _read_png(file, shape, threshold)
     except ValueError as error:
         if image_shape:
             raise
         raise ValueError(
-            f"{error} The first file gave the size {found} (rows, columns, channels);"
-            f" --config.model.image_shape='{found}' sets another."
+            f"{error} The first file gave the size {shape} (rows, columns, channels);"
+            f" --config.model.image_shape='{shape}' sets another."
         ) from error
     return images
 

@@ -1,1 +1,1 @@
-"""The paper's table and figures, and what it claims, of trained models."""
+"""Makes the paper's table and figures, and checks its claims, of trained models."""

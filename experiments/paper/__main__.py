@@ -17,8 +17,8 @@ from tqdm import auto as tqdm
 from datasets import load
 from experiments import cli, evaluate
 from experiments.measure import report
-from experiments.paper import figures, subject, table
-from experiments.paper.subject import Counts, Settings
+from experiments.paper import figures, table
+from experiments.paper.subject import Counts, Settings, load_subject, measure_counts
 from experiments.paper.table import BASELINE, LAVAE, TITLES, Models
 from lavae_jax import plotting
 
@@ -72,32 +72,32 @@ def make(
 def _section(lavae, baseline, settings, out):
     """Makes all pictures and numbers of one data set, and writes its section."""
     dataset, title = lavae.dataset, lavae.title
-    place = dataset.replace("/", "_")
+    folder = dataset.replace("/", "_")
     scene_maker = load.scene_maker(dataset, *settings.folders)
     source = None if baseline is None else baseline.source
-    about = subject.look(dataset, title, lavae.source, source, settings)
+    subject = load_subject(dataset, title, lavae.source, source, settings)
     seed = lavae.config["seed"]
     parts = [
         f"## {title}\n",
         f"LAVAE from {lavae.source.name}, trained with seed {seed}.\n",
     ]
-    pictures = figures.draw(about, out / place, settings.seed)
+    pictures = figures.draw(subject, out / folder, settings.seed)
     for picture in tqdm.tqdm(pictures, desc=title, total=len(_HEADINGS)):
         heading = _HEADINGS[picture.name]
         parts += [f"### {title}: {heading}\n", f"{picture.caption}\n"]
         if picture.is_drawn:
-            parts.append(f"![{heading}]({place}/{picture.name}.png)\n")
-    counts = subject.measure_counts(about, scene_maker, settings)
+            parts.append(f"![{heading}]({folder}/{picture.name}.png)\n")
+    counts = measure_counts(subject, scene_maker, settings)
     plotting.save(
         plotting.confusion(counts.confusion, title=f"{title}: objects in new scenes"),
-        out / place / "counts.png",
+        out / folder / "counts.png",
     )
     return [
         *parts,
         f"### {title}: counting any number of objects\n",
         "New scenes of the same kind, which are in no split:\n",
         _counts(counts),
-        f"![True and inferred numbers of objects]({place}/counts.png)\n",
+        f"![True and inferred numbers of objects]({folder}/counts.png)\n",
     ]
 
 
@@ -131,8 +131,8 @@ def _define_flags():
         lower_bound=1,
     )
     flags.DEFINE_integer("seed", 0, "Seed of samples and new scenes.", lower_bound=0)
-    flags.DEFINE_string("data_dir", None, "Folder of the data sets; None is TFDS's.")
-    flags.DEFINE_string("manual_dir", None, "Folder of MNIST's files; None downloads.")
+    flags.DEFINE_string("data_dir", None, "Where data sets are; None is TFDS's place.")
+    flags.DEFINE_string("manual_dir", None, "Where MNIST's files are; None downloads.")
     flags.mark_flag_as_required("out")
 
 

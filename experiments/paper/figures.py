@@ -98,11 +98,11 @@ def samples_of_5_and_6(subject: Subject, seed: int) -> tuple[Figure, str]:
         raise NothingToShowError(f"the model has no more than {len(prior) - 1} objects")
     prior[[5, 6]] = 0.5
     key = jax.random.key(seed)
-    made = lavae_jax.generate(
+    means = lavae_jax.generate(
         subject.model, subject.variables, key, NUM_SAMPLES, prior_n=prior
     )
     title = f"{subject.title}: samples with p(n) replaced, n = 5 or 6"
-    return plotting.beside({title: np.asarray(made)}), (
+    return plotting.beside({title: np.asarray(means)}), (
         "Samples of LAVAE with p(n) replaced: n is 5 or 6, each with probability 1/2."
         " Under the prior the places of objects are independent: they may overlap."
     )

@@ -1,4 +1,4 @@
-"""A data set with its trained models: images, inferred scenes, and what is claimed."""
+"""A data set with its trained models: images, inferred scenes and measurements."""
 
 import pathlib
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class Settings(NamedTuple):
 
 
 class Images(NamedTuple):
-    """The first images of a split, and what LAVAE sees in them."""
+    """The first images of a split, and what LAVAE infers from them."""
 
     split: str
     images: np.ndarray  # [N, H, W, C] uint8
@@ -81,7 +81,7 @@ def _in_batches(function, model, variables, values):
     return measure.in_batches(partial(function, model, variables), [values], _BATCH)
 
 
-def look(
+def load_subject(
     dataset: str,
     title: str,
     source: pathlib.Path,
@@ -110,15 +110,15 @@ def _load(source):
 
 def _images(model, variables, dataset, split, settings):
     with cli.user_errors(ValueError, OSError):
-        found = measure.read_split(
+        image_set = measure.read_split(
             dataset, split, settings.folders, settings.num_images
         )
-    scene = infer(model, variables, found.images)
-    return Images(split, found.images, found.truth.n, scene)
+    scene = infer(model, variables, image_set.images)
+    return Images(split, image_set.images, image_set.truth.n, scene)
 
 
 class Counts(NamedTuple):
-    """Counting in new scenes of the same kind, for each number of objects."""
+    """How well new scenes of the same kind are counted, by number of objects."""
 
     num_scenes: np.ndarray  # [M+1], fewer where so many objects may not fit
     accuracy: np.ndarray  # [M+1] share of them counted right; NaN without scenes
@@ -144,8 +144,8 @@ def measure_counts(
                 true_n.append(n)
             except ValueError:
                 continue
-    found = infer(subject.model, subject.variables, np.stack(images))
-    confusion = metrics.count_confusion(np.array(true_n), found.n, most)
+    inferred = infer(subject.model, subject.variables, np.stack(images))
+    confusion = metrics.count_confusion(np.array(true_n), inferred.n, most)
     num_scenes = confusion.sum(axis=1)
     accuracy = np.where(
         num_scenes > 0, np.diag(confusion) / np.maximum(num_scenes, 1), np.nan
@@ -171,6 +171,6 @@ def measure_effects(subject: Subject, scene: Scene) -> np.ndarray:
         return editing.restyle(scene, 0, dim, value)
 
     edited = editing.traverse(objects, edit, range(app_dim), _VALUES)
-    before, after = (subject.sprites(one)[:, 0] for one in (objects, edited))
+    before, after = (subject.sprites(scene)[:, 0] for scene in (objects, edited))
     after = after.reshape(app_dim, len(_VALUES), *before.shape)
     return np.abs(after - before).mean(axis=(1, 2, 3, 4, 5))

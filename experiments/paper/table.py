@@ -76,16 +76,16 @@ class Models(NamedTuple):
 
 def from_released(folder: str | pathlib.Path = pretrained.FOLDER) -> list[Models]:
     """Reads all released models of a folder, by default those of the library."""
-    found = []
+    models = []
     for name in pretrained.names(folder):
         path = pathlib.Path(folder) / name
         with cli.user_errors(TypeError, ValueError, OSError):
             contents = released.read(path)
             dataset, family = contents.config["data"]["name"], _family(contents.config)
             reports = (contents.report, *contents.other_reports)
-            reports = tuple(report.typed(report.Report, one) for one in reports)
-        found.append(Models(dataset, family, reports, path))
-    return found
+            reports = tuple(report.typed(report.Report, value) for value in reports)
+        models.append(Models(dataset, family, reports, path))
+    return models
 
 
 def from_runs(workdirs: Sequence[str | pathlib.Path]) -> list[Models]:

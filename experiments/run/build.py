@@ -35,10 +35,7 @@ from lavae_jax.training import state, step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.warmup import AuxiliaryVAE, cell_for
 
-_SHOWN = (
-    *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "bound"),
-    "objects",
-)
+_SHOWN = ("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "bound", "objects")
 _NUM_PICTURED = 8
 
 
@@ -92,7 +89,8 @@ class Evaluator:
 
 
 HeldOutScenes = collections.namedtuple(
-    "HeldOutScenes", (*diagnostics.Seen._fields, "elbo", *objectives.ElboTerms._fields)
+    "HeldOutScenes",
+    (*diagnostics.Diagnosis._fields, "elbo", *objectives.ElboTerms._fields),
 )
 """What is measured on scenes that LAVAE is not trained on, [B] each.
 
@@ -132,7 +130,7 @@ def build_model(
     axis_name: str | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Model:
-    """The model of a run's config; see `lavae_jax.build_model`."""
+    """Builds the model of a run's config; see `lavae_jax.build_model`."""
     model_config = model_configs.from_run(config.to_dict())
     return lavae_jax.build_model(model_config, axis_name, dtype)
 
@@ -153,7 +151,7 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
 
 
 def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
-    dtype = jnp.dtype(config.precision)  # elsewhere than in training it is float32
+    dtype = jnp.dtype(config.precision)  # all but the train step is float32
     model, single = build_model(config, axis_name, dtype), build_model(config)
     cell = cell_for(config.warmup.object_size)
     auxiliary = AuxiliaryVAE(config.model.image_shape[2], cell=cell, dtype=dtype)
@@ -167,13 +165,13 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         train_state: state.TrainState, images: Any, n: jax.Array | None
     ) -> HeldOutScenes:
         variables = train_state.variables
-        seen = diagnostics.measure(single, variables, images, n)
+        diagnosis = diagnostics.measure(single, variables, images, n)
         keys = _same_keys(len(images))
         terms = objectives.elbo(single, variables, to_float(images), keys)
-        return HeldOutScenes(*seen, terms.elbo, *terms)
+        return HeldOutScenes(*diagnosis, terms.elbo, *terms)
 
-    def warnings(number: int, seen: HeldOutScenes) -> Sequence[str]:
-        return () if number <= warmup_steps(config) else diagnostics.warnings(seen)
+    def warnings(number: int, means: HeldOutScenes) -> Sequence[str]:
+        return () if number <= warmup_steps(config) else diagnostics.warnings(means)
 
     @functools.cache
     def train_step_of(stage: recipes.Stage):

@@ -70,7 +70,7 @@ def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
 
 
 def learning_rate(c: ConfigDict, rate: float, steps: int) -> optax.Schedule:
-    """The schedule of a part of a run that lasts so many steps."""
+    """Returns the schedule of a part of a run that lasts so many steps."""
     if c.decay == "constant":
         return optax.constant_schedule(rate)
     return optax.warmup_cosine_decay_schedule(
@@ -79,6 +79,6 @@ def learning_rate(c: ConfigDict, rate: float, steps: int) -> optax.Schedule:
 
 
 def transform(c: ConfigDict) -> optax.GradientTransformation:
-    """The optimiser's update for a learning rate of -1."""
+    """Returns the optimiser's update for a learning rate of -1."""
     scale = {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]
     return scale(b2=c.b2)

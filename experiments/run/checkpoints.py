@@ -102,8 +102,8 @@ class Checkpoints:
             of the template, which may be abstract; None for a run that has stored none.
         """
         expected = jax.eval_shape(lambda tree: jax.tree.map(_data, tree), template)
-        found = processes.on_first(lambda: self._newest(expected))
-        step, leaves, position = found or (None, [], None)
+        newest = processes.on_first(lambda: self._newest(expected))
+        step, leaves, position = newest or (None, [], None)
         step, position = processes.broadcast_json((step, position))
         if step is None:
             return None
@@ -123,23 +123,23 @@ class Checkpoints:
         return restored
 
     def _newest(self, expected):
-        """Step, arrays and position of the latest whole checkpoint, if there is one."""
+        """Reads step, arrays and position of the latest whole checkpoint, if any."""
         with cli.user_errors(ValueError, OSError):
-            found = runs.newest(
+            newest = runs.newest(
                 self._workdir, lambda folder: self._read(int(folder.name), expected)
             )
-            if found is None:
+            if newest is None:
                 return None
-            if found.damaged:
+            if newest.damaged:
                 aside = self._folder.with_name("damaged_checkpoints")
-                for damaged in found.damaged:
+                for damaged in newest.damaged:
                     files.set_aside(self._folder / str(damaged), aside)
                 self._manager.reload()
-                cli.warn(f"{found.warning} What can't be used is kept in {aside}.")
+                cli.warn(f"{newest.warning} What can't be used is kept in {aside}.")
             # Checkpoints of older versions, and one whose run was killed before writing
             # them, have no checksums.
-            files.add_checksums(self._folder / str(found.step))
-        return found.step, *found.content
+            files.add_checksums(self._folder / str(newest.step))
+        return newest.step, *newest.content
 
     def _read(self, step, expected):
         arguments = ocp.args.Composite(

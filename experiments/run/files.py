@@ -61,6 +61,6 @@ def add_checksums(folder: pathlib.Path) -> None:
     path = folder / released.CHECKSUMS
     if not path.exists():
         with futures.ThreadPoolExecutor() as pool:
-            # All at once, which takes little longer than one.
+            # Syncing all of them at once takes little longer than one.
             list(pool.map(sync, [*folder.rglob("*"), folder.parent]))
         write(path, released.folder_checksums(folder))

@@ -12,7 +12,7 @@ from experiments import cli
 from experiments.measure import measure
 from experiments.own import data as own_data
 
-# Enough to read ahead of a training step without taking the cores it runs on.
+# These read ahead of a training step without taking the cores that it runs on.
 _READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
 
 
@@ -42,7 +42,7 @@ def prepare(config: ConfigDict) -> Prepared:
         with cli.user_errors(ValueError, OSError):
             own = own_data.read(config)
             config, remarks = own_data.fit(config, own)
-        data = _own(config, own)
+        data = _split_own(config, own)
     else:
         _check_named(config)
     num_valid = config.data.num_valid
@@ -80,7 +80,7 @@ def _check_named(config):
         )
 
 
-def _own(config, own):
+def _split_own(config, own):
     train, held_out = own_data.split(config, own)
     return Data(train.images, held_out.part(0, config.num_eval_images))
 
@@ -89,13 +89,13 @@ def load_data(config: ConfigDict) -> Data:
     """Opens the data set of a prepared config, which is generated first if need be.
 
     The last `data.num_valid` scenes of the train split are never trained on; the first
-    `num_eval_images` of them are the held-out ones. Images to train on are read as they
-    are asked for. What can't be made or read is a `cli.UserError`.
+    `num_eval_images` of them are the held-out ones. Images to train on are read when
+    they are needed. What can't be made or read raises a `cli.UserError`.
     """
     data = config.data
     if own_data.is_own(config):
         with cli.user_errors(ValueError, OSError):
-            return _own(config, own_data.read(config))
+            return _split_own(config, own_data.read(config))
     folders = (data.data_dir, data.manual_dir)
     with cli.user_errors(ValueError, OSError):
         num_train = load.splits(data.name)["train"].num_examples - data.num_valid
@@ -114,7 +114,7 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
-    """Batches of uint8 images [H, W, C] without end, every epoch in its own order.
+    """Makes endless batches of uint8 images [H, W, C], each epoch in its own order.
 
     Which images are in batch k depends on the seed and k alone: the parts of the
     processes, one after the other, are the batch that one process would get.

@@ -1,4 +1,4 @@
-"""What the values of a config may be, checked before anything is computed.
+"""Checks what the values of a config may be, before anything is computed.
 
 The checks raise a ValueError that names the value and says what is possible.
 """
@@ -36,7 +36,7 @@ def _from_0_to(most: int) -> Limit:
 _POSITIVE = Limit("positive", lambda value: 0 < value < math.inf)
 _BELOW_A_HALF = Limit("in (0, 0.5)", lambda value: 0 < value < 0.5)
 _BELOW_ONE = Limit("in (0, 1)", lambda value: 0 < value < 1)
-# The side of a window that has a pixel in the middle.
+# Windows whose sides are odd have a pixel in the middle.
 _ODD = Limit("odd", lambda value: value >= 1 and value % 2 != 0)
 
 LIMITS = {

@@ -223,7 +223,7 @@ def _prepare(config):
 
 
 def _load(config):
-    """The run's data, which the first process may have to generate."""
+    """Loads the run's data, which the first process may have to generate."""
     load = functools.partial(input_pipeline.load_data, config)
     data = processes.on_first(load)
     return processes.together(lambda: data or load())

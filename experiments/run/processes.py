@@ -88,7 +88,7 @@ def _check_names(coordinator_address, num_processes, process_id):
 
 
 def _shutdown_timeout():
-    """The argument that newer versions of JAX (from 0.8.1 on) take."""
+    """Returns the argument that newer versions of JAX (from 0.8.1 on) take."""
     name = "shutdown_timeout_seconds"
     known = inspect.signature(jax.distributed.initialize).parameters
     return {name: _SHUTDOWN_SECONDS} if name in known else {}
@@ -106,7 +106,7 @@ def _connect_devices():
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files."""
+    """Tells whether this is the process that writes files."""
     return jax.process_index() == 0
 
 
@@ -165,7 +165,7 @@ def broadcast_arrays(
 
 
 def _broadcast_bytes(content):
-    """What the first process passes in, in every process."""
+    """Returns what the first process passes in, in every process."""
     if jax.process_count() == 1:
         return content
     payload = np.frombuffer(content, np.uint8)
@@ -180,7 +180,7 @@ def check_same(value: Any, problem: str) -> None:
     first = broadcast_json(value)
 
     def check():
-        # Compared as JSON, which makes lists of tuples.
+        # The values are compared as JSON, which makes lists of tuples.
         if json.dumps(value) != json.dumps(first):
             raise cli.UserError(problem)
 

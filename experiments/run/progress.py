@@ -225,7 +225,7 @@ class Window:
         return list(self._rows)
 
     def mean(self) -> NamedTuple:
-        """The mean of every metric over the steps since the last call that have it."""
+        """Averages every metric over the steps since the last call that have it."""
         rows, self._rows = self.rows(), []
         return self._kind(**{name: _mean(name, rows) for name in self._kind._fields})
 

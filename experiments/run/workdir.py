@@ -69,12 +69,12 @@ def lock(workdir: str | pathlib.Path) -> Iterator[None]:
     killed leaves none behind. Where a shared file system does not support `flock`, a
     warning says so. Of several processes the first holds it for all.
     """
-    held = processes.on_first(lambda: _take(pathlib.Path(workdir)))
+    held = processes.on_first(lambda: _acquire(pathlib.Path(workdir)))
     with held or contextlib.nullcontext():
         yield
 
 
-def _take(workdir: pathlib.Path) -> TextIO:
+def _acquire(workdir: pathlib.Path) -> TextIO:
     """Returns the open, locked file, whose text says which process holds it."""
     path = workdir / ".lock"
     try:
@@ -206,14 +206,14 @@ def read_measured(workdir: str | pathlib.Path, min_images: int) -> Measured:
             f" {num_steps}. Start its training command again to continue."
         )
     path = pathlib.Path(workdir) / "evaluation" / "report.json"
-    how = f"Measure it: python -m experiments.evaluate --workdir={workdir}"
+    advice = f"Measure it: python -m experiments.evaluate --workdir={workdir}"
     if not path.exists():
-        raise cli.UserError(f"{path} does not exist. {how}")
+        raise cli.UserError(f"{path} does not exist. {advice}")
     with cli.user_errors(ValueError, OSError):
-        found = report.read(path)
-    if problem := _problem(run, found, min_images):
-        raise cli.UserError(f"{path} {problem}. {how}")
-    return Measured(workdir, run, found._replace(config=run.config))
+        run_report = report.read(path)
+    if problem := _problem(run, run_report, min_images):
+        raise cli.UserError(f"{path} {problem}. {advice}")
+    return Measured(workdir, run, run_report._replace(config=run.config))
 
 
 def without_folders(config: dict[str, Any]) -> dict[str, Any]:
@@ -221,18 +221,18 @@ def without_folders(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "data": {**config["data"], "data_dir": "", "manual_dir": ""}}
 
 
-def _problem(run, found, min_images):
+def _problem(run, run_report, min_images):
     """Says why a report is not one of this run that can be shown, or returns None."""
-    stored, seen = map(from_json, (run.config, found.config))
-    if found.step != run.step:
-        return f"is of step {found.step}, and the run's newest of step {run.step}"
-    if lines := differences(seen, stored):
+    stored, reported = map(from_json, (run.config, run_report.config))
+    if run_report.step != run.step:
+        return f"is of step {run_report.step}, and the run's newest of step {run.step}"
+    if lines := differences(reported, stored):
         listed = "\n".join(lines)
         return f"is of another config (there: the report's, here: the run's):\n{listed}"
     wanted = [name for name in load.splits(stored.data.name) if name.startswith("test")]
-    if (names := [split.name for split in found.splits]) != wanted:
+    if (names := [split.name for split in run_report.splits]) != wanted:
         return f"has the splits {', '.join(names)}, not {', '.join(wanted)}"
-    for split in found.splits:
+    for split in run_report.splits:
         if split.num_images < min_images:
             return f"is on {split.num_images} images of {split.name}, not {min_images}"
         if (num_samples := split.bounds[-1].num_samples) != NUM_SAMPLES:

@@ -21,7 +21,7 @@ def bounded(logvar: Array, upper: float = LOGVAR_LIMIT) -> Array:
 
 
 def from_outputs(h_app: Array, mean_limit: float, logvar_limit: float) -> Appearance:
-    """The parameters of Eq. 9, from the outputs of h_app.
+    """Computes the parameters of Eq. 9 from the outputs of h_app.
 
     Where objects are closer than any in training, outputs can be far off: means of
     hundreds have been seen. They are compressed so that such an object costs hundreds

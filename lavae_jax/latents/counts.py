@@ -43,7 +43,7 @@ def local_maxima(h: Array, side: int = 3) -> Array:
 
 
 def _side(radius: int) -> int:
-    """Side of the square around a peak in which there is no other."""
+    """Returns the side of the square around a peak in which there is no other."""
     return max(3, 2 * radius + 1)
 
 
@@ -118,7 +118,7 @@ def log_q_count(
     temperature: float,
     radius: int = 0,
 ) -> Array:
-    """The log-probability that `draw_n` counts the objects at given sites, and no more.
+    """Computes the log-probability that `draw_n` counts exactly the given objects.
 
     It sums log σ((v − threshold) / T) over the objects, which need not be at peaks, and
     log σ(−(v − threshold) / T) over the peaks that belong to no object; the peaks in

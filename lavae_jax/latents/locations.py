@@ -65,7 +65,7 @@ def draw_uniform(n: Array, keys: Array, num_sites: int, max_objects: int) -> Arr
 
 
 def _disc(site: Array, height: int, width: int, radius: int) -> Array:
-    """[B, D] bool: the sites within `radius` pixels of `site` [B]."""
+    """Marks the sites within `radius` pixels of `site` [B]: [B, D] bool."""
     rows = jnp.arange(height)[None, :] - (site // width)[:, None]
     columns = jnp.arange(width)[None, :] - (site % width)[:, None]
     distance2 = rows[:, :, None] ** 2 + columns[:, None, :] ** 2
@@ -94,7 +94,7 @@ def _draw_site(log_b: Array, shape: tuple[int, int], keys: Array, step: Array) -
 
 
 def _draw_one(h_flat, shape, keys, tau, radius, taken, step):
-    """One step of Eq. 11: mask, renormalise, draw; returns the sites now taken."""
+    """Makes a step of Eq. 11: masks, renormalises, draws; returns the taken sites."""
     logits = jnp.where(taken, MASKED, h_flat)
     relaxed = None
     if keys is not None and tau is None:
@@ -110,7 +110,7 @@ def _draw_one(h_flat, shape, keys, tau, radius, taken, step):
 def _densities(
     h_flat: Array, taken: Array, site: Array, active: Array, capacity: int | None
 ) -> tuple[Array, Array]:
-    """Log-probabilities of the drawn sites and entropies of q there, nats, [B, M].
+    """Computes log-probabilities of the drawn sites and entropies of q, nats, [B, M].
 
     They are computed for the active slots alone, which are a fraction of all: the
     softmax over all sites with its gradient is the costliest part of a draw.

@@ -1,4 +1,7 @@
-"""Steps that train h_app and f_sprite alone, at locations that are given."""
+"""Steps that train h_app and f_sprite alone, at locations that are given.
+
+Arguments and results are those of the steps in `step`.
+"""
 
 import jax
 from jax import lax
@@ -62,7 +65,10 @@ def appearance_scenes(
 def appearance_updates(
     setup: Setup, state: TrainState, x: Array, locations: Locations
 ) -> TrainState:
-    """Makes further updates of h_app and f_sprite, with new draws of z_app each."""
+    """Makes further updates of h_app and f_sprite, with new draws of z_app each.
+
+    The images x are [B, H, W, C], and their locations [B, ...].
+    """
 
     def update(index, state):
         keys = setup.keys(state, index + 1, x.shape[0])
@@ -80,12 +86,13 @@ def appearance_update(
     num_draws: int = 1,
     elbo_share: float = 1.0,
 ) -> tuple[TrainState, TrainMetrics]:
-    """Makes one update of h_app and f_sprite.
+    """Makes one update of h_app and f_sprite, on x [B, H, W, C] with keys [B].
 
     The objective is elbo_share · ELBO + (1 − elbo_share) · log 1/K Σ_k w_k (Burda et
-    al., "Importance Weighted Autoencoders", 2016) over K draws of z_app. The ELBO's
-    share keeps q(z_app) from drawing so widely that single draws are poor (Rainforth et
-    al., "Tighter Variational Bounds are Not Necessarily Better", 2018).
+    al., "Importance Weighted Autoencoders", 2016) over K = `num_draws` draws of z_app
+    at the locations, [B, ...]. The ELBO's share keeps q(z_app) from drawing so widely
+    that single draws are poor (Rainforth et al., "Tighter Variational Bounds are Not
+    Necessarily Better", 2018).
     """
     n, epsilon = locations.active.sum(axis=1), setup.epsilon(state)
 

@@ -26,7 +26,7 @@ class BaselineState(TrainState):
 
 
 class BaselineMetrics(NamedTuple):
-    """Means over the batch; nats per image where not stated otherwise."""
+    """Means over the batch, []; nats per image where not stated otherwise."""
 
     loss: Array
     elbo: Array
@@ -38,7 +38,7 @@ class BaselineMetrics(NamedTuple):
 def init_state(
     model: baseline.BaselineVAE, optimizer: optax.GradientTransformation, key: Array
 ) -> BaselineState:
-    """A fresh state, from a single key."""
+    """Makes a fresh state from a single key."""
     key_model, key_run = jax.random.split(key)
     x = jnp.zeros((1, *model.image_shape), jnp.float32)
     variables = jax.jit(model.init)(key_model, x)
@@ -58,9 +58,9 @@ def make_train_step(
 ) -> Callable[[BaselineState, Array], tuple[BaselineState, BaselineMetrics]]:
     """Makes the train step, which descends on β KL − log p(x | z).
 
-    The model's `axis_name` is the mapped axis of devices, or None. The optimiser's
-    learning rate is in it, and `beta` is β as a schedule of the step. The result is a
-    function like that of `step.make_train_step`.
+    The model's `axis_name` is the mapped axis of devices, or None. The optimiser
+    contains its learning rate, and `beta` is β as a schedule of the step. From a state
+    and images, [B, H, W, C], the train step makes the next state and metrics.
     """
 
     def average(tree):

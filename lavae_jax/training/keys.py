@@ -8,7 +8,7 @@ from lavae_jax.types import Array
 
 
 def image_keys(key: Array, num_images: int, axis_name: str | None) -> Array:
-    """One key per image of this device, by its index in the global batch: [B].
+    """Makes one key per image of this device, by its index in the global batch: [B].
 
     Args:
         key: a single key, the same on every device.

@@ -9,7 +9,7 @@ from lavae_jax.types import Array
 
 
 class TrainMetrics(NamedTuple):
-    """Means over the batch; nats per image where not stated otherwise.
+    """Means over the batch, []; nats per image where not stated otherwise.
 
     What a stage of the run does not compute is None.
     """
@@ -27,7 +27,7 @@ class TrainMetrics(NamedTuple):
 
 
 def of_terms(metrics: TrainMetrics, terms: ElboTerms, n: Array) -> TrainMetrics:
-    """Adds the ELBO's terms and the numbers of objects, each [B]."""
+    """Adds the means of the ELBO's terms and of the numbers of objects, all [B]."""
     return metrics._replace(
         elbo=terms.elbo.mean(),
         objects=n.astype(jnp.float32).mean(),

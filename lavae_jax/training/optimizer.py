@@ -32,12 +32,12 @@ def split(params: Variables) -> Parts:
 
 
 def lavae_parts(lavae: Variables) -> Parts:
-    """LAVAE's parameters, or their gradient, as the parts that are trained together."""
+    """Splits LAVAE's parameters, or their gradient, into parts."""
     return split({"lavae": lavae, "auxiliary": None})
 
 
 def join(parts: Parts) -> Variables:
-    """The inverse of `split`."""
+    """Joins the parts again; undoes `split`."""
     lavae = {
         **parts.rest,
         "location_net": parts.location,
@@ -62,7 +62,7 @@ class Optimizer(NamedTuple):
     learning_rates: Parts
 
     def init(self, params: Variables) -> Parts:
-        """The state of the optimiser for fresh parameters."""
+        """Makes the state of the optimiser for fresh parameters."""
         return Parts(*map(self.transform.init, split(params)))
 
     def update(
@@ -74,22 +74,22 @@ class Optimizer(NamedTuple):
         "auxiliary": ...}, and learning rates are those of `step`.
         """
 
-        def one(grad, state, params, rate):
+        def update_part(grad, state, params, rate):
             if grad is None:
                 return params, state
             updates, state = self.transform.update(grad, state, params)
             scaled = jax.tree.map(lambda update: -rate(step) * update, updates)
             return optax.apply_updates(params, scaled), state
 
-        updated = map(one, grads, opt_state, split(params), self.learning_rates)
-        params, opt_state = zip(*updated, strict=True)
+        parts = (grads, opt_state, split(params), self.learning_rates)
+        params, opt_state = zip(*map(update_part, *parts), strict=True)
         return join(Parts(*params)), Parts(*opt_state)
 
 
 def make_optimizer(
     transform: optax.GradientTransformation, learning_rates: Parts, clip_norm: float
 ) -> Optimizer:
-    """An `Optimizer` that first clips the gradient of each part to `clip_norm`.
+    """Makes an `Optimizer` that first clips each part's gradient to `clip_norm`.
 
     `transform` is one such as `optax.scale_by_adamax()`.
     """

@@ -49,8 +49,8 @@ class Devices:
         self.devices = tuple(
             sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
         )
-        mine = jax.process_index()
-        self._num_local = sum(d.process_index == mine for d in self.devices)
+        process = jax.process_index()
+        self._num_local = sum(d.process_index == process for d in self.devices)
         self._compiled = {}
 
     @property
@@ -103,7 +103,7 @@ class Devices:
         return images
 
     def unreplicate(self, state: Any) -> Any:
-        """The copy of a state that the first device of this process holds."""
+        """Returns the copy of a state that this process's first device holds."""
         if not self._several:
             return state
         # Indexing the whole arrays would run a program on all of their devices.

@@ -31,10 +31,10 @@ class Recipe(NamedTuple):
         location_every: h_loc is trained once in so many steps, 1 in the paper.
         appearance_updates: further updates per step of h_app and f_sprite, at the same
             locations with new draws of z_app; 0 in the paper.
-        superpose: share of the training images that another one is added to where h_loc
-            is trained.
-        touching: whether the added one is moved first, until the objects of both touch.
-        superpose_appearance: this share where h_app and f_sprite alone are trained.
+        superpose: share of the images that another one is added to, in steps that train
+            h_loc.
+        touching: whether the added image is moved first, until objects of both touch.
+        superpose_appearance: the same share when h_app and f_sprite alone are trained.
         wake_weight: factor on `superposition.wake`, which proposes the objects of both
             scenes for a superposed one; 0 for no proposals.
         tighten_after: steps after which h_app and f_sprite alone are trained, on a

@@ -18,5 +18,5 @@ class Schedules(NamedTuple):
 
 
 def exponential(init: float, final: float, steps: int) -> optax.Schedule:
-    """From `init` to `final` by a constant factor per step, then constant."""
+    """Goes from `init` to `final` by a constant factor per step, and stays there."""
     return optax.exponential_decay(init, steps, final / init, end_value=final)

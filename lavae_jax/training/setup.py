@@ -37,11 +37,11 @@ class Setup(NamedTuple):
     recipe: Recipe
 
     def epsilon(self, state: TrainState) -> Array:
-        """The likelihood's ε in this step, []."""
+        """Returns the likelihood's ε in this step, []."""
         return jnp.asarray(self.schedules.epsilon(state.step), jnp.float32)
 
     def keys(self, state: TrainState, update: Array | int, num_images: int) -> Array:
-        """A key per image for an update of this step, [B]."""
+        """Makes a key per image for an update of this step, [B]."""
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), update)
         return image_keys(key, num_images, self.model.axis_name)
 

@@ -15,11 +15,11 @@ class TrainState(NamedTuple):
     """The state of a run.
 
     Attributes:
-        step: int32, steps made.
+        step: [] int32, the number of steps made.
         params: {"lavae": ..., "auxiliary": ...}.
         batch_stats: of the model; empty where it has no batch normalisation.
         opt_state: of the optimiser.
-        key: random key; step and image are folded in for every draw.
+        key: [], a random key; step and image are folded in for every draw.
     """
 
     step: Array

@@ -11,6 +11,9 @@ alone, which the paper does not have, are in `appearance_steps`.
    may be superposed on others (`superposition`). Where `location_every` is above 1,
    `appearance` steps in between train h_app and f_sprite alone.
 4. `tighten`: h_app and f_sprite learn from a bound of several draws of z_app.
+
+Every step takes binary images x, [B, H, W, C], and a key per image, [B]. It returns the
+state after its updates and metrics, which are means over the batch.
 """
 
 from collections.abc import Callable
@@ -45,7 +48,7 @@ from lavae_jax.warmup import AuxiliaryVAE
 def auxiliary_step(
     setup: Setup, state: TrainState, x: Array, keys: Array
 ) -> tuple[TrainState, TrainMetrics]:
-    """Trains the auxiliary VAE."""
+    """Trains the auxiliary VAE on its ELBO."""
 
     def loss(params):
         log_px, kl = setup.auxiliary.apply({"params": params}, x, keys)
@@ -92,7 +95,7 @@ def guided_step(
 
 
 def _at(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
-    """Hard locations at the pixels nearest to centres [B, M, 2]."""
+    """Makes hard locations at the pixels nearest to the valid centres, [B, M, 2]."""
     height, width = size
     nearest = jnp.round(centres).astype(jnp.int32)
     row = jnp.clip(nearest[..., 0], 0, height - 1)
@@ -180,7 +183,7 @@ def _draw(
 
 
 def leave_one_out(elbo: Array, limit: float) -> Array:
-    """The score function's weights: each draw's ELBO less the mean of the others.
+    """Computes the score function's weights: the ELBO less the other draws' mean.
 
     The gradient of E_q[f] is E_q[∇f + (f − b) ∇log q] for any b that does not depend on
     the draw itself; the mean of an image's other draws is one that takes most of the
@@ -238,7 +241,7 @@ def make_train_step(
         share of the batch) to the next state and metrics, the same on every device.
     """
     setup = Setup(model, auxiliary, optimizer, schedules, recipe)
-    made_before_the_objective = {
+    steps_before_objective = {
         "elbo": recipe.warmup_steps,
         "appearance": recipe.warmup_steps,
         "tighten": recipe.tighten_after,
@@ -247,8 +250,8 @@ def make_train_step(
     def train_step(state, images):
         x = to_float(images)
         keys = setup.keys(state, 0, x.shape[0])
-        if stage in made_before_the_objective:
-            state = restart_moments(state, optimizer, made_before_the_objective[stage])
+        if stage in steps_before_objective:
+            state = restart_moments(state, optimizer, steps_before_objective[stage])
         state, metrics = _STEPS[stage](setup, state, x, keys)
         return state._replace(step=state.step + 1), setup.average(metrics)
 

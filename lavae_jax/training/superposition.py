@@ -22,20 +22,20 @@ from lavae_jax.types import Array, Locations, hard_locations
 
 
 def partner(tree, axis_name: str | None):
-    """Takes for each image what belongs to the one before it, among all devices.
+    """Returns for each image what belongs to its partner, the image before it.
 
-    The arrays of the tree are [B, ...], and the first image's partner is the last.
-    `axis_name` is the mapped axis of devices, or None.
+    The arrays of the tree are [B, ...], and the first image's partner is the last, of
+    all devices. `axis_name` is the mapped axis of devices, or None.
     """
 
-    def one(a):
+    def of_partner(a):
         if axis_name is None:
             return jnp.roll(a, 1, axis=0)
-        everyone = jnp.roll(lax.all_gather(a, axis_name, tiled=True), 1, axis=0)
+        all_partners = jnp.roll(lax.all_gather(a, axis_name, tiled=True), 1, axis=0)
         first = lax.axis_index(axis_name) * a.shape[0]
-        return lax.dynamic_slice_in_dim(everyone, first, a.shape[0])
+        return lax.dynamic_slice_in_dim(all_partners, first, a.shape[0])
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(of_partner, tree)
 
 
 class Superposed(NamedTuple):
@@ -101,14 +101,14 @@ def touching_shift(lit: Array, other: Array, keys: Array) -> Array:
     moved = jnp.conj(jnp.fft.rfft2(other.astype(jnp.float32), size))
 
     def in_both(pixels):
-        """Whether some pixel is in both, at each shift (correlation theorem)."""
+        """Tells whether some pixel is in both at each shift (correlation theorem)."""
         product = jnp.fft.rfft2(pixels.astype(jnp.float32), size) * moved
         return jnp.fft.irfft2(product, size) > 0.5
 
     valid = in_both(near) & ~in_both(lit)
     valid &= _stays_inside(other.any(axis=2))[:, :, None]
     valid &= _stays_inside(other.any(axis=1))[:, None, :]
-    # Much cheaper than a draw with noise at every shift.
+    # One uniform number per image is much cheaper than noise at every shift.
     number = jnp.cumsum(valid.reshape(num_images, -1).astype(jnp.float32), axis=1)
     uniform = jax.vmap(jax.random.uniform)(keys)
     index = jnp.argmax(number > (uniform * number[:, -1])[:, None], axis=1)
@@ -119,7 +119,7 @@ def touching_shift(lit: Array, other: Array, keys: Array) -> Array:
 
 
 def _stays_inside(lit: Array) -> Array:
-    """Whether lit rows [B, N] stay in the image at each shift modulo 2 N: [B, 2 N]."""
+    """Tells whether lit rows [B, N] stay inside at each shift modulo 2 N: [B, 2 N]."""
     side = lit.shape[1]
     first = jnp.argmax(lit, axis=1)[:, None]
     last = side - 1 - jnp.argmax(lit[:, ::-1], axis=1)[:, None]
@@ -138,7 +138,7 @@ def wake(
     epsilon: Array,
     temperature: float,
 ) -> Array:
-    """The objective by which h_loc learns the objects that q finds in both scenes.
+    """Computes the objective by which h_loc learns the objects found in both scenes.
 
     Their log q is weighted with their share of Σ_k exp(ELBO_k) over the K draws and
     themselves, as in reweighted wake-sleep (Bornschein & Bengio, 2015). So log q rises
@@ -197,7 +197,7 @@ def objects_of_both(model: LAVAE, scenes: Superposed, h_single: Array) -> Locati
 
 
 def _moved(site: Array, shift: Array, size: tuple[int, int]) -> Array:
-    """Sites [B, M] after a shift [B, 2], the nearest ones inside the image."""
+    """Moves sites [B, M] by a shift [B, 2], and no further than the border."""
     height, width = size
     row = jnp.clip(site // width + shift[:, :1], 0, height - 1)
     column = jnp.clip(site % width + shift[:, 1:], 0, width - 1)
