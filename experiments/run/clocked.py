@@ -120,7 +120,6 @@ def train(
     workdir: str | pathlib.Path,
     *,
     minutes: float,
-    pause_after: float | None = None,
     steps_per_dispatch: int = 50,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains by the clock, or continues such a run.
@@ -130,7 +129,6 @@ def train(
         bits: the packed training scenes, [N, bytes].
         workdir: the run's folder, as that of `experiments.train`.
         minutes: of training in all, without compilation.
-        pause_after: minutes after which this call stores the state and returns.
         steps_per_dispatch: steps between two checks of the clock, a divisor of the
             lengths of the warm-up.
 
@@ -143,14 +141,13 @@ def train(
         state, bits = jax.device_put((state, bits))
         program_at = compile_stages(config, state, bits, steps_per_dispatch)
         run = _Run(config, bits, program_at, steps_per_dispatch, 60 * minutes)
-        stop = min(run.limit, clock.seconds + 60 * (pause_after or minutes))
-        state, clock, figures = _train_until(stop, run, store, state, clock)
+        state, clock, figures = _make_steps(run, store, state, clock)
         _save(store, state, clock)
     return state, figures
 
 
-def _train_until(stop, run, store, state, clock):
-    """Trains until the clock shows so many seconds, or to the end of the schedule.
+def _make_steps(run, store, state, clock):
+    """Trains until the time is over, or to the end of the schedule.
 
     The device makes the steps of a dispatch while Python reads the metrics of the one
     before, so that it never waits.
@@ -158,7 +155,7 @@ def _train_until(stop, run, store, state, clock):
     step, figures, in_flight = int(state.step), {}, None
     origin = time.monotonic() - clock.seconds
     with processes.Interruptions() as interruptions:
-        while clock.seconds < stop and step < run.config.num_steps:
+        while clock.seconds < run.limit and step < run.config.num_steps:
             finished = in_flight
             state, in_flight = _dispatch(run, state, clock, step)
             step, before = in_flight.step, clock
