@@ -1,9 +1,17 @@
 """What the configs share: the paper's Appendix B, and the laptop's schedule.
 
-"Open" marks a value that the paper does not state. One choice is not a value of a
-config: the auxiliary VAE (`lavae_jax.warmup`) has its downsampling at the input and
-once between its three residual blocks, where the paper has one between any two, so that
-its receptive fields are wide and its KL map has one clear peak per object.
+"Open" marks a value that the paper does not state. Some choices are not values of a
+config, and hold for all variants:
+
+- The auxiliary VAE has no batch norm. Its downsampling is at the input and once between
+  its three residual blocks, where the paper has one between any two: receptive fields
+  are wide, and the KL map has one clear peak per object. The map is a mean over grids
+  that begin at different pixels, and over the image and the image turned by 180°.
+- At the end of the warm-up, the regression of h_loc stops and n is no longer forced,
+  where the paper fades both out. The moments of the optimisers restart, and τ and the
+  rate of h_loc begin to fall.
+- log σ² stays within ± 8, and the last layers of the inference networks start near 0.
+- p(n) does not learn from the scenes that are chosen to be superposed.
 """
 
 from ml_collections import ConfigDict
@@ -223,11 +231,7 @@ def tiny() -> ConfigDict:
 
 
 def variant(name: str) -> ConfigDict:
-    """The settings called `name`, one of `VARIANTS`.
-
-    Raises:
-        ValueError: for another name.
-    """
+    """Returns the settings called `name`; for none of `VARIANTS`, a ValueError."""
     if name not in VARIANTS:
         raise ValueError(
             f"there is no variant {name!r} of this config: choose from"
@@ -237,14 +241,9 @@ def variant(name: str) -> ConfigDict:
 
 
 def mnist(name: str, pool: str) -> ConfigDict:
-    """A variant with what Section 3.1 and Appendix B say of multi-MNIST.
+    """Returns a `variant` with what Section 3.1 and Appendix B say of multi-MNIST.
 
-    Args:
-        name: one of `VARIANTS`.
-        pool: how many digits the scenes are made of, "1k" or "10k".
-
-    Raises:
-        ValueError: for another name.
+    The scenes are made of a `pool` of digits, "1k" or "10k".
     """
     config = variant(name)
     config.data.name = f"multi_mnist/{'tiny' if name == 'tiny' else pool}"

@@ -91,9 +91,4 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "proposals-0": {"elbo.wake_weight": 0.0},
     "proposals-1": {"elbo.wake_weight": 1.0},
 }
-"""The values of the config that each setting changes, by their full names.
-
-They change `bench.py:laptop`: K = 4 draws, T = 2, batches of 16, 8 further updates of
-appearances, h_loc in every third step at 3e-4, cosine decay, 400 and 200 steps of
-warm-up on bumps, exclusion radius 4, 0.9 of scenes superposed, proposals' weight 30.
-"""
+"""The values of `bench.py:laptop` that each setting changes, by their full names."""
