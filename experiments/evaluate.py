@@ -27,11 +27,11 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import load
-from experiments import cli
+from experiments import cli, files
 from experiments.measure import measure, report
 from experiments.own import data as own_data
 from experiments.own import images as own_images
-from experiments.run import build, files
+from experiments.run import build
 from experiments.run import workdir as run_workdir
 from lavae_jax import plotting, pretrained, released, runs
 from lavae_jax.inference import Model

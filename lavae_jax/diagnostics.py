@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-import lavae_jax
+from lavae_jax import inference
+from lavae_jax.model import LAVAE
 
 # A learned sprite shows the object in its colour, and always some black around it: its
 # contrast is almost 1.
@@ -47,7 +48,7 @@ class Diagnosis(NamedTuple):
 
 
 def measure(
-    model: lavae_jax.LAVAE,
+    model: LAVAE,
     variables: dict[str, Any],
     images: jax.Array,
     n: jax.Array | None,
@@ -57,8 +58,8 @@ def measure(
     This costs two inferences and the decoding of the sprites; no image is painted.
     """
     lit = (images > 0).any((1, 2, 3))
-    scene = lavae_jax.infer(model, variables, images)
-    sprites = lavae_jax.sprites(model, variables, scene)
+    scene = inference.infer(model, variables, images)
+    sprites = inference.sprites(model, variables, scene)
     contrast = (sprites.max((2, 3)) - sprites.min((2, 3))).max(-1)
     blank = scene.active & (contrast < _BLANK_CONTRAST)
     per_object = jnp.maximum(scene.n, 1)
@@ -86,7 +87,7 @@ def measure(
 
 def _unsteady(model, variables, images, scene):
     """Finds the objects that do not move along with their image, [B, M] bool."""
-    moved = lavae_jax.infer(model, variables, jnp.roll(images, (1, 1), axis=(1, 2)))
+    moved = inference.infer(model, variables, jnp.roll(images, (1, 1), axis=(1, 2)))
     expected = (scene.yx + 1) % jnp.array([[images.shape[1:3]]])
     same = (moved.yx[:, None] == expected[:, :, None]).all(-1)
     return scene.active & ~(same & moved.active[:, None]).any(2)

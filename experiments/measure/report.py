@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from experiments.run import files
+from experiments import files
 from lavae_jax.metrics import Estimate, LocationError
 
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import cli
-from experiments.run import files, processes
+from experiments import cli, files
+from experiments.run import processes
 from lavae_jax import runs
 
 

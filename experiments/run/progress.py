@@ -20,8 +20,7 @@ from PIL import Image
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from experiments import cli
-from experiments.run import files
+from experiments import cli, files
 from experiments.run.checkpoints import Checkpoints
 from lavae_jax import plotting
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, TextIO
 from ml_collections import ConfigDict
 
 from datasets import load
-from experiments import cli
+from experiments import cli, files
 from experiments.measure import report
 from experiments.own import data as own_data
-from experiments.run import files, processes
+from experiments.run import processes
 from experiments.run.checkpoints import Checkpoints
 from lavae_jax import runs
 
