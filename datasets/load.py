@@ -60,7 +60,7 @@ def builder(
             f"{unprepared.data_path} is not a complete data set. Delete it, and it is "
             "generated again."
         )
-    # A new builder, because another process may have won the race to prepare.
+    # This is a new one, because another process may have won the race to prepare.
     return _builder(name, data_dir)
 
 

@@ -236,7 +236,7 @@ def _define_flags():
         "num_images", None, "How many first images per split are used.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "num_samples", 100, "How many samples each image gets.", lower_bound=1
+        "num_samples", 100, "How many importance samples to draw.", lower_bound=1
     )
     flags.DEFINE_integer("seed", 0, "Seed of the importance samples.")
     flags.DEFINE_string(

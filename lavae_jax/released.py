@@ -73,7 +73,7 @@ def read(folder: pathlib.Path) -> Released:
         expected = _expected(folder)
         others = [name for name in expected if fnmatch(name, _OTHER_REPORTS)]
         for name in (WEIGHTS, CONFIG, REPORT, CARD, *others):
-            digest, wanted = _digest(folder / name), expected.get(name, "no line")
+            digest, wanted = _digest(folder / name), expected.get(name, "none for it")
             if digest != wanted:
                 raise ValueError(
                     f"{folder / name} is not the file that was released: its SHA-256 is"

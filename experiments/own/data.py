@@ -201,7 +201,7 @@ def _fit_lavae(config, survey):
     _fill(
         model,
         sprite_size=survey.sprite_size,
-        # Proportional to log D, and the paper's 4 at its D = 4096, about ½ log D.
+        # It grows with log D, and is the paper's 4, about ½ log D, at D = 4096.
         gamma=math.log2(height * width) / 3,
         objects_per_image=min(max(mean, 0.5), float(model.max_objects)),
     )

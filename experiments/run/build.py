@@ -43,17 +43,17 @@ class Experiment(NamedTuple):
     """A model, and how it is trained, shown and measured."""
 
     model: Model  # LAVAE or the baseline, in float32
-    init: Callable[[jax.Array], Any]  # from a key to a fresh state
-    # From the number of a step, counted from 1, to the function that makes it: from a
-    # state and images to the next state and a NamedTuple of scalars.
+    init: Callable[[jax.Array], Any]  # maps a key to a fresh state
+    # Maps the number of a step, counted from 1, to the function that makes it, which
+    # maps a state and images to the next state and a NamedTuple of scalars.
     train_step_at: Callable[[int], Callable[..., Any]]
     shown: tuple[str, ...]  # names of those scalars that go to the terminal
-    # From a state and images to a picture of what the model infers from them.
+    # Maps a state and images to a picture of what the model infers from them.
     draw: Callable[[Any, np.ndarray], Figure]
-    # From a state, held-out images and their true n, or None where it is not known, to
-    # a NamedTuple of results per image, each [B] or None, whose means are reported.
+    # Maps a state, held-out images and their true n, or None if it is not known, to a
+    # NamedTuple of results per image, each [B] or None, whose means are reported.
     measure: Callable[..., Any]
-    # From the number of a step and these means to warnings for the user.
+    # Maps the number of a step and these means to warnings for the user.
     warnings: Callable[[int, Any], Sequence[str]]
 
 

@@ -86,7 +86,7 @@ class Devices:
     def replicate(self, state: Any) -> Any:
         """Copies a state of NumPy or other arrays to each device of this process."""
         if not self._several:
-            # A copy, because the caller's buffers must outlive the step.
+            # This copies, because the caller's buffers must outlive the step.
             return jax.tree.map(
                 lambda x: jax.device_put(x, self.devices[0], may_alias=False), state
             )
