@@ -153,7 +153,7 @@ def _tighten() -> ConfigDict:
 def laptop() -> ConfigDict:
     """For 2 CPU cores: light networks, exact draws, a short schedule."""
     config = paper()
-    config.num_steps = 31_000
+    config.num_steps = 31_000  # 90 minutes on one busy core
     config.batch_size = 16  # more and smaller steps learn more per image
     config.log_every = 200
     config.eval_every = 2_000
@@ -255,7 +255,7 @@ def mnist(name: str, pool: str) -> ConfigDict:
         # Single digits take longer to learn than dSprites. Those that f_sprite has not
         # learned well are counted as two if h_loc learns from the ELBO too early; see
         # ABLATIONS.md.
-        config.num_steps = 66_000
+        config.num_steps = 66_000  # 130 minutes on one busy core
         config.tighten.steps = 10_000
         config.warmup.update(auxiliary_steps=800, guided_steps=800)
         config.elbo.update(location_every=4, count_temperature=1.0)
