@@ -64,8 +64,8 @@ class AuxiliaryVAE(nn.Module):
     """
 
     image_channels: int
-    latent_channels: int = 8
-    channels: int = 64
+    latent_channels: int
+    channels: int
     cell: int = CELL
     dtype: DTypeLike = jnp.float32
 

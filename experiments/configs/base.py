@@ -113,6 +113,8 @@ def _warmup() -> ConfigDict:
     warmup = ConfigDict()
     warmup.object_size = 19  # pixels of most objects; other lengths scale with it
     warmup.auxiliary_steps = 2_000  # 60,000 in the paper, beside LAVAE
+    warmup.auxiliary_channels = 64  # open; half as many before the last downsampling
+    warmup.auxiliary_latents = 8  # per cell: 11×11×8 in the paper
     warmup.guided_steps = 2_000  # open; until the most likely sites are right
     warmup.target = "bumps"  # "kl_map" in the paper, with peaks of unequal height
     warmup.bump_height = 10.0  # of target=bumps, before γ; f_count's threshold is 4
@@ -215,16 +217,11 @@ def tiny() -> ConfigDict:
     config.num_steps = 6
     config.batch_size = 8
     config.log_every = 2
-    config.eval_every = 4
-    config.picture_every = 4
-    config.checkpoint_every = 4
+    config.update(eval_every=4, picture_every=4, checkpoint_every=4)
     config.num_eval_images = 16
     config.data.num_valid = 64
-    config.model.channels = 8
-    config.model.location_hidden = 8
-    config.model.width = 32
-    config.warmup.auxiliary_steps = 1
-    config.warmup.guided_steps = 1
+    config.model.update(channels=8, location_hidden=8, width=32)
+    config.warmup.update(auxiliary_steps=1, guided_steps=1)
     config.elbo.appearance_updates = 2
     config.tighten.steps = 1
     return config

@@ -153,8 +153,11 @@ def build(config: ConfigDict, axis_name: str | None = None) -> Experiment:
 def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     dtype = jnp.dtype(config.precision)  # all but the train step is float32
     model, single = build_model(config, axis_name, dtype), build_model(config)
-    cell = cell_for(config.warmup.object_size)
-    auxiliary = AuxiliaryVAE(config.model.image_shape[2], cell=cell, dtype=dtype)
+    warmup, num_channels = config.warmup, config.model.image_shape[2]
+    sizes = warmup.auxiliary_latents, warmup.auxiliary_channels
+    auxiliary = AuxiliaryVAE(
+        num_channels, *sizes, cell_for(warmup.object_size), dtype=dtype
+    )
     optimizer, recipe = build_optimizer(config), build_recipe(config)
     schedules = build_schedules(config)
 

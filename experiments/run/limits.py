@@ -87,6 +87,8 @@ LIMITS = {
     "optimizer.rise_steps": _at_least(0),
     "optimizer.final_factor": _POSITIVE,
     "warmup.auxiliary_steps": _at_least(0),
+    "warmup.auxiliary_channels": _at_least(2),
+    "warmup.auxiliary_latents": _at_least(1),
     "warmup.guided_steps": _at_least(0),
     "warmup.target": _one_of("bumps", "kl_map"),
     "warmup.bump_height": _POSITIVE,
@@ -143,8 +145,8 @@ def _check_baseline(model: ConfigDict) -> None:
     """Refuses image sizes and strides that do not fit the cells of the latent grid."""
     if any(size % CELL for size in model.image_shape[:2]):
         raise ValueError(
-            f"the baseline needs images whose height and width are multiples of {CELL}:"
-            f" got {tuple(model.image_shape)}. Crop or pad them."
+            f"model.image_shape must have a height and width in multiples of {CELL} for"
+            f" the baseline: got {tuple(model.image_shape)}. Crop or pad the images."
         )
     if model.stem_stride not in (2, 4, CELL):
         raise ValueError(
