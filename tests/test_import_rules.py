@@ -112,8 +112,7 @@ def test_importing_the_library_changes_nothing():
         "warnings.simplefilter('error')\n"
         # matplotlib 3.10.0 with today's pyparsing
         "warnings.filterwarnings('ignore', '.* deprecated - use', DeprecationWarning)\n"
-        "import jax\n"
-        "from jax.extend import backend\n"
+        "import jax; from jax.extend import backend\n"
         "before = dict(jax.config.values)\n"
         f"for name in {modules!r}:\n"
         "    importlib.import_module(name)\n"

@@ -61,8 +61,7 @@ def test_it_runs_from_top_to_bottom(data_dir, tmp_path):
 
     resources = {"metadata": {"path": str(PATH.parent)}}
     client = NotebookClient(notebook, kernel_name="python3", resources=resources)
-    # Otherwise the client answers what widgets show, on the socket where it waits for
-    # the cell's end, and now and then waits for ever (jupyter/nbclient issue 312).
+    # A client that answers widgets may wait for ever (jupyter/nbclient issue 312).
     client.widget_registry.clear()
     client.execute(
         env={
