@@ -155,7 +155,7 @@ def _tighten() -> ConfigDict:
 def laptop() -> ConfigDict:
     """For 2 CPU cores: light networks, exact draws, a short schedule."""
     config = paper()
-    config.num_steps = 31_000  # 90 minutes on one busy core
+    config.num_steps = 31_000  # 80 to 90 minutes on one busy core
     config.batch_size = 16  # more and smaller steps learn more per image
     config.log_every = 200
     config.eval_every = 2_000

@@ -78,7 +78,7 @@ class Progress:
             step,
             f"{rate:.4g} steps/s",
             f"{rate * self._batch_size:.4g} images/s",
-            f"ETA {datetime.timedelta(seconds=round(left))}",
+            f"ETA {datetime.timedelta(seconds=round(left))} at this speed",
             *_named(metrics, self._shown),
         )
         self._store(step, "train", metrics._asdict() | speed)
