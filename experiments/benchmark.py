@@ -58,7 +58,7 @@ def benchmark(config: ConfigDict, repeats: int = 10) -> list[Cost]:
     with cli.user_errors(ValueError):
         experiment = build.build(config)
     phases = find_phases(experiment.train_step_at, config.num_steps)
-    fresh = jax.jit(experiment.init)(jax.random.key(config.seed))
+    fresh = experiment.init(jax.random.key(config.seed))
     height, width, channels = config.model.image_shape
     images = np.zeros((config.batch_size, height, width, channels), np.uint8)
     images[:, height // 3 : height // 2, width // 3 : width // 2] = 255

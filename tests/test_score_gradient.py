@@ -206,17 +206,17 @@ def test_leave_one_out():
     for b, k in np.ndindex(5, 4):
         expected[b, k] = elbo[b, k] - np.delete(elbo[b], k).mean(dtype=np.float64)
     for limit in (1e9, 0.7):
-        weights = step.leave_one_out(elbo, limit)
+        weights = objectives.leave_one_out(elbo, limit)
         cut = np.clip(expected, -limit, limit)
         np.testing.assert_allclose(weights, cut, rtol=1e-5, atol=1e-5)
     assert np.abs(weights).max() == np.float32(0.7)
-    gradient = jax.grad(lambda a: step.leave_one_out(a, 1.0).sum())(elbo)
+    gradient = jax.grad(lambda a: objectives.leave_one_out(a, 1.0).sum())(elbo)
     assert not gradient.any()
 
 
 def test_one_draw_has_no_others():
     """A single draw has weight 0: no noise without a baseline reaches h_loc."""
-    assert not step.leave_one_out(jnp.array([[-50.0], [7.0]]), 100.0).any()
+    assert not objectives.leave_one_out(jnp.array([[-50.0], [7.0]]), 100.0).any()
 
 
 @pytest.mark.parametrize("draws", ["score", "relaxed", "straight_through"])

@@ -7,7 +7,7 @@ import pytest
 
 from lavae_jax import objectives, warmup
 from lavae_jax.latents.locations import draw_locations
-from lavae_jax.training import appearance_steps, step
+from lavae_jax.training import step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.optimizer import split
 from lavae_jax.training.superposition import objects_of_both
@@ -125,7 +125,7 @@ def test_what_further_updates_see(share):
             scenes = setup.superposed(x, 1.0, True, first)
             found = objects_of_both(setup.model, scenes, h_loc)
             seen = scenes.x
-        return appearance_steps.appearance_update(setup, state, seen, found, second)[0]
+        return step.appearance_update(setup, state, seen, found, second)[0]
 
     expected = update(between._replace(step=start.step))
     jax.tree.map(

@@ -12,7 +12,7 @@ from jax import lax
 from lavae_jax import baseline
 from lavae_jax.images import to_float
 from lavae_jax.training.keys import image_keys
-from lavae_jax.training.state import TrainState
+from lavae_jax.training.state import TrainState, init_variables
 from lavae_jax.types import Array, Variables
 
 
@@ -41,7 +41,7 @@ def init_state(
     """Makes a fresh state from a single key."""
     key_model, key_run = jax.random.split(key)
     x = jnp.zeros((1, *model.image_shape), jnp.float32)
-    variables = jax.jit(model.init)(key_model, x)
+    variables = init_variables(model, key_model, x)
     return BaselineState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -34,14 +35,26 @@ class TrainState(NamedTuple):
         return {"params": self.params["lavae"], "batch_stats": self.batch_stats}
 
 
+def init_variables(module: nn.Module, key: Array, *inputs: Any) -> Variables:
+    """Initialises a module by a key and inputs.
+
+    Each of its many random numbers is drawn once, so they are not worth the time in
+    which a compiler makes them fast. JAX accepts such an option at top level only.
+    """
+    options = {"xla_backend_optimization_level": 1}
+    if isinstance(key, jax.core.Tracer):
+        options = None
+    return jax.jit(module.init, compiler_options=options)(key, *inputs)
+
+
 def init_state(
     model: LAVAE, auxiliary: AuxiliaryVAE, optimizer: Optimizer, key: Array
 ) -> TrainState:
     """Makes a fresh state of LAVAE and the auxiliary VAE, from a single key."""
     key_model, key_auxiliary, key_run = jax.random.split(key, 3)
     x = jnp.zeros((1, *model.image_shape), jnp.float32)
-    variables = jax.jit(model.init)(key_model, x)
-    auxiliary_variables = jax.jit(auxiliary.init)(key_auxiliary, x, key_model[None])
+    variables = init_variables(model, key_model, x)
+    auxiliary_variables = init_variables(auxiliary, key_auxiliary, x, key_model[None])
     params = {"lavae": variables["params"], "auxiliary": auxiliary_variables["params"]}
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -1,7 +1,7 @@
 """The train step: Appendix B's warm-up, then the ELBO of Eq. 6 and nothing else.
 
-A run goes through the stages of `recipe.stage_at`. Steps that train h_app and f_sprite
-alone, which the paper does not have, are in `appearance_steps`.
+A run goes through the stages of `recipe.stage_at`. The paper has no steps that train
+h_app and f_sprite alone.
 
 1. `auxiliary`: the auxiliary VAE learns alone, for as long as its KL map needs to show
    one peak per object.
@@ -27,20 +27,18 @@ from lavae_jax.images import to_float
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import draw_locations
 from lavae_jax.model import LAVAE
-from lavae_jax.objectives import ElboTerms, reconstruct
-from lavae_jax.training.appearance_steps import (
-    appearance_scenes,
-    appearance_step,
-    appearance_updates,
-    tighten_step,
-)
+from lavae_jax.objectives import importance_bound, leave_one_out, reconstruct
 from lavae_jax.training.metrics import TrainMetrics, of_terms
-from lavae_jax.training.optimizer import Optimizer, Parts, lavae_parts
+from lavae_jax.training.optimizer import Optimizer, Parts, lavae_parts, split
 from lavae_jax.training.recipe import Recipe, Stage
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState, restart_moments
-from lavae_jax.training.superposition import objects_of_both, wake
+from lavae_jax.training.superposition import (
+    objects_of_both,
+    wake,
+    without_prior_of_n,
+)
 from lavae_jax.types import Array, Locations, hard_locations
 from lavae_jax.warmup import AuxiliaryVAE
 
@@ -90,7 +88,7 @@ def guided_step(
     (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(state.params["lavae"])
     terms, error, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
-    state = appearance_updates(setup, state, x, locations)
+    state, _ = _appearance_updates(setup, state, x, locations)
     return state, of_terms(TrainMetrics(value, location_loss=error), terms, n)
 
 
@@ -115,7 +113,7 @@ def elbo_step(
         locations, log_q, key_app = _draw(setup, model, state, h_loc, keys)
         n = locations.active.sum(axis=1)
         terms = reconstruct(model, scenes.x, locations, n, key_app, epsilon, train=True)
-        terms = _without_prior_of_n(terms, scenes.chosen)
+        terms = without_prior_of_n(terms, scenes.chosen)
         elbo = terms.elbo.reshape(log_q.shape)
         advantage = leave_one_out(elbo, recipe.advantage_limit)
         objective = (elbo + advantage * log_q).mean()
@@ -137,8 +135,8 @@ def elbo_step(
     grad, aux = jax.grad(loss, has_aux=True)(state.params["lavae"])
     terms, n, h_single, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
-    x, locations = appearance_scenes(setup, x, h_single, keys)
-    state = appearance_updates(setup, state, x, locations)
+    x, locations = _appearance_scenes(setup, x, h_single, keys)
+    state, _ = _appearance_updates(setup, state, x, locations)
     return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
 
 
@@ -182,37 +180,108 @@ def _draw(
     return locations, log_q.reshape(-1, recipe.num_draws), key_app
 
 
-def leave_one_out(elbo: Array, limit: float) -> Array:
-    """Computes the score function's weights: the ELBO less the other draws' mean.
+def appearance_step(
+    setup: Setup, state: TrainState, x: Array, keys: Array
+) -> tuple[TrainState, TrainMetrics]:
+    """Trains h_app and f_sprite on the ELBO, at the most likely sites.
 
-    The gradient of E_q[f] is E_q[∇f + (f − b) ∇log q] for any b that does not depend on
-    the draw itself; the mean of an image's other draws is one that takes most of the
-    variance away (Kool et al., "Buy 4 REINFORCE samples, get a baseline for free!",
-    2019). Cutting it at ± limit keeps single draws, which cost thousands of nats early
-    on, from deciding a step.
+    f_sprite learns an object faster when it is always painted from the same site than
+    when it is painted from all sites that q gives it; the ELBO then makes q narrower.
+    The metrics are those of the first update of these images.
+    """
+    h_loc = setup.model.bind(state.variables).location_logits(x)
+    x, locations = _appearance_scenes(setup, x, h_loc, keys)
+    state, metrics = _appearance_updates(setup, state, x, locations, first=0)
+    return state, jax.tree.map(lambda values: values[0], metrics)
+
+
+def tighten_step(
+    setup: Setup, state: TrainState, x: Array, keys: Array
+) -> tuple[TrainState, TrainMetrics]:
+    """Trains h_app and f_sprite on a bound of several draws of z_app."""
+    key_loc, key_app = jax.vmap(jax.random.split)(keys).T
+    model, recipe = setup.model.bind(state.variables), setup.recipe
+    h_loc = model.location_logits(x)
+    locations = model.locations(h_loc, model.count(h_loc), key_loc)
+    num_draws, elbo_share = recipe.tighten_draws, recipe.tighten_elbo
+    return appearance_update(setup, state, x, locations, key_app, num_draws, elbo_share)
+
+
+def _appearance_scenes(
+    setup: Setup, x: Array, h_loc: Array, keys: Array
+) -> tuple[Array, Locations]:
+    """Superposes some images, and finds the likeliest sites of the objects in each.
 
     Args:
-        elbo: nats, [B, K].
-        limit: nats.
+        setup: the parts of the step.
+        x: binary images, [B, H, W, C].
+        h_loc: their location logits, [B, H, W].
+        keys: of an update, [B].
 
     Returns:
-        [B, K], constants; 0 where K = 1.
+        Images for h_app and f_sprite to learn, [B, H, W, C], and locations [B, ...].
     """
-    elbo, num_draws = lax.stop_gradient(elbo), elbo.shape[1]
-    if num_draws == 1:
-        return jnp.zeros_like(elbo)
-    others = (elbo.sum(axis=1, keepdims=True) - elbo) / (num_draws - 1)
-    return jnp.clip(elbo - others, -limit, limit)
+    model, share = setup.model, setup.recipe.superpose_appearance
+    if not share:
+        return x, model.locations(h_loc, model.count(h_loc), keys=None)
+    scenes = setup.superposed(x, share, True, keys)
+    return scenes.x, objects_of_both(model, scenes, h_loc)
 
 
-def _without_prior_of_n(terms: ElboTerms, chosen: Array) -> ElboTerms:
-    """Leaves chosen images out of p(n), as superposed scenes have more objects.
+def _appearance_updates(
+    setup: Setup, state: TrainState, x: Array, locations: Locations, first: int = 1
+) -> tuple[TrainState, TrainMetrics]:
+    """Makes the updates of h_app and f_sprite from a step's `first` one on.
 
-    Chosen images that were not superposed are left out too: scenes with many objects
-    are superposed less often, and would teach p(n) too large an n.
+    They have the same images x, [B, H, W, C], and locations, [B, ...], and new draws of
+    z_app each. Returns the metrics of every update.
     """
-    chosen = jnp.repeat(chosen, terms.kl_n.shape[0] // chosen.shape[0])
-    return terms._replace(kl_n=jnp.where(chosen, 0, terms.kl_n))
+
+    def update(state, index):
+        keys = setup.keys(state, index, x.shape[0])
+        return appearance_update(setup, state, x, locations, keys)
+
+    last = setup.recipe.appearance_updates
+    return lax.scan(update, state, jnp.arange(first, last + 1))
+
+
+def appearance_update(
+    setup: Setup,
+    state: TrainState,
+    x: Array,
+    locations: Locations,
+    keys: Array,
+    num_draws: int = 1,
+    elbo_share: float = 1.0,
+) -> tuple[TrainState, TrainMetrics]:
+    """Makes one update of h_app and f_sprite, on x [B, H, W, C] with keys [B].
+
+    The objective is elbo_share · ELBO + (1 − elbo_share) · log 1/K Σ_k w_k (Burda et
+    al., "Importance Weighted Autoencoders", 2016) over K = `num_draws` draws of z_app
+    at the locations, [B, ...]. The ELBO's share keeps q(z_app) from drawing so widely
+    that single draws are poor (Rainforth et al., "Tighter Variational Bounds are Not
+    Necessarily Better", 2018).
+    """
+    n, epsilon = locations.active.sum(axis=1), setup.epsilon(state)
+
+    def forward(model):
+        if num_draws == 1:
+            terms = reconstruct(model, x, locations, n, keys, epsilon, train=True)
+            return terms, terms.elbo.mean()
+        return importance_bound(model, x, locations, n, keys, num_draws, epsilon)
+
+    def loss(rest):
+        params = {**state.params["lavae"], **rest}
+        (terms, bound), batch_stats = setup.apply(state, params, forward)
+        objective = elbo_share * terms.elbo.mean() + (1 - elbo_share) * bound
+        return -objective, (terms, bound, batch_stats)
+
+    rest = split(state.params).rest
+    (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(rest)
+    terms, bound, batch_stats = aux
+    state = setup.update(state, Parts(rest=grad), batch_stats)
+    metrics = TrainMetrics(value, bound=bound if num_draws > 1 else None)
+    return state, of_terms(metrics, terms, n)
 
 
 _STEPS = {

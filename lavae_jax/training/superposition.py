@@ -17,7 +17,7 @@ from jax import lax
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import MASKED, at_sites
 from lavae_jax.model import LAVAE
-from lavae_jax.objectives import reconstruct
+from lavae_jax.objectives import ElboTerms, reconstruct
 from lavae_jax.types import Array, Locations, hard_locations
 
 
@@ -165,7 +165,7 @@ def wake(
         log_q += counts.log_q_count(h_loc, both, threshold, temperature, radius)
     n = both.active.sum(axis=1)
     terms = reconstruct(model, scenes.x, both, n, keys, epsilon)
-    # p(n) is left out for superposed images, see `step.elbo_step`.
+    # p(n) is left out for superposed images, see `without_prior_of_n`.
     all_elbo = jnp.concatenate([elbo, (terms.elbo + terms.kl_n)[:, None]], axis=1)
     share = jax.nn.softmax(lax.stop_gradient(all_elbo), axis=1)[:, -1]
     # Sites that exclude each other can't be drawn together.
@@ -202,3 +202,13 @@ def _moved(site: Array, shift: Array, size: tuple[int, int]) -> Array:
     row = jnp.clip(site // width + shift[:, :1], 0, height - 1)
     column = jnp.clip(site % width + shift[:, 1:], 0, width - 1)
     return row * width + column
+
+
+def without_prior_of_n(terms: ElboTerms, chosen: Array) -> ElboTerms:
+    """Leaves chosen images out of p(n), as superposed scenes have more objects.
+
+    Chosen images that were not superposed are left out too: scenes with many objects
+    are superposed less often, and would teach p(n) too large an n.
+    """
+    chosen = jnp.repeat(chosen, terms.kl_n.shape[0] // chosen.shape[0])
+    return terms._replace(kl_n=jnp.where(chosen, 0, terms.kl_n))
