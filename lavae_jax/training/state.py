@@ -41,7 +41,7 @@ def init_variables(module: nn.Module, key: Array, *inputs: Any) -> Variables:
     Each of its many random numbers is drawn once, so they are not worth the time in
     which a compiler makes them fast. JAX accepts such an option at top level only.
     """
-    options = {"xla_backend_optimization_level": 1}
+    options = {"xla_backend_optimization_level": 0}
     if isinstance(key, jax.core.Tracer):
         options = None
     return jax.jit(module.init, compiler_options=options)(key, *inputs)
