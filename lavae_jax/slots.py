@@ -24,15 +24,14 @@ def _apply_to_buffer(
     capacity: int,
 ) -> Array:
     num_images, max_objects = active.shape
-    flat_active = active.reshape(-1)
-    (index,) = jnp.nonzero(flat_active, size=capacity, fill_value=0)
-    valid = jnp.arange(capacity) < flat_active.sum()
+    # Of equal values, the first come first: active slots, in order, before any other.
+    flat_active, index = lax.top_k(active.reshape(-1).astype(jnp.float32), capacity)
+    valid = flat_active > 0
     inputs = [a.reshape(-1, *a.shape[2:])[index] for a in per_slot]
     outputs = network(module, index // max_objects, valid, *inputs)
     mask = valid.reshape(-1, *([1] * (outputs.ndim - 1)))
     flat = jnp.zeros((num_images * max_objects, *outputs.shape[1:]), outputs.dtype)
-    # Empty places of the buffer all point at slot 0 and add zeros to it.
-    flat = flat.at[index].add(jnp.where(mask, outputs, 0))
+    flat = flat.at[index].set(jnp.where(mask, outputs, 0), unique_indices=True)
     return flat.reshape(num_images, max_objects, *outputs.shape[1:])
 
 

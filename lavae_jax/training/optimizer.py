@@ -91,7 +91,8 @@ def make_optimizer(
 ) -> Optimizer:
     """Makes an `Optimizer` that first clips each part's gradient to `clip_norm`.
 
-    `transform` is one such as `optax.scale_by_adamax()`.
+    `transform` is one such as `optax.scale_by_adamax()`. Each part is updated as one
+    vector, which compiles and runs faster than an update per parameter.
     """
     clipped = optax.chain(optax.clip_by_global_norm(clip_norm), transform)
-    return Optimizer(clipped, learning_rates)
+    return Optimizer(optax.flatten(clipped), learning_rates)
