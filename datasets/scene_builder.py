@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from scipy import stats
+from scipy import special
 from tensorflow_datasets.core import example_serializer, writer
 from tensorflow_datasets.core.splits import SplitInfo
 from tensorflow_datasets.proto import tf_example_pb2
@@ -164,4 +164,5 @@ def entropy(masks: list[np.ndarray]) -> float:
     """
     cropped = [scenes.crop(mask) for mask in masks]
     counts = list(Counter((mask.shape, mask.tobytes()) for mask in cropped).values())
-    return float(stats.entropy(counts))
+    shares = np.array(counts) / len(masks)
+    return float(special.entr(shares).sum())
