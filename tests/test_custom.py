@@ -30,7 +30,6 @@ def _config(path):
     config.update(num_steps=1, log_every=1)
     config.warmup.update(auxiliary_steps=0, guided_steps=0)
     config.elbo.update(location_every=100, appearance_updates=0)
-    config.elbo.superpose_appearance = 0.0
     config.tighten.steps = 0
     return config
 

@@ -34,11 +34,7 @@ from lavae_jax.training.recipe import Recipe, Stage
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState, restart_moments
-from lavae_jax.training.superposition import (
-    objects_of_both,
-    wake,
-    without_prior_of_n,
-)
+from lavae_jax.training.superposition import objects_of_both, wake, without_prior_of_n
 from lavae_jax.types import Array, Locations, hard_locations
 from lavae_jax.warmup import AuxiliaryVAE
 
