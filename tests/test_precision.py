@@ -128,9 +128,9 @@ def _step(dtype):
         SHAPE, norm="batch", appearance_net="trunk", sprite_net="conv", dtype=dtype
     )
     auxiliary = AuxiliaryVAE(SHAPE[2], 2, 4, dtype=dtype)
-    recipe = scale_runs.RECIPE._replace(superpose=0.0, num_draws=1)
-    setup = step.Setup(model, auxiliary, optim, constants, recipe)
-    train_step = step.make_train_step(*setup, "elbo")
+    train_step = step.make_train_step(
+        model, auxiliary, optim, constants, scale_runs.RECIPE, "elbo"
+    )
     start = tiny_models.train_state(model, auxiliary, optim, KEYS[0])
     return jax.jit(train_step), start
 

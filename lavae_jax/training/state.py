@@ -38,11 +38,11 @@ class TrainState(NamedTuple):
 def init_variables(module: nn.Module, key: Array, *inputs: Any) -> Variables:
     """Initialises a module by a key and inputs.
 
-    Each of its many random numbers is drawn once, so they are not worth the time in
-    which a compiler makes them fast. JAX accepts such an option at top level only.
+    Each of its many random numbers is drawn once, so on a CPU they are not worth the
+    time to make them fast. JAX accepts such an option at top level only.
     """
     options = {"xla_backend_optimization_level": 0}
-    if isinstance(key, jax.core.Tracer):
+    if isinstance(key, jax.core.Tracer) or jax.default_backend() != "cpu":
         options = None
     return jax.jit(module.init, compiler_options=options)(key, *inputs)
 
