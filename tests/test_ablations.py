@@ -22,8 +22,7 @@ def done(tmp_path_factory):
     config = dsprites.get_config("tiny")
     config.update(num_steps=4, log_every=2)
     config.warmup.update(auxiliary_steps=0, guided_steps=0)
-    config.elbo.update(location_every=100, appearance_updates=0)
-    config.tighten.steps = 0
+    config.tighten.steps = 4
     config.data.data_dir = str(tmp_path_factory.mktemp("data"))
     workdir = tmp_path_factory.mktemp("runs")
     settings = {"base": {}, "fewer": {"data.num_valid": 128}}

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.standard_promotion
 def _run(*arguments):
     """Runs the command on the tiny config; returns its exit status and stderr."""
     config = "experiments/configs/dsprites.py:tiny"
-    values = ("batch_size=2", "elbo.location_every=1", "model.objects_per_image=10")
+    values = ("batch_size=2", "model.objects_per_image=10")
     overrides = (f"--config.{value}" for value in values)
     return run_here(accelerator, f"--config={config}", *overrides, *arguments)
 
@@ -58,7 +58,7 @@ def test_packed_scenes_are_the_scenes(scenes):
 def test_a_dispatch_makes_the_steps_one_by_one():
     """A dispatch of three steps equals three of one, and reports their mean metrics."""
     config = ConfigDict({"batch_size": 8, "model": {"image_shape": tiny_steps.SHAPE}})
-    train_step = tiny_steps.make_step(tiny_steps.RECIPE, "appearance")
+    train_step = tiny_steps.make_step(tiny_steps.RECIPE, "tighten")
     bits = np.stack([np.packbits(image > 0) for image in tiny_steps.make_images(20)])
     three, one = (
         jax.jit(clocked.make_dispatch(config, train_step, number)) for number in (3, 1)
@@ -139,7 +139,7 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--config.elbo.location_every=2", "set --config.elbo.location_every=1"),
+        ("--config.batch_size=3", "a multiple of optimizer.minibatches: got 3 and 2"),
         ("--config.warmup.guided_steps=3", "warmup.guided_steps must be a multiple"),
         ("--config.model.image_shape=(32, 32, 3)", "not hold scenes of (32, 32, 3)"),
     ],
@@ -173,7 +173,7 @@ def test_what_is_no_file_of_scenes(tmp_path):
 def test_a_run_of_the_other_command(scenes, tmp_path):
     """A workdir of `experiments.train` is refused, as its clock is not known."""
     config = dsprites.get_config("tiny")
-    config.batch_size, config.elbo.location_every = 2, 1
+    config.batch_size = 2
     config.model.objects_per_image = 10.0
     workdir.claim(tmp_path, config)
     state = build.build(config).init(jax.random.key(0))

@@ -198,7 +198,7 @@ def test_what_is_bfloat16_in_a_step(configs, name, tighten_steps, share):
     config = configs.get_config(name)
     config.precision = "bfloat16"
     if "warmup" in config:
-        config.elbo.update(location_every=1, appearance_updates=0)
+        config.elbo.appearance_updates = 0
         config.tighten.steps = tighten_steps
         config.model.objects_per_image = 10.0  # one buffer holds all slots
     experiment = build.build(config)

@@ -17,18 +17,13 @@ pytestmark = pytest.mark.standard_promotion
 
 def test_stages():
     """Steps are counted from 1, and a stage includes the step it is said to last to."""
-    settings = recipe.Recipe(
-        auxiliary_steps=200, guided_steps=100, location_every=4, tighten_after=1_008
-    )
+    settings = recipe.Recipe(auxiliary_steps=200, guided_steps=100, tighten_after=1_008)
     expected = {
         1: "auxiliary",
         200: "auxiliary",
         201: "guided",
         300: "guided",
-        301: "appearance",
-        303: "appearance",
-        304: "elbo",
-        305: "appearance",
+        301: "elbo",
         1_008: "elbo",
         1_009: "tighten",
         1_012: "tighten",
@@ -52,9 +47,7 @@ def test_the_stages_of_the_configs(variant):
         ("tighten", tighten),
     ]
     expected = [stage for stage, number in counted for _ in range(number)]
-    assert [s.replace("appearance", "elbo") for s in stages] == expected
-    share = learning / config.elbo.location_every
-    assert stages.count("elbo") == pytest.approx(share, abs=1)
+    assert stages == expected
 
 
 def test_the_papers_temperature():
@@ -89,7 +82,8 @@ def test_the_laptops_schedules():
     steps = [last, last + rise, config.num_steps]
     rate = config.tighten.learning_rate
     expected = [0, rate, rate * c.final_factor]
-    np.testing.assert_allclose([rates.rest(k) for k in steps], expected, atol=1e-6)
+    for schedule in (rates.rest, rates.prior_n):
+        np.testing.assert_allclose([schedule(k) for k in steps], expected, atol=1e-6)
 
 
 def _toy_params(location, rest, prior_n, auxiliary):

@@ -17,6 +17,7 @@ from tests.tiny_steps import (
     RECIPE,
     SCHEDULES,
     SHAPE,
+    STAGES,
     changed,
     compiled_step,
     make_images,
@@ -29,11 +30,11 @@ from tests.tiny_steps import (
 pytestmark = pytest.mark.standard_promotion
 
 PLAIN = RECIPE._replace(
-    superpose=0.0, wake_weight=0.0, appearance_updates=0, num_draws=1
+    minibatches=1, superpose=0.0, wake_weight=0.0, appearance_updates=0, num_draws=1
 )
 
 
-@pytest.mark.parametrize("stage", ["auxiliary", "guided", "elbo", "tighten"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_devices_make_the_same_steps(stage):
     """Parameters and all metrics are the same after a step on 4 devices and on one.
 
@@ -63,8 +64,7 @@ def test_every_stage_trains_its_parts_and_nothing_else():
         "auxiliary": {"auxiliary"},
         "guided": {"location", "rest", "prior_n"},
         "elbo": {"location", "rest", "prior_n"},
-        "appearance": {"rest"},
-        "tighten": {"rest"},
+        "tighten": {"rest", "prior_n"},
     }
     start = start_state()
     for stage, (after, _) in run_stages().items():
@@ -77,7 +77,7 @@ def test_every_stage_trains_its_parts_and_nothing_else():
             assert all(moved) if expected else not any(moved), (stage, name, moved)
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, PLAIN._replace(target="kl_map")])
+@pytest.mark.parametrize("recipe", [PLAIN, PLAIN._replace(target="kl_map")])
 def test_what_h_loc_is_first_taught(recipe):
     """The loss is the squared error to the KL map or its bumps, summed over sites."""
     state, x = start_state(), make_images().astype(np.float32) / 255
@@ -103,31 +103,38 @@ def test_what_h_loc_is_first_taught(recipe):
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_what_further_updates_see(share):
-    """Further updates see scenes, superposed or not, at the likeliest sites.
+    """Further updates see minibatches in turn, with the likeliest sites in each.
 
-    The sites are those before the step. Only the networks that paint are changed.
+    The images are superposed or not. The sites are those after the update of h_loc, on
+    the first minibatch. Only the networks that paint are changed.
     """
-    once = PLAIN._replace(superpose=1.0, superpose_appearance=share)
-    recipe = once._replace(appearance_updates=1)
-    start, x = start_state(), make_images().astype(np.float32) / 255
-    found, _ = compiled_step(recipe, "elbo")(start, make_images())
-    between, _ = compiled_step(once, "elbo")(start, make_images())
+    once = PLAIN._replace(superpose=1.0, superpose_appearance=share, minibatches=2)
+    recipe = once._replace(appearance_updates=3)
+    found, _ = compiled_step(recipe, "elbo")(start_state(), make_images())
+    between, _ = compiled_step(once, "elbo")(start_state(), make_images())
+    between = between._replace(step=between.step - 1)
     setup = step.Setup(make_model(), AUXILIARY, OPTIMIZER, SCHEDULES, recipe)
+    images = make_images().astype(np.float32) / 255
 
     @jax.jit
-    def update(state):
-        first, second = (setup.keys(start, k, len(x)) for k in (0, 1))
-        h_loc = setup.model.bind(start.variables).location_logits(x)
-        n = setup.model.count(h_loc)
-        found = draw_locations(h_loc, n, 5, keys=None, exclusion_radius=2)
-        seen = x
+    def seen(x, part):
+        h_loc = setup.model.bind(between.variables).location_logits(x)
         if share:
-            scenes = setup.superposed(x, 1.0, True, first)
-            found = objects_of_both(setup.model, scenes, h_loc)
-            seen = scenes.x
-        return step.appearance_update(setup, state, seen, found, second)[0]
+            keys = setup.keys(between, part, len(x))
+            scenes = setup.superposed(x, 1.0, True, keys)
+            return scenes.x, objects_of_both(setup.model, scenes, h_loc)
+        n = setup.model.count(h_loc)
+        return x, draw_locations(h_loc, n, 5, keys=None, exclusion_radius=2)
 
-    expected = update(between._replace(step=start.step))
+    @jax.jit
+    def update(state, scenes, index):
+        keys = setup.keys(state, index, len(images) // 2)
+        return step.appearance_update(setup, state, *scenes, keys)[0]
+
+    scenes = [seen(images[part::2], part) for part in (0, 1)]
+    expected = between
+    for index, part in ((2, 0), (3, 1), (4, 0)):
+        expected = update(expected, scenes[part], index)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
         found.params,
@@ -139,10 +146,21 @@ def test_what_further_updates_see(share):
         assert not any(changed(getattr(before, part), getattr(after, part)))
 
 
-@pytest.mark.parametrize("stage", ["appearance", "tighten"])
+def test_which_minibatches_teach_h_loc():
+    """The first minibatch teaches all networks, the others h_app and f_sprite."""
+    images = make_images()
+    images[1::2] = np.roll(images[1::2], 5, axis=2)
+    found, _ = compiled_step(RECIPE, "elbo")(start_state(), images)
+    before, after = split(run_stages()["elbo"][0].params), split(found.params)
+    assert not any(changed(before.location, after.location))
+    assert not any(changed(before.prior_n, after.prior_n))
+    assert all(changed(before.rest, after.rest))
+
+
+@pytest.mark.parametrize("stage", ["elbo", "tighten"])
 def test_the_first_step_of_an_objective_has_no_momentum(stage):
     """Old moments don't affect the first step after the warm-up or with the bound."""
-    first = {"appearance": RECIPE.warmup_steps, "tighten": RECIPE.tighten_after}[stage]
+    first = {"elbo": RECIPE.warmup_steps, "tighten": RECIPE.tighten_after}[stage]
     one_step, fresh = compiled_step(RECIPE, stage), start_state()
     # This state has the moments of steps that were never made.
     worn = fresh._replace(opt_state=jax.tree.map(lambda a: a + 1, fresh.opt_state))
@@ -157,7 +175,7 @@ def test_the_first_step_of_an_objective_has_no_momentum(stage):
 def test_the_tighter_objective():
     """The loss is the stated mean of ELBO and bound, at sites drawn from q."""
     state, x = start_state(), make_images().astype(np.float32) / 255
-    _, metrics = compiled_step(RECIPE, "tighten")(state, make_images())
+    _, metrics = compiled_step(PLAIN, "tighten")(state, make_images())
     model = make_model()
 
     @jax.jit
@@ -209,7 +227,7 @@ def test_the_share_of_superposed_scenes():
     uniform = jnp.zeros_like(lavae["prior_n_logits"])
     params = {**start.params, "lavae": {**lavae, "prior_n_logits": uniform}}
     shares = []
-    for k in range(40):
+    for k in range(80):
         state = start._replace(step=jnp.array(k), params=params)
         shares.append(1 - one_step(state, make_images())[1].kl_n / np.log(6))
     assert abs(np.mean(shares) - 0.5) < 4 * 0.5 / 320**0.5

@@ -40,7 +40,6 @@ VALUES = {
     "model.objects_per_image": 10.0,
     "warmup.auxiliary_steps": 1,
     "warmup.guided_steps": 1,
-    "elbo.location_every": 1,
     "elbo.appearance_updates": 1,
     "tighten.steps": 1,
 }

@@ -30,23 +30,22 @@ def get_config(variant: str = "laptop") -> ConfigDict:
     if variant == "tiny":
         return config
 
-    config.num_steps = 4_000
-    config.log_every = 100
-    config.eval_every = 500
-    config.picture_every = 2_000
-    config.checkpoint_every = 1_000
+    config.num_steps = 1_500
+    config.log_every = 25
+    config.eval_every = 125
+    config.picture_every = 500
+    config.checkpoint_every = 100
     config.data.num_valid = 2_000
-    config.batch_size = 16
     model.channels = 16
     model.width = 128
     warmup.auxiliary_steps = 400
-    warmup.guided_steps = 200
+    warmup.guided_steps = 100
     # τ and the paper's decay of the rate of h_loc reach their ends with the run.
     elbo_steps = config.num_steps - warmup.auxiliary_steps - warmup.guided_steps
     config.elbo.tau_steps = elbo_steps
     config.optimizer.location_decay_steps = elbo_steps
     if variant == "laptop":
-        config.tighten.steps = 500
+        config.tighten.steps = 100
     return config
 
 
@@ -72,17 +71,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "draws-8": {"elbo.num_draws": 8},
     "temperature-0": {"elbo.count_temperature": 0.0},  # f_count, as in the paper
     "temperature-4": {"elbo.count_temperature": 4.0},
-    "batch-32": {"batch_size": 32},
+    "minibatches-4": {"optimizer.minibatches": 4},
     # How often which part is trained, and at what rate.
     "appearance-0": {"elbo.appearance_updates": 0},
-    "location-every-1": {"elbo.location_every": 1},
+    "appearance-9": {"elbo.appearance_updates": 9},
+    "in-a-row": {"batch_size": 16, "optimizer.minibatches": 1},
     "constant-rates": {
         "optimizer.decay": "constant",
         "optimizer.location_final_factor": 1.0,
     },
     # The warm-up.
     "auxiliary-100": {"warmup.auxiliary_steps": 100},
-    "guided-50": {"warmup.guided_steps": 50},
+    "guided-25": {"warmup.guided_steps": 25},
     "kl-map": {"warmup.target": "kl_map"},
     # Scenes and locations.
     "radius-0": {"model.exclusion_radius": 0},

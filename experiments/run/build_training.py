@@ -35,6 +35,7 @@ def build_recipe(config: ConfigDict) -> recipes.Recipe:
     tighten = config.tighten
     return recipes.Recipe(
         **fields,
+        minibatches=config.optimizer.minibatches,
         tighten_after=config.num_steps - tighten.steps if tighten.steps else None,
         tighten_draws=tighten.num_draws,
         tighten_elbo=tighten.elbo_share,
@@ -61,7 +62,7 @@ def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
     rates = optimizers.Parts(
         location=optax.join_schedules([first, location], [warmup]),
         rest=optax.join_schedules(rest, [warmup, last]),
-        prior_n=optax.join_schedules(rest[:2], [warmup]),
+        prior_n=optax.join_schedules(rest, [warmup, last]),
         auxiliary=learning_rate(
             c, c.warmup_learning_rate, config.warmup.auxiliary_steps
         ),

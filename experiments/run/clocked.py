@@ -125,7 +125,7 @@ def train(
     """Trains by the clock, or continues such a run.
 
     Args:
-        config: a config of LAVAE that trains h_loc in every step.
+        config: a config of LAVAE.
         bits: the packed training scenes, [N, bytes].
         workdir: the run's folder, as that of `experiments.train`.
         minutes: of training in all, without compilation.
@@ -227,11 +227,8 @@ def _save(store, state, clock):
 
 def _check(config, steps_per_dispatch):
     """Refuses a config that can't be trained in dispatches of so many steps."""
-    if is_baseline(config) or config.elbo.location_every != 1:
-        raise cli.UserError(
-            "this command trains LAVAE, and h_loc in every step: set"
-            " --config.elbo.location_every=1, or use experiments.train."
-        )
+    if is_baseline(config):
+        raise cli.UserError("this command trains LAVAE: use experiments.train.")
     for name in ("auxiliary_steps", "guided_steps"):
         if config.warmup[name] % steps_per_dispatch:
             raise cli.UserError(

@@ -83,6 +83,7 @@ LIMITS = {
     "optimizer.location_decay_steps": _POSITIVE,
     "optimizer.warmup_learning_rate": _POSITIVE,
     "optimizer.clip_norm": _POSITIVE,
+    "optimizer.minibatches": _at_least(1),
     "optimizer.decay": _one_of("constant", "cosine"),
     "optimizer.rise_steps": _at_least(0),
     "optimizer.final_factor": _POSITIVE,
@@ -102,7 +103,6 @@ LIMITS = {
     "elbo.num_draws": _at_least(1),
     "elbo.count_temperature": _at_least(0),
     "elbo.advantage_limit": _POSITIVE,
-    "elbo.location_every": _at_least(1),
     "elbo.appearance_updates": _at_least(0),
     "elbo.superpose": _from_0_to(1),
     "elbo.superpose_appearance": _from_0_to(1),
@@ -192,6 +192,11 @@ def _check_together(config: ConfigDict) -> None:
         raise ValueError(
             "model.appearance_net=glimpse reads single sites and needs"
             f" elbo.draws=score: got {elbo.draws}."
+        )
+    if config.batch_size % config.optimizer.minibatches:
+        raise ValueError(
+            "batch_size must be a multiple of optimizer.minibatches: got"
+            f" {config.batch_size} and {config.optimizer.minibatches}."
         )
     warmup_steps = warmup.auxiliary_steps + warmup.guided_steps
     if config.tighten.steps and config.num_steps - config.tighten.steps < warmup_steps:

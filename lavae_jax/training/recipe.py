@@ -6,7 +6,7 @@ from lavae_jax.warmup import OBJECT_SIZE
 
 Draws = Literal["score", "relaxed", "straight_through"]
 Target = Literal["bumps", "kl_map"]
-Stage = Literal["auxiliary", "guided", "elbo", "appearance", "tighten"]
+Stage = Literal["auxiliary", "guided", "elbo", "tighten"]
 
 
 class Recipe(NamedTuple):
@@ -28,17 +28,19 @@ class Recipe(NamedTuple):
         num_draws: K, draws of n and z per image in a step that trains h_loc.
         count_temperature: T of `counts.draw_n`; 0 for the paper's f_count.
         advantage_limit: the score function's weights are cut at ± this, nats.
-        location_every: h_loc is trained once in so many steps, 1 in the paper.
-        appearance_updates: further updates per step of h_app and f_sprite, at the same
-            locations with new draws of z_app; 0 in the paper.
+        minibatches: P, parts of a step's images; an update takes one of them, and the
+            first one teaches h_loc. 1 in the paper.
+        appearance_updates: further updates per step of h_app and f_sprite alone, on
+            each minibatch in turn; 0 in the paper.
         superpose: share of the images that another one is added to, in steps that train
             h_loc.
         touching: whether the added image is moved first, until objects of both touch.
         superpose_appearance: the same share when h_app and f_sprite alone are trained.
         wake_weight: factor on `superposition.wake`, which proposes the objects of both
             scenes for a superposed one; 0 for no proposals.
-        tighten_after: steps after which h_app and f_sprite alone are trained, on a
-            bound of several draws of z_app; None for never, as in the paper.
+        tighten_after: steps after which h_loc is fixed, and the other networks and p(n)
+            learn from a bound of several draws of z_app; None for never, as in the
+            paper.
         tighten_draws: number of draws of that bound.
         tighten_elbo: the share of the ELBO in the objective of these steps.
     """
@@ -54,7 +56,7 @@ class Recipe(NamedTuple):
     num_draws: int = 4
     count_temperature: float = 2.0
     advantage_limit: float = 100.0
-    location_every: int = 1
+    minibatches: int = 1
     appearance_updates: int = 0
     superpose: float = 0.0
     touching: bool = True
@@ -78,4 +80,4 @@ def stage_at(recipe: Recipe, step: int) -> Stage:
         return "guided"
     if recipe.tighten_after is not None and step > recipe.tighten_after:
         return "tighten"
-    return "elbo" if step % recipe.location_every == 0 else "appearance"
+    return "elbo"

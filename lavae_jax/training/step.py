@@ -1,19 +1,19 @@
 """The train step: Appendix B's warm-up, then the ELBO of Eq. 6 and nothing else.
 
-A run goes through the stages of `recipe.stage_at`. The paper has no steps that train
-h_app and f_sprite alone.
+A run goes through the stages of `recipe.stage_at`:
 
 1. `auxiliary`: the auxiliary VAE learns alone, for as long as its KL map needs to show
    one peak per object.
 2. `guided`: LAVAE learns with its objects at these peaks, and h_loc is regressed on
    them.
 3. `elbo`: everything learns from the ELBO of K draws of n, z_loc and z_app. Some images
-   may be superposed on others (`superposition`). Where `location_every` is above 1,
-   `appearance` steps in between train h_app and f_sprite alone.
-4. `tighten`: h_app and f_sprite learn from a bound of several draws of z_app.
+   may be superposed on others (`superposition`).
+4. `tighten`: all but h_loc learns from a bound of several draws of z_app.
 
-Every step takes binary images x, [B, H, W, C], and a key per image, [B]. It returns the
-state after its updates and metrics, which are means over the batch.
+A step takes P minibatches of B binary images each, x [P, B, H, W, C], and an update one
+minibatch; the paper has P = 1. The first one teaches h_loc. In `guided` and `elbo`,
+h_app and f_sprite alone then get further updates with all of them, as they take longer
+to learn; the paper has none. The metrics of a step are means over images.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from lavae_jax.latents.locations import draw_locations
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import importance_bound, leave_one_out, reconstruct
 from lavae_jax.training.metrics import TrainMetrics, of_terms
-from lavae_jax.training.optimizer import Optimizer, Parts, lavae_parts, split
+from lavae_jax.training.optimizer import Optimizer, Parts, lavae_parts
 from lavae_jax.training.recipe import Recipe, Stage
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.setup import Setup
@@ -40,12 +40,13 @@ from lavae_jax.warmup import AuxiliaryVAE
 
 
 def auxiliary_step(
-    setup: Setup, state: TrainState, x: Array, keys: Array
+    setup: Setup, state: TrainState, x: Array
 ) -> tuple[TrainState, TrainMetrics]:
-    """Trains the auxiliary VAE on its ELBO."""
+    """Trains the auxiliary VAE on its ELBO, on the first minibatch."""
+    keys = setup.keys(state, 0, x.shape[1])
 
     def loss(params):
-        log_px, kl = setup.auxiliary.apply({"params": params}, x, keys)
+        log_px, kl = setup.auxiliary.apply({"params": params}, x[0], keys)
         return (kl - log_px).mean()
 
     value, grad = jax.value_and_grad(loss)(state.params["auxiliary"])
@@ -54,12 +55,16 @@ def auxiliary_step(
 
 
 def guided_step(
-    setup: Setup, state: TrainState, x: Array, keys: Array
+    setup: Setup, state: TrainState, x: Array
 ) -> tuple[TrainState, TrainMetrics]:
-    """Trains LAVAE with its objects at the peaks of the auxiliary VAE's KL map."""
-    model, recipe, size = setup.model, setup.recipe, x.shape[1:3]
+    """Trains LAVAE with its objects at the peaks of the auxiliary VAE's KL map.
+
+    h_loc is regressed on the map, or on bumps at its peaks, of the first minibatch.
+    """
+    model, recipe = setup.model, setup.recipe
+    keys, size = setup.keys(state, 0, x.shape[1]), x.shape[2:4]
     kl_map = setup.auxiliary.apply(
-        {"params": state.params["auxiliary"]}, x, method="kl_map"
+        {"params": state.params["auxiliary"]}, x[0], method="kl_map"
     )
     centres, valid = warmup.kl_peaks(kl_map, model.max_objects, recipe.object_size)
     locations, n = _at(centres, valid, size), valid.sum(axis=1)
@@ -71,9 +76,9 @@ def guided_step(
 
     def loss(params):
         def forward(model):
-            h_loc = model.location_logits(x, train=True)
+            h_loc = model.location_logits(x[0], train=True)
             epsilon = setup.epsilon(state)
-            terms = reconstruct(model, x, locations, n, keys, epsilon, train=True)
+            terms = reconstruct(model, x[0], locations, n, keys, epsilon, train=True)
             error = (h_loc / model.gamma - target) ** 2
             return terms, error.sum(axis=(1, 2)).mean()
 
@@ -84,7 +89,7 @@ def guided_step(
     (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(state.params["lavae"])
     terms, error, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
-    state, _ = _appearance_updates(setup, state, x, locations)
+    state = _appearance_updates(setup, state, x)
     return state, of_terms(TrainMetrics(value, location_loss=error), terms, n)
 
 
@@ -98,11 +103,12 @@ def _at(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
 
 
 def elbo_step(
-    setup: Setup, state: TrainState, x: Array, keys: Array
+    setup: Setup, state: TrainState, x: Array
 ) -> tuple[TrainState, TrainMetrics]:
-    """Trains everything on the ELBO of K draws from q(n, z | x) of each image."""
+    """Trains everything on the ELBO of K draws from q(n, z | x)."""
     recipe, epsilon = setup.recipe, setup.epsilon(state)
-    scenes = setup.superposed(x, recipe.superpose, recipe.touching, keys)
+    keys = setup.keys(state, 0, x.shape[1])
+    scenes = setup.superposed(x[0], recipe.superpose, recipe.touching, keys)
 
     def forward(model):
         h_loc = model.location_logits(scenes.x, train=True)
@@ -113,26 +119,23 @@ def elbo_step(
         elbo = terms.elbo.reshape(log_q.shape)
         advantage = leave_one_out(elbo, recipe.advantage_limit)
         objective = (elbo + advantage * log_q).mean()
-        h_single = model.location_logits(x) if recipe.superpose else h_loc
-        h_single = lax.stop_gradient(h_single)
         if recipe.superpose and recipe.wake_weight:
-            both = objects_of_both(model, scenes, h_single)
+            both = objects_of_both(model, scenes, model.location_logits(x[0]))
             key_both = key_app[:: recipe.num_draws]
             temperature = recipe.count_temperature
             objective += recipe.wake_weight * wake(
                 model, scenes, both, h_loc, elbo, key_both, epsilon, temperature
             )
-        return objective, (terms, n, h_single)
+        return objective, (terms, n)
 
     def loss(params):
         (objective, aux), batch_stats = setup.apply(state, params, forward)
         return -objective, (*aux, batch_stats)
 
     grad, aux = jax.grad(loss, has_aux=True)(state.params["lavae"])
-    terms, n, h_single, batch_stats = aux
+    terms, n, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
-    x, locations = _appearance_scenes(setup, x, h_single, keys)
-    state, _ = _appearance_updates(setup, state, x, locations)
+    state = _appearance_updates(setup, state, x)
     return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
 
 
@@ -176,69 +179,75 @@ def _draw(
     return locations, log_q.reshape(-1, recipe.num_draws), key_app
 
 
-def appearance_step(
-    setup: Setup, state: TrainState, x: Array, keys: Array
-) -> tuple[TrainState, TrainMetrics]:
-    """Trains h_app and f_sprite on the ELBO, at the most likely sites.
-
-    f_sprite learns an object faster when it is always painted from the same site than
-    when it is painted from all sites that q gives it; the ELBO then makes q narrower.
-    The metrics are those of the first update of these images.
-    """
-    h_loc = setup.model.bind(state.variables).location_logits(x)
-    x, locations = _appearance_scenes(setup, x, h_loc, keys)
-    state, metrics = _appearance_updates(setup, state, x, locations, first=0)
-    return state, jax.tree.map(lambda values: values[0], metrics)
-
-
 def tighten_step(
-    setup: Setup, state: TrainState, x: Array, keys: Array
+    setup: Setup, state: TrainState, x: Array
 ) -> tuple[TrainState, TrainMetrics]:
-    """Trains h_app and f_sprite on a bound of several draws of z_app."""
-    key_loc, key_app = jax.vmap(jax.random.split)(keys).T
-    model, recipe = setup.model.bind(state.variables), setup.recipe
-    h_loc = model.location_logits(x)
-    locations = model.locations(h_loc, model.count(h_loc), key_loc)
-    num_draws, elbo_share = recipe.tighten_draws, recipe.tighten_elbo
-    return appearance_update(setup, state, x, locations, key_app, num_draws, elbo_share)
+    """Trains all but h_loc on a bound of several draws of z_app, at sites from q."""
+    recipe = setup.recipe
+
+    def update(state, minibatch):
+        index, x = minibatch
+        keys = setup.keys(state, index, x.shape[0])
+        key_loc, key_app = jax.vmap(jax.random.split)(keys).T
+        model = setup.model.bind(state.variables)
+        h_loc = model.location_logits(x)
+        locations = model.locations(h_loc, model.count(h_loc), key_loc)
+        draws, share = recipe.tighten_draws, recipe.tighten_elbo
+        return appearance_update(
+            setup, state, x, locations, key_app, draws, share, with_prior_n=True
+        )
+
+    state, metrics = lax.scan(update, state, (jnp.arange(x.shape[0]), x))
+    return state, jax.tree.map(lambda values: values.mean(axis=0), metrics)
+
+
+def _appearance_updates(setup: Setup, state: TrainState, x: Array) -> TrainState:
+    """Makes the further updates of h_app and f_sprite, with each minibatch in turn.
+
+    The updates of an image share its sites and have new draws of z_app. As they lie
+    apart, they teach more than updates in a row; see ABLATIONS.md.
+    """
+    num_minibatches, num_images = x.shape[:2]
+    if not setup.recipe.appearance_updates:
+        return state
+    seen = lax.map(
+        lambda minibatch: _appearance_scenes(setup, state, *minibatch),
+        (jnp.arange(num_minibatches), x),
+    )
+
+    def update(state, index):
+        scenes = jax.tree.map(lambda a: a[index % num_minibatches], seen)
+        # The keys before these belong to the updates that train h_loc.
+        keys = setup.keys(state, num_minibatches + index, num_images)
+        return appearance_update(setup, state, *scenes, keys)[0], None
+
+    updates = jnp.arange(setup.recipe.appearance_updates)
+    return lax.scan(update, state, updates)[0]
 
 
 def _appearance_scenes(
-    setup: Setup, x: Array, h_loc: Array, keys: Array
+    setup: Setup, state: TrainState, number: Array, x: Array
 ) -> tuple[Array, Locations]:
     """Superposes some images, and finds the likeliest sites of the objects in each.
 
+    f_sprite learns an object faster when it is always painted from the same site than
+    when it is painted from all sites that q gives it; the ELBO then makes q narrower.
+
     Args:
         setup: the parts of the step.
-        x: binary images, [B, H, W, C].
-        h_loc: their location logits, [B, H, W].
-        keys: of an update, [B].
+        state: of the run.
+        number: of the minibatch in the step, [].
+        x: its binary images, [B, H, W, C].
 
     Returns:
         Images for h_app and f_sprite to learn, [B, H, W, C], and locations [B, ...].
     """
-    model, share = setup.model, setup.recipe.superpose_appearance
+    model, share = setup.model.bind(state.variables), setup.recipe.superpose_appearance
+    h_loc = model.location_logits(x)
     if not share:
         return x, model.locations(h_loc, model.count(h_loc), keys=None)
-    scenes = setup.superposed(x, share, True, keys)
+    scenes = setup.superposed(x, share, True, setup.keys(state, number, x.shape[0]))
     return scenes.x, objects_of_both(model, scenes, h_loc)
-
-
-def _appearance_updates(
-    setup: Setup, state: TrainState, x: Array, locations: Locations, first: int = 1
-) -> tuple[TrainState, TrainMetrics]:
-    """Makes the updates of h_app and f_sprite from a step's `first` one on.
-
-    They have the same images x, [B, H, W, C], and locations, [B, ...], and new draws of
-    z_app each. Returns the metrics of every update.
-    """
-
-    def update(state, index):
-        keys = setup.keys(state, index, x.shape[0])
-        return appearance_update(setup, state, x, locations, keys)
-
-    last = setup.recipe.appearance_updates
-    return lax.scan(update, state, jnp.arange(first, last + 1))
 
 
 def appearance_update(
@@ -249,14 +258,15 @@ def appearance_update(
     keys: Array,
     num_draws: int = 1,
     elbo_share: float = 1.0,
+    with_prior_n: bool = False,
 ) -> tuple[TrainState, TrainMetrics]:
-    """Makes one update of h_app and f_sprite, on x [B, H, W, C] with keys [B].
+    """Makes one update of h_app, f_sprite and maybe p(n), on x [B, H, W, C].
 
     The objective is elbo_share · ELBO + (1 − elbo_share) · log 1/K Σ_k w_k (Burda et
-    al., "Importance Weighted Autoencoders", 2016) over K = `num_draws` draws of z_app
-    at the locations, [B, ...]. The ELBO's share keeps q(z_app) from drawing so widely
-    that single draws are poor (Rainforth et al., "Tighter Variational Bounds are Not
-    Necessarily Better", 2018).
+    al., "Importance Weighted Autoencoders", 2016) over K = `num_draws` draws of z_app,
+    with keys [B], at the locations, [B, ...]. The ELBO's share keeps q(z_app) from
+    drawing so widely that single draws are poor (Rainforth et al., "Tighter Variational
+    Bounds are Not Necessarily Better", 2018).
     """
     n, epsilon = locations.active.sum(axis=1), setup.epsilon(state)
 
@@ -266,16 +276,16 @@ def appearance_update(
             return terms, terms.elbo.mean()
         return importance_bound(model, x, locations, n, keys, num_draws, epsilon)
 
-    def loss(rest):
-        params = {**state.params["lavae"], **rest}
+    def loss(params):
         (terms, bound), batch_stats = setup.apply(state, params, forward)
         objective = elbo_share * terms.elbo.mean() + (1 - elbo_share) * bound
         return -objective, (terms, bound, batch_stats)
 
-    rest = split(state.params).rest
-    (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(rest)
+    (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(state.params["lavae"])
     terms, bound, batch_stats = aux
-    state = setup.update(state, Parts(rest=grad), batch_stats)
+    grads = lavae_parts(grad)
+    prior_n = grads.prior_n if with_prior_n else None
+    state = setup.update(state, Parts(rest=grads.rest, prior_n=prior_n), batch_stats)
     metrics = TrainMetrics(value, bound=bound if num_draws > 1 else None)
     return state, of_terms(metrics, terms, n)
 
@@ -284,7 +294,6 @@ _STEPS = {
     "auxiliary": auxiliary_step,
     "guided": guided_step,
     "elbo": elbo_step,
-    "appearance": appearance_step,
     "tighten": tighten_step,
 }
 
@@ -308,16 +317,23 @@ def make_train_step(
     setup = Setup(model, auxiliary, optimizer, schedules, recipe)
     steps_before_objective = {
         "elbo": recipe.warmup_steps,
-        "appearance": recipe.warmup_steps,
         "tighten": recipe.tighten_after,
     }
 
     def train_step(state, images):
-        x = to_float(images)
-        keys = setup.keys(state, 0, x.shape[0])
+        x = _minibatches(to_float(images), recipe.minibatches)
         if stage in steps_before_objective:
             state = restart_moments(state, optimizer, steps_before_objective[stage])
-        state, metrics = _STEPS[stage](setup, state, x, keys)
+        state, metrics = _STEPS[stage](setup, state, x)
         return state._replace(step=state.step + 1), setup.average(metrics)
 
     return train_step
+
+
+def _minibatches(x: Array, number: int) -> Array:
+    """Splits images [P · B, ...] into [P, B, ...].
+
+    Every P-th image belongs to a minibatch, so that it has the same images when these
+    are spread over devices.
+    """
+    return x.reshape(-1, number, *x.shape[1:]).swapaxes(0, 1)
