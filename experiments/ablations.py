@@ -275,9 +275,13 @@ def main() -> None:
 def _define_flags():
     """Defines the command's flags; not on import, as other commands share names."""
     cli.define_config()
-    flags.DEFINE_integer("seeds", 3, "How many seeds each setting is trained with.")
-    flags.DEFINE_list("only", [], "Which settings are trained; by default all.")
-    flags.DEFINE_string("workdir", "runs/ablations", "Where runs and table go.")
+    flags.DEFINE_integer(
+        "seeds", 3, "The number of seeds that each setting is trained with."
+    )
+    flags.DEFINE_list(
+        "only", [], "This names the settings to train; by default all are."
+    )
+    flags.DEFINE_string("workdir", "runs/ablations", "The runs and the table go here.")
 
 
 if __name__ == "__main__":

@@ -131,18 +131,29 @@ def _read_scenes(config, path):
 
 def _define_flags():
     cli.define_config()
-    flags.DEFINE_string("pack", None, "The file to write all scenes to.")
-    flags.DEFINE_string("scenes", None, "The file to train on, from --pack.")
+    flags.DEFINE_string("pack", None, "All scenes are written to this file.")
+    flags.DEFINE_string(
+        "scenes", None, "The scenes of this file, from --pack, are used."
+    )
     flags.mark_flags_as_mutual_exclusive(["pack", "scenes"], required=True)
-    flags.DEFINE_string("workdir", None, "The run's folder.")
+    flags.DEFINE_string("workdir", None, "The run is kept in this folder.")
     flags.DEFINE_float(
-        "minutes", 25.0, "How long to train, without compilation.", lower_bound=1e-3
+        "minutes",
+        25.0,
+        "Training lasts so long, besides compilation.",
+        lower_bound=1e-3,
     )
     flags.DEFINE_integer(
-        "steps_per_dispatch", 50, "Steps between checks of the clock.", lower_bound=1
+        "steps_per_dispatch",
+        50,
+        "The clock is read after so many steps.",
+        lower_bound=1,
     )
     flags.DEFINE_integer(
-        "num_images", 10_000, "How many scenes of each split to measure.", lower_bound=1
+        "num_images",
+        10_000,
+        "So many scenes of each split are measured.",
+        lower_bound=1,
     )
 
 

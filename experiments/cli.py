@@ -52,7 +52,7 @@ def define_config() -> flags.FlagHolder:
     return config_flags.DEFINE_config_file(
         "config",
         None,
-        "The experiment, FILE[:VARIANT]; --config.NAME=VALUE changes a value of it.",
+        "FILE[:VARIANT] is the experiment; --config.NAME=VALUE changes a value of it.",
         lock_config=True,
     )
 

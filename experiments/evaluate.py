@@ -226,25 +226,27 @@ def _data_name(config, images_path):
 
 
 def _define_flags():
-    flags.DEFINE_string("workdir", None, "The folder of a run of experiments.train.")
-    flags.DEFINE_string("weights", None, "Name of a released model, instead of a run.")
+    flags.DEFINE_string("workdir", None, "This run of experiments.train is measured.")
+    flags.DEFINE_string("weights", None, "This released model is measured.")
     flags.DEFINE_list(
-        "splits", [], "Splits or parts as train[-10%:]; by default all test splits."
+        "splits",
+        [],
+        "These splits, or parts as train[-10%:], are used; by default test splits.",
     )
-    flags.DEFINE_string("images", None, "Your own images: a folder or an .npz file.")
+    flags.DEFINE_string("images", None, "Your images are in this folder or .npz file.")
     flags.DEFINE_integer(
-        "num_images", None, "How many first images per split are used.", lower_bound=1
+        "num_images", None, "So many images of each split are used.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "num_samples", 100, "How many importance samples to draw.", lower_bound=1
+        "num_samples", 100, "So many importance samples are drawn.", lower_bound=1
     )
-    flags.DEFINE_integer("seed", 0, "Seed of the importance samples.")
+    flags.DEFINE_integer("seed", 0, "This seeds the importance samples.")
     flags.DEFINE_string(
-        "data_dir", None, "Where the data are; by default where training read them."
+        "data_dir", None, "The data are here; by default where training read them."
     )
-    flags.DEFINE_string("manual_dir", None, "Where MNIST's files are; same default.")
+    flags.DEFINE_string("manual_dir", None, "MNIST's files are here; same default.")
     flags.DEFINE_string(
-        "out", None, "Where to write; by default a folder in the workdir or in runs/."
+        "out", None, "Results go here; by default to a folder in the workdir or runs/."
     )
 
 

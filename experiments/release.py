@@ -256,9 +256,11 @@ def main() -> None:
 
 
 def _define_flags():
-    flags.DEFINE_list("workdir", None, "The run to release, then runs of other seeds.")
-    flags.DEFINE_string("out", None, "Where models go; by default into the library.")
-    flags.DEFINE_integer("min_images", MIN_IMAGES, "Refuse reports on fewer per split.")
+    flags.DEFINE_list(
+        "workdir", None, "The first run is released; others are its seeds."
+    )
+    flags.DEFINE_string("out", None, "Models go here; by default into the library.")
+    flags.DEFINE_integer("min_images", MIN_IMAGES, "Reports need so many per split.")
     flags.mark_flag_as_required("workdir")
 
 

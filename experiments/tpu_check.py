@@ -159,7 +159,7 @@ def main() -> None:
 
 def _define_flags():
     cli.define_config()
-    flags.DEFINE_list("slices", list(SLICES), "The slices of TPUs to compile for.")
+    flags.DEFINE_list("slices", list(SLICES), "Steps are compiled for these TPUs.")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def _define_flags():
     flags.DEFINE_string(
         "workdir",
         None,
-        "The run's folder; by default it is runs/CONFIG-VARIANT-seedSEED.",
+        "This is the run's folder; by default runs/CONFIG-VARIANT-seedSEED.",
     )
     flags.DEFINE_boolean(
         "distributed",
@@ -47,8 +47,8 @@ def _define_flags():
         "HOST:PORT of the first process, where JAX finds no cluster; it needs"
         " --num_processes and --process_id.",
     )
-    flags.DEFINE_integer("num_processes", None, "How many processes train together.")
-    flags.DEFINE_integer("process_id", None, "Which process this is, from 0.")
+    flags.DEFINE_integer("num_processes", None, "So many processes train together.")
+    flags.DEFINE_integer("process_id", None, "This process has this number, from 0.")
 
 
 if __name__ == "__main__":

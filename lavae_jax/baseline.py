@@ -39,7 +39,7 @@ class BaselineTerms(NamedTuple):
 
     @property
     def elbo(self) -> Array:
-        """The bound, log p(x | z) − KL, [B]."""
+        """Returns the bound, log p(x | z) − KL, [B]."""
         return self.log_px - self.kl
 
 
@@ -170,13 +170,13 @@ class BaselineVAE(nn.Module):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """(rows, columns, channels) of the latent variables."""
+        """Returns the (rows, columns, channels) of the latent variables."""
         height, width, _ = self.image_shape
         return height // CELL, width // CELL, self.latent_channels
 
     @property
     def latent_dim(self) -> int:
-        """d_VAE, 1024 in the paper."""
+        """Returns d_VAE, which is 1024 in the paper."""
         rows, columns, channels = self.latent_shape
         return rows * columns * channels
 

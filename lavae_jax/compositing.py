@@ -17,7 +17,7 @@ Method = Literal["auto", "conv", "fft"]
 
 
 def composite_conv(sprites: Array, maps: Array) -> Array:
-    """Eq. 4 by `lax.conv`, one group per image.
+    """Computes Eq. 4 by `lax.conv`, with one group per image.
 
     Args:
         sprites: [B, M, S, S, C], S odd.
@@ -57,7 +57,7 @@ def composite_conv(sprites: Array, maps: Array) -> Array:
 
 
 def composite_fft(sprites: Array, maps: Array) -> Array:
-    """Eq. 4 by the convolution theorem; arguments and result as `composite_conv`."""
+    """Computes Eq. 4 by the convolution theorem, as `composite_conv` does."""
     side = sprites.shape[2]
     height, width = maps.shape[2:]
     shape = (height + side - 1, width + side - 1)
@@ -72,7 +72,7 @@ def composite_fft(sprites: Array, maps: Array) -> Array:
 
 
 def composite(sprites: Array, maps: Array, method: Method = "auto") -> Array:
-    """Eq. 4, by the form that suits the platform; see `composite_conv`."""
+    """Computes Eq. 4 in the form that suits the platform; see `composite_conv`."""
     if method == "auto":
         return lax.platform_dependent(
             sprites, maps, cpu=composite_fft, default=composite_conv
@@ -81,7 +81,7 @@ def composite(sprites: Array, maps: Array, method: Method = "auto") -> Array:
 
 
 def place(sprites: Array, sites: Array, height: int, width: int) -> Array:
-    """Eq. 4 for hard locations: adds each sprite to the canvas at its site.
+    """Computes Eq. 4 for hard locations: adds each sprite to the canvas at its site.
 
     From sprites [B, M, S, S, C], zeros in inactive slots, and sites [B, M] int32 to λ,
     [B, H, W, C].

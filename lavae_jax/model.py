@@ -66,7 +66,7 @@ class LAVAE(nn.Module):
 
     @property
     def num_sites(self) -> int:
-        """D = H · W."""
+        """Returns D = H · W."""
         return self.image_shape[0] * self.image_shape[1]
 
     def capacity(self, num_images: int) -> int:
@@ -80,11 +80,11 @@ class LAVAE(nn.Module):
     # Inference model, Eq. 5.
 
     def location_logits(self, x: Array, train: bool = False) -> Array:
-        """h_loc after γ: [B, H, W, C] to [B, H, W]."""
+        """Computes h_loc times γ: [B, H, W, C] to [B, H, W]."""
         return self.gamma * self.location_net(x, train)
 
     def count(self, h_loc: Array) -> Array:
-        """Eq. 7: q(n | x) = δ(n − f_count(h_loc)); [B, H, W] to n̂ [B] int32."""
+        """Computes Eq. 7, q(n | x) = δ(n − f_count(h_loc)): [B, H, W] to n̂ [B] int32."""
         return counts.f_count(
             lax.stop_gradient(h_loc),
             self.count_threshold,
@@ -93,7 +93,7 @@ class LAVAE(nn.Module):
         )
 
     def locations(self, h_loc: Array, n: Array, keys: Array | None) -> Locations:
-        """Eq. 8: an exact draw of z_loc from q(z_loc | n, x), with a key per image.
+        """Draws z_loc exactly from q(z_loc | n, x), Eq. 8, with a key per image.
 
         Without keys, these are the most likely sites. h_loc is [B, H, W], and n [B].
         """
@@ -111,7 +111,7 @@ class LAVAE(nn.Module):
         return self.appearance_net.features(x, train)
 
     def appearance(self, features: Array, locations: Locations) -> Appearance:
-        """Eq. 9: reads the appearance parameters at the locations.
+        """Computes Eq. 9: reads the appearance parameters at the locations.
 
         Args:
             features: from `appearance_features`, of B images.
@@ -134,7 +134,7 @@ class LAVAE(nn.Module):
     # Generative model, Eq. 1.
 
     def sprites(self, z_app: Array, active: Array, train: bool = False) -> Array:
-        """f_sprite of Eq. 4 for the active slots.
+        """Computes f_sprite of Eq. 4 for the active slots.
 
         Args:
             z_app: [B, M, L].
@@ -155,7 +155,7 @@ class LAVAE(nn.Module):
         )
 
     def canvas(self, sprites: Array, locations: Locations) -> Array:
-        """Eq. 4: λ, [B, H, W, C]."""
+        """Computes λ of Eq. 4, [B, H, W, C]."""
         height, width, _ = self.image_shape
         if locations.z_loc is None:
             return compositing.place(sprites, locations.site, height, width)
@@ -165,12 +165,12 @@ class LAVAE(nn.Module):
     def log_likelihood(
         self, x: Array, canvas: Array, epsilon: Array | float | None = None
     ) -> Array:
-        """Eq. 12: log p(x | z), nats per image, [B]. `epsilon` defaults to ε."""
+        """Computes Eq. 12, log p(x | z), nats per image, [B]; `epsilon` defaults to ε."""
         epsilon = self.epsilon if epsilon is None else epsilon
         return likelihood.log_likelihood(x, canvas, epsilon).sum(axis=(1, 2, 3))
 
     def log_p_n(self, n: Array) -> Array:
-        """Eq. 2: log p(n), nats, [B]."""
+        """Computes Eq. 2, log p(n), nats, [B]."""
         return counts.log_p_n(n, self.prior_n_logits)
 
     def __call__(self, x: Array, train: bool = False) -> Array:

@@ -25,7 +25,7 @@ class ElboTerms(NamedTuple):
 
     @property
     def elbo(self) -> Array:
-        """The bound, log p(x | z) − KL_app − KL_loc − KL_n, [B]."""
+        """Returns the bound, log p(x | z) − KL_app − KL_loc − KL_n, [B]."""
         return self.log_px - self.kl_app - self.kl_loc - self.kl_n
 
 

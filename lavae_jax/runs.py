@@ -26,7 +26,7 @@ class Newest(NamedTuple):
 
     @property
     def warning(self) -> str | None:
-        """A warning about newer checkpoints that can't be used, or None."""
+        """Returns a warning about newer checkpoints that can't be used, or None."""
         if not self.damaged:
             return None
         reasons = "; ".join(self.damaged.values())

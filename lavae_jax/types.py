@@ -68,5 +68,5 @@ class Scene(NamedTuple):
 
     @property
     def is_capped(self) -> Array:
-        """[B] bool: there are M objects, so the image may hold more."""
+        """Tells where there are M objects, so the image may hold more: [B] bool."""
         return self.n == self.active.shape[1]

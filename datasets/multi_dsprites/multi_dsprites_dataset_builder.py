@@ -66,7 +66,7 @@ class Builder(SceneBuilder):
 
     @property
     def splits(self) -> dict[str, scenes.Split]:
-        """See base class."""
+        """Overrides the base class."""
         config = self.builder_config
         crowd = config.crowd
         return {
@@ -97,12 +97,12 @@ class Builder(SceneBuilder):
         return self._packed_examples(split, self.maker())
 
     def maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
-        """See base class."""
+        """Overrides the base class."""
         del manual_dir  # nothing is read
         return functools.partial(many, size=self.builder_config.size)
 
     def appearance(self) -> Appearance:
-        """See base class."""
+        """Overrides the base class."""
         pool = sprites.all_sprites(self.builder_config.size.radius)
         masks = [sprite.mask for sprite in pool]
         return Appearance(

@@ -63,7 +63,7 @@ class Builder(SceneBuilder):
 
     @property
     def splits(self) -> dict[str, scenes.Split]:
-        """See base class."""
+        """Overrides the base class."""
         config, few = self.builder_config, (0, 1, 2, 3)
         return {
             "train": scenes.Split(config.num_train, counts=few, stream=0),
@@ -101,7 +101,7 @@ class Builder(SceneBuilder):
         )
 
     def maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
-        """See base class; the digits are those of the pool."""
+        """Overrides the base class; the digits are those of the pool."""
         dl_manager = tfds.download.DownloadManager(
             download_dir=self.data_path.parents[2] / "downloads",
             manual_dir=manual_dir,
@@ -124,7 +124,7 @@ class Builder(SceneBuilder):
         return SEED, self.builder_config.pool_size
 
     def appearance(self) -> Appearance:
-        """See base class."""
+        """Overrides the base class."""
         return Appearance(
             entropy=self.info.metadata["mask_entropy"],
             sizes=np.array([[digits.SIDE, digits.SIDE]]),

@@ -20,7 +20,7 @@ VARIANTS = ("paper", "laptop", "tiny")
 
 
 def paper() -> ConfigDict:
-    """Appendix B of the paper; where a value is not the paper's, the line says why."""
+    """Returns Appendix B of the paper; a line says why its value is another one."""
     config = ConfigDict()
     config.seed = 0
     config.num_steps = 300_000  # open in the paper
@@ -42,7 +42,7 @@ def paper() -> ConfigDict:
 
 
 def _data() -> ConfigDict:
-    """The data set that is trained on."""
+    """Returns the data set that is trained on."""
     data = ConfigDict()
     data.name = "multi_dsprites"
     data.data_dir = ""  # TFDS's default folder
@@ -54,7 +54,7 @@ def _data() -> ConfigDict:
 
 
 def _model() -> ConfigDict:
-    """The networks and what they are built for."""
+    """Returns the networks and what they are built for."""
     model = ConfigDict()
     model.image_shape = (64, 64, 3)
     model.max_objects = 10  # M
@@ -84,7 +84,7 @@ def _model() -> ConfigDict:
 
 
 def _optimizer() -> ConfigDict:
-    """Optimisers, their learning rates, and how these fall."""
+    """Returns the optimisers, their learning rates, and how these fall."""
     optimizer = ConfigDict()
     optimizer.name = "adamax"
     optimizer.b2 = 0.999  # decay of the gradients' second moments, or of their largest
@@ -103,7 +103,7 @@ def _optimizer() -> ConfigDict:
 
 
 def _warmup() -> ConfigDict:
-    """The auxiliary VAE, and how it first teaches h_loc.
+    """Returns the auxiliary VAE, and how it first teaches h_loc.
 
     The paper trains the auxiliary VAE beside LAVAE for 60,000 steps, regresses h_loc on
     its KL map, and draws one object per image meanwhile. Peaks of unequal height then
@@ -125,7 +125,7 @@ def _warmup() -> ConfigDict:
 
 
 def _elbo() -> ConfigDict:
-    """How the ELBO teaches h_loc."""
+    """Returns how the ELBO teaches h_loc."""
     elbo = ConfigDict()
     elbo.draws = "relaxed"  # the paper's masked Gumbel-softmax
     elbo.tau_init = 0.5
@@ -143,7 +143,7 @@ def _elbo() -> ConfigDict:
 
 
 def _tighten() -> ConfigDict:
-    """The last steps, in which all but h_loc learns from a tighter bound."""
+    """Returns the last steps, in which all but h_loc learns from a tighter bound."""
     tighten = ConfigDict()
     tighten.steps = 0
     tighten.num_draws = 8
@@ -153,7 +153,7 @@ def _tighten() -> ConfigDict:
 
 
 def laptop() -> ConfigDict:
-    """For 2 CPU cores: light networks, exact draws, a short schedule."""
+    """Returns light networks, exact draws, a short schedule: for 2 CPU cores."""
     config = paper()
     config.num_steps = 6_000  # 80 to 90 minutes on one busy core
     config.batch_size = 128
@@ -212,7 +212,7 @@ def laptop() -> ConfigDict:
 
 
 def tiny() -> ConfigDict:
-    """The laptop variant on a few scenes and steps: for tests, it learns nothing."""
+    """Returns the laptop variant with a few steps, for tests: it learns nothing."""
     config = laptop()
     config.num_steps = 6
     config.batch_size = 8

@@ -97,7 +97,7 @@ class Survey(NamedTuple):
 
     @property
     def object_size(self) -> int:
-        """The longest side of the groups that hold 95% of the lit pixels.
+        """Returns the longest side of the groups that hold 95% of the lit pixels.
 
         Neither specks nor a few objects that touch change it.
         """
@@ -108,7 +108,7 @@ class Survey(NamedTuple):
 
     @property
     def sprite_size(self) -> int:
-        """A side for sprites that hold these groups: odd, with a margin of a pixel.
+        """Returns an odd side for sprites that hold these groups and a margin.
 
         For the scenes of multi-dSprites this gives the paper's 21.
         """

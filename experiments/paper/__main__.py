@@ -122,17 +122,17 @@ def main() -> None:
 
 
 def _define_flags():
-    flags.DEFINE_string("out", None, "The folder to write to.")
-    flags.DEFINE_list("workdir", [], "Measured training runs, instead of weights.")
+    flags.DEFINE_string("out", None, "Everything is written to this folder.")
+    flags.DEFINE_list("workdir", [], "These measured runs replace the weights.")
     flags.DEFINE_integer(
         "num_images",
         Settings().num_images,
-        "How many images of each split, and new scenes for each n, are used.",
+        "So many images of each split, and new scenes for each n, are used.",
         lower_bound=1,
     )
-    flags.DEFINE_integer("seed", 0, "Seed of samples and new scenes.", lower_bound=0)
-    flags.DEFINE_string("data_dir", None, "Where data sets are; None is TFDS's place.")
-    flags.DEFINE_string("manual_dir", None, "Where MNIST's files are; None downloads.")
+    flags.DEFINE_integer("seed", 0, "This seeds samples and scenes.", lower_bound=0)
+    flags.DEFINE_string("data_dir", None, "Data sets are here; None is TFDS's place.")
+    flags.DEFINE_string("manual_dir", None, "MNIST's files are here; None downloads.")
     flags.mark_flag_as_required("out")
 
 

@@ -34,7 +34,7 @@ class Settings(NamedTuple):
 
     @property
     def folders(self) -> tuple[str | None, str | None]:
-        """The two folders, as the functions of `datasets.load` take them."""
+        """Returns the two folders as the functions of `datasets.load` take them."""
         return self.data_dir, self.manual_dir
 
 

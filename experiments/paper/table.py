@@ -65,12 +65,12 @@ class Models(NamedTuple):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Config of the first seed."""
+        """Returns the config of the first seed."""
         return self.reports[0].config
 
     @property
     def title(self) -> str:
-        """Title of the data set."""
+        """Returns the title of the data set."""
         return TITLES.get(self.dataset, self.dataset)
 
 

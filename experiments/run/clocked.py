@@ -86,7 +86,7 @@ class Clock(NamedTuple):
 def step_by_the_clock(
     config: ConfigDict, clock: Clock, limit: float, step: int, num_steps: int
 ) -> int:
-    """The step of the config's schedule with which the next dispatch begins.
+    """Returns the step of the schedule with which the next dispatch begins.
 
     The last dispatch ended with `step`, the next one has `num_steps`, and training has
     `limit` seconds in all. The warm-up is made step by step. After it, the share of
@@ -215,7 +215,7 @@ def _read(run, steps, before, origin, store):
 
 
 def _is_due(seconds, before, clock):
-    """Whether a multiple of so many seconds lies between two times."""
+    """Tells whether a multiple of so many seconds lies between two times."""
     return int(before.seconds / seconds) < int(clock.seconds / seconds)
 
 

@@ -46,14 +46,14 @@ def from_outputs(h_app: Array, mean_limit: float, logvar_limit: float) -> Appear
 
 
 def posterior(appearance: Appearance) -> distributions.MultivariateNormalDiag:
-    """q(z_app | z_loc, x), Eq. 10: batch shape [B, M], event shape [L]."""
+    """Returns q(z_app | z_loc, x), Eq. 10: batch shape [B, M], event shape [L]."""
     return distributions.MultivariateNormalDiag(
         appearance.mu, jnp.exp(0.5 * appearance.logvar)
     )
 
 
 def prior(app_dim: int) -> distributions.MultivariateNormalDiag:
-    """p(z_app) = N(0, I_L): event shape [L]."""
+    """Returns p(z_app) = N(0, I_L): event shape [L]."""
     return distributions.MultivariateNormalDiag(
         jnp.zeros(app_dim, jnp.float32), jnp.ones(app_dim, jnp.float32)
     )
@@ -70,5 +70,5 @@ def draw(appearance: Appearance, keys: Array) -> Array:
 
 
 def kl(appearance: Appearance) -> Array:
-    """KL(q(z_app^i | z_loc^i, x) ‖ N(0, I)) in nats, [B, M]; 0 where inactive."""
+    """Computes KL(q(z_app^i | z_loc^i, x) ‖ N(0, I)) in nats, [B, M], 0 if inactive."""
     return posterior(appearance).kl_divergence(prior(appearance.mu.shape[-1]))

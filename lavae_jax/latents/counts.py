@@ -73,7 +73,7 @@ def peaks(h_loc: Array, radius: int = 0) -> Array:
 
 
 def f_count(h_loc: Array, threshold: float, max_objects: int, radius: int = 0) -> Array:
-    """f_count: n̂, the number of peaks of h_loc above the threshold, at most M.
+    """Counts the peaks of h_loc above the threshold, at most M: n̂ of Eq. 7.
 
     The result is [B] int32.
     """
@@ -141,10 +141,10 @@ def log_q_count(
 
 
 def active_slots(n: Array, max_objects: int) -> Array:
-    """Slot i of an image is active when i < n: [B] int32 to [B, M] bool."""
+    """Marks slot i of an image active when i < n: [B] int32 to [B, M] bool."""
     return jnp.arange(max_objects)[None, :] < n[:, None]
 
 
 def log_p_n(n: Array, prior_n_logits: Array) -> Array:
-    """Eq. 2: log p(n), nats, [B]; n is [B] int32, a the softmax of [M + 1] logits."""
+    """Computes Eq. 2, log p(n), nats, [B], of n [B] int32 with a = softmax(logits)."""
     return distributions.Categorical(logits=prior_n_logits).log_prob(n)

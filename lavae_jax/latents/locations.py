@@ -39,7 +39,7 @@ MASKED = -1e9  # a logit that is never drawn, yet with finite gradients
 
 
 def log_p_locations(n: Array, num_sites: int, max_objects: int) -> Array:
-    """Eq. 3: log p(z_loc | n) = −Σ_{i=1..n} log(D − i + 1), nats, [B].
+    """Computes Eq. 3: log p(z_loc | n) = −Σ_{i=1..n} log(D − i + 1), nats, [B].
 
     It is the same for every choice of distinct sites.
 
@@ -214,7 +214,7 @@ def at_sites(
 
 
 def kl_locations(locations: Locations, num_sites: int) -> Array:
-    """Appendix A: Σ_i [log(D − i + 1) − H(b^i)] given the sites taken before, nats.
+    """Computes Appendix A's Σ_i [log(D − i + 1) − H(b^i)] given earlier sites, nats.
 
     Each step is analytic: it has the expectation of the sampled log-ratio, with less
     variance. The result is [B].

@@ -21,7 +21,7 @@ class BaselineState(TrainState):
 
     @property
     def variables(self) -> Variables:
-        """The variables that the baseline's functions take."""
+        """Returns the variables that the baseline's functions take."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 

@@ -55,7 +55,7 @@ class Devices:
 
     @property
     def axis_name(self) -> str | None:
-        """The axis that a step must average over, None on one device."""
+        """Returns the axis that a step must average over, None on one device."""
         return AXIS if self._several else None
 
     def __str__(self) -> str:

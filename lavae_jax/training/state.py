@@ -31,7 +31,7 @@ class TrainState(NamedTuple):
 
     @property
     def variables(self) -> Variables:
-        """The variables that LAVAE's functions take."""
+        """Returns the variables that LAVAE's functions take."""
         return {"params": self.params["lavae"], "batch_stats": self.batch_stats}
 
 
