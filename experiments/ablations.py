@@ -275,13 +275,11 @@ def main() -> None:
 def _define_flags():
     """Defines the command's flags; not on import, as other commands share names."""
     cli.define_config()
-    flags.DEFINE_integer(
-        "seeds", 3, "The number of seeds that each setting is trained with."
+    flags.DEFINE_integer("seeds", 3, "Train each setting with so many seeds.")
+    flags.DEFINE_list("only", [], "Train these settings; by default all.")
+    flags.DEFINE_string(
+        "workdir", "runs/ablations", "Keep the runs and the table here."
     )
-    flags.DEFINE_list(
-        "only", [], "This names the settings to train; by default all are."
-    )
-    flags.DEFINE_string("workdir", "runs/ablations", "The runs and the table go here.")
 
 
 if __name__ == "__main__":

@@ -131,29 +131,18 @@ def _read_scenes(config, path):
 
 def _define_flags():
     cli.define_config()
-    flags.DEFINE_string("pack", None, "All scenes are written to this file.")
-    flags.DEFINE_string(
-        "scenes", None, "The scenes of this file, from --pack, are used."
-    )
+    flags.DEFINE_string("pack", None, "Write all scenes to this file.")
+    flags.DEFINE_string("scenes", None, "Train on this file, which --pack made.")
     flags.mark_flags_as_mutual_exclusive(["pack", "scenes"], required=True)
-    flags.DEFINE_string("workdir", None, "The run is kept in this folder.")
+    flags.DEFINE_string("workdir", None, "Keep the run in this folder.")
     flags.DEFINE_float(
-        "minutes",
-        25.0,
-        "Training lasts so long, besides compilation.",
-        lower_bound=1e-3,
+        "minutes", 25.0, "Train so long, besides compilation.", lower_bound=1e-3
     )
     flags.DEFINE_integer(
-        "steps_per_dispatch",
-        50,
-        "The clock is read after so many steps.",
-        lower_bound=1,
+        "steps_per_dispatch", 50, "Read the clock after so many steps.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "num_images",
-        10_000,
-        "So many scenes of each split are measured.",
-        lower_bound=1,
+        "num_images", 10_000, "Measure so many scenes of a split.", lower_bound=1
     )
 
 

@@ -226,27 +226,25 @@ def _data_name(config, images_path):
 
 
 def _define_flags():
-    flags.DEFINE_string("workdir", None, "This run of experiments.train is measured.")
-    flags.DEFINE_string("weights", None, "This released model is measured.")
+    flags.DEFINE_string("workdir", None, "Measure this run of experiments.train.")
+    flags.DEFINE_string("weights", None, "Measure this released model.")
     flags.DEFINE_list(
-        "splits",
-        [],
-        "These splits, or parts as train[-10%:], are used; by default test splits.",
+        "splits", [], "Use these, or parts as train[-10%:]; by default all test splits."
     )
-    flags.DEFINE_string("images", None, "Your images are in this folder or .npz file.")
+    flags.DEFINE_string("images", None, "Use your images in this folder or .npz file.")
     flags.DEFINE_integer(
-        "num_images", None, "So many images of each split are used.", lower_bound=1
+        "num_images", None, "Use so many first images of each split.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "num_samples", 100, "So many importance samples are drawn.", lower_bound=1
+        "num_samples", 100, "Draw so many importance samples.", lower_bound=1
     )
-    flags.DEFINE_integer("seed", 0, "This seeds the importance samples.")
+    flags.DEFINE_integer("seed", 0, "Seed the importance samples by this.")
     flags.DEFINE_string(
-        "data_dir", None, "The data are here; by default where training read them."
+        "data_dir", None, "Find the data here; by default where training read them."
     )
-    flags.DEFINE_string("manual_dir", None, "MNIST's files are here; same default.")
+    flags.DEFINE_string("manual_dir", None, "Find MNIST's files here; same default.")
     flags.DEFINE_string(
-        "out", None, "Results go here; by default to a folder in the workdir or runs/."
+        "out", None, "Write here; by default to a folder in the workdir or in runs/."
     )
 
 

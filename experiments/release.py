@@ -256,11 +256,9 @@ def main() -> None:
 
 
 def _define_flags():
-    flags.DEFINE_list(
-        "workdir", None, "The first run is released; others are its seeds."
-    )
-    flags.DEFINE_string("out", None, "Models go here; by default into the library.")
-    flags.DEFINE_integer("min_images", MIN_IMAGES, "Reports need so many per split.")
+    flags.DEFINE_list("workdir", None, "Release the first; others are its seeds.")
+    flags.DEFINE_string("out", None, "Write here; by default into the library.")
+    flags.DEFINE_integer("min_images", MIN_IMAGES, "Refuse reports on fewer per split.")
     flags.mark_flag_as_required("workdir")
 
 

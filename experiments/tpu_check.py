@@ -159,7 +159,7 @@ def main() -> None:
 
 def _define_flags():
     cli.define_config()
-    flags.DEFINE_list("slices", list(SLICES), "Steps are compiled for these TPUs.")
+    flags.DEFINE_list("slices", list(SLICES), "Compile for these slices of TPUs.")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def _define_flags():
     flags.DEFINE_string(
         "workdir",
         None,
-        "This is the run's folder; by default runs/CONFIG-VARIANT-seedSEED.",
+        "Keep the run here; by default in runs/CONFIG-VARIANT-seedSEED.",
     )
     flags.DEFINE_boolean(
         "distributed",
@@ -47,8 +47,8 @@ def _define_flags():
         "HOST:PORT of the first process, where JAX finds no cluster; it needs"
         " --num_processes and --process_id.",
     )
-    flags.DEFINE_integer("num_processes", None, "So many processes train together.")
-    flags.DEFINE_integer("process_id", None, "This process has this number, from 0.")
+    flags.DEFINE_integer("num_processes", None, "Train with so many processes.")
+    flags.DEFINE_integer("process_id", None, "Give this process a number, from 0.")
 
 
 if __name__ == "__main__":

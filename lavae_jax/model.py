@@ -84,7 +84,7 @@ class LAVAE(nn.Module):
         return self.gamma * self.location_net(x, train)
 
     def count(self, h_loc: Array) -> Array:
-        """Computes Eq. 7, q(n | x) = δ(n − f_count(h_loc)): [B, H, W] to n̂ [B] int32."""
+        """Computes Eq. 7, q(n | x) = δ(n − f_count(h_loc)): [B, H, W] to n̂ [B]."""
         return counts.f_count(
             lax.stop_gradient(h_loc),
             self.count_threshold,
@@ -165,7 +165,7 @@ class LAVAE(nn.Module):
     def log_likelihood(
         self, x: Array, canvas: Array, epsilon: Array | float | None = None
     ) -> Array:
-        """Computes Eq. 12, log p(x | z), nats per image, [B]; `epsilon` defaults to ε."""
+        """Computes Eq. 12, log p(x | z), nats, [B]; `epsilon` is ε by default."""
         epsilon = self.epsilon if epsilon is None else epsilon
         return likelihood.log_likelihood(x, canvas, epsilon).sum(axis=(1, 2, 3))
 

@@ -122,17 +122,17 @@ def main() -> None:
 
 
 def _define_flags():
-    flags.DEFINE_string("out", None, "Everything is written to this folder.")
-    flags.DEFINE_list("workdir", [], "These measured runs replace the weights.")
+    flags.DEFINE_string("out", None, "Write everything to this folder.")
+    flags.DEFINE_list("workdir", [], "Use these measured runs, not weights.")
     flags.DEFINE_integer(
         "num_images",
         Settings().num_images,
-        "So many images of each split, and new scenes for each n, are used.",
+        "Use so many images of each split, and new scenes for each n.",
         lower_bound=1,
     )
-    flags.DEFINE_integer("seed", 0, "This seeds samples and scenes.", lower_bound=0)
-    flags.DEFINE_string("data_dir", None, "Data sets are here; None is TFDS's place.")
-    flags.DEFINE_string("manual_dir", None, "MNIST's files are here; None downloads.")
+    flags.DEFINE_integer("seed", 0, "Seed samples and scenes by this.", lower_bound=0)
+    flags.DEFINE_string("data_dir", None, "Find data sets here; None is TFDS's place.")
+    flags.DEFINE_string("manual_dir", None, "Find MNIST's files here; None downloads.")
     flags.mark_flag_as_required("out")
 
 
