@@ -229,7 +229,7 @@ def _define_flags():
     flags.DEFINE_string("workdir", None, "Measure this run of experiments.train.")
     flags.DEFINE_string("weights", None, "Measure this released model.")
     flags.DEFINE_list(
-        "splits", [], "Use these, or parts as train[-10%:]; by default all test splits."
+        "splits", [], "Measure splits or parts as train[-10%:]; by default all tests."
     )
     flags.DEFINE_string("images", None, "Use your images in this folder or .npz file.")
     flags.DEFINE_integer(

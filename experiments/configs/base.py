@@ -157,10 +157,8 @@ def laptop() -> ConfigDict:
     config = paper()
     config.num_steps = 6_000  # 80 to 90 minutes on one busy core
     config.batch_size = 128
-    config.log_every = 50
-    config.eval_every = 500
-    config.picture_every = 1_000
-    config.checkpoint_every = 200
+    config.update(log_every=50, eval_every=500)
+    config.update(picture_every=1_000, checkpoint_every=200)
 
     model = config.model
     model.norm = "none"  # images of a batch do not interact
@@ -260,6 +258,5 @@ def mnist(name: str, pool: str) -> ConfigDict:
         # h_loc counts more digits too high where it sees many that touch, and lone
         # digits are learned more slowly where h_app does.
         config.elbo.update(touching=False, superpose_appearance=0.3)
-        # With 30, h_loc learns its own mistakes in single scenes again and again.
-        config.elbo.wake_weight = 1.0
+        config.elbo.wake_weight = 1.0  # with 30, h_loc repeats its own mistakes
     return config

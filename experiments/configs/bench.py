@@ -31,10 +31,8 @@ def get_config(variant: str = "laptop") -> ConfigDict:
         return config
 
     config.num_steps = 1_500
-    config.log_every = 25
-    config.eval_every = 125
-    config.picture_every = 500
-    config.checkpoint_every = 100
+    config.update(log_every=25, eval_every=125)
+    config.update(picture_every=500, checkpoint_every=100)
     config.data.num_valid = 2_000
     model.channels = 16
     model.width = 128

@@ -75,8 +75,8 @@ def train_and_evaluate(
     num_devices, parts = len(devices.devices), config.optimizer.get("minibatches", 1)
     if config.batch_size % (num_devices * parts):
         raise cli.UserError(
-            f"batch_size must be a multiple of the {num_devices} devices times the"
-            f" minibatches (optimizer.minibatches = {parts}): got {config.batch_size}."
+            f"batch_size must be a multiple of the {num_devices} devices times"
+            f" optimizer.minibatches = {parts}: got {config.batch_size}."
         )
     prepared = _prepare(config)
     with cli.user_errors(ValueError):

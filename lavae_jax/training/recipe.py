@@ -28,8 +28,7 @@ class Recipe(NamedTuple):
         num_draws: K, draws of n and z per image in a step that trains h_loc.
         count_temperature: T of `counts.draw_n`; 0 for the paper's f_count.
         advantage_limit: the score function's weights are cut at ± this, nats.
-        minibatches: P, parts of a step's images; an update takes one of them, and the
-            first one teaches h_loc. 1 in the paper.
+        minibatches: P, parts of a step's images, of which the first one teaches h_loc.
         appearance_updates: further updates per step of h_app and f_sprite alone, on
             each minibatch in turn; 0 in the paper.
         superpose: share of the images that another one is added to, in steps that train

@@ -208,8 +208,6 @@ def _appearance_updates(setup: Setup, state: TrainState, x: Array) -> TrainState
     apart, they teach more than updates in a row; see ABLATIONS.md.
     """
     num_minibatches, num_images = x.shape[:2]
-    if not setup.recipe.appearance_updates:
-        return state
     seen = lax.map(
         lambda minibatch: _appearance_scenes(setup, state, *minibatch),
         (jnp.arange(num_minibatches), x),
@@ -228,19 +226,11 @@ def _appearance_updates(setup: Setup, state: TrainState, x: Array) -> TrainState
 def _appearance_scenes(
     setup: Setup, state: TrainState, number: Array, x: Array
 ) -> tuple[Array, Locations]:
-    """Superposes some images, and finds the likeliest sites of the objects in each.
+    """Makes scenes for h_app and f_sprite to learn, and the likeliest sites in each.
 
-    f_sprite learns an object faster when it is always painted from the same site than
-    when it is painted from all sites that q gives it; the ELBO then makes q narrower.
-
-    Args:
-        setup: the parts of the step.
-        state: of the run.
-        number: of the minibatch in the step, [].
-        x: its binary images, [B, H, W, C].
-
-    Returns:
-        Images for h_app and f_sprite to learn, [B, H, W, C], and locations [B, ...].
+    Some images of a minibatch, [B, H, W, C], are superposed. f_sprite learns an object
+    faster when it is always painted from the same site than when it is painted from all
+    sites that q gives it; the ELBO then makes q narrower.
     """
     model, share = setup.model.bind(state.variables), setup.recipe.superpose_appearance
     h_loc = model.location_logits(x)
@@ -321,19 +311,12 @@ def make_train_step(
     }
 
     def train_step(state, images):
-        x = _minibatches(to_float(images), recipe.minibatches)
+        # Every P-th image, so that minibatches are the same on any number of devices.
+        x = to_float(images).reshape(-1, recipe.minibatches, *images.shape[1:])
+        x = x.swapaxes(0, 1)
         if stage in steps_before_objective:
             state = restart_moments(state, optimizer, steps_before_objective[stage])
         state, metrics = _STEPS[stage](setup, state, x)
         return state._replace(step=state.step + 1), setup.average(metrics)
 
     return train_step
-
-
-def _minibatches(x: Array, number: int) -> Array:
-    """Splits images [P · B, ...] into [P, B, ...].
-
-    Every P-th image belongs to a minibatch, so that it has the same images when these
-    are spread over devices.
-    """
-    return x.reshape(-1, number, *x.shape[1:]).swapaxes(0, 1)
