@@ -103,10 +103,9 @@ def test_what_h_loc_is_first_taught(recipe):
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_what_further_updates_see(share):
-    """Further updates see minibatches in turn, with the likeliest sites in each.
+    """Further updates see minibatches in turn, superposed or not, at likely sites.
 
-    The images are superposed or not. The sites are those after the update of h_loc, on
-    the first minibatch. Only the networks that paint are changed.
+    The sites are those after the update of h_loc. Only h_app and f_sprite are changed.
     """
     once = PLAIN._replace(superpose=1.0, superpose_appearance=share, minibatches=2)
     recipe = once._replace(appearance_updates=3)
@@ -128,13 +127,12 @@ def test_what_further_updates_see(share):
 
     @jax.jit
     def update(state, scenes, index):
-        keys = setup.keys(state, index, len(images) // 2)
+        keys = setup.keys(state, index, 4)
         return step.appearance_update(setup, state, *scenes, keys)[0]
 
-    scenes = [seen(images[part::2], part) for part in (0, 1)]
     expected = between
     for index, part in ((2, 0), (3, 1), (4, 0)):
-        expected = update(expected, scenes[part], index)
+        expected = update(expected, seen(images[part::2], part), index)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
         found.params,

@@ -58,7 +58,7 @@ def test_with_64_bits():
     expected = measured()
     assert found["model"].pop("bound") == pytest.approx(expected.pop("bound"), rel=1e-4)
     assert found["model"] == expected
-    assert found["phases"] == [5, 3, 1]
+    assert found["phases"] == [4, 3, 1]
 
 
 if __name__ == "__main__":

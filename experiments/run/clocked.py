@@ -238,7 +238,8 @@ def _check(config, steps_per_dispatch):
 
 
 def _start_or_resume(config, store):
-    init = build.build(config).init
+    with cli.user_errors(ValueError):
+        init = build.build(config).init
     step, state, position = store.start_or_resume(init, config.seed)
     if not step:
         return state, Clock()
