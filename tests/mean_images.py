@@ -105,7 +105,6 @@ def six_steps(data_dir):
             seed=3,
             num_steps=6,
             batch_size=12,
-            optimizer=dict(minibatches=1),
             data=data,
             log_every=1,
             eval_every=2,

@@ -139,7 +139,7 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--config.batch_size=3", "a multiple of optimizer.minibatches: got 3 and 2"),
+        ("--config.batch_size=3", "batch_size must be a multiple of 2"),
         ("--config.warmup.guided_steps=3", "warmup.guided_steps must be a multiple"),
         ("--config.model.image_shape=(32, 32, 3)", "not hold scenes of (32, 32, 3)"),
     ],

@@ -109,7 +109,7 @@ def test_a_run_that_has_ended_is_left_alone(tmp_path, config, capsys):
 def test_impossible_counts_are_refused(tmp_path, config):
     """An uneven batch is refused before the workdir is made."""
     config.batch_size = 10
-    message = "multiple of the 4 devices times optimizer.minibatches = 1"
+    message = "a multiple of 4, for 4 devices, .* got 10"
     with pytest.raises(cli.UserError, match=message):
         loop.train_and_evaluate(config, tmp_path / "run", jax.devices()[:4])
     assert not (tmp_path / "run").exists()

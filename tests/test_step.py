@@ -30,7 +30,12 @@ from tests.tiny_steps import (
 pytestmark = pytest.mark.standard_promotion
 
 PLAIN = RECIPE._replace(
-    minibatches=1, superpose=0.0, wake_weight=0.0, appearance_updates=0, num_draws=1
+    location_every=1,
+    minibatches=1,
+    superpose=0.0,
+    wake_weight=0.0,
+    appearance_updates=0,
+    num_draws=1,
 )
 
 
@@ -144,8 +149,8 @@ def test_what_further_updates_see(share):
         assert not any(changed(getattr(before, part), getattr(after, part)))
 
 
-def test_which_minibatches_teach_h_loc():
-    """The first minibatch teaches all networks, the others h_app and f_sprite."""
+def test_which_images_teach_h_loc():
+    """One image in `location_every` teaches all networks, others h_app and f_sprite."""
     images = make_images()
     images[1::2] = np.roll(images[1::2], 5, axis=2)
     found, _ = compiled_step(RECIPE, "elbo")(start_state(), images)

@@ -21,8 +21,9 @@ RECIPE = recipe.Recipe(
     num_draws=3,
     # This is too cold for an empty background, whose maxima are a matter of rounding.
     count_temperature=0.01,
-    minibatches=2,
+    location_every=2,
     appearance_updates=3,
+    minibatches=2,
     superpose=0.5,
     wake_weight=0.5,
     tighten_after=4,

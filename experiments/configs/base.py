@@ -95,7 +95,6 @@ def _optimizer() -> ConfigDict:
     # The rate of all networks until the ELBO teaches h_loc.
     optimizer.warmup_learning_rate = 1e-3  # the paper names one rate for all steps
     optimizer.clip_norm = 1e9  # none in the paper
-    optimizer.minibatches = 1  # parts of a batch; an update takes one of them
     optimizer.decay = "constant"
     optimizer.rise_steps = 0  # of decay=cosine
     optimizer.final_factor = 1.0  # of decay=cosine
@@ -134,7 +133,9 @@ def _elbo() -> ConfigDict:
     elbo.num_draws = 2  # 1 in the paper, where n has no gradient
     elbo.count_temperature = 2.0  # 0 in the paper: n then has no gradient
     elbo.advantage_limit = 100.0  # nats; not in the paper, which has no score function
+    elbo.location_every = 1  # all images of a batch teach h_loc
     elbo.appearance_updates = 0  # per step, of h_app and f_sprite alone
+    elbo.minibatches = 1  # of these updates
     elbo.superpose = 0.0  # 0 in the paper; objects that touch are rare without it
     elbo.touching = True  # the added scene is moved until objects touch
     elbo.superpose_appearance = 0.0  # in the updates of h_app and f_sprite alone
@@ -182,7 +183,6 @@ def laptop() -> ConfigDict:
     optimizer.rise_steps = 25
     optimizer.final_factor = 0.02
     optimizer.clip_norm = 500.0  # at 100, long runs learn less; see ABLATIONS.md
-    optimizer.minibatches = 8  # more and smaller updates learn more per image
 
     # After these steps the map has one peak per object in nearly all held-out scenes.
     config.warmup.auxiliary_steps = 400
@@ -194,9 +194,11 @@ def laptop() -> ConfigDict:
     elbo = config.elbo
     elbo.draws = "score"  # glimpses are read at single sites
     elbo.num_draws = 4
-    # Digits and shapes take longer to learn than where objects are, and an update of
-    # h_loc costs as much as ten without it.
-    elbo.appearance_updates = 36
+    # Digits and shapes take longer to learn than where objects are. Small and frequent
+    # updates are enough for h_loc, and the others learn most in rounds over batches.
+    elbo.location_every = 8
+    elbo.appearance_updates = 18
+    elbo.minibatches = 2
     # Otherwise objects that touch are counted as one; see ABLATIONS.md. The share is
     # below 1, as p(n) learns only from the scenes that are not chosen for it.
     elbo.superpose = 0.9
@@ -220,7 +222,7 @@ def tiny() -> ConfigDict:
     config.data.num_valid = 64
     config.model.update(channels=8, location_hidden=8, width=32)
     config.warmup.update(auxiliary_steps=1, guided_steps=1)
-    config.optimizer.minibatches = 2
+    config.elbo.update(location_every=2, minibatches=2)
     config.elbo.appearance_updates = 3
     config.tighten.steps = 1
     return config

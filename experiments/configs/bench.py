@@ -69,11 +69,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "draws-8": {"elbo.num_draws": 8},
     "temperature-0": {"elbo.count_temperature": 0.0},  # f_count, as in the paper
     "temperature-4": {"elbo.count_temperature": 4.0},
-    "minibatches-4": {"optimizer.minibatches": 4},
+    "minibatches-8": {"elbo.minibatches": 8, "elbo.appearance_updates": 72},
     # How often which part is trained, and at what rate.
     "appearance-0": {"elbo.appearance_updates": 0},
     "appearance-9": {"elbo.appearance_updates": 9},
-    "in-a-row": {"batch_size": 16, "optimizer.minibatches": 1},
+    "location-every-4": {"elbo.location_every": 4},
     "constant-rates": {
         "optimizer.decay": "constant",
         "optimizer.location_final_factor": 1.0,

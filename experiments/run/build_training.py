@@ -35,7 +35,6 @@ def build_recipe(config: ConfigDict) -> recipes.Recipe:
     tighten = config.tighten
     return recipes.Recipe(
         **fields,
-        minibatches=config.optimizer.minibatches,
         tighten_after=config.num_steps - tighten.steps if tighten.steps else None,
         tighten_draws=tighten.num_draws,
         tighten_elbo=tighten.elbo_share,

@@ -83,7 +83,6 @@ LIMITS = {
     "optimizer.location_decay_steps": _POSITIVE,
     "optimizer.warmup_learning_rate": _POSITIVE,
     "optimizer.clip_norm": _POSITIVE,
-    "optimizer.minibatches": _at_least(1),
     "optimizer.decay": _one_of("constant", "cosine"),
     "optimizer.rise_steps": _at_least(0),
     "optimizer.final_factor": _POSITIVE,
@@ -103,7 +102,9 @@ LIMITS = {
     "elbo.num_draws": _at_least(1),
     "elbo.count_temperature": _at_least(0),
     "elbo.advantage_limit": _POSITIVE,
+    "elbo.location_every": _at_least(1),
     "elbo.appearance_updates": _at_least(0),
+    "elbo.minibatches": _at_least(1),
     "elbo.superpose": _from_0_to(1),
     "elbo.superpose_appearance": _from_0_to(1),
     "elbo.wake_weight": _at_least(0),
@@ -123,11 +124,24 @@ def check(config: ConfigDict) -> None:
         values = config.get(section, {}) if section else config
         if field in values and not limit.allows(values[field]):
             raise ValueError(f"{name} must be {limit.wanted}: got {values[field]}.")
+    check_batch(config)
     if is_baseline(config):
         _check_baseline(config.model)
     else:
         _check_sites(config.model)
         _check_together(config)
+
+
+def check_batch(config: ConfigDict, num_devices: int = 1) -> None:
+    """Refuses batches that can't be split among so many devices and minibatches."""
+    elbo = config.get("elbo", {})
+    names = ("location_every", "minibatches")
+    multiple = num_devices * math.lcm(*(elbo.get(name, 1) for name in names))
+    if config.batch_size % multiple:
+        raise ValueError(
+            f"batch_size must be a multiple of {multiple}, for {num_devices} devices,"
+            f" elbo.location_every and elbo.minibatches: got {config.batch_size}."
+        )
 
 
 def _check_open(config: ConfigDict) -> None:
@@ -192,11 +206,6 @@ def _check_together(config: ConfigDict) -> None:
         raise ValueError(
             "model.appearance_net=glimpse reads single sites and needs"
             f" elbo.draws=score: got {elbo.draws}."
-        )
-    if config.batch_size % config.optimizer.minibatches:
-        raise ValueError(
-            "batch_size must be a multiple of optimizer.minibatches: got"
-            f" {config.batch_size} and {config.optimizer.minibatches}."
         )
     warmup_steps = warmup.auxiliary_steps + warmup.guided_steps
     if config.tighten.steps and config.num_steps - config.tighten.steps < warmup_steps:

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import cli
-from experiments.run import build, input_pipeline, processes
+from experiments.run import build, input_pipeline, limits, processes
 from experiments.run.build import Evaluator, Experiment
 from experiments.run.checkpoints import Checkpoints, Position
 from experiments.run.progress import Progress, Window
@@ -72,12 +72,8 @@ def train_and_evaluate(
         " same.",
     )
     devices = Devices(devices)
-    num_devices, parts = len(devices.devices), config.optimizer.get("minibatches", 1)
-    if config.batch_size % (num_devices * parts):
-        raise cli.UserError(
-            f"batch_size must be a multiple of the {num_devices} devices times"
-            f" optimizer.minibatches = {parts}: got {config.batch_size}."
-        )
+    with cli.user_errors(ValueError):
+        limits.check_batch(config, len(devices.devices))
     prepared = _prepare(config)
     with cli.user_errors(ValueError):
         experiment = build.build(prepared.config, devices.axis_name)

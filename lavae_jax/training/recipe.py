@@ -28,9 +28,10 @@ class Recipe(NamedTuple):
         num_draws: K, draws of n and z per image in a step that trains h_loc.
         count_temperature: T of `counts.draw_n`; 0 for the paper's f_count.
         advantage_limit: the score function's weights are cut at ± this, nats.
-        minibatches: P, parts of a step's images, of which the first one teaches h_loc.
-        appearance_updates: further updates per step of h_app and f_sprite alone, on
-            each minibatch in turn; 0 in the paper.
+        location_every: one in so many images teaches h_loc; 1 in the paper.
+        appearance_updates: further updates per step of h_app and f_sprite alone; 0 in
+            the paper.
+        minibatches: P, parts of the images of a step, which these updates take in turn.
         superpose: share of the images that another one is added to, in steps that train
             h_loc.
         touching: whether the added image is moved first, until objects of both touch.
@@ -55,8 +56,9 @@ class Recipe(NamedTuple):
     num_draws: int = 4
     count_temperature: float = 2.0
     advantage_limit: float = 100.0
-    minibatches: int = 1
+    location_every: int = 1
     appearance_updates: int = 0
+    minibatches: int = 1
     superpose: float = 0.0
     touching: bool = True
     superpose_appearance: float = 0.0

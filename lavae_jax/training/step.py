@@ -10,10 +10,10 @@ A run goes through the stages of `recipe.stage_at`:
    may be superposed on others (`superposition`).
 4. `tighten`: all but h_loc learns from a bound of several draws of z_app.
 
-A step takes P minibatches of B binary images each, x [P, B, H, W, C], and an update one
-minibatch; the paper has P = 1. The first one teaches h_loc. In `guided` and `elbo`,
-h_app and f_sprite alone then get further updates with all of them, as they take longer
-to learn; the paper has none. The metrics of a step are means over images.
+A step takes binary images x, [N, H, W, C]. In the paper, all of them teach all
+networks. Here one in `location_every` can do that, and h_app and f_sprite, which take
+longer to learn, then get further updates with minibatches of all images. The metrics of
+a step are means over images.
 """
 
 from collections.abc import Callable
@@ -42,11 +42,12 @@ from lavae_jax.warmup import AuxiliaryVAE
 def auxiliary_step(
     setup: Setup, state: TrainState, x: Array
 ) -> tuple[TrainState, TrainMetrics]:
-    """Trains the auxiliary VAE on its ELBO, on the first minibatch."""
-    keys = setup.keys(state, 0, x.shape[1])
+    """Trains the auxiliary VAE on its ELBO."""
+    x = x[:: setup.recipe.location_every]
+    keys = setup.keys(state, 0, x.shape[0])
 
     def loss(params):
-        log_px, kl = setup.auxiliary.apply({"params": params}, x[0], keys)
+        log_px, kl = setup.auxiliary.apply({"params": params}, x, keys)
         return (kl - log_px).mean()
 
     value, grad = jax.value_and_grad(loss)(state.params["auxiliary"])
@@ -59,12 +60,13 @@ def guided_step(
 ) -> tuple[TrainState, TrainMetrics]:
     """Trains LAVAE with its objects at the peaks of the auxiliary VAE's KL map.
 
-    h_loc is regressed on the map, or on bumps at its peaks, of the first minibatch.
+    h_loc is regressed on the map, or on bumps at its peaks.
     """
-    model, recipe = setup.model, setup.recipe
-    keys, size = setup.keys(state, 0, x.shape[1]), x.shape[2:4]
+    model, recipe, size = setup.model, setup.recipe, x.shape[1:3]
+    all_x, x = x, x[:: recipe.location_every]
+    keys = setup.keys(state, 0, x.shape[0])
     kl_map = setup.auxiliary.apply(
-        {"params": state.params["auxiliary"]}, x[0], method="kl_map"
+        {"params": state.params["auxiliary"]}, x, method="kl_map"
     )
     centres, valid = warmup.kl_peaks(kl_map, model.max_objects, recipe.object_size)
     locations, n = _at(centres, valid, size), valid.sum(axis=1)
@@ -76,9 +78,9 @@ def guided_step(
 
     def loss(params):
         def forward(model):
-            h_loc = model.location_logits(x[0], train=True)
+            h_loc = model.location_logits(x, train=True)
             epsilon = setup.epsilon(state)
-            terms = reconstruct(model, x[0], locations, n, keys, epsilon, train=True)
+            terms = reconstruct(model, x, locations, n, keys, epsilon, train=True)
             error = (h_loc / model.gamma - target) ** 2
             return terms, error.sum(axis=(1, 2)).mean()
 
@@ -89,7 +91,7 @@ def guided_step(
     (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(state.params["lavae"])
     terms, error, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
-    state = _appearance_updates(setup, state, x)
+    state = _appearance_updates(setup, state, all_x)
     return state, of_terms(TrainMetrics(value, location_loss=error), terms, n)
 
 
@@ -107,8 +109,9 @@ def elbo_step(
 ) -> tuple[TrainState, TrainMetrics]:
     """Trains everything on the ELBO of K draws from q(n, z | x)."""
     recipe, epsilon = setup.recipe, setup.epsilon(state)
-    keys = setup.keys(state, 0, x.shape[1])
-    scenes = setup.superposed(x[0], recipe.superpose, recipe.touching, keys)
+    all_x, x = x, x[:: recipe.location_every]
+    keys = setup.keys(state, 0, x.shape[0])
+    scenes = setup.superposed(x, recipe.superpose, recipe.touching, keys)
 
     def forward(model):
         h_loc = model.location_logits(scenes.x, train=True)
@@ -120,7 +123,7 @@ def elbo_step(
         advantage = leave_one_out(elbo, recipe.advantage_limit)
         objective = (elbo + advantage * log_q).mean()
         if recipe.superpose and recipe.wake_weight:
-            both = objects_of_both(model, scenes, model.location_logits(x[0]))
+            both = objects_of_both(model, scenes, model.location_logits(x))
             key_both = key_app[:: recipe.num_draws]
             temperature = recipe.count_temperature
             objective += recipe.wake_weight * wake(
@@ -135,7 +138,7 @@ def elbo_step(
     grad, aux = jax.grad(loss, has_aux=True)(state.params["lavae"])
     terms, n, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
-    state = _appearance_updates(setup, state, x)
+    state = _appearance_updates(setup, state, all_x)
     return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
 
 
@@ -183,7 +186,7 @@ def tighten_step(
     setup: Setup, state: TrainState, x: Array
 ) -> tuple[TrainState, TrainMetrics]:
     """Trains all but h_loc on a bound of several draws of z_app, at sites from q."""
-    recipe = setup.recipe
+    recipe, x = setup.recipe, _minibatches(setup, x)
 
     def update(state, minibatch):
         index, x = minibatch
@@ -201,12 +204,21 @@ def tighten_step(
     return state, jax.tree.map(lambda values: values.mean(axis=0), metrics)
 
 
+def _minibatches(setup: Setup, x: Array) -> Array:
+    """Splits images [N, ...] into minibatches [P, N / P, ...], of every P-th image.
+
+    So a minibatch has the same images when these are spread over devices.
+    """
+    return x.reshape(-1, setup.recipe.minibatches, *x.shape[1:]).swapaxes(0, 1)
+
+
 def _appearance_updates(setup: Setup, state: TrainState, x: Array) -> TrainState:
     """Makes the further updates of h_app and f_sprite, with each minibatch in turn.
 
     The updates of an image share its sites and have new draws of z_app. As they lie
     apart, they teach more than updates in a row; see ABLATIONS.md.
     """
+    x = _minibatches(setup, x)
     num_minibatches, num_images = x.shape[:2]
     seen = lax.map(
         lambda minibatch: _appearance_scenes(setup, state, *minibatch),
@@ -311,9 +323,7 @@ def make_train_step(
     }
 
     def train_step(state, images):
-        # Every P-th image, so that minibatches are the same on any number of devices.
-        x = to_float(images).reshape(-1, recipe.minibatches, *images.shape[1:])
-        x = x.swapaxes(0, 1)
+        x = to_float(images)
         if stage in steps_before_objective:
             state = restart_moments(state, optimizer, steps_before_objective[stage])
         state, metrics = _STEPS[stage](setup, state, x)
