@@ -156,7 +156,7 @@ def _tighten() -> ConfigDict:
 def laptop() -> ConfigDict:
     """Returns light networks, exact draws, a short schedule: for 2 CPU cores."""
     config = paper()
-    config.num_steps = 6_000  # 80 to 90 minutes on one busy core
+    config.num_steps = 5_800  # 65 to 75 minutes on one busy core
     config.batch_size = 128
     config.update(log_every=50, eval_every=500)
     config.update(picture_every=1_000, checkpoint_every=200)
@@ -188,7 +188,7 @@ def laptop() -> ConfigDict:
     config.warmup.auxiliary_steps = 400
     # From wide bumps h_loc does not learn single pixels: it puts objects on every
     # second one, and f_sprite must learn each sprite at four offsets; see ABLATIONS.md.
-    config.warmup.guided_steps = 400
+    config.warmup.guided_steps = 300
     config.warmup.bump_sigma = 1.0
 
     elbo = config.elbo
@@ -207,7 +207,7 @@ def laptop() -> ConfigDict:
     elbo.superpose_appearance = 0.9
     elbo.wake_weight = 30.0
 
-    config.tighten.steps = 1_000  # towards the bound of many draws of Table 1
+    config.tighten.steps = 800  # towards the bound of many draws of Table 1
     return config
 
 
