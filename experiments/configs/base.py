@@ -253,9 +253,11 @@ def mnist(name: str, pool: str) -> ConfigDict:
         # Single digits take longer to learn than dSprites. Those that f_sprite has not
         # learned well are counted as two if h_loc learns from the ELBO too early; see
         # ABLATIONS.md.
-        config.num_steps = 10_000  # 110 minutes on one busy core
-        config.tighten.steps = 1_200
-        config.warmup.update(auxiliary_steps=800, guided_steps=600)
+        config.num_steps = 7_500  # 120 minutes on one busy core
+        config.batch_size = 256
+        config.tighten.steps = 600
+        config.warmup.update(auxiliary_steps=800, guided_steps=400)
+        config.elbo.update(location_every=16, appearance_updates=36, minibatches=4)
         config.elbo.count_temperature = 1.0
         # h_loc counts more digits too high where it sees many that touch, and lone
         # digits are learned more slowly where h_app does.

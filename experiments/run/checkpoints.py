@@ -153,7 +153,7 @@ class Checkpoints:
         except ValueError as error:
             # Orbax fails with an unclear error where the model has other parts.
             raise ValueError(
-                "it does not hold a whole state of this run's model"
+                "it does not hold a whole state of this model and version"
             ) from error
         leaves = jax.tree.leaves(stored.state)
         # Orbax returns arrays of another shape without an error.
