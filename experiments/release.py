@@ -32,8 +32,8 @@ MIN_IMAGES = 10_000
 _CARD = """\
 # {name}
 
-{family}, trained without labels on `{data}`, version {version}: images with
-{trained_on}.
+This is {family}, trained without labels on `{data}`,
+version {version}, whose images have {trained_on}.
 
 ```python
 model, variables = lavae_jax.load_pretrained("{name}")
@@ -140,7 +140,7 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
     height, width, channels = model["image_shape"]
     family, limits, test_splits = "LAVAE", _LAVAE_LIMITS, _LAVAE_TEST_SPLITS
     if is_baseline(config):
-        family = "The baseline, a fully convolutional β-VAE"
+        family = "the baseline, a fully convolutional β-VAE"
         limits, test_splits = _BASELINE_LIMITS, _BASELINE_TEST_SPLITS
     return _CARD.format(
         name=name,
