@@ -277,9 +277,7 @@ def _define_flags():
     cli.define_config()
     flags.DEFINE_integer("seeds", 3, "Train each setting with so many seeds.")
     flags.DEFINE_list("only", [], "Train these settings; by default all.")
-    flags.DEFINE_string(
-        "workdir", "runs/ablations", "Keep the runs and the table here."
-    )
+    flags.DEFINE_string("workdir", "runs/ablations", "Keep runs and table here.")
 
 
 if __name__ == "__main__":

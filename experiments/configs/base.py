@@ -175,13 +175,9 @@ def laptop() -> ConfigDict:
 
     optimizer = config.optimizer
     # Adam and these rates learn dense networks faster; see ABLATIONS.md.
-    optimizer.name = "adam"
-    optimizer.learning_rate = 2e-3
+    optimizer.update(name="adam", learning_rate=2e-3, warmup_learning_rate=2e-3)
     optimizer.location_learning_rate = 3e-4
-    optimizer.warmup_learning_rate = 2e-3
-    optimizer.decay = "cosine"
-    optimizer.rise_steps = 25
-    optimizer.final_factor = 0.02
+    optimizer.update(decay="cosine", rise_steps=25, final_factor=0.02)
     optimizer.clip_norm = 500.0  # at 100, long runs learn less; see ABLATIONS.md
 
     # After these steps the map has one peak per object in nearly all held-out scenes.
@@ -196,9 +192,7 @@ def laptop() -> ConfigDict:
     elbo.num_draws = 4
     # Digits and shapes take longer to learn than where objects are. Small and frequent
     # updates are enough for h_loc, and the others learn most in rounds over batches.
-    elbo.location_every = 8
-    elbo.appearance_updates = 18
-    elbo.minibatches = 2
+    elbo.update(location_every=8, appearance_updates=18, minibatches=2)
     # Otherwise objects that touch are counted as one; see ABLATIONS.md. The share is
     # below 1, as p(n) learns only from the scenes that are not chosen for it.
     elbo.superpose = 0.9
@@ -214,16 +208,12 @@ def laptop() -> ConfigDict:
 def tiny() -> ConfigDict:
     """Returns the laptop variant with a few steps, for tests: it learns nothing."""
     config = laptop()
-    config.num_steps = 6
-    config.batch_size = 8
-    config.log_every = 2
-    config.update(eval_every=4, picture_every=4, checkpoint_every=4)
-    config.num_eval_images = 16
+    config.update(num_steps=6, batch_size=8, num_eval_images=16)
+    config.update(log_every=2, eval_every=4, picture_every=4, checkpoint_every=4)
     config.data.num_valid = 64
     config.model.update(channels=8, location_hidden=8, width=32)
     config.warmup.update(auxiliary_steps=1, guided_steps=1)
-    config.elbo.update(location_every=2, minibatches=2)
-    config.elbo.appearance_updates = 3
+    config.elbo.update(location_every=2, appearance_updates=3, minibatches=2)
     config.tighten.steps = 1
     return config
 
@@ -253,14 +243,13 @@ def mnist(name: str, pool: str) -> ConfigDict:
         # Single digits take longer to learn than dSprites. Those that f_sprite has not
         # learned well are counted as two if h_loc learns from the ELBO too early; see
         # ABLATIONS.md.
-        config.num_steps = 7_500  # 120 minutes on one busy core
-        config.batch_size = 256
+        config.update(num_steps=7_500, batch_size=256)  # 120 minutes on one busy core
         config.tighten.steps = 600
         config.warmup.update(auxiliary_steps=800, guided_steps=400)
         config.elbo.update(location_every=16, appearance_updates=36, minibatches=4)
-        config.elbo.count_temperature = 1.0
         # h_loc counts more digits too high where it sees many that touch, and lone
         # digits are learned more slowly where h_app does.
         config.elbo.update(touching=False, superpose_appearance=0.3)
-        config.elbo.wake_weight = 1.0  # with 30, h_loc repeats its own mistakes
+        # With 30, h_loc repeats its own mistakes.
+        config.elbo.update(wake_weight=1.0, count_temperature=1.0)
     return config

@@ -29,8 +29,7 @@ class Recipe(NamedTuple):
         count_temperature: T of `counts.draw_n`; 0 for the paper's f_count.
         advantage_limit: the score function's weights are cut at ± this, nats.
         location_every: one in so many images teaches h_loc; 1 in the paper.
-        appearance_updates: further updates per step of h_app and f_sprite alone; 0 in
-            the paper.
+        appearance_updates: further updates of h_app and f_sprite; 0 in the paper.
         minibatches: P, parts of the images of a step, which these updates take in turn.
         superpose: share of the images that another one is added to, in steps that train
             h_loc.
@@ -38,9 +37,8 @@ class Recipe(NamedTuple):
         superpose_appearance: the same share when h_app and f_sprite alone are trained.
         wake_weight: factor on `superposition.wake`, which proposes the objects of both
             scenes for a superposed one; 0 for no proposals.
-        tighten_after: steps after which h_loc is fixed, and the other networks and p(n)
-            learn from a bound of several draws of z_app; None for never, as in the
-            paper.
+        tighten_after: steps after which all but h_loc learns from a bound of several
+            draws of z_app; None for never, as in the paper.
         tighten_draws: number of draws of that bound.
         tighten_elbo: the share of the ELBO in the objective of these steps.
     """

@@ -74,10 +74,8 @@ def restart_moments(state: TrainState, optimizer: Optimizer, after: int) -> Trai
     """
 
     def restart(params, old):
-        fresh = optimizer.transform.init(params)
-        return jax.tree.map(
-            lambda a, b: jnp.where(state.step == after, a, b), fresh, old
-        )
+        fresh, is_due = optimizer.transform.init(params), state.step == after
+        return jax.tree.map(lambda a, b: jnp.where(is_due, a, b), fresh, old)
 
     restarted = Parts(*map(restart, split(state.params), state.opt_state))
     restarted = restarted._replace(auxiliary=state.opt_state.auxiliary)

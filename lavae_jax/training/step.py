@@ -38,10 +38,11 @@ from lavae_jax.training.superposition import objects_of_both, wake, without_prio
 from lavae_jax.types import Array, Locations, hard_locations
 from lavae_jax.warmup import AuxiliaryVAE
 
+Stepped = tuple[TrainState, TrainMetrics]
+"""The state after a step or an update, and what it reports."""
 
-def auxiliary_step(
-    setup: Setup, state: TrainState, x: Array
-) -> tuple[TrainState, TrainMetrics]:
+
+def auxiliary_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     """Trains the auxiliary VAE on its ELBO."""
     x = x[:: setup.recipe.location_every]
     keys = setup.keys(state, 0, x.shape[0])
@@ -55,9 +56,7 @@ def auxiliary_step(
     return state, TrainMetrics(value, auxiliary_loss=value)
 
 
-def guided_step(
-    setup: Setup, state: TrainState, x: Array
-) -> tuple[TrainState, TrainMetrics]:
+def guided_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     """Trains LAVAE with its objects at the peaks of the auxiliary VAE's KL map.
 
     h_loc is regressed on the map, or on bumps at its peaks.
@@ -65,9 +64,8 @@ def guided_step(
     model, recipe, size = setup.model, setup.recipe, x.shape[1:3]
     all_x, x = x, x[:: recipe.location_every]
     keys = setup.keys(state, 0, x.shape[0])
-    kl_map = setup.auxiliary.apply(
-        {"params": state.params["auxiliary"]}, x, method="kl_map"
-    )
+    auxiliary = {"params": state.params["auxiliary"]}
+    kl_map = setup.auxiliary.apply(auxiliary, x, method="kl_map")
     centres, valid = warmup.kl_peaks(kl_map, model.max_objects, recipe.object_size)
     locations, n = _at(centres, valid, size), valid.sum(axis=1)
     target = kl_map
@@ -104,9 +102,7 @@ def _at(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
     return hard_locations(row * width + column, valid)
 
 
-def elbo_step(
-    setup: Setup, state: TrainState, x: Array
-) -> tuple[TrainState, TrainMetrics]:
+def elbo_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     """Trains everything on the ELBO of K draws from q(n, z | x)."""
     recipe, epsilon = setup.recipe, setup.epsilon(state)
     all_x, x = x, x[:: recipe.location_every]
@@ -182,9 +178,7 @@ def _draw(
     return locations, log_q.reshape(-1, recipe.num_draws), key_app
 
 
-def tighten_step(
-    setup: Setup, state: TrainState, x: Array
-) -> tuple[TrainState, TrainMetrics]:
+def tighten_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     """Trains all but h_loc on a bound of several draws of z_app, at sites from q."""
     recipe, x = setup.recipe, _minibatches(setup, x)
 
@@ -218,8 +212,10 @@ def _appearance_updates(setup: Setup, state: TrainState, x: Array) -> TrainState
     The updates of an image share its sites and have new draws of z_app. As they lie
     apart, they teach more than updates in a row; see ABLATIONS.md.
     """
-    x = _minibatches(setup, x)
+    num_updates, x = setup.recipe.appearance_updates, _minibatches(setup, x)
     num_minibatches, num_images = x.shape[:2]
+    if not num_updates:
+        return state
     seen = lax.map(
         lambda minibatch: _appearance_scenes(setup, state, *minibatch),
         (jnp.arange(num_minibatches), x),
@@ -231,8 +227,7 @@ def _appearance_updates(setup: Setup, state: TrainState, x: Array) -> TrainState
         keys = setup.keys(state, num_minibatches + index, num_images)
         return appearance_update(setup, state, *scenes, keys)[0], None
 
-    updates = jnp.arange(setup.recipe.appearance_updates)
-    return lax.scan(update, state, updates)[0]
+    return lax.scan(update, state, jnp.arange(num_updates))[0]
 
 
 def _appearance_scenes(
@@ -261,7 +256,7 @@ def appearance_update(
     num_draws: int = 1,
     elbo_share: float = 1.0,
     with_prior_n: bool = False,
-) -> tuple[TrainState, TrainMetrics]:
+) -> Stepped:
     """Makes one update of h_app, f_sprite and maybe p(n), on x [B, H, W, C].
 
     The objective is elbo_share · ELBO + (1 − elbo_share) · log 1/K Σ_k w_k (Burda et
@@ -307,7 +302,7 @@ def make_train_step(
     schedules: Schedules,
     recipe: Recipe,
     stage: Stage,
-) -> Callable[[TrainState, Array], tuple[TrainState, TrainMetrics]]:
+) -> Callable[[TrainState, Array], Stepped]:
     """Makes the train step of a stage.
 
     The other arguments are the parts of a `Setup`.
@@ -317,16 +312,12 @@ def make_train_step(
         share of the batch) to the next state and metrics, the same on every device.
     """
     setup = Setup(model, auxiliary, optimizer, schedules, recipe)
-    steps_before_objective = {
-        "elbo": recipe.warmup_steps,
-        "tighten": recipe.tighten_after,
-    }
+    steps_before = {"elbo": recipe.warmup_steps, "tighten": recipe.tighten_after}
 
     def train_step(state, images):
-        x = to_float(images)
-        if stage in steps_before_objective:
-            state = restart_moments(state, optimizer, steps_before_objective[stage])
-        state, metrics = _STEPS[stage](setup, state, x)
+        if stage in steps_before:
+            state = restart_moments(state, optimizer, steps_before[stage])
+        state, metrics = _STEPS[stage](setup, state, to_float(images))
         return state._replace(step=state.step + 1), setup.average(metrics)
 
     return train_step
