@@ -15,22 +15,6 @@ from lavae_jax.training.optimizer import Parts
 pytestmark = pytest.mark.standard_promotion
 
 
-def test_stages():
-    """Steps are counted from 1, and a stage includes the step it is said to last to."""
-    settings = recipe.Recipe(auxiliary_steps=200, guided_steps=100, tighten_after=1_008)
-    expected = {
-        1: "auxiliary",
-        200: "auxiliary",
-        201: "guided",
-        300: "guided",
-        301: "elbo",
-        1_008: "elbo",
-        1_009: "tighten",
-        1_012: "tighten",
-    }
-    assert {k: recipe.stage_at(settings, k) for k in expected} == expected
-
-
 @pytest.mark.parametrize("variant", ["paper", "laptop"])
 def test_the_stages_of_the_configs(variant):
     """Stages come in order and last as long as the config says, the last to the end."""
