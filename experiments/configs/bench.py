@@ -20,8 +20,8 @@ def get_config(variant: str = "laptop") -> ConfigDict:
     model, warmup = config.model, config.warmup
     model.image_shape = (32, 32, 3)
     model.app_dim = 16
-    model.sprite_size = 13  # the largest objects and a pixel around them
-    model.glimpse_size = 13
+    # The largest objects and a pixel around them.
+    model.sprite_size = model.glimpse_size = 13
     model.gamma = 3.5  # log(32²) / 2, as 4 is about log(64²) / 2
     model.count_threshold = 14.0  # 4γ
     model.stem_stride = 1  # h_loc then sees 23 px; objects have up to 11
@@ -31,13 +31,10 @@ def get_config(variant: str = "laptop") -> ConfigDict:
         return config
 
     config.num_steps = 1_500
-    config.update(log_every=25, eval_every=125)
-    config.update(picture_every=500, checkpoint_every=100)
+    config.update(log_every=25, eval_every=125, picture_every=500)
     config.data.num_valid = 2_000
-    model.channels = 16
-    model.width = 128
-    warmup.auxiliary_steps = 400
-    warmup.guided_steps = 100
+    model.update(channels=16, width=128)
+    warmup.update(auxiliary_steps=400, guided_steps=100)
     # τ and the paper's decay of the rate of h_loc reach their ends with the run.
     elbo_steps = config.num_steps - warmup.auxiliary_steps - warmup.guided_steps
     config.elbo.tau_steps = elbo_steps
@@ -49,8 +46,10 @@ def get_config(variant: str = "laptop") -> ConfigDict:
 
 # Scenes stay as they are, so that nothing but the draws teaches h_loc.
 _PLAIN = {"elbo.superpose": 0.0, "elbo.superpose_appearance": 0.0}
-# Glimpses need exact draws, so the kinds of draws are compared with the trunk.
-_SCORE = {**_PLAIN, "model.appearance_net": "trunk"}
+# Glimpses need exact draws, so the kinds of draws are compared with the trunk, whose
+# convolutions are slow in the loop of further updates; see ABLATIONS.md.
+_SCORE = {**_PLAIN, "model.appearance_net": "trunk", "batch_size": 64}
+_SCORE |= {"elbo.location_every": 1, "elbo.appearance_updates": 0}
 _RELAXED = {**_SCORE, "elbo.draws": "relaxed"}
 
 SETTINGS: dict[str, dict[str, Any]] = {
