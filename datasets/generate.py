@@ -8,15 +8,18 @@ from absl import app, flags, logging
 from datasets import load
 
 _NAMES = flags.DEFINE_multi_enum(
-    "name", ["multi_dsprites"], list(load.BUILDERS), "A data set; repeat it for more."
+    "name",
+    ["multi_dsprites"],
+    list(load.BUILDERS),
+    "Make this data set; repeat it for more.",
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "The folder of data sets, by default ~/tensorflow_datasets."
+    "data_dir", None, "Write to this folder, by default ~/tensorflow_datasets."
 )
 _MANUAL_DIR = flags.DEFINE_string(
     "manual_dir",
     None,
-    "The folder of MNIST's gzipped IDX files; without it they are downloaded.",
+    "Find MNIST's gzipped IDX files here; without it they are downloaded.",
 )
 
 

@@ -23,7 +23,7 @@ class UserError(Exception):
     """An error that the user can put right, shown as a message without a traceback.
 
     Functions of a command raise it, or an error that the command turns into it, for
-    anything they can't use; docstrings name it only where there is more to say.
+    anything they can't use; docstrings mention it only to add details.
     """
 
 

@@ -242,7 +242,9 @@ def _define_flags():
     flags.DEFINE_string(
         "data_dir", None, "Find the data here; by default where training read them."
     )
-    flags.DEFINE_string("manual_dir", None, "Find MNIST's files here; same default.")
+    flags.DEFINE_string(
+        "manual_dir", None, "Find MNIST's files here; by default as data_dir."
+    )
     flags.DEFINE_string(
         "out", None, "Write here; by default to a folder in the workdir or in runs/."
     )

@@ -45,8 +45,8 @@ model, variables = lavae_jax.load_pretrained("{name}")
 {command}
 ```
 
-- Data: {num_train:,} scenes of the training split. Its last {num_valid:,} are held out
-  to choose settings. `datasets/{folder}/README.md` tells how scenes are made.
+- It was trained on {num_train:,} scenes of the training split. The last {num_valid:,}
+  are held out to choose settings. `datasets/{folder}/README.md` says how they are made.
 - The run made {num_steps:,} steps of {batch_size} images.
 - These are the weights of seed {seed}. All seeds measured with these settings: {seeds}.
 - It was measured with {versions}.
@@ -256,9 +256,9 @@ def main() -> None:
 
 
 def _define_flags():
-    flags.DEFINE_list("workdir", None, "Release the first; others are its seeds.")
+    flags.DEFINE_list("workdir", None, "Release the first; others are seeds.")
     flags.DEFINE_string("out", None, "Write here; by default into the library.")
-    flags.DEFINE_integer("min_images", MIN_IMAGES, "Refuse reports on fewer per split.")
+    flags.DEFINE_integer("min_images", MIN_IMAGES, "Refuse reports on fewer images.")
     flags.mark_flag_as_required("workdir")
 
 

@@ -48,7 +48,7 @@ def _define_flags():
         " --num_processes and --process_id.",
     )
     flags.DEFINE_integer("num_processes", None, "Train with so many processes.")
-    flags.DEFINE_integer("process_id", None, "Give this process a number, from 0.")
+    flags.DEFINE_integer("process_id", None, "Give this process its number, from 0.")
 
 
 if __name__ == "__main__":

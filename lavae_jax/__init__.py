@@ -43,7 +43,7 @@ These modules share: `lavae_jax.types`, `lavae_jax.images`, `lavae_jax.config`,
 `lavae_jax.edit_checks`, `lavae_jax.released`, `lavae_jax.runs`.
 """
 
-from lavae_jax import editing
+from lavae_jax import editing, training
 from lavae_jax.baseline import BaselineVAE
 from lavae_jax.config import BaselineConfig, ModelConfig, build_model
 from lavae_jax.inference import (
@@ -78,4 +78,5 @@ __all__ = [
     "reconstruct",
     "render",
     "sprites",
+    "training",
 ]

@@ -134,7 +134,7 @@ class GlimpseAppearanceNet(nn.Module):
     window, `glimpse_size`, is odd.
     """
 
-    glimpse_size: int = 27
+    glimpse_size: int = 21
     width: int = 256
     app_dim: int = 32
     axis_name: str | None = None

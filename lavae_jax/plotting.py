@@ -112,16 +112,14 @@ def grid(
     return figure
 
 
-def samples_grid(
-    images: np.ndarray, columns: int | None = None, *, title: str = ""
-) -> Figure:
+def samples_grid(images: np.ndarray, columns: int | None = None) -> Figure:
     """Draws a grid of images, row by row, as in the paper's Figures 2 and 4.
 
     Images are [B, H, W, C], uint8 (0/255 or 0/1) or in [0, 1], and C is 1 or 3. By
     default the grid is about square; panels left over are blank. Without images a
     ValueError is raised.
     """
-    return beside({title: images}, columns)
+    return beside({"": images}, columns)
 
 
 def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figure:

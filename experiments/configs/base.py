@@ -47,9 +47,7 @@ def _data() -> ConfigDict:
     data.name = "multi_dsprites"
     data.data_dir = ""  # TFDS's default folder
     data.manual_dir = ""  # the folder of MNIST's files; empty downloads them
-    # Scenes held out from the end of the 190,000 for training; none in the paper, where
-    # nothing says on which scenes settings were chosen.
-    data.num_valid = 5_000
+    data.num_valid = 5_000  # held out from training; the paper holds out none
     return data
 
 
@@ -87,7 +85,7 @@ def _optimizer() -> ConfigDict:
     """Returns the optimisers, their learning rates, and how these fall."""
     optimizer = ConfigDict()
     optimizer.name = "adamax"
-    optimizer.b2 = 0.999  # decay of the gradients' second moments, or of their largest
+    optimizer.b2 = 0.999  # β₂ of Adam or Adamax
     optimizer.learning_rate = 1e-3
     optimizer.location_learning_rate = 5e-4
     optimizer.location_final_factor = 0.01
@@ -119,7 +117,7 @@ def _warmup() -> ConfigDict:
     warmup.target = "bumps"  # "kl_map" in the paper, with peaks of unequal height
     warmup.bump_height = 10.0  # of target=bumps, before γ; f_count's threshold is 4
     warmup.bump_sigma = 3.0  # of target=bumps, pixels
-    warmup.location_weight = 0.1  # open; of the squares of h_loc's errors, summed
+    warmup.location_weight = 0.1  # open; makes this loss about as large as −ELBO
     return warmup
 
 
@@ -133,12 +131,12 @@ def _elbo() -> ConfigDict:
     elbo.num_draws = 2  # 1 in the paper, where n has no gradient
     elbo.count_temperature = 2.0  # 0 in the paper: n then has no gradient
     elbo.advantage_limit = 100.0  # nats; not in the paper, which has no score function
-    elbo.location_every = 1  # all images of a batch teach h_loc
+    elbo.location_every = 1  # h_loc learns from one in so many images of a batch
     elbo.appearance_updates = 0  # per step, of h_app and f_sprite alone
-    elbo.minibatches = 1  # of these updates
+    elbo.minibatches = 1  # parts of a batch that these updates take in turn
     elbo.superpose = 0.0  # 0 in the paper; objects that touch are rare without it
     elbo.touching = True  # the added scene is moved until objects touch
-    elbo.superpose_appearance = 0.0  # in the updates of h_app and f_sprite alone
+    elbo.superpose_appearance = 0.0  # share of images superposed in these updates
     elbo.wake_weight = 0.0  # of proposals for superposed scenes; not in the paper
     return elbo
 
@@ -156,8 +154,7 @@ def _tighten() -> ConfigDict:
 def laptop() -> ConfigDict:
     """Returns light networks, exact draws, a short schedule: for 2 CPU cores."""
     config = paper()
-    config.num_steps = 5_800  # 65 to 75 minutes on one busy core
-    config.batch_size = 128
+    config.update(num_steps=5_800, batch_size=128)  # 75 minutes on one busy core
     config.update(log_every=50, eval_every=500)
     config.update(picture_every=1_000, checkpoint_every=200)
 

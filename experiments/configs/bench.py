@@ -20,8 +20,7 @@ def get_config(variant: str = "laptop") -> ConfigDict:
     model, warmup = config.model, config.warmup
     model.image_shape = (32, 32, 3)
     model.app_dim = 16
-    # The largest objects and a pixel around them.
-    model.sprite_size = model.glimpse_size = 13
+    model.sprite_size = model.glimpse_size = 13  # the largest objects and a margin
     model.gamma = 3.5  # log(32²) / 2, as 4 is about log(64²) / 2
     model.count_threshold = 14.0  # 4γ
     model.stem_stride = 1  # h_loc then sees 23 px; objects have up to 11

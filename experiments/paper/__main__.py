@@ -131,8 +131,12 @@ def _define_flags():
         lower_bound=1,
     )
     flags.DEFINE_integer("seed", 0, "Seed samples and scenes by this.", lower_bound=0)
-    flags.DEFINE_string("data_dir", None, "Find data sets here; None is TFDS's place.")
-    flags.DEFINE_string("manual_dir", None, "Find MNIST's files here; None downloads.")
+    flags.DEFINE_string(
+        "data_dir", None, "Find data sets here; by default in TFDS's folder."
+    )
+    flags.DEFINE_string(
+        "manual_dir", None, "Find MNIST's files here; by default download."
+    )
     flags.mark_flag_as_required("out")
 
 

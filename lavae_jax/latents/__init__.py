@@ -1,1 +1,1 @@
-"""The latent variables: how many, where, and what."""
+"""These modules hold the latent variables: how many, where, and what."""

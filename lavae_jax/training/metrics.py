@@ -9,7 +9,7 @@ from lavae_jax.types import Array
 
 
 class TrainMetrics(NamedTuple):
-    """Means over the batch, []; nats per image where not stated otherwise.
+    """Means over images, []; nats per image where not stated otherwise.
 
     What a stage of the run does not compute is None.
     """

@@ -25,14 +25,13 @@ class Recipe(NamedTuple):
         draws: how the gradient of the ELBO reaches h_loc through the draws of z_loc:
             "relaxed", the paper's Gumbel-softmax; "straight_through", hard draws with
             its gradient; "score", exact draws and the score function.
-        num_draws: K, draws of n and z per image in a step that trains h_loc.
+        num_draws: K, draws of n and z per image in an update of h_loc.
         count_temperature: T of `counts.draw_n`; 0 for the paper's f_count.
         advantage_limit: the score function's weights are cut at ± this, nats.
-        location_every: one in so many images teaches h_loc; 1 in the paper.
+        location_every: h_loc and the auxiliary VAE learn from one in so many images.
         appearance_updates: further updates of h_app and f_sprite; 0 in the paper.
         minibatches: P, parts of the images of a step, which these updates take in turn.
-        superpose: share of the images that another one is added to, in steps that train
-            h_loc.
+        superpose: share of images that another one is added to, in updates of h_loc.
         touching: whether the added image is moved first, until objects of both touch.
         superpose_appearance: the same share when h_app and f_sprite alone are trained.
         wake_weight: factor on `superposition.wake`, which proposes the objects of both

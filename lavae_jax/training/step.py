@@ -4,16 +4,15 @@ A run goes through the stages of `recipe.stage_at`:
 
 1. `auxiliary`: the auxiliary VAE learns alone, for as long as its KL map needs to show
    one peak per object.
-2. `guided`: LAVAE learns with its objects at these peaks, and h_loc is regressed on
-   them.
+2. `guided`: LAVAE learns with its objects at these peaks, on which h_loc is regressed.
 3. `elbo`: everything learns from the ELBO of K draws of n, z_loc and z_app. Some images
    may be superposed on others (`superposition`).
 4. `tighten`: all but h_loc learns from a bound of several draws of z_app.
 
 A step takes binary images x, [N, H, W, C]. In the paper, all of them teach all
-networks. Here one in `location_every` can do that, and h_app and f_sprite, which take
-longer to learn, then get further updates with minibatches of all images. The metrics of
-a step are means over images.
+networks. Here one in `location_every` can do that, and then h_app and f_sprite, which
+take longer to learn, get further updates with minibatches of all images, at the objects
+that h_loc finds. The metrics are those of the first update, or means over `tighten`'s.
 """
 
 from collections.abc import Callable
@@ -199,10 +198,7 @@ def tighten_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
 
 
 def _minibatches(setup: Setup, x: Array) -> Array:
-    """Splits images [N, ...] into minibatches [P, N / P, ...], of every P-th image.
-
-    So a minibatch has the same images when these are spread over devices.
-    """
+    """Splits images [N, ...] into [P, N / P, ...], on any number of devices alike."""
     return x.reshape(-1, setup.recipe.minibatches, *x.shape[1:]).swapaxes(0, 1)
 
 
@@ -223,7 +219,7 @@ def _appearance_updates(setup: Setup, state: TrainState, x: Array) -> TrainState
 
     def update(state, index):
         scenes = jax.tree.map(lambda a: a[index % num_minibatches], seen)
-        # The keys before these belong to the updates that train h_loc.
+        # The keys before these are of h_loc's update and of superposed scenes.
         keys = setup.keys(state, num_minibatches + index, num_images)
         return appearance_update(setup, state, *scenes, keys)[0], None
 
