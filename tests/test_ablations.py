@@ -15,14 +15,11 @@ pytestmark = pytest.mark.standard_promotion
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """Trains two settings of the tiny config; returns also the folder and the results.
-
-    All steps are of one stage, so that one program is compiled.
-    """
+    """Trains two settings of the tiny config, in one stage, and returns all it has."""
     config = dsprites.get_config("tiny")
     config.update(num_steps=4, log_every=2)
-    config.warmup.update(auxiliary_steps=0, guided_steps=0)
-    config.tighten.steps = 4
+    config.warmup.update(auxiliary_steps=4, guided_steps=0)
+    config.tighten.steps = 0
     config.data.data_dir = str(tmp_path_factory.mktemp("data"))
     workdir = tmp_path_factory.mktemp("runs")
     settings = {"base": {}, "fewer": {"data.num_valid": 128}}

@@ -114,6 +114,7 @@ def test_the_command_goes_on_and_measures(scenes, tmp_path, monkeypatch):
         "--config.model.norm=batch",
         # These stages take longest to compile.
         "--config.warmup.auxiliary_steps=0",
+        "--config.warmup.guided_steps=0",
         "--config.tighten.steps=0",
         "--config.elbo.appearance_updates=0",
         "--minutes=10",

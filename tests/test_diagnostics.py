@@ -128,6 +128,6 @@ def test_only_after_the_warm_up():
     config = dsprites.get_config("laptop")
     collapsed = diagnostics.Diagnosis(0.25, 0.75, 0.0, 0.0, 0.0, 0.0)
     warnings = build.build(config).warnings
-    assert build.warmup_steps(config) == 800
-    assert not warnings(800, collapsed)
-    assert len(warnings(801, collapsed)) == 1
+    last = config.warmup.auxiliary_steps + config.warmup.guided_steps
+    assert not warnings(last, collapsed)
+    assert len(warnings(last + 1, collapsed)) == 1
