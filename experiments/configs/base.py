@@ -154,7 +154,7 @@ def _tighten() -> ConfigDict:
 def laptop() -> ConfigDict:
     """Returns light networks, exact draws, a short schedule: for 2 CPU cores."""
     config = paper()
-    config.update(num_steps=5_800, batch_size=128)  # 75 minutes on one busy core
+    config.update(num_steps=5_800, batch_size=128)  # about 90 minutes on a busy core
     config.update(log_every=50, eval_every=500)
     config.update(picture_every=1_000, checkpoint_every=200)
 
@@ -240,7 +240,7 @@ def mnist(name: str, pool: str) -> ConfigDict:
         # Single digits take longer to learn than dSprites. Those that f_sprite has not
         # learned well are counted as two if h_loc learns from the ELBO too early; see
         # ABLATIONS.md.
-        config.update(num_steps=7_500, batch_size=256)  # 120 minutes on one busy core
+        config.update(num_steps=7_500, batch_size=256)  # about 120 minutes on a core
         config.tighten.steps = 600
         config.warmup.update(auxiliary_steps=800, guided_steps=400)
         config.elbo.update(location_every=16, appearance_updates=36, minibatches=4)

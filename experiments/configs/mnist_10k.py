@@ -13,7 +13,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     """Returns the config of a variant."""
     config = base.mnist(variant, "10k")
     if variant == "laptop":
-        config.num_steps = 9_500  # 170 minutes on one busy core
+        config.num_steps = 9_500  # about 170 minutes on one busy core
         config.tighten.steps = 800
         config.model.width = 512  # for ten times the shapes; see ABLATIONS.md
         config.elbo.appearance_updates = 16
