@@ -5,15 +5,11 @@ reference for the others; `composite_fft` computes it by the convolution theorem
 is far faster than `lax.conv` on a CPU; `place` needs hard locations and no convolution.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lavae_jax.types import Array
-
-Method = Literal["auto", "conv", "fft"]
+from lavae_jax.types import Array, yx_of
 
 
 def composite_conv(sprites: Array, maps: Array) -> Array:
@@ -71,13 +67,11 @@ def composite_fft(sprites: Array, maps: Array) -> Array:
     return canvas[:, r : r + height, r : r + width]
 
 
-def composite(sprites: Array, maps: Array, method: Method = "auto") -> Array:
+def composite(sprites: Array, maps: Array) -> Array:
     """Computes Eq. 4 in the form that suits the platform; see `composite_conv`."""
-    if method == "auto":
-        return lax.platform_dependent(
-            sprites, maps, cpu=composite_fft, default=composite_conv
-        )
-    return {"conv": composite_conv, "fft": composite_fft}[method](sprites, maps)
+    return lax.platform_dependent(
+        sprites, maps, cpu=composite_fft, default=composite_conv
+    )
 
 
 def place(sprites: Array, sites: Array, height: int, width: int) -> Array:
@@ -87,7 +81,7 @@ def place(sprites: Array, sites: Array, height: int, width: int) -> Array:
     [B, H, W, C].
     """
     r = sprites.shape[2] // 2
-    corners = jnp.stack([sites // width, sites % width], axis=-1)
+    corners = yx_of(sites, width)
     dimensions = lax.ScatterDimensionNumbers(
         update_window_dims=(1, 2, 3),
         inserted_window_dims=(),

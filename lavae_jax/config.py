@@ -7,12 +7,12 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from lavae_jax import baseline, blocks, compositing, networks
+from lavae_jax import baseline, blocks, networks
 from lavae_jax.inference import Model
 from lavae_jax.model import LAVAE
 
-# Only training uses these values of the part `model` of a run's config.
-_TRAINING_ONLY = frozenset({"epsilon_init"})
+# Values of `model` in a run's config that only training or earlier versions use.
+_UNUSED = frozenset({"epsilon_init", "composite_method"})
 
 
 class ModelConfig(NamedTuple):
@@ -38,7 +38,6 @@ class ModelConfig(NamedTuple):
         exclusion_radius: pixels around a drawn site that later draws leave out; 0 in
             the paper.
         objects_per_image: sizes the buffer in which sprites are decoded.
-        composite_method: how relaxed locations are composited.
         mean_limit, logvar_limit: see `latents.appearance.from_outputs`. Configs of
             earlier models don't state them.
     """
@@ -61,7 +60,6 @@ class ModelConfig(NamedTuple):
     epsilon: float
     exclusion_radius: int
     objects_per_image: float
-    composite_method: compositing.Method
     mean_limit: float = 5.0
     logvar_limit: float = 1.0
 
@@ -100,7 +98,7 @@ def from_run(config: Mapping[str, Any]) -> ModelConfig | BaselineConfig:
         raise ValueError("the config has no part `model`: it is not that of a run.")
     if is_baseline(config):
         return BaselineConfig(**_fields(BaselineConfig, model))
-    values = {name: model[name] for name in model if name not in _TRAINING_ONLY}
+    values = {name: model[name] for name in model if name not in _UNUSED}
     return ModelConfig(**_fields(ModelConfig, values))
 
 

@@ -20,7 +20,7 @@ from lavae_jax import images as image_checks
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.likelihood import pixel_mean
 from lavae_jax.model import LAVAE
-from lavae_jax.types import Array, Scene, Variables, hard_locations
+from lavae_jax.types import Array, Scene, Variables, hard_locations, site_at, yx_of
 
 Model = LAVAE | baseline.BaselineVAE
 """LAVAE, or the baseline it is compared with, which has no objects to infer."""
@@ -65,7 +65,7 @@ def _infer(model, variables, x, keys):
 
 
 def _to_scene(n, locations, z_app, width):
-    yx = jnp.stack([locations.site // width, locations.site % width], axis=-1)
+    yx = yx_of(locations.site, width)
     return Scene(n, yx, z_app, locations.active)
 
 
@@ -80,7 +80,7 @@ def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
     """Paints a scene: pixel means, [B, H, W, C]."""
     bound = model.bind(variables)
     painted = bound.sprites(scene.z_app, scene.active)
-    site = scene.yx[..., 0] * model.image_shape[1] + scene.yx[..., 1]
+    site = site_at(scene.yx, model.image_shape[:2])
     canvas = bound.canvas(painted, hard_locations(site, scene.active))
     return pixel_mean(canvas, model.epsilon)
 

@@ -52,7 +52,6 @@ class LAVAE(nn.Module):
     epsilon: float = 1e-6
     exclusion_radius: int = 0
     objects_per_image: float = 1.5
-    composite_method: compositing.Method = "auto"
     axis_name: str | None = None
 
     def setup(self) -> None:
@@ -160,7 +159,7 @@ class LAVAE(nn.Module):
         if locations.z_loc is None:
             return compositing.place(sprites, locations.site, height, width)
         maps = locations.z_loc.reshape(*locations.site.shape, height, width)
-        return compositing.composite(sprites, maps, self.composite_method)
+        return compositing.composite(sprites, maps)
 
     def log_likelihood(
         self, x: Array, canvas: Array, epsilon: Array | float | None = None

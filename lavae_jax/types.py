@@ -40,6 +40,18 @@ def hard_locations(site: Array, active: Array) -> Locations:
     return Locations(jnp.where(active, site, 0), active, zeros, zeros, None)
 
 
+def yx_of(site: Array, width: int) -> Array:
+    """Returns row and column, [..., 2], of sites [...] in images of this width."""
+    return jnp.stack([site // width, site % width], axis=-1)
+
+
+def site_at(yx: Array, size: tuple[int, int]) -> Array:
+    """Returns the sites [...] of pixels [..., 2], or the nearest inside the image."""
+    height, width = size
+    row = jnp.clip(yx[..., 0], 0, height - 1)
+    return row * width + jnp.clip(yx[..., 1], 0, width - 1)
+
+
 class Appearance(NamedTuple):
     """Parameters of q(z_app | z_loc, x) (Eq. 10): both [B, M, L], 0 where inactive.
 

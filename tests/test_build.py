@@ -98,7 +98,7 @@ def test_every_object_has_a_site_left(radius):
     config.model.max_objects = (8 * 12 - 1) // len(disc) + 1
     limits.check(config)
     config.model.max_objects += 1
-    with pytest.raises(ValueError, match="may cover all of a 8x12 image"):
+    with pytest.raises(ValueError, match=r"model\.exclusion_radius"):
         limits.check(config)
 
 
@@ -130,8 +130,8 @@ def test_missing_values_are_refused():
     del values["mean_limit"], values["logvar_limit"]
     assert model_configs.from_run({"model": values}) == CONFIG
     del values["gamma"], values["channels"]
-    with pytest.raises(ValueError, match="the model's config lacks channels, gamma"):
+    with pytest.raises(ValueError, match="channels, gamma"):
         model_configs.from_run({"model": values})
     for config in ({}, {"model": "lavae"}, CONFIG._asdict()):
-        with pytest.raises(ValueError, match="no part `model`"):
+        with pytest.raises(ValueError, match="`model`"):
             model_configs.from_run(config)

@@ -207,7 +207,7 @@ def test_written_files(written, config, tmp_path):
     np.testing.assert_array_equal(truth.confusion, result.splits[1].truth.confusion)
     assert truth.location == result.splits[1].truth.location
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"report\.json is not a report"):
+    with pytest.raises(ValueError, match=r"report\.json"):
         report.read(tmp_path / "report.json")
 
 

@@ -76,10 +76,10 @@ def test_damage_is_told(data_dir, tmp_path):
     content = json.loads(path.read_text())
     content["splits"] = [s for s in content["splits"] if s["name"] != "validation_7"]
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"generated before validation_7 .* Delete it"):
+    with pytest.raises(ValueError, match="validation_7"):
         load.images(NAME, "validation_7", copy)
     os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(ValueError, match=r"dataset_info.json of .* is damaged: .* Del"):
+    with pytest.raises(ValueError, match=r"dataset_info\.json"):
         load.images(NAME, "train", copy)
 
 
@@ -114,7 +114,7 @@ def test_splits_share_no_scene():
         streams = {split.stream for split in (*own, *extra)}
         assert len(streams) == len(own) + 220
     for n, seed in ((11, 0), (-1, 0), (3, -1)):
-        with pytest.raises(ValueError, match=f"0 to 10 .* not negative: got {n}"):
+        with pytest.raises(ValueError, match=f"0 to 10 .* {n}"):
             scenes.extra_split(n, seed)
 
 

@@ -59,7 +59,7 @@ def test_an_interruption_stores_the_step(tmp_path, config):
     config.eval_every = 4
     run(config, tmp_path / "unbroken")
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt, match="SIGTERM: stopped after step 4"):
+    with pytest.raises(KeyboardInterrupt, match=r"SIGTERM.* step 4"):
         run(
             config,
             tmp_path / "stopped",
@@ -109,7 +109,7 @@ def test_a_run_that_has_ended_is_left_alone(tmp_path, config, capsys):
 def test_impossible_counts_are_refused(tmp_path, config):
     """An uneven batch is refused before the workdir is made."""
     config.batch_size = 10
-    message = "a multiple of 4, for 4 devices, .* got 10"
+    message = "multiple of 4,.* devices = 4.* 10"
     with pytest.raises(cli.UserError, match=message):
         loop.train_and_evaluate(config, tmp_path / "run", jax.devices()[:4])
     assert not (tmp_path / "run").exists()
@@ -124,7 +124,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, config):
     run(config, tmp_path)
     good = last(tmp_path)
     config.num_steps = 6
-    with pytest.raises(cli.UserError, match=r"step 4: loss is (inf|nan).*of step 2"):
+    with pytest.raises(cli.UserError, match=r"step 4: loss .*step 2"):
         run(config, tmp_path, learning_rate=1e30)
     after = last(tmp_path)
     assert after[:2] == good[:2]
@@ -137,7 +137,7 @@ def test_a_state_that_is_not_finite_is_an_error(tmp_path):
     state = {"step": jnp.int32(2), "params": {"a": jnp.ones(3), "b": jnp.ones(2)}}
     window.check_state(2, state)
     state["params"]["b"] = jnp.array([1, jnp.inf])
-    message = "step 2: params/b is not finite: .* no checkpoint yet"
+    message = "step 2: params/b .* no checkpoint"
     with pytest.raises(cli.UserError, match=message):
         window.check_state(2, state)
 
@@ -170,7 +170,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, config):
     config.update(checkpoint_every=6, picture_every=3)
     with (
         _limited_files(20_000),
-        pytest.raises(cli.UserError, match=r"File too large.*\n.*is of step 2\. Once"),
+        pytest.raises(cli.UserError, match=r"File too large.*\n.* step 2"),
     ):
         run(config, workdir)
     config.update(checkpoint_every=2, picture_every=6)

@@ -88,10 +88,10 @@ def test_models_are_loaded_by_name(folder, model, variables, monkeypatch):
     (folder.with_name("unfinished") / released.CHECKSUMS).unlink()
     assert pretrained.names() == ["other", "toy"]
     for name in ("tyo", "../toy", "unfinished"):
-        with pytest.raises(ValueError, match=rf"model '{name}'. There is: other, toy"):
+        with pytest.raises(ValueError, match=rf"'{name}'.*: other, toy"):
             lavae_jax.load_pretrained(name)
     monkeypatch.setattr(pretrained, "FOLDER", folder.parent / "absent")
-    with pytest.raises(ValueError, match="none in this installation"):
+    with pytest.raises(ValueError, match="'toy'"):
         lavae_jax.load_pretrained("toy")
 
 
@@ -103,9 +103,7 @@ def test_changed_files_are_refused(folder, name):
     content[-2] ^= 1
     (folder / name).write_bytes(content)
     after = hashlib.sha256(content).hexdigest()
-    with pytest.raises(
-        ValueError, match=rf"toy/{name} .* is {after}, .* has {before}. Install"
-    ):
+    with pytest.raises(ValueError, match=rf"toy/{name} .*{after}.*{before}"):
         pretrained.load_released(folder)
 
 
@@ -128,7 +126,7 @@ def test_tensors_of_another_model_are_refused(variables, tmp_path, change, messa
         if value is not None
     }
     released.write(tmp_path / "toy", _contents(tensors))
-    with pytest.raises(ValueError, match=f"toy does not hold the model .*: {message}"):
+    with pytest.raises(ValueError, match=f"toy .*: {message}"):
         pretrained.load_released(tmp_path / "toy")
 
 
@@ -139,18 +137,18 @@ def test_runs_of_another_model_are_refused(stored, tmp_path):
     config = json.loads(path.read_text())
     config["model"].update(app_dim=5, max_objects=4)
     path.write_text(json.dumps(config))
-    message = "/16 can't be used: it does not hold the model of its config: "
+    message = "checkpoints/16 "
     with pytest.raises(ValueError, match=message):
         lavae_jax.load(workdir)
 
 
 def test_what_is_no_run_is_refused(tmp_path):
     """Folders without a config or checkpoint are refused."""
-    with pytest.raises(FileNotFoundError, match=r"absent is not the workdir of a run"):
+    with pytest.raises(FileNotFoundError, match="absent"):
         lavae_jax.load(tmp_path / "absent")
     config = json.dumps({**RUN_CONFIG, "checkpoint_every": 500})
     (tmp_path / "config.json").write_text(config)
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint yet: .* 500 steps"):
+    with pytest.raises(FileNotFoundError, match="500 steps"):
         lavae_jax.load(tmp_path)
 
 

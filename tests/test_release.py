@@ -122,10 +122,10 @@ def _set(target, names, value):
 @pytest.mark.parametrize(
     ("file", "names", "value", "message"),
     [
-        ("report", ["step"], 4, "is of step 4, and the run's newest of step 6"),
-        ("report", ["splits", 1, "num_images"], 5, "is on 5 images of test_7, not 6"),
-        ("report", ["splits"], 1, "report.json is not a report of this version"),
-        ("config", ["num_steps"], 9, "has not ended: its newest .* step 6 of 9"),
+        ("report", ["step"], 4, "step 4.*step 6"),
+        ("report", ["splits", 1, "num_images"], 5, "5 images of test_7, not 6"),
+        ("report", ["splits"], 1, r"report\.json"),
+        ("config", ["num_steps"], 9, "step 6 of 9"),
         ("config", ["model", "width"], 16, "model.width: 32 there, 16 he"),
     ],
 )
@@ -150,7 +150,7 @@ def test_runs_that_do_not_belong_together(run, tmp_path):
 
     for name, edit, message in (
         ("rate", rate, "optimizer.learning_rate: 0.002 there, 0.5"),
-        ("same", lambda *_: None, "needs a seed of its own, got the seeds 0, 0"),
+        ("same", lambda *_: None, "seeds 0, 0"),
     ):
         other = _copy(run, tmp_path / name, edit)
         with pytest.raises(cli.UserError, match=message):
@@ -160,7 +160,7 @@ def test_runs_that_do_not_belong_together(run, tmp_path):
 
 def test_a_run_without_a_report(run, tmp_path):
     """The message names the command to run first."""
-    with pytest.raises(cli.UserError, match=r"on 6 images of test, not 10000\."):
+    with pytest.raises(cli.UserError, match="6 images of test, not 10000"):
         release.release([run], tmp_path / "out")
     workdir = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(workdir / "evaluation")

@@ -34,7 +34,6 @@ CONFIG = lavae_jax.ModelConfig(
     epsilon=1e-3,
     exclusion_radius=1,
     objects_per_image=1.25,
-    composite_method="fft",
 )
 
 

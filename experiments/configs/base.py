@@ -77,7 +77,6 @@ def _model() -> ConfigDict:
     model.epsilon_init = 1e-6  # falls to epsilon by a constant factor per step
     model.exclusion_radius = 0
     model.objects_per_image = 1.5
-    model.composite_method = "auto"
     return model
 
 
@@ -85,7 +84,6 @@ def _optimizer() -> ConfigDict:
     """Returns the optimisers, their learning rates, and how these fall."""
     optimizer = ConfigDict()
     optimizer.name = "adamax"
-    optimizer.b2 = 0.999  # β₂ of Adam or Adamax
     optimizer.learning_rate = 1e-3
     optimizer.location_learning_rate = 5e-4
     optimizer.location_final_factor = 0.01

@@ -58,7 +58,6 @@ def paper(lavae: ConfigDict) -> ConfigDict:
 
     optimizer = config.optimizer = ConfigDict()
     optimizer.name = "adamax"
-    optimizer.b2 = 0.999
     optimizer.learning_rate = 1e-3
     optimizer.clip_norm = 1e9  # none in the paper
     optimizer.decay = "constant"

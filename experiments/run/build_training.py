@@ -80,5 +80,4 @@ def learning_rate(c: ConfigDict, rate: float, steps: int) -> optax.Schedule:
 
 def transform(c: ConfigDict) -> optax.GradientTransformation:
     """Returns the optimiser's update for a learning rate of -1."""
-    scale = {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]
-    return scale(b2=c.b2)
+    return {"adamax": optax.scale_by_adamax, "adam": optax.scale_by_adam}[c.name]()

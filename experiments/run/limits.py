@@ -35,7 +35,6 @@ def _from_0_to(most: int) -> Limit:
 
 _POSITIVE = Limit("positive", lambda value: 0 < value < math.inf)
 _BELOW_A_HALF = Limit("in (0, 0.5)", lambda value: 0 < value < 0.5)
-_BELOW_ONE = Limit("in (0, 1)", lambda value: 0 < value < 1)
 # Windows whose sides are odd have a pixel in the middle.
 _ODD = Limit("odd", lambda value: value >= 1 and value % 2 != 0)
 
@@ -68,7 +67,6 @@ LIMITS = {
     "model.epsilon_init": _BELOW_A_HALF,
     "model.exclusion_radius": _at_least(0),
     "model.objects_per_image": _POSITIVE,
-    "model.composite_method": _one_of("auto", "conv", "fft"),
     "model.latent_channels": _at_least(1),
     "model.resample_size": _at_least(2),
     "model.upsampling": _one_of("bilinear", "shuffle"),
@@ -76,7 +74,6 @@ LIMITS = {
     "beta.final": _at_least(0),
     "beta.steps": _at_least(1),
     "optimizer.name": _one_of("adamax", "adam"),
-    "optimizer.b2": _BELOW_ONE,
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.location_learning_rate": _POSITIVE,
     "optimizer.location_final_factor": _POSITIVE,
@@ -138,9 +135,10 @@ def check_batch(config: ConfigDict, num_devices: int = 1) -> None:
     names = ("location_every", "minibatches")
     multiple = num_devices * math.lcm(*(elbo.get(name, 1) for name in names))
     if config.batch_size % multiple:
+        parts = "".join(f", elbo.{name} = {elbo[name]}" for name in names if elbo)
         raise ValueError(
-            f"batch_size must be a multiple of {multiple}, for {num_devices} devices,"
-            f" elbo.location_every and elbo.minibatches: got {config.batch_size}."
+            f"batch_size must be a multiple of {multiple}, to be divided by the number"
+            f" of devices = {num_devices}{parts}: got {config.batch_size}."
         )
 
 

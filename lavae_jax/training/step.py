@@ -16,10 +16,10 @@ that h_loc finds. The metrics are those of the first update, or means over `tigh
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from lavae_jax import warmup
 from lavae_jax.images import to_float
@@ -34,7 +34,7 @@ from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState, restart_moments
 from lavae_jax.training.superposition import objects_of_both, wake, without_prior_of_n
-from lavae_jax.types import Array, Locations, hard_locations
+from lavae_jax.types import Array, Locations, hard_locations, site_at
 from lavae_jax.warmup import AuxiliaryVAE
 
 Stepped = tuple[TrainState, TrainMetrics]
@@ -66,7 +66,8 @@ def guided_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     auxiliary = {"params": state.params["auxiliary"]}
     kl_map = setup.auxiliary.apply(auxiliary, x, method="kl_map")
     centres, valid = warmup.kl_peaks(kl_map, model.max_objects, recipe.object_size)
-    locations, n = _at(centres, valid, size), valid.sum(axis=1)
+    nearest = site_at(jnp.round(centres).astype(jnp.int32), size)
+    locations, n = hard_locations(nearest, valid), valid.sum(axis=1)
     target = kl_map
     if recipe.target == "bumps":
         target = warmup.bumps(
@@ -90,15 +91,6 @@ def guided_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     state = setup.update(state, lavae_parts(grad), batch_stats)
     state = _appearance_updates(setup, state, all_x)
     return state, of_terms(TrainMetrics(value, location_loss=error), terms, n)
-
-
-def _at(centres: Array, valid: Array, size: tuple[int, int]) -> Locations:
-    """Makes hard locations at the pixels nearest to the valid centres, [B, M, 2]."""
-    height, width = size
-    nearest = jnp.round(centres).astype(jnp.int32)
-    row = jnp.clip(nearest[..., 0], 0, height - 1)
-    column = jnp.clip(nearest[..., 1], 0, width - 1)
-    return hard_locations(row * width + column, valid)
 
 
 def elbo_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
@@ -179,68 +171,40 @@ def _draw(
 
 def tighten_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     """Trains all but h_loc on a bound of several draws of z_app, at sites from q."""
-    recipe, x = setup.recipe, _minibatches(setup, x)
+    recipe, model = setup.recipe, setup.model.bind(state.variables)
 
-    def update(state, minibatch):
-        index, x = minibatch
-        keys = setup.keys(state, index, x.shape[0])
-        key_loc, key_app = jax.vmap(jax.random.split)(keys).T
-        model = setup.model.bind(state.variables)
+    def sampled(x, keys):
         h_loc = model.location_logits(x)
-        locations = model.locations(h_loc, model.count(h_loc), key_loc)
-        draws, share = recipe.tighten_draws, recipe.tighten_elbo
-        return appearance_update(
-            setup, state, x, locations, key_app, draws, share, with_prior_n=True
-        )
+        return x, model.locations(h_loc, model.count(h_loc), keys)
 
-    state, metrics = lax.scan(update, state, (jnp.arange(x.shape[0]), x))
-    return state, jax.tree.map(lambda values: values.mean(axis=0), metrics)
-
-
-def _minibatches(setup: Setup, x: Array) -> Array:
-    """Splits images [N, ...] into [P, N / P, ...], on any number of devices alike."""
-    return x.reshape(-1, setup.recipe.minibatches, *x.shape[1:]).swapaxes(0, 1)
+    update = partial(
+        appearance_update,
+        setup,
+        num_draws=recipe.tighten_draws,
+        elbo_share=recipe.tighten_elbo,
+        with_prior_n=True,
+    )
+    return setup.minibatch_updates(state, x, sampled, update, recipe.minibatches)
 
 
 def _appearance_updates(setup: Setup, state: TrainState, x: Array) -> TrainState:
-    """Makes the further updates of h_app and f_sprite, with each minibatch in turn.
+    """Makes the further updates of h_app and f_sprite, on objects that h_loc finds.
 
-    The updates of an image share its sites and have new draws of z_app. As they lie
-    apart, they teach more than updates in a row; see ABLATIONS.md.
+    Some images are superposed. f_sprite learns an object faster when it is always
+    painted from the same site, the likeliest, than when it is painted from all sites
+    that q gives it; the ELBO then makes q narrower.
     """
-    num_updates, x = setup.recipe.appearance_updates, _minibatches(setup, x)
-    num_minibatches, num_images = x.shape[:2]
-    if not num_updates:
+    recipe, model = setup.recipe, setup.model.bind(state.variables)
+    if not recipe.appearance_updates:
         return state
-    seen = lax.map(
-        lambda minibatch: _appearance_scenes(setup, state, *minibatch),
-        (jnp.arange(num_minibatches), x),
-    )
 
-    def update(state, index):
-        scenes = jax.tree.map(lambda a: a[index % num_minibatches], seen)
-        # The keys before these are of h_loc's update and of superposed scenes.
-        keys = setup.keys(state, num_minibatches + index, num_images)
-        return appearance_update(setup, state, *scenes, keys)[0], None
+    def superposed(x, keys):
+        h_loc = model.location_logits(x)
+        scenes = setup.superposed(x, recipe.superpose_appearance, True, keys)
+        return scenes.x, objects_of_both(model, scenes, h_loc)
 
-    return lax.scan(update, state, jnp.arange(num_updates))[0]
-
-
-def _appearance_scenes(
-    setup: Setup, state: TrainState, number: Array, x: Array
-) -> tuple[Array, Locations]:
-    """Makes scenes for h_app and f_sprite to learn, and the likeliest sites in each.
-
-    Some images of a minibatch, [B, H, W, C], are superposed. f_sprite learns an object
-    faster when it is always painted from the same site than when it is painted from all
-    sites that q gives it; the ELBO then makes q narrower.
-    """
-    model, share = setup.model.bind(state.variables), setup.recipe.superpose_appearance
-    h_loc = model.location_logits(x)
-    if not share:
-        return x, model.locations(h_loc, model.count(h_loc), keys=None)
-    scenes = setup.superposed(x, share, True, setup.keys(state, number, x.shape[0]))
-    return scenes.x, objects_of_both(model, scenes, h_loc)
+    update, number = partial(appearance_update, setup), recipe.appearance_updates
+    return setup.minibatch_updates(state, x, superposed, update, number)[0]
 
 
 def appearance_update(

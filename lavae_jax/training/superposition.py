@@ -18,7 +18,7 @@ from lavae_jax.latents import counts
 from lavae_jax.latents.locations import MASKED, at_sites
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import ElboTerms, reconstruct
-from lavae_jax.types import Array, Locations, hard_locations
+from lavae_jax.types import Array, Locations, hard_locations, site_at, yx_of
 
 
 def partner(tree, axis_name: str | None):
@@ -187,21 +187,14 @@ def objects_of_both(model: LAVAE, scenes: Superposed, h_single: Array) -> Locati
     h_single = lax.stop_gradient(h_single)
     likely = model.locations(h_single, model.count(h_single), keys=None)
     other_site, other_active = partner((likely.site, likely.active), model.axis_name)
-    other_site = _moved(other_site, scenes.shift, model.image_shape[:2])
+    moved_yx = yx_of(other_site, model.image_shape[1]) + scenes.shift[:, None]
+    other_site = site_at(moved_yx, model.image_shape[:2])
     other_active &= scenes.superposed[:, None]
     site = jnp.concatenate([likely.site, other_site], axis=1)
     active = jnp.concatenate([likely.active, other_active], axis=1)
     first = jnp.argsort(~active, axis=1, stable=True)[:, : model.max_objects]
     site, active = (jnp.take_along_axis(a, first, axis=1) for a in (site, active))
     return hard_locations(site, active)
-
-
-def _moved(site: Array, shift: Array, size: tuple[int, int]) -> Array:
-    """Moves sites [B, M] by a shift [B, 2], and no further than the border."""
-    height, width = size
-    row = jnp.clip(site // width + shift[:, :1], 0, height - 1)
-    column = jnp.clip(site % width + shift[:, 1:], 0, width - 1)
-    return row * width + column
 
 
 def without_prior_of_n(terms: ElboTerms, chosen: Array) -> ElboTerms:
