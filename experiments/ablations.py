@@ -52,13 +52,13 @@ class HeldOutCurve(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What one run gave; its last five figures are NaN if it diverged."""
+    """Holds the results of a run; `minutes` and what follows are NaN if it diverged."""
 
     name: str  # of the setting
     changes: dict[str, Any]
     seed: int
     diverged_at: int | None  # step
-    looks: HeldOutCurve
+    held_out: HeldOutCurve
     minutes: float  # of training in all
     counts: float  # share of held-out scenes counted right
     crowded_counts: float  # of scenes with more objects than in training; NaN if none
@@ -125,7 +125,7 @@ def _train(name, changes, config, folder):
         changes=dict(changes),
         seed=config.seed,
         diverged_at=diverged_at,
-        looks=read_held_out_curve(folder),
+        held_out=read_held_out_curve(folder),
         **figures,
     )
 
@@ -246,7 +246,7 @@ def _mean(values, form):
 def _history(results):
     """Writes means over seeds after some minutes of the runs."""
     finished = [run for run in results if run.diverged_at is None]
-    last = max((run.looks.minutes[-1] for run in finished), default=0)
+    last = max((run.held_out.minutes[-1] for run in finished), default=0)
     minutes = [minute for minute in _MINUTES if minute <= last]
     rows = [["", "setting", *map(str, minutes)]]
     for figure in ("counts", "negative_elbo"):
@@ -254,7 +254,7 @@ def _history(results):
         for name, runs in _by_name(finished).items():
             curves = [  # a figure is unknown before it is first measured
                 np.interp(minutes, curve.minutes, getattr(curve, figure), left=math.nan)
-                for curve in (run.looks for run in runs)
+                for curve in (run.held_out for run in runs)
             ]
             cells = [_mean(values, form) for values in zip(*curves, strict=True)]
             rows.append([head, f"`{name}`", *cells])
@@ -275,8 +275,8 @@ def main() -> None:
 def _define_flags():
     """Defines the command's flags; not on import, as other commands share names."""
     cli.define_config()
-    flags.DEFINE_integer("seeds", 3, "Train each setting with so many seeds.")
-    flags.DEFINE_list("only", [], "Train these settings; by default all.")
+    flags.DEFINE_integer("seeds", 3, "Train each setting with this number of seeds.")
+    flags.DEFINE_list("only", [], "Train these settings (default: all).")
     flags.DEFINE_string("workdir", "runs/ablations", "Keep runs and table here.")
 
 

@@ -99,7 +99,9 @@ def main() -> None:
 
 def _define_flags():
     cli.define_config()
-    flags.DEFINE_integer("repeats", 10, "Time each step so often.", lower_bound=1)
+    flags.DEFINE_integer(
+        "repeats", 10, "Repeat each step this number of times.", lower_bound=1
+    )
 
 
 if __name__ == "__main__":

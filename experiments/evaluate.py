@@ -229,24 +229,24 @@ def _define_flags():
     flags.DEFINE_string("workdir", None, "Measure this run of experiments.train.")
     flags.DEFINE_string("weights", None, "Measure this released model.")
     flags.DEFINE_list(
-        "splits", [], "Measure splits or parts as train[-10%:]; by default all tests."
+        "splits", [], "Measure splits, or parts as train[-10%:] (default: all tests)."
     )
     flags.DEFINE_string("images", None, "Use your images in this folder or .npz file.")
     flags.DEFINE_integer(
-        "num_images", None, "Use so many first images of each split.", lower_bound=1
+        "num_images", None, "Use this number of images a split.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "num_samples", 100, "Draw so many importance samples.", lower_bound=1
+        "num_samples", 100, "Draw this number of importance samples.", lower_bound=1
     )
-    flags.DEFINE_integer("seed", 0, "Seed the importance samples by this.")
+    flags.DEFINE_integer("seed", 0, "Seed the importance samples by this number.")
     flags.DEFINE_string(
-        "data_dir", None, "Find the data here; by default where training read them."
-    )
-    flags.DEFINE_string(
-        "manual_dir", None, "Find MNIST's files here; by default as data_dir."
+        "data_dir", None, "Find the data here (default: where training did)."
     )
     flags.DEFINE_string(
-        "out", None, "Write here; by default to a folder in the workdir or in runs/."
+        "manual_dir", None, "Find MNIST's files here (default: where training did)."
+    )
+    flags.DEFINE_string(
+        "out", None, "Write here (default: a folder in the workdir or in runs/)."
     )
 
 

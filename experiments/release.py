@@ -256,8 +256,8 @@ def main() -> None:
 
 
 def _define_flags():
-    flags.DEFINE_list("workdir", None, "Release the first; others are seeds.")
-    flags.DEFINE_string("out", None, "Write here; by default into the library.")
+    flags.DEFINE_list("workdir", None, "Release the first run; others are its seeds.")
+    flags.DEFINE_string("out", None, "Write here (default: into the library).")
     flags.DEFINE_integer("min_images", MIN_IMAGES, "Refuse reports on fewer images.")
     flags.mark_flag_as_required("workdir")
 

@@ -4,7 +4,7 @@ python -m experiments.tpu_check --config=experiments/configs/dsprites.py
 
 Every phase of training is compiled for every slice, as one program for all of its
 chips, and the table says whether it fits the memory of a chip, how large its code is,
-and how long this machine compiled it. Nothing is run, so there are no times of steps.
+and how long compilation took here. Nothing is run, so there are no times of steps.
 The compiler is part of libtpu: `pip install 'jax[tpu]'`.
 """
 

@@ -33,21 +33,21 @@ def _define_flags():
     flags.DEFINE_string(
         "workdir",
         None,
-        "Keep the run here; by default in runs/CONFIG-VARIANT-seedSEED.",
+        "Keep the run here (default: runs/CONFIG-VARIANT-seedSEED).",
     )
     flags.DEFINE_boolean(
         "distributed",
         None,
-        "Trains together with the other processes of the cluster; by default it does so"
-        " if JAX finds a cluster: Cloud TPU, Slurm, Kubernetes.",
+        "Train with a cluster's other processes (default: if JAX finds a Cloud TPU,"
+        " Slurm or Kubernetes).",
     )
     flags.DEFINE_string(
         "coordinator_address",
         None,
-        "HOST:PORT of the first process, where JAX finds no cluster; it needs"
+        "Meet at HOST:PORT of the first process, if JAX finds no cluster; this needs"
         " --num_processes and --process_id.",
     )
-    flags.DEFINE_integer("num_processes", None, "Train with so many processes.")
+    flags.DEFINE_integer("num_processes", None, "Train with this number of processes.")
     flags.DEFINE_integer("process_id", None, "Give this process its number, from 0.")
 
 

@@ -25,7 +25,7 @@ _UNSTEADY = 0.5
 
 
 class Diagnosis(NamedTuple):
-    """How LAVAE does on scenes that it is not trained on, [B] each.
+    """Measures of LAVAE on scenes that it is not trained on, [B] each.
 
     Attributes:
         count_accuracy: whether the number of objects is right; None if n is unknown.

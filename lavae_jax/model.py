@@ -13,7 +13,7 @@ from lavae_jax.types import Appearance, Array, Locations
 
 
 class LAVAE(nn.Module):
-    """The parts of LAVAE, each a method that reads like its equation.
+    """Combines LAVAE's networks; each method reads like its equation.
 
     Attributes:
         location_net: x to location logits before γ.

@@ -21,17 +21,17 @@ from lavae_jax.networks import head_init
 from lavae_jax.types import Appearance, Array
 
 OBJECT_SIZE = 19
-"""Pixels. The lengths here were found with objects up to this size, the largest of
-multi-dSprites, and are scaled for others."""
+"""Pixels of the largest objects of multi-dSprites. The lengths below were found with
+them, and are scaled for objects of another size."""
 
 CELL = 6
 """Pixels per cell of the latent grid: 64 pixels give the paper's 11×11 cells."""
 
 SMOOTHING, PEAK_WINDOW, CENTROID_WINDOW = 3.0, 13, 19
-"""Pixels, see `kl_peaks`."""
+"""Lengths in pixels that `kl_peaks` uses."""
 
 PEAK_NATS = 1.0
-"""Least height of a peak: small objects cost less than 2, all else less than 0.1."""
+"""A peak must exceed this. Small objects have under 2, the background under 0.1."""
 
 
 def scaled(length: float, object_size: int) -> float:

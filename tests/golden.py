@@ -53,7 +53,9 @@ def grey_images():
     masks = digits.shrink(np.pad(scaled, ((0, 0), (2, 2), (2, 2))))
     index = np.arange(len(masks))
     pool = digits.Digits(masks, found.target, index, index)
-    return _images(lambda split, i: multi_mnist.many(pool, (0, 0), split, [i])[0])
+    return _images(
+        lambda split, i: multi_mnist.make_scenes(pool, (0, 0), split, [i])[0]
+    )
 
 
 def _images(make_scene):

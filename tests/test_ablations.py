@@ -36,10 +36,10 @@ def test_every_setting_is_trained(done):
     assert (config["data"]["num_valid"], config["seed"]) == (128, 1)
     for result in results:
         assert result.minutes > 0 and result.diverged_at is None
-        assert result.looks.steps == (4,)
-        assert result.looks.minutes == (result.minutes,)
-        assert result.looks.counts == pytest.approx((result.counts,))
-        (negative_elbo,) = result.looks.negative_elbo
+        assert result.held_out.steps == (4,)
+        assert result.held_out.minutes == (result.minutes,)
+        assert result.held_out.counts == pytest.approx((result.counts,))
+        (negative_elbo,) = result.held_out.negative_elbo
         assert negative_elbo == pytest.approx(result.negative_elbo, rel=0.05)
         assert result.negative_log_p <= result.negative_elbo
         assert 0 <= result.counts <= 1 and 0 <= result.crowded_counts <= 1
@@ -91,10 +91,10 @@ def test_the_table_has_means_and_deviations_over_seeds():
     Of the two others, one measures nothing by minute 1, and one has ended by minute 2.
     """
     nan = math.nan
-    looks = HeldOutCurve((500, 1_000), (0.8, 1.6), (0.5, 0.9), (200.0, 80.0))
-    run = Result("base", {}, 0, None, looks, 1.6, 0.9, 0.6, 80.0, 70.0)
-    looks = HeldOutCurve((500, 1_000), (1.2, 2.4), (0.7, 0.7), (220.0, 100.0))
-    other = Result("base", {}, 1, None, looks, 2.4, 0.7, 0.6, 100.0, 74.0)
+    curve = HeldOutCurve((500, 1_000), (0.8, 1.6), (0.5, 0.9), (200.0, 80.0))
+    run = Result("base", {}, 0, None, curve, 1.6, 0.9, 0.6, 80.0, 70.0)
+    curve = HeldOutCurve((500, 1_000), (1.2, 2.4), (0.7, 0.7), (220.0, 100.0))
+    other = Result("base", {}, 1, None, curve, 2.4, 0.7, 0.6, 100.0, 74.0)
     none = HeldOutCurve((), (), (), ())
     lost = Result("base", {}, 2, 7, none, nan, nan, nan, nan, nan)
     lines = ablations.markdown([run, other, lost]).splitlines()

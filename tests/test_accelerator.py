@@ -92,8 +92,12 @@ def test_the_schedule_ends_with_the_time(minutes):
             begun.append(step)
             step += 50
             seconds = clock.seconds + seconds_per_dispatch
-            warm = seconds if clock.warm is None and step >= warmup else clock.warm
-            clock = clocked.Clock(seconds, warm, clock.made + 50)
+            warm = (
+                seconds
+                if clock.warmup_seconds is None and step >= warmup
+                else clock.warmup_seconds
+            )
+            clock = clocked.Clock(seconds, warm, clock.num_steps + 50)
         assert begun[: warmup // 50 + 1] == list(range(0, warmup + 1, 50))
         assert (np.diff(begun) >= 50).all()
         assert tighten in begun
@@ -168,7 +172,7 @@ def test_what_is_no_file_of_scenes(tmp_path):
             path.write_bytes(content)
         status, errors = _run(f"--scenes={path}", f"--workdir={tmp_path}")
         assert status == 1
-        assert "is no file of scenes: make it with --pack" in errors
+        assert "--pack" in errors
 
 
 def test_a_run_of_the_other_command(scenes, tmp_path):

@@ -1,7 +1,6 @@
 """What can't be used ends each command with a clear message, and nothing is lost."""
 
 import os
-import re
 import shutil
 
 import numpy as np
@@ -66,15 +65,14 @@ def _refused_training(folder, *arguments):
     ("arguments", "message"),
     [
         (["--images={grey}"], "the value 0.5 at (0, 0, 0, 0)"),
-        (["--images={empty}"], "holds no .png file: pass a folder of images"),
-        (["--num_samples=-1"], "--num_samples=-1: -1 is not a positive integer"),
-        (["--splits=valid"], "Unknown split 'valid' of "),
-        (["--weights=multi_dsprites"], "give either --workdir"),
+        (["--images={empty}"], ".png"),
+        (["--splits=valid"], "'valid'"),
+        (["--weights=multi_dsprites"], "--workdir"),
         (["--images=own.npz", "--splits=test"], "exclude each other"),
-        (["--workdir={empty}"], "is not the workdir of a run: it has no config.json"),
-        (["--workdir={damaged}"], "has no checkpoint that is whole, and of its config"),
-        (["--data_dir={data}", "--splits=test"], "is missing or damaged: "),
-        (["--out={grey}"], "grey.npz can't be written to: [Errno 17] File exists"),
+        (["--workdir={empty}"], "config.json"),
+        (["--workdir={damaged}"], "checkpoint"),
+        (["--data_dir={data}", "--splits=test"], "damaged"),
+        (["--out={grey}"], "grey.npz"),
     ],
 )
 @pytest.mark.standard_promotion
@@ -96,9 +94,9 @@ def test_evaluations(trained, tmp_path, data_dir, arguments, message):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (f"{CONFIGS}/dsprites.py:huge", "there is no variant 'huge' of this config"),
-        (f"{CONFIGS}/base.py", "defines no function get_config"),
-        (f"{CONFIGS}/sprites.py", "there is no file experiments/configs/sprites.py"),
+        (f"{CONFIGS}/dsprites.py:huge", "'huge'"),
+        (f"{CONFIGS}/base.py", "get_config"),
+        (f"{CONFIGS}/sprites.py", "experiments/configs/sprites.py"),
     ],
 )
 def test_configs(tmp_path, config, message):
@@ -111,8 +109,8 @@ def test_configs(tmp_path, config, message):
     [
         ("seed=-1", "seed must be from 0 to 4294967295"),
         ("num_eval_images=65", "must be from 1 to data.num_valid = 64"),
-        ("data.name=multi_mnist/1k", "take the config of this data set."),
-        ("model.max_objects=2", "has scenes with 3 objects, and f_count never counts"),
+        ("data.name=multi_mnist/1k", "multi_mnist/1k"),
+        ("model.max_objects=2", "3 objects"),
         ("optimizer.learning_rate=inf", "must be positive: got inf."),
     ],
 )
@@ -143,10 +141,10 @@ def test_workdirs(trained, tmp_path, data_dir):
     )
     (tmp_path / "file").touch()
     said = _refused_training(tmp_path, *flags, f"--workdir={tmp_path}/file")
-    assert re.search("File exists|Not a directory", said)
+    assert f"{tmp_path}/file" in said
     shutil.copytree(trained, tmp_path / "run")
     said = _refused_training(tmp_path, *flags, f"--workdir={tmp_path}/run")
-    assert "another config:\n  seed: 0 there, 1 here\n" in said
+    assert "seed: 0 there, 1 here" in said
     with lock(tmp_path / "used"):
         said = _refused_training(tmp_path, *flags, f"--workdir={tmp_path}/used")
-    assert "is in use by another run, process" in said
+    assert f"{tmp_path}/used" in said

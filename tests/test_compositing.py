@@ -1,4 +1,4 @@
-"""The four forms of Eq. 4 agree with a loop."""
+"""The three forms of Eq. 4 agree with a loop."""
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def test_gradient_of_place_with_respect_to_the_sprites(sprites):
         ("tpu", "stablehlo.convolution", "stablehlo.fft"),
     ],
 )
-def test_auto_is_the_form_of_the_platform_compiled_for(
+def test_the_form_is_that_of_the_platform_compiled_for(
     platform, present, absent, sprites, maps
 ):
     """Program and gradient hold the form of that platform, and not the other one."""
@@ -107,7 +107,7 @@ def test_auto_is_the_form_of_the_platform_compiled_for(
     assert absent not in program
 
 
-def test_gradients_of_auto(sprites, maps):
+def test_gradients_on_this_platform(sprites, maps):
     """The gradients are those of the convolution, also under vmap."""
     expected = _gradients(compositing.composite_conv, sprites, maps)
     auto = _gradients(compositing.composite, sprites, maps)

@@ -47,15 +47,11 @@ def test_a_released_model_is_healthy(seen):
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [
-        ([(_LAST_OF_H_LOC, -1e3)], "f_count is 0 in .*% of the held-out scenes"),
-        ([(_LAST_OF_H_LOC, 1e3)], "one object is explained by two slots in .*% of the"),
-        (
-            [(f"{_LAST_OF_SPRITES}/kernel", 0), (f"{_LAST_OF_SPRITES}/bias", -20)],
-            "the sprites of .*% of the objects in held-out scenes are blank",
-        ),
+        ([(_LAST_OF_H_LOC, -1e3)], "f_count is 0"),
+        ([(_LAST_OF_H_LOC, 1e3)], "two slots"),
         (
             [(f"{_LAST_OF_SPRITES}/kernel", 0), (f"{_LAST_OF_SPRITES}/bias", 1)],
-            "the sprites of .*% of the objects in held-out scenes are blank",
+            "blank",
         ),
     ],
 )

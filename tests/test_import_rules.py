@@ -15,7 +15,8 @@ COMMAND_LINE = {"tensorflow", "tensorflow_datasets", "absl", "ml_collections", "
 
 
 def _sources(package):
-    return sorted((ROOT / package).rglob("*.py"))
+    path = ROOT / package
+    return sorted(path.rglob("*.py")) or [path.with_suffix(".py")]
 
 
 def _imports(path):
@@ -54,6 +55,24 @@ def test_imports_go_one_way(package, forbidden):
     """Only `experiments` imports the other two; the library has no command line."""
     assert _sources(package)
     assert not _offences(package, lambda name: name.split(".")[0] in forbidden)
+
+
+LAYERS = (
+    ("types",),
+    ("blocks", "compositing", "latents", "likelihood", "networks"),
+    ("model", "objectives"),
+    ("training",),
+)
+
+
+def test_the_library_has_layers():
+    """In the library, the paper's equations import nothing that is built on them."""
+    for number, layer in enumerate(LAYERS):
+        above = tuple(f"lavae_jax.{name}" for name in sum(LAYERS[number + 1 :], ()))
+        for name in layer:
+            assert not _offences(
+                f"lavae_jax/{name}", lambda n, a=above: n.startswith(a)
+            )
 
 
 @pytest.mark.parametrize(

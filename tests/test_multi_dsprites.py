@@ -175,20 +175,20 @@ def test_tiny_is_the_beginning_of_full(data_dir):
     source = load.data_source(NAME, "test_7", data_dir)
     full = builder.Builder(config="full", data_dir=data_dir).splits["test_7"]
     assert full.num_examples == 10_000
-    examples = builder.many(full, range(256))
+    examples = builder.make_scenes(full, range(256))
     assert scene_checks.digest(source) == scene_checks.digest(examples)
 
 
 def test_the_number_of_objects_is_uniform():
     """Zero to three objects are equally frequent."""
-    counts = np.bincount([one["n"] for one in builder.many(FEW, range(4000))])
+    counts = np.bincount([one["n"] for one in builder.make_scenes(FEW, range(4000))])
     assert len(counts) == 4
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
 def test_attributes_are_uniform_in_crowded_scenes():
     """Starting a scene again favours neither small sprites nor any others."""
-    crowded = builder.many(SEVEN, range(600))
+    crowded = builder.make_scenes(SEVEN, range(600))
     for feature, number in (("shape", 3), ("scale", 6), ("angle", 40), ("colour", 7)):
         values = np.concatenate([scene[feature][:7] for scene in crowded])
         _, counts = np.unique(values, return_counts=True)

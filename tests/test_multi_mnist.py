@@ -195,7 +195,7 @@ def test_squares_of_digits_do_not_overlap(drawn):
     pool, _ = digits.choose(drawn.images, drawn.labels, 100)
     split = scenes.Split(num_examples=0, counts=(7,), stream=2)
     for index in range(100):
-        (example,) = builder.many(pool, (1,), split, [index])
+        (example,) = builder.make_scenes(pool, (1,), split, [index])
         offsets = [
             scenes.footprint(pool.masks[i]).box[:2] for i in example["pool_index"][:7]
         ]

@@ -72,7 +72,7 @@ def _fitted(path, variant="tiny", **data):
 def paper_scenes(tmp_path_factory):
     """Makes an archive of 300 scenes of multi-dSprites."""
     split = scenes.Split(num_examples=300, counts=(0, 1, 2, 3), stream=0)
-    images = [one["image"] for one in dsprites_builder.many(split, range(300))]
+    images = [one["image"] for one in dsprites_builder.make_scenes(split, range(300))]
     path = tmp_path_factory.mktemp("paper") / "own.npz"
     np.savez_compressed(path, images=images)
     return path

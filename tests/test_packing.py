@@ -5,9 +5,9 @@ import pytest
 from tensorflow_datasets.core import example_serializer
 
 from datasets import load, packing, scene_builder, scenes
-from datasets.multi_dsprites.scene import many
+from datasets.multi_dsprites.scene import make_scenes
 from datasets.multi_mnist import digits
-from datasets.multi_mnist.scene import many as many_of_digits
+from datasets.multi_mnist.scene import make_scenes as make_digit_scenes
 
 SPLIT = scenes.Split(num_examples=45, counts=(0, 1, 2, 3), stream=3)
 
@@ -25,7 +25,7 @@ def test_records_are_those_of_tfds(name):
         pool = digits.Digits(masks, *np.arange(9).reshape(3, 3))
 
         def make(split, index):
-            return many_of_digits(pool, (0, 0), split, [index])[0]
+            return make_digit_scenes(pool, (0, 0), split, [index])[0]
 
     for index in range(40):
         example = make(SPLIT, index)
@@ -37,6 +37,6 @@ def test_records_are_those_of_tfds(name):
 def test_workers_make_the_same_bytes(monkeypatch):
     """A scene's bytes depend neither on the process nor on scenes made with it."""
     monkeypatch.setattr(packing, "CHUNK", 10)
-    alone, together = (list(packing.pack_split(many, SPLIT, k)) for k in (1, 2))
-    one_by_one = [packing.pack(many(SPLIT, [index])[0]) for index in range(45)]
+    alone, together = (list(packing.pack_split(make_scenes, SPLIT, k)) for k in (1, 2))
+    one_by_one = [packing.pack(make_scenes(SPLIT, [index])[0]) for index in range(45)]
     assert alone == together == one_by_one

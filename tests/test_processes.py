@@ -85,14 +85,14 @@ def test_two_processes_act_as_one(tmp_path):
 def test_uneven_devices_are_refused(tmp_path):
     """Uneven devices are refused, as each process takes the same share of a batch."""
     seen = _run(tmp_path, devices=(1, 2))
-    same = "every process must have the same number of devices: process"
-    assert seen == [[f"{same} {k} of 2 has {k + 1} of 3."] for k in range(2)]
+    for k, (message,) in enumerate(seen):
+        assert f"process {k} of 2 has {k + 1} of 3" in message
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("host:1", None, None), "give all three or none"),
+        (("host:1", None, None), "--num_processes"),
         (("host", 2, 0), "takes HOST:PORT: got 'host'"),
         (("host:1", 2, 2), "from 0 to 1, for --num_processes=2: got 2"),
     ],

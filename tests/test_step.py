@@ -123,12 +123,8 @@ def test_what_further_updates_see(share):
     @jax.jit
     def seen(x, part):
         h_loc = setup.model.bind(between.variables).location_logits(x)
-        if share:
-            keys = setup.keys(between, part, len(x))
-            scenes = setup.superposed(x, 1.0, True, keys)
-            return scenes.x, objects_of_both(setup.model, scenes, h_loc)
-        n = setup.model.count(h_loc)
-        return x, draw_locations(h_loc, n, 5, keys=None, exclusion_radius=2)
+        scenes = setup.superposed(x, share, True, setup.keys(between, 1 + part, len(x)))
+        return scenes.x, objects_of_both(setup.model, scenes, h_loc)
 
     @jax.jit
     def update(state, scenes, index):
@@ -136,7 +132,7 @@ def test_what_further_updates_see(share):
         return step.appearance_update(setup, state, *scenes, keys)[0]
 
     expected = between
-    for index, part in ((2, 0), (3, 1), (4, 0)):
+    for index, part in ((3, 0), (4, 1), (5, 0)):
         expected = update(expected, seen(images[part::2], part), index)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
@@ -184,8 +180,11 @@ def test_the_tighter_objective():
     @jax.jit
     def expected(x):
         bound = model.bind(state.variables)
-        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 0)
-        key_loc, key_app = jax.vmap(jax.random.split)(image_keys(key, len(x), None)).T
+        key = jax.random.fold_in(state.key, state.step)
+        key_loc, key_app = (
+            image_keys(jax.random.fold_in(key, number), len(x), None)
+            for number in (1, 2)
+        )
         h_loc = bound.location_logits(x)
         n = bound.count(h_loc)
         locations = draw_locations(h_loc, n, 5, keys=key_loc, exclusion_radius=2)

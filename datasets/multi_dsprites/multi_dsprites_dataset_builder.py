@@ -11,7 +11,7 @@ from etils import epath
 
 from datasets import packing, scenes
 from datasets.multi_dsprites import sprites
-from datasets.multi_dsprites.scene import BENCH, PAPER, Size, many
+from datasets.multi_dsprites.scene import BENCH, PAPER, Size, make_scenes
 from datasets.scene_builder import Appearance, SceneBuilder, array, entropy
 
 
@@ -99,7 +99,7 @@ class Builder(SceneBuilder):
     def maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
         """Overrides the base class."""
         del manual_dir  # nothing is read
-        return functools.partial(many, size=self.builder_config.size)
+        return functools.partial(make_scenes, size=self.builder_config.size)
 
     def appearance(self) -> Appearance:
         """Overrides the base class."""

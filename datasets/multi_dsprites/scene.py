@@ -27,7 +27,7 @@ PAPER = Size()
 BENCH = Size(canvas=32, radius=sprites.SMALL_RADIUS)
 
 
-def many(
+def make_scenes(
     split: scenes.Split, indices: Sequence[int], size: Size = PAPER
 ) -> list[dict[str, np.ndarray]]:
     """Returns scenes of a split with their ground truth, as described in README.md."""

@@ -14,7 +14,7 @@ from etils import epath
 
 from datasets import packing, scenes
 from datasets.multi_mnist import digits
-from datasets.multi_mnist.scene import SEED, many
+from datasets.multi_mnist.scene import SEED, make_scenes
 from datasets.scene_builder import Appearance, SceneBuilder, array, entropy
 
 MIRRORS = (
@@ -97,7 +97,7 @@ class Builder(SceneBuilder):
 
     def _generate_examples(self, split: str, available: digits.Digits):
         return self._packed_examples(
-            split, functools.partial(many, available, self._seed)
+            split, functools.partial(make_scenes, available, self._seed)
         )
 
     def maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
@@ -109,7 +109,7 @@ class Builder(SceneBuilder):
             url_infos=self.url_infos,
         )
         pool, _ = self._digits(dl_manager)
-        return functools.partial(many, pool, self._seed)
+        return functools.partial(make_scenes, pool, self._seed)
 
     def _digits(self, dl_manager):
         """Reads MNIST, and chooses the digits of the pool and the new ones."""

@@ -10,7 +10,7 @@ from datasets.multi_mnist import digits
 SEED = 2
 
 
-def many(
+def make_scenes(
     available: digits.Digits,
     seed: tuple[int, int],
     split: scenes.Split,

@@ -1,4 +1,4 @@
-"""What the configs share: the paper's Appendix B, and the laptop's schedule.
+"""Configures what the data sets share: Appendix B, and the laptop's schedule.
 
 "Open" marks a value that the paper does not state. Some choices are not values of a
 config, and hold for all variants:
@@ -7,10 +7,13 @@ config, and hold for all variants:
   its three residual blocks, where the paper has one between any two: receptive fields
   are wide, and the KL map has one clear peak per object. The map is a mean over grids
   that begin at different pixels, and over the image and the image turned by 180°.
-- At the end of the warm-up, the regression of h_loc stops and n is no longer forced,
-  where the paper fades both out. The moments of the optimisers restart, and τ and the
-  rate of h_loc begin to fall.
-- log σ² stays within ± 8, and the last layers of the inference networks start near 0.
+- At the end of the warm-up, the regression of h_loc stops, where the paper fades it
+  out, and n is no longer forced, where the paper goes on to force n = 1 in a tenth of
+  the images. The moments of the optimisers restart, and τ and the rate of h_loc begin
+  to fall.
+- The squares of h_loc's errors are summed over sites; the paper says "squared error".
+- log σ² of an object stays above −8, and the last layers of the inference networks
+  start near 0.
 - p(n) does not learn from the scenes that are chosen to be superposed.
 """
 
@@ -20,7 +23,7 @@ VARIANTS = ("paper", "laptop", "tiny")
 
 
 def paper() -> ConfigDict:
-    """Returns Appendix B of the paper; a line says why its value is another one."""
+    """Returns the values of Appendix B; comments give the reasons for other ones."""
     config = ConfigDict()
     config.seed = 0
     config.num_steps = 300_000  # open in the paper
@@ -70,7 +73,7 @@ def _model() -> ConfigDict:
     model.location_hidden = 24  # open
     model.location_scale = 1.0
     model.appearance_net = "trunk"
-    model.glimpse_size = 21  # of appearance_net=glimpse; S, see ABLATIONS.md
+    model.glimpse_size = 21  # of appearance_net=glimpse; equals sprite_size
     model.sprite_net = "conv"
     model.width = 256  # of appearance_net=glimpse and sprite_net=mlp
     model.epsilon = 1e-6  # open
@@ -101,10 +104,10 @@ def _warmup() -> ConfigDict:
     """Returns the auxiliary VAE, and how it first teaches h_loc.
 
     The paper trains the auxiliary VAE beside LAVAE for 60,000 steps, regresses h_loc on
-    its KL map, and draws one object per image meanwhile. Peaks of unequal height then
-    make all draws land on one object, and the likelihood of the others fights the
-    regression. Here the auxiliary VAE is trained first, alone, until its map has one
-    peak per object; LAVAE then learns with its objects at these peaks.
+    its KL map, and draws one object per image for half of that time. Peaks of unequal
+    height then make all draws land on one object, and the likelihood of the others
+    fights the regression. Here the auxiliary VAE is trained first, alone, until its map
+    has one peak per object; LAVAE then learns with its objects at these peaks.
     """
     warmup = ConfigDict()
     warmup.object_size = 19  # pixels of most objects; other lengths scale with it
@@ -150,7 +153,7 @@ def _tighten() -> ConfigDict:
 
 
 def laptop() -> ConfigDict:
-    """Returns light networks, exact draws, a short schedule: for 2 CPU cores."""
+    """Returns values for 2 CPU cores: light networks, exact draws, a short schedule."""
     config = paper()
     config.update(num_steps=5_800, batch_size=128)  # about 90 minutes on a busy core
     config.update(log_every=50, eval_every=500)
@@ -169,7 +172,7 @@ def laptop() -> ConfigDict:
     model.objects_per_image = 2.3  # more than 1.5, to hold superposed scenes too
 
     optimizer = config.optimizer
-    # Adam and these rates learn dense networks faster; see ABLATIONS.md.
+    # Adam and these rates learn dense networks faster.
     optimizer.update(name="adam", learning_rate=2e-3, warmup_learning_rate=2e-3)
     optimizer.location_learning_rate = 3e-4
     optimizer.update(decay="cosine", rise_steps=25, final_factor=0.02)
@@ -185,8 +188,8 @@ def laptop() -> ConfigDict:
     elbo = config.elbo
     elbo.draws = "score"  # glimpses are read at single sites
     elbo.num_draws = 4
-    # Digits and shapes take longer to learn than where objects are. Small and frequent
-    # updates are enough for h_loc, and the others learn most in rounds over batches.
+    # Appearances take longer to learn than locations: h_loc learns from few images, and
+    # h_app and f_sprite from several passes over all of them.
     elbo.update(location_every=8, appearance_updates=18, minibatches=2)
     # Otherwise objects that touch are counted as one; see ABLATIONS.md. The share is
     # below 1, as p(n) learns only from the scenes that are not chosen for it.
@@ -242,9 +245,9 @@ def mnist(name: str, pool: str) -> ConfigDict:
         config.tighten.steps = 600
         config.warmup.update(auxiliary_steps=800, guided_steps=400)
         config.elbo.update(location_every=16, appearance_updates=36, minibatches=4)
-        # h_loc counts more digits too high where it sees many that touch, and lone
-        # digits are learned more slowly where h_app does.
+        # If h_loc sees many digits that touch, it counts more scenes too high; if h_app
+        # does, it learns single digits more slowly.
         config.elbo.update(touching=False, superpose_appearance=0.3)
-        # With 30, h_loc repeats its own mistakes.
+        # At a weight of 30, wrong proposals outweigh the ELBO, which corrects them.
         config.elbo.update(wake_weight=1.0, count_temperature=1.0)
     return config

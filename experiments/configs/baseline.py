@@ -1,4 +1,4 @@
-"""The paper's baseline: `--config=experiments/configs/baseline.py:DATA[:VARIANT]`.
+"""Configures the baseline: `--config=experiments/configs/baseline.py:DATA[:VARIANT]`.
 
 `DATA` is `dsprites`, `mnist_1k`, `mnist_10k` or `custom`, the config of LAVAE whose
 data, images and schedule of reports are used. `paper` (the default) is the β-VAE
@@ -41,7 +41,7 @@ def get_config(data_and_variant: str = "") -> ConfigDict:
 
 
 def paper(lavae: ConfigDict) -> ConfigDict:
-    """Returns every setting of Appendix B; what the paper leaves open is marked."""
+    """Returns the values of Appendix B; "open" marks what the paper does not state."""
     others = ("model", "optimizer", "warmup", "elbo", "tighten")
     config = ConfigDict({k: v for k, v in lavae.items() if k not in others})
 

@@ -1,4 +1,4 @@
-"""The test bench, 32×32 scenes: `--config=experiments/configs/bench.py[:VARIANT]`.
+"""Configures short runs on scenes of 32×32 pixels.
 
 Here the effects of single settings are measured, in minutes on one core:
 `experiments.ablations` trains the `SETTINGS` below. `laptop` (the default) has the
@@ -14,7 +14,7 @@ from experiments.configs import base
 
 
 def get_config(variant: str = "laptop") -> ConfigDict:
-    """Returns the config of a variant, as `base` has it but for sizes and lengths."""
+    """Returns the variant of `base`, with smaller sizes and fewer steps."""
     config = base.variant(variant)
     config.data.name = "multi_dsprites/bench"
     model, warmup = config.model, config.warmup

@@ -1,4 +1,4 @@
-"""Images of your own: `--config=experiments/configs/custom.py[:VARIANT]`.
+"""Configures your own images: `--config=experiments/configs/custom.py[:VARIANT]`.
 
 `--config.data.path=FOLDER_OR_NPZ` says where they are. `paper` (the default) is
 Appendix B, for an accelerator. `laptop` is for 2 CPU cores. `tiny` is for tests.
@@ -31,8 +31,8 @@ kept in the run's `config.json`. You may have to set these:
   it, which should be no less than an object; 1 is right for small ones.
 - `warmup.object_size`: pixels of an object. All lengths of the warm-up (cells of the
   auxiliary VAE, windows around peaks) were found for objects of 19 pixels and are
-  scaled by it. `model.exclusion_radius` follows it too, and `model.glimpse_size` is
-  the sprites' size.
+  scaled by it, and in `laptop` and `tiny` `model.exclusion_radius` too.
+  `model.glimpse_size` is the sprites' size.
 - `model.gamma` and `model.count_threshold` = 4γ grow with the logarithm of the number
   of pixels, as in Appendix B, and need no change.
 """

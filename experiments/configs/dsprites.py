@@ -1,7 +1,7 @@
-"""Multi-dSprites, Section 3.2: `--config=experiments/configs/dsprites.py[:VARIANT]`.
+"""Configures multi-dSprites, Section 3.2.
 
-`paper` (the default) is Appendix B, for an accelerator. `laptop` is for 2 CPU cores.
-`tiny` is for tests.
+`dsprites.py` or `dsprites.py:paper` is Appendix B, for an accelerator.
+`dsprites.py:laptop` is for 2 CPU cores, and `dsprites.py:tiny` is for tests.
 """
 
 from ml_collections import ConfigDict

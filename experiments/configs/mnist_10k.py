@@ -1,7 +1,7 @@
-"""Multi-MNIST-10k, Section 3.1: `--config=experiments/configs/mnist_10k.py[:VARIANT]`.
+"""Configures multi-MNIST-10k, Section 3.1.
 
-`paper` (the default) is Appendix B, for an accelerator. `laptop` is for 2 CPU cores.
-`tiny` is for tests.
+`mnist_10k.py` or `mnist_10k.py:paper` is Appendix B, for an accelerator.
+`mnist_10k.py:laptop` is for 2 CPU cores, and `mnist_10k.py:tiny` is for tests.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     if variant == "laptop":
         config.num_steps = 9_500  # about 170 minutes on one busy core
         config.tighten.steps = 800
-        config.model.width = 512  # for ten times the shapes; see ABLATIONS.md
+        config.model.width = 512  # for ten times the digits of multi-MNIST-1k
         config.elbo.appearance_updates = 16
         config.optimizer.learning_rate = 1e-3
     return config

@@ -1,7 +1,7 @@
-"""Multi-MNIST-1k, Section 3.1: `--config=experiments/configs/mnist_1k.py[:VARIANT]`.
+"""Configures multi-MNIST-1k, Section 3.1.
 
-`paper` (the default) is Appendix B, for an accelerator. `laptop` is for 2 CPU cores.
-`tiny` is for tests.
+`mnist_1k.py` or `mnist_1k.py:paper` is Appendix B, for an accelerator.
+`mnist_1k.py:laptop` is for 2 CPU cores, and `mnist_1k.py:tiny` is for tests.
 """
 
 from ml_collections import ConfigDict

@@ -1,1 +1,1 @@
-"""Makes the paper's table and figures, and checks its claims, of trained models."""
+"""Makes the paper's table and figures from trained models."""

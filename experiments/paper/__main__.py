@@ -123,19 +123,19 @@ def main() -> None:
 
 def _define_flags():
     flags.DEFINE_string("out", None, "Write everything to this folder.")
-    flags.DEFINE_list("workdir", [], "Use these measured runs, not weights.")
+    flags.DEFINE_list("workdir", [], "Use measured runs, not the released weights.")
     flags.DEFINE_integer(
         "num_images",
         Settings().num_images,
-        "Use so many images of each split, and new scenes for each n.",
+        "Use this number of images of each split, and of new scenes for each n.",
         lower_bound=1,
     )
-    flags.DEFINE_integer("seed", 0, "Seed samples and scenes by this.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Seed samples and scenes.", lower_bound=0)
     flags.DEFINE_string(
-        "data_dir", None, "Find data sets here; by default in TFDS's folder."
+        "data_dir", None, "Find data sets here (default: TFDS's folder)."
     )
     flags.DEFINE_string(
-        "manual_dir", None, "Find MNIST's files here; by default download."
+        "manual_dir", None, "Find MNIST's files here (default: download them)."
     )
     flags.mark_flag_as_required("out")
 

@@ -48,8 +48,8 @@ first images of `test` (as many objects as in training) and of `test_7` (7 objec
 is the standard deviation over seeds. Floor: the least that the family of models can \
 reach on the data. n acc.: images whose objects are counted right.
 
-Failures, seeds without figures or behind the paper's (all that were measured are in the
-means):
+These seeds have no figures, or worse ones than the paper; the means include every seed
+that was measured:
 
 """
 

@@ -15,14 +15,14 @@ from lavae_jax import runs
 
 
 class Position(NamedTuple):
-    """Where a run is in its data and reports."""
+    """Holds how far a run has read its data and reported its metrics."""
 
     batches: dict[str, Any]  # state of the iterator over batches, as JSON can hold it
     rows: list[dict[str, float]]  # metrics of the latest steps, not yet reported
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds, and the step it was made after."""
+    """Holds the content of a checkpoint, and the step it was made after."""
 
     step: int
     state: Any

@@ -43,7 +43,7 @@ def make_dispatch(
 
     def dispatch(state, bits):
         def one(state, _):
-            # The draws within a step are streams of images and updates, from 0 on.
+            # Updates fold in 0, 1, …; another number keeps the choice of images apart.
             key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 2**31)
             index = jax.random.randint(key, (config.batch_size,), 0, len(bits))
             return train_step(state, unpack(bits[index], shape))
@@ -76,11 +76,13 @@ def compile_stages(
 
 
 class Clock(NamedTuple):
-    """How far a run is. The state's step is that of the config's schedule."""
+    """Holds the time of training and the steps made; the state has the schedule's."""
 
     seconds: float = 0.0  # of training so far
-    warm: float | None = None  # seconds that the warm-up took; None before its end
-    made: int = 0  # steps that were made
+    warmup_seconds: float | None = (
+        None  # seconds that the warm-up took; None before its end
+    )
+    num_steps: int = 0  # steps that were made
 
 
 def step_by_the_clock(
@@ -93,11 +95,15 @@ def step_by_the_clock(
     the schedule that is done equals the share of the time that has passed, and no
     dispatch spans the step with which `tighten` begins.
     """
-    if clock.warm is None:
+    if clock.warmup_seconds is None:
         return step
     warmup = build.warmup_steps(config)
     tighten = config.num_steps - config.tighten.steps
-    share = min((clock.seconds - clock.warm) / max(limit - clock.warm, 1e-9), 1)
+    share = min(
+        (clock.seconds - clock.warmup_seconds)
+        / max(limit - clock.warmup_seconds, 1e-9),
+        1,
+    )
     after = max(step, warmup + round(share * (config.num_steps - warmup)))
     if config.tighten.steps and step < tighten < after + num_steps:
         return tighten
@@ -197,7 +203,7 @@ def _read(run, steps, before, origin, store):
         DivergedError: if their loss is not finite.
     """
     means, num_steps = jax.device_get(steps.means), run.steps_per_dispatch
-    seconds, warm = time.monotonic() - origin, before.warm
+    seconds, warm = time.monotonic() - origin, before.warmup_seconds
     if warm is None and steps.step >= build.warmup_steps(run.config):
         warm = seconds
     if not np.isfinite(means.loss):
@@ -205,13 +211,13 @@ def _read(run, steps, before, origin, store):
     num_images = num_steps * run.config.batch_size
     figures = {
         "step of the schedule": steps.step,
-        "steps made": before.made + num_steps,
+        "steps made": before.num_steps + num_steps,
         "seconds": seconds,
         "images per second": num_images / (seconds - before.seconds),
         "loss": float(means.loss),
         "elbo": None if means.elbo is None else float(means.elbo),
     }
-    return Clock(seconds, warm, before.made + num_steps), figures
+    return Clock(seconds, warm, before.num_steps + num_steps), figures
 
 
 def _is_due(seconds, before, clock):

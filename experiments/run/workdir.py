@@ -23,7 +23,7 @@ from lavae_jax import runs
 # If the length changes, schedules that end with the run become those of the new length,
 # so that a run can end earlier or later than planned. A run that is continued after the
 # end of its cosine schedules raises its learning rates again.
-FREE = (
+MAY_CHANGE = (
     "num_steps",
     "log_every",
     "eval_every",
@@ -111,7 +111,7 @@ def claim(workdir: str | pathlib.Path, config: ConfigDict) -> None:
 
     Raises:
         cli.UserError: if the folder holds checkpoints of a run with another config: the
-            message lists the differences. Those of `FREE` are allowed.
+            message lists the differences. Those of `MAY_CHANGE` are allowed.
     """
     path = pathlib.Path(workdir) / "config.json"
     with cli.user_errors(OSError):
@@ -155,7 +155,7 @@ def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
     return [
         f"  {name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
         for name in sorted(there.keys() | here.keys())
-        if name not in FREE and there.get(name) != here.get(name)
+        if name not in MAY_CHANGE and there.get(name) != here.get(name)
     ]
 
 

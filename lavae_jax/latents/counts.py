@@ -3,7 +3,7 @@
 These arguments are the same everywhere:
 
 - h_loc: location logits after γ, [B, H, W].
-- threshold: what the heights of peaks are compared with, 4γ in the paper.
+- threshold: a peak above this height counts as an object; 4γ in the paper.
 - temperature: T of `draw_n`, positive.
 - max_objects: M.
 - radius: pixels, `exclusion_radius` of the model; see `peaks`.

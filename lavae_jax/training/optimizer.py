@@ -9,13 +9,13 @@ from lavae_jax.types import Array, Variables
 
 
 class Parts(NamedTuple):
-    """A value for each part that is optimised on its own; None for one left out.
+    """Holds one value for each part that is optimised on its own, or None.
 
     Attributes:
-        location: of the location network.
-        rest: of LAVAE's other networks.
-        prior_n: of the logits of p(n).
-        auxiliary: of the auxiliary VAE.
+        location: the value for the location network.
+        rest: the value for LAVAE's other networks.
+        prior_n: the value for the logits of p(n).
+        auxiliary: the value for the auxiliary VAE.
     """
 
     location: Any = None

@@ -27,13 +27,13 @@ class Recipe(NamedTuple):
             its gradient; "score", exact draws and the score function.
         num_draws: K, draws of n and z per image in an update of h_loc.
         count_temperature: T of `counts.draw_n`; 0 for the paper's f_count.
-        advantage_limit: the score function's weights are cut at ± this, nats.
+        advantage_limit: the score function's weights are clipped at ± this, nats.
         location_every: h_loc and the auxiliary VAE learn from one in so many images.
         appearance_updates: further updates of h_app and f_sprite; 0 in the paper.
         minibatches: P, parts of the images of a step, which these updates take in turn.
         superpose: share of images that another one is added to, in updates of h_loc.
         touching: whether the added image is moved first, until objects of both touch.
-        superpose_appearance: the same share when h_app and f_sprite alone are trained.
+        superpose_appearance: the same share in the further updates.
         wake_weight: factor on `superposition.wake`, which proposes the objects of both
             scenes for a superposed one; 0 for no proposals.
         tighten_after: steps after which all but h_loc learns from a bound of several

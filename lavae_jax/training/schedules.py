@@ -1,4 +1,4 @@
-"""Everything that changes during training, as optax schedules of the step."""
+"""Schedules of training, as optax functions of the step."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import optax
 
 
 class Schedules(NamedTuple):
-    """What changes with the step besides the learning rates.
+    """Holds the schedules besides those of the learning rates.
 
     Attributes:
         tau: temperature of the Gumbel-softmax.

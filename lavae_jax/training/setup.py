@@ -25,8 +25,8 @@ class Setup(NamedTuple):
     Attributes:
         model: LAVAE; its `axis_name` is the mapped axis of devices, or None.
         auxiliary: the auxiliary VAE of the warm-up.
-        optimizer: for the parameters of both.
-        schedules: what changes with the step.
+        optimizer: updates the parameters of both.
+        schedules: gives τ and ε at a step.
         recipe: the other settings of training.
     """
 
@@ -82,39 +82,3 @@ class Setup(NamedTuple):
         return state._replace(
             params=params, batch_stats=batch_stats, opt_state=opt_state
         )
-
-    def minibatch_updates(
-        self,
-        state: TrainState,
-        x: Array,
-        scenes_of: Callable[[Array, Array], Any],
-        update: Callable[..., tuple[TrainState, Any]],
-        num_updates: int,
-    ) -> tuple[TrainState, Any]:
-        """Makes updates with the P minibatches of images [N, H, W, C] in turn.
-
-        `scenes_of` makes once, from each minibatch and keys, both [N / P, ...], what
-        `update` takes after the state and before keys [N / P]. As the updates of an
-        image lie apart, they teach more than updates in a row; see ABLATIONS.md.
-
-        Returns:
-            The state after the updates, and the means of their metrics.
-        """
-        num_minibatches = self.recipe.minibatches
-        # Images are split alike on any number of devices.
-        x = x.reshape(-1, num_minibatches, *x.shape[1:]).swapaxes(0, 1)
-
-        def keys(number):
-            return self.keys(state, 1 + number, x.shape[1])  # h_loc's update has key 0
-
-        scenes = lax.map(
-            lambda numbered: scenes_of(numbered[1], keys(numbered[0])),
-            (jnp.arange(num_minibatches), x),
-        )
-
-        def one_update(state, number):
-            minibatch = jax.tree.map(lambda a: a[number % num_minibatches], scenes)
-            return update(state, *minibatch, keys=keys(num_minibatches + number))
-
-        state, metrics = lax.scan(one_update, state, jnp.arange(num_updates))
-        return state, jax.tree.map(lambda values: values.mean(axis=0), metrics)
