@@ -24,8 +24,8 @@ from ml_collections import ConfigDict
 
 from experiments import benchmark, cli
 from experiments.run import build
+from lavae_jax.training.parallel import AXIS
 
-_AXIS = "batch"
 _GIB, _MIB = 2**30, 2**20
 
 
@@ -62,7 +62,7 @@ def mesh(name: str) -> Mesh:
     # A v4 chip is listed with both of its cores, which work as one device.
     chips = {tuple(device.coords): device for device in reversed(topology.devices)}
     devices = [chips[coords] for coords in sorted(chips)][: wanted.num_chips]
-    return Mesh(np.array(devices), (_AXIS,))
+    return Mesh(np.array(devices), (AXIS,))
 
 
 class Program(NamedTuple):
@@ -83,8 +83,9 @@ def compile_step(
     Raises:
         jax.errors.JaxRuntimeError: if the step needs more memory than a chip has.
     """
-    whole, shared = PartitionSpec(), PartitionSpec(_AXIS)
+    whole, shared = PartitionSpec(), PartitionSpec(AXIS)
     if chips.size > 1:
+        # Training uses `jax.pmap`, which maps a step in this way but needs real chips.
         step = jax.shard_map(
             step,
             mesh=chips,
@@ -117,7 +118,7 @@ def rows(config: ConfigDict, names: list[str]) -> Iterator[str]:
     yield "|---|--:|--:|--:|--:|--:|--:|"
     for name in names:
         chips, available = mesh(name), SLICES[name].memory / _GIB
-        axis_name = _AXIS if chips.size > 1 else None
+        axis_name = AXIS if chips.size > 1 else None
         with cli.user_errors(ValueError):
             experiment = build.build(config, axis_name)
         state = jax.eval_shape(experiment.init, jax.random.key(0))

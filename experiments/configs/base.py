@@ -176,12 +176,12 @@ def laptop() -> ConfigDict:
     optimizer.update(name="adam", learning_rate=2e-3, warmup_learning_rate=2e-3)
     optimizer.location_learning_rate = 3e-4
     optimizer.update(decay="cosine", rise_steps=25, final_factor=0.02)
-    optimizer.clip_norm = 500.0  # at 100, long runs learn less; see ABLATIONS.md
+    optimizer.clip_norm = 500.0  # at 100, long runs learn less; see RESULTS.md
 
     # After these steps the map has one peak per object in nearly all held-out scenes.
     config.warmup.auxiliary_steps = 400
     # From wide bumps h_loc does not learn single pixels: it puts objects on every
-    # second one, and f_sprite must learn each sprite at four offsets; see ABLATIONS.md.
+    # second one, and f_sprite must learn each sprite at four offsets; see RESULTS.md.
     config.warmup.guided_steps = 300
     config.warmup.bump_sigma = 1.0
 
@@ -191,7 +191,7 @@ def laptop() -> ConfigDict:
     # Appearances take longer to learn than locations: h_loc learns from few images, and
     # h_app and f_sprite from several passes over all of them.
     elbo.update(location_every=8, appearance_updates=18, minibatches=2)
-    # Otherwise objects that touch are counted as one; see ABLATIONS.md. The share is
+    # Otherwise objects that touch are counted as one; see RESULTS.md. The share is
     # below 1, as p(n) learns only from the scenes that are not chosen for it.
     elbo.superpose = 0.9
     # Otherwise h_app and f_sprite hardly ever see objects that touch, paint them badly,
@@ -240,7 +240,7 @@ def mnist(name: str, pool: str) -> ConfigDict:
     if name == "laptop":
         # Single digits take longer to learn than dSprites. Those that f_sprite has not
         # learned well are counted as two if h_loc learns from the ELBO too early; see
-        # ABLATIONS.md.
+        # RESULTS.md.
         config.update(num_steps=7_500, batch_size=256)  # about 120 minutes on a core
         config.tighten.steps = 600
         config.warmup.update(auxiliary_steps=800, guided_steps=400)

@@ -56,13 +56,9 @@ def paper(lavae: ConfigDict) -> ConfigDict:
     model.upsampling = "bilinear"
     model.epsilon = lavae.model.epsilon  # open
 
-    optimizer = config.optimizer = ConfigDict()
-    optimizer.name = "adamax"
-    optimizer.learning_rate = 1e-3
-    optimizer.clip_norm = 1e9  # none in the paper
-    optimizer.decay = "constant"
-    optimizer.rise_steps = 0  # of decay=cosine
-    optimizer.final_factor = 1.0  # of decay=cosine
+    lavae_alone = ("location_", "warmup_")
+    values = {k: v for k, v in lavae.optimizer.items() if not k.startswith(lavae_alone)}
+    config.optimizer = ConfigDict(values)
 
     beta = config.beta = ConfigDict()
     beta.init = 0.0
@@ -87,10 +83,7 @@ def laptop(lavae: ConfigDict) -> ConfigDict:
     model.upsampling = "shuffle"
 
     optimizer = config.optimizer
-    optimizer.name = "adam"
     optimizer.learning_rate = 2e-3
-    optimizer.clip_norm = 500.0
-    optimizer.decay = "cosine"
     optimizer.rise_steps = 100
     optimizer.final_factor = 0.01
 

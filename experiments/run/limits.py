@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from experiments import cli
+from experiments.run.build_training import warmup_steps
 from lavae_jax.baseline import CELL
 from lavae_jax.config import is_baseline
 
@@ -187,7 +188,7 @@ def _check_sites(model: ConfigDict) -> None:
 
 def _check_together(config: ConfigDict) -> None:
     """Refuses values that are valid alone, but not together."""
-    model, warmup, elbo = config.model, config.warmup, config.elbo
+    model, elbo = config.model, config.elbo
     if any(size % model.stem_stride for size in model.image_shape[:2]):
         raise ValueError(
             f"model.stem_stride must divide the image's height and width: got"
@@ -205,11 +206,11 @@ def _check_together(config: ConfigDict) -> None:
             "model.appearance_net=glimpse reads single sites and needs"
             f" elbo.draws=score: got {elbo.draws}."
         )
-    warmup_steps = warmup.auxiliary_steps + warmup.guided_steps
-    if config.tighten.steps and config.num_steps - config.tighten.steps < warmup_steps:
+    num_warmup = warmup_steps(config)
+    if config.tighten.steps and config.num_steps - config.tighten.steps < num_warmup:
         raise ValueError(
             f"tighten.steps are the last ones of a run: got {config.tighten.steps} of"
             f" num_steps = {config.num_steps}, which leave fewer than the"
-            f" {warmup_steps} steps of the warm-up (warmup.auxiliary_steps,"
+            f" {num_warmup} steps of the warm-up (warmup.auxiliary_steps,"
             " warmup.guided_steps). Lower them, to 0 for none."
         )

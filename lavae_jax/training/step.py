@@ -220,7 +220,7 @@ def _minibatch_updates(
 
     `scenes_of` makes scenes and their objects once, from each minibatch and keys, both
     [N / P, ...]. As the updates of an image lie apart, they teach more than updates in
-    a row; see experiments/ABLATIONS.md, "Updates of an image that lie apart".
+    a row; see experiments/RESULTS.md, "Updates of an image that lie apart".
 
     Returns:
         The state after the updates, and the means of their metrics.
