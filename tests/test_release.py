@@ -149,7 +149,7 @@ def test_runs_that_do_not_belong_together(run, tmp_path):
             values["seed"], values["optimizer"]["learning_rate"] = 5, 0.5
 
     for name, edit, message in (
-        ("rate", rate, "optimizer.learning_rate: 0.002 there, 0.5"),
+        ("rate", rate, "optimizer.learning_rate: 0.001 there, 0.5"),
         ("same", lambda *_: None, "seeds 0, 0"),
     ):
         other = _copy(run, tmp_path / name, edit)
