@@ -1,6 +1,6 @@
 """Golden figures of released models and of a tiny run must stay, bit by bit.
 
-python -m tests.golden --check  # compares bitwise: on the machine that recorded them
+python -m tests.golden --check  # compares bitwise: on the processor that recorded them
 python -m tests.golden --write  # records them anew, after a model or the step changed
 
 `test_pretrained.py` compares the models within rounding errors, on any machine.
