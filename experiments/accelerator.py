@@ -135,12 +135,12 @@ def _define_flags():
     flags.DEFINE_string("scenes", None, "Train on this file, which --pack made.")
     flags.mark_flags_as_mutual_exclusive(["pack", "scenes"], required=True)
     flags.DEFINE_string("workdir", None, "Keep the run in this folder.")
-    flags.DEFINE_float("minutes", 25.0, "Train for these minutes.", lower_bound=1e-3)
+    flags.DEFINE_float("minutes", 25.0, "Train this many minutes.", lower_bound=1e-3)
     flags.DEFINE_integer(
         "steps_per_dispatch", 50, "Make this number of steps at once.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "num_images", 10_000, "Measure this number of images a split.", lower_bound=1
+        "num_images", 10_000, "Measure this many first images a split.", lower_bound=1
     )
 
 

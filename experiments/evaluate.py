@@ -233,7 +233,7 @@ def _define_flags():
     )
     flags.DEFINE_string("images", None, "Use your images in this folder or .npz file.")
     flags.DEFINE_integer(
-        "num_images", None, "Use this number of images a split.", lower_bound=1
+        "num_images", None, "Use the first images, this many a split.", lower_bound=1
     )
     flags.DEFINE_integer(
         "num_samples", 100, "Draw this number of importance samples.", lower_bound=1

@@ -77,7 +77,7 @@ def sprites(model: LAVAE, variables: Variables, scene: Scene) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
-    """Paints a scene: pixel means, [B, H, W, C]."""
+    """Paints a scene, objects outside it at the border: pixel means, [B, H, W, C]."""
     bound = model.bind(variables)
     painted = bound.sprites(scene.z_app, scene.active)
     site = site_at(scene.yx, model.image_shape[:2])

@@ -110,7 +110,7 @@ def _warmup() -> ConfigDict:
     has one peak per object; LAVAE then learns with its objects at these peaks.
     """
     warmup = ConfigDict()
-    warmup.object_size = 19  # pixels of most objects; other lengths scale with it
+    warmup.object_size = 19  # pixels of the largest; other lengths scale with it
     warmup.auxiliary_steps = 2_000  # 60,000 in the paper, beside LAVAE
     warmup.auxiliary_channels = 64  # open; half as many before the last downsampling
     warmup.auxiliary_latents = 8  # per cell: 11×11×8 in the paper

@@ -76,12 +76,10 @@ def compile_stages(
 
 
 class Clock(NamedTuple):
-    """Holds the time of training and the steps made; the state has the schedule's."""
+    """Holds how long a run has trained; its state holds the step of the schedule."""
 
     seconds: float = 0.0  # of training so far
-    warmup_seconds: float | None = (
-        None  # seconds that the warm-up took; None before its end
-    )
+    warmup_seconds: float | None = None  # None before the end of the warm-up
     num_steps: int = 0  # steps that were made
 
 

@@ -136,7 +136,7 @@ def check_batch(config: ConfigDict, num_devices: int = 1) -> None:
     names = ("location_every", "minibatches")
     multiple = num_devices * math.lcm(*(elbo.get(name, 1) for name in names))
     if config.batch_size % multiple:
-        parts = "".join(f", elbo.{name} = {elbo[name]}" for name in names if elbo)
+        parts = "".join(f", elbo.{k} = {elbo[k]}" for k in names if k in elbo)
         raise ValueError(
             f"batch_size must be a multiple of {multiple}, to be divided by the number"
             f" of devices = {num_devices}{parts}: got {config.batch_size}."
