@@ -1,5 +1,7 @@
 """LAVAE: the generative model of Eq. 1 and the inference model of Eq. 5."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -91,10 +93,13 @@ class LAVAE(nn.Module):
             self.exclusion_radius,
         )
 
-    def locations(self, h_loc: Array, n: Array, keys: Array | None) -> Locations:
-        """Draws z_loc exactly from q(z_loc | n, x), Eq. 8, with a key per image.
+    def locations(
+        self, h_loc: Array, n: Array, keys: Array | None, **relaxation: Any
+    ) -> Locations:
+        """Draws z_loc from q(z_loc | n, x), Eq. 8, with a key per image.
 
         Without keys, these are the most likely sites. h_loc is [B, H, W], and n [B].
+        Draws are exact, or relaxed by the options of `draw_locations`.
         """
         return draw_locations(
             h_loc,
@@ -103,6 +108,7 @@ class LAVAE(nn.Module):
             keys=keys,
             exclusion_radius=self.exclusion_radius,
             capacity=self.capacity(h_loc.shape[0]),
+            **relaxation,
         )
 
     def appearance_features(self, x: Array, train: bool = False) -> Array:

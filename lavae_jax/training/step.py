@@ -25,7 +25,6 @@ from jax import lax
 from lavae_jax import warmup
 from lavae_jax.images import to_float
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import draw_locations
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import importance_bound, leave_one_out, reconstruct
 from lavae_jax.training.metrics import TrainMetrics, of_terms
@@ -44,7 +43,6 @@ Stepped = tuple[TrainState, TrainMetrics]
 
 def auxiliary_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     """Trains the auxiliary VAE on its ELBO."""
-    x = x[:: setup.recipe.location_every]
     keys = setup.keys(state, 0, x.shape[0])
 
     def loss(params):
@@ -62,7 +60,6 @@ def guided_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     h_loc is regressed on the map, or on bumps at its peaks.
     """
     model, recipe, size = setup.model, setup.recipe, x.shape[1:3]
-    all_x, x = x, x[:: recipe.location_every]
     keys = setup.keys(state, 0, x.shape[0])
     auxiliary = {"params": state.params["auxiliary"]}
     kl_map = setup.auxiliary.apply(auxiliary, x, method="kl_map")
@@ -71,9 +68,8 @@ def guided_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     locations, n = hard_locations(nearest, valid), valid.sum(axis=1)
     target = kl_map
     if recipe.target == "bumps":
-        target = warmup.bumps(
-            centres, valid, recipe.bump_height, recipe.bump_sigma, size
-        )
+        shape = recipe.bump_height, recipe.bump_sigma
+        target = warmup.bumps(centres, valid, *shape, size)
 
     def loss(params):
         def forward(model):
@@ -90,14 +86,12 @@ def guided_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(state.params["lavae"])
     terms, error, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
-    state = _appearance_updates(setup, state, all_x)
     return state, of_terms(TrainMetrics(value, location_loss=error), terms, n)
 
 
 def elbo_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     """Trains everything on the ELBO of K draws from q(n, z | x)."""
     recipe, epsilon = setup.recipe, setup.epsilon(state)
-    all_x, x = x, x[:: recipe.location_every]
     keys = setup.keys(state, 0, x.shape[0])
     scenes = setup.superposed(x, recipe.superpose, recipe.touching, keys)
 
@@ -126,7 +120,6 @@ def elbo_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     grad, aux = jax.grad(loss, has_aux=True)(state.params["lavae"])
     terms, n, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
-    state = _appearance_updates(setup, state, all_x)
     return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
 
 
@@ -140,33 +133,22 @@ def _draw(
         teaches h_loc: of n, and of z_loc where no gradient goes through it; and keys
         [B · K] for z_app.
     """
-    recipe, relaxed = setup.recipe, setup.recipe.draws != "score"
+    recipe = setup.recipe
     h_loc = jnp.repeat(h_loc, recipe.num_draws, axis=0)
     keys = jax.vmap(lambda key: jax.random.split(key, recipe.num_draws))(keys)
     keys = keys.reshape(-1)
     key_n, key_loc, key_app = jax.vmap(lambda key: jax.random.split(key, 3))(keys).T
     n, log_q = model.count(h_loc), jnp.zeros(keys.shape, h_loc.dtype)
-    if recipe.count_temperature:
-        n, log_q = counts.draw_n(
-            h_loc,
-            model.count_threshold,
-            model.max_objects,
-            recipe.count_temperature,
-            key_n,
-            model.exclusion_radius,
-        )
-    locations = draw_locations(
-        h_loc,
-        n,
-        model.max_objects,
-        keys=key_loc,
-        tau=setup.schedules.tau(state.step) if relaxed else None,
-        straight_through=recipe.draws == "straight_through",
-        exclusion_radius=model.exclusion_radius,
-        capacity=model.capacity(h_loc.shape[0]),
-    )
-    if not relaxed:
+    if temperature := recipe.count_temperature:
+        limits = model.count_threshold, model.max_objects
+        radius = model.exclusion_radius
+        n, log_q = counts.draw_n(h_loc, *limits, temperature, key_n, radius)
+    if recipe.draws == "score":
+        locations = model.locations(h_loc, n, key_loc)
         log_q += locations.log_q.sum(axis=1)
+    else:
+        tau, hard = setup.schedules.tau(state.step), recipe.draws == "straight_through"
+        locations = model.locations(h_loc, n, key_loc, tau=tau, straight_through=hard)
     return locations, log_q.reshape(-1, recipe.num_draws), key_app
 
 
@@ -220,10 +202,8 @@ def _minibatch_updates(
 
     `scenes_of` makes scenes and their objects once, from each minibatch and keys, both
     [N / P, ...]. As the updates of an image lie apart, they teach more than updates in
-    a row; see experiments/RESULTS.md, "Updates of an image that lie apart".
-
-    Returns:
-        The state after the updates, and the means of their metrics.
+    a row; see experiments/RESULTS.md, "Updates of an image that lie apart". The metrics
+    are means over the updates.
     """
     num_minibatches = setup.recipe.minibatches
     # Images are split alike on any number of devices.
@@ -315,7 +295,11 @@ def make_train_step(
     def train_step(state, images):
         if stage in steps_before:
             state = restart_moments(state, optimizer, steps_before[stage])
-        state, metrics = _STEPS[stage](setup, state, to_float(images))
+        x = to_float(images)
+        of_h_loc = x if stage == "tighten" else x[:: recipe.location_every]
+        state, metrics = _STEPS[stage](setup, state, of_h_loc)
+        if stage in ("guided", "elbo"):
+            state = _appearance_updates(setup, state, x)
         return state._replace(step=state.step + 1), setup.average(metrics)
 
     return train_step
