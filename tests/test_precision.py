@@ -22,7 +22,7 @@ from lavae_jax import baseline, blocks, networks
 from lavae_jax.training import optimizer, schedules, step
 from lavae_jax.types import hard_locations
 from lavae_jax.warmup import AuxiliaryVAE
-from tests import scale_runs, tiny_models
+from tests import tiny_models, tiny_steps
 
 NUM, SHAPE, M = 6, (16, 16, 2), 3
 X = (np.random.default_rng(0).uniform(size=(NUM, *SHAPE)) < 1 / 3).astype(np.float32)
@@ -129,7 +129,7 @@ def _step(dtype):
     )
     auxiliary = AuxiliaryVAE(SHAPE[2], 2, 4, dtype=dtype)
     train_step = step.make_train_step(
-        model, auxiliary, optim, constants, scale_runs.RECIPE, "elbo"
+        model, auxiliary, optim, constants, tiny_steps.RELAXED, "elbo"
     )
     start = tiny_models.train_state(model, auxiliary, optim, KEYS[0])
     return jax.jit(train_step), start

@@ -15,6 +15,7 @@ from tests.tiny_steps import (
     AUXILIARY,
     OPTIMIZER,
     RECIPE,
+    RELAXED,
     SCHEDULES,
     SHAPE,
     STAGES,
@@ -61,6 +62,28 @@ def test_devices_make_the_same_steps(stage):
         assert metrics.objects > 0
     if stage == "tighten":
         assert metrics.bound > metrics.elbo
+
+
+def test_devices_share_batch_statistics():
+    """With the draws and networks of `paper`, the same holds of batch statistics.
+
+    Statistics of f_sprite are over objects alone, and a device has none: there are
+    fewer objects than devices.
+    """
+    paper = dict(norm="batch", appearance_net="trunk", sprite_net="conv", sprite_size=7)
+    paper |= dict(count_threshold=1.0)
+    start, images = start_state(**paper), make_images()
+    one, metrics = compiled_step(RELAXED, "elbo", **paper)(start, images)
+    several, several_metrics = compiled_step(RELAXED, "elbo", 4, **paper)(
+        start, images.reshape(4, -1, *SHAPE)
+    )
+    assert 0 < round(float(metrics.objects) * len(images)) < 4
+    assert all(changed(start.batch_stats, one.batch_stats))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        (several.params, several.batch_stats, several_metrics),
+        (one.params, one.batch_stats, metrics),
+    )
 
 
 def test_every_stage_trains_its_parts_and_nothing_else():

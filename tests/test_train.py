@@ -34,7 +34,7 @@ VALUES = {
     "num_steps": 4,
     "batch_size": 8,
     "log_every": 1,
-    "checkpoint_every": 2,
+    "checkpoint_every": 1,
     "eval_every": 4,
     "picture_every": 4,
     "model.objects_per_image": 10.0,
@@ -99,11 +99,19 @@ def _state(workdir, experiment):
     return state._replace(key=jax.random.key_data(state.key))
 
 
+def _killed_after(step, trained, folder):
+    """Copies the run without its checkpoints after a step, and returns the copy."""
+    killed = shutil.copytree(trained.workdir, folder / "killed")
+    for checkpoint in (killed / "checkpoints").iterdir():
+        if int(checkpoint.name) > step:
+            shutil.rmtree(checkpoint)
+    return killed
+
+
 def test_goes_on_exactly_where_it_was(tmp_path, trained):
     """A run killed after step 2 makes bitwise the steps it would have made."""
     unbroken, experiment, _ = trained
-    killed = shutil.copytree(unbroken, tmp_path / "killed")
-    shutil.rmtree(killed / "checkpoints" / "4")
+    killed = _killed_after(2, trained, tmp_path)
     config = run_workdir.read_config(killed)
     loop.run(experiment, config, killed, Devices(jax.devices()[:1]))
     jax.tree.map(
@@ -114,6 +122,38 @@ def test_goes_on_exactly_where_it_was(tmp_path, trained):
     rows = tiny_runs.rows(killed, "train")
     assert rows == tiny_runs.rows(unbroken, "train")
     assert len({row["loss"] for row in rows}) == 4
+
+
+def test_two_processes_make_the_same_steps(trained, data_dir, tmp_path):
+    """Two processes of two devices continue a run of one device as it continued itself.
+
+    The first process alone writes and reports.
+    """
+    killed = _killed_after(3, trained, tmp_path)
+    printed = finished(
+        lambda address, index: (
+            *("-m", "experiments.train", f"--config={CONFIG}", f"--workdir={killed}"),
+            f"--config.data.data_dir={data_dir}",
+            *(f"--config.{name}={value}" for name, value in VALUES.items()),
+            f"--coordinator_address={address}",
+            "--num_processes=2",
+            f"--process_id={index}",
+        ),
+        tmp_path,
+    )
+    assert ["step 4/4" in text for text in printed] == [True, False]
+    assert "4 x cpu in 2 processes" in printed[0]
+    for part in ("train", "held_out"):
+        found, expected = (tiny_runs.rows(run, part) for run in (killed, trained[0]))
+        for row, same in zip(found, expected, strict=True):
+            assert row == pytest.approx(same, rel=1e-4)
+    for folder in ("checkpoints", "pictures"):
+        names, expected = (
+            {path.name for path in (run / folder).iterdir()}
+            for run in (killed, trained.workdir)
+        )
+        assert names == expected
+    assert len(list((killed / "tensorboard").iterdir())) == 2  # a file for each start
 
 
 # These tests train and measure the baseline.
@@ -136,36 +176,6 @@ def baseline_run(baseline_config, tmp_path_factory):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         loop.train_and_evaluate(baseline_config, workdir, jax.devices()[:1])
     return workdir
-
-
-def test_two_processes_make_the_same_steps(baseline_run, data_dir, tmp_path):
-    """Two processes make one device's steps, and only the first writes and reports."""
-    overrides = dict(num_steps=4, batch_size=4, log_every=1, checkpoint_every=2)
-    printed = finished(
-        lambda address, index: (
-            *("-m", "experiments.train", f"--config={BASELINE}"),
-            f"--workdir={tmp_path / 'run'}",
-            f"--config.data.data_dir={data_dir}",
-            *(f"--config.{name}={value}" for name, value in overrides.items()),
-            f"--coordinator_address={address}",
-            "--num_processes=2",
-            f"--process_id={index}",
-        ),
-        tmp_path,
-    )
-    assert ["step 4/4" in text for text in printed] == [True, False]
-    assert "4 x cpu in 2 processes" in printed[0]
-    for part in ("train", "held_out"):
-        rows = tiny_runs.rows(tmp_path / "run", part)
-        for row, same in zip(rows, tiny_runs.rows(baseline_run, part), strict=True):
-            assert row == pytest.approx(same, rel=1e-4)
-    for folder in ("checkpoints", "pictures"):
-        names, expected = (
-            {path.name for path in (workdir / folder).iterdir()}
-            for workdir in (tmp_path / "run", baseline_run)
-        )
-        assert names == expected
-    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
 
 
 def test_the_report_of_the_baseline(baseline_run, baseline_config, tmp_path):
