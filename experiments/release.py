@@ -178,8 +178,8 @@ def training_command(config: dict[str, Any], workdir: str) -> str:
     for name, values in _variants(is_baseline(config)):
         if unshared := sorted(values.keys() ^ wanted.keys()):
             raise cli.UserError(
-                f"the run is of another version: either its config or those of this"
-                f" version lack {', '.join(unshared)}. Train again."
+                f"{', '.join(unshared)}: only the run's config or only this version's"
+                " has such a value. Release the run with the version that trained it."
             )
         different = {
             key: value for key, value in wanted.items() if value != values[key]
