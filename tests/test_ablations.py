@@ -15,7 +15,7 @@ pytestmark = pytest.mark.standard_promotion
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """Trains a setting of the tiny config, in one stage, and returns all there is."""
+    """Trains a setting; returns the tiny config, settings, workdir and results."""
     config = dsprites.get_config("tiny")
     config.update(num_steps=4, log_every=2)
     config.warmup.update(auxiliary_steps=4, guided_steps=0)

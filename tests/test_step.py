@@ -19,6 +19,7 @@ from tests.tiny_steps import (
     SCHEDULES,
     SHAPE,
     STAGES,
+    assert_same_moves,
     changed,
     compiled_step,
     make_images,
@@ -40,6 +41,14 @@ PLAIN = RECIPE._replace(
 )
 
 
+def _assert_close(found, expected):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        found,
+        expected,
+    )
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_devices_make_the_same_steps(stage):
     """Parameters and all metrics are the same after a step on 4 devices and on one.
@@ -50,11 +59,8 @@ def test_devices_make_the_same_steps(stage):
     images = make_images().reshape(4, -1, *SHAPE)
     several, several_metrics = compiled_step(RECIPE, stage, 4)(start_state(), images)
     one, metrics = run_stages()[stage]
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-        (several.params, several_metrics),
-        (one.params, metrics),
-    )
+    assert_same_moves(several.params, one.params, start_state().params)
+    _assert_close(several_metrics, metrics)
     assert one.step == several.step == 1
     if stage == "auxiliary":
         assert metrics.elbo is None  # 0 would look like the best of a run
@@ -65,10 +71,10 @@ def test_devices_make_the_same_steps(stage):
 
 
 def test_devices_share_batch_statistics():
-    """With the draws and networks of `paper`, the same holds of batch statistics.
+    """With the networks of `paper`, batch statistics are the same on 4 devices and one.
 
-    Statistics of f_sprite are over objects alone, and a device has none: there are
-    fewer objects than devices.
+    So are its relaxed draws, and the parameters. Statistics of f_sprite are over
+    objects alone, and a device has none: there are fewer objects than devices.
     """
     paper = dict(norm="batch", appearance_net="trunk", sprite_net="conv", sprite_size=7)
     paper |= dict(count_threshold=1.0)
@@ -79,11 +85,9 @@ def test_devices_share_batch_statistics():
     )
     assert 0 < round(float(metrics.objects) * len(images)) < 4
     assert all(changed(start.batch_stats, one.batch_stats))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-        (several.params, several.batch_stats, several_metrics),
-        (one.params, one.batch_stats, metrics),
-    )
+    for name in ("params", "batch_stats"):
+        assert_same_moves(*(getattr(state, name) for state in (several, one, start)))
+    _assert_close(several_metrics, metrics)
 
 
 def test_every_stage_trains_its_parts_and_nothing_else():
