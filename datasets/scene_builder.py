@@ -1,4 +1,4 @@
-"""What the TFDS builders of scenes share: features, splits and progress."""
+"""The common parts of the TFDS builders of scenes: features, splits and progress."""
 
 import abc
 import contextlib
@@ -19,7 +19,7 @@ from datasets import packing, scenes
 
 
 class Appearance(NamedTuple):
-    """What the objects of a data set can look like.
+    """Describes the objects of a data set.
 
     Attributes:
         entropy: nats per object of its mask and colour together. Masks that differ

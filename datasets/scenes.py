@@ -62,7 +62,7 @@ class Layout(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where the boxes of one scene are, and how they were placed.
+    """Holds the places of the boxes of one scene.
 
     Attributes:
         corners: int [n, 2], (row, column) of each box's top-left pixel.
@@ -210,7 +210,7 @@ def draw_all(layouts: Sequence[Layout], canvas: int = CANVAS) -> Picture:
 
 
 class Footprint(NamedTuple):
-    """Where a mask is set: [P] rows and columns, and their bounding box.
+    """Holds the pixels of a mask, [P] rows and columns, and their bounding box.
 
     The box is (top, left, bottom, right), ends exclusive.
     """

@@ -43,7 +43,7 @@ _MINUTES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)  # the table compares at thes
 
 
 class HeldOutCurve(NamedTuple):
-    """What a run measured on held-out scenes during training, in order of steps."""
+    """Holds what a run measured on held-out scenes, in order of steps."""
 
     steps: tuple[int, ...]
     minutes: tuple[float, ...]  # of training so far, without the first step

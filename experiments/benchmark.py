@@ -33,7 +33,7 @@ class Phase(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a step of a phase costs."""
+    """Holds the costs of a step of a phase."""
 
     phase: Phase
     milliseconds: float  # median

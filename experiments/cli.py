@@ -1,4 +1,4 @@
-"""What the commands share: configs on the command line, and errors a user can read."""
+"""The common parts of commands: configs on the command line, and readable errors."""
 
 import contextlib
 import os

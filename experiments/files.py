@@ -54,10 +54,7 @@ def set_aside(path: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def add_checksums(folder: pathlib.Path) -> None:
-    """Writes the checksums of a folder's files into it, unless they are there already.
-
-    This returns once the disk holds all of the folder.
-    """
+    """Writes the checksums of a folder's files into it, and waits for the disk."""
     path = folder / released.CHECKSUMS
     if not path.exists():
         with futures.ThreadPoolExecutor() as pool:

@@ -74,8 +74,9 @@ their mean.
 
 _LAVAE_TEST_SPLITS = """\
 No test split was used in training, but the limits of h_app's outputs
-(`model.mean_limit`, `model.logvar_limit`) were set after scenes of test_7 had been seen
-to fail: `CHANGELOG.md` says what they changed. `experiments/RESULTS.md` says where test
+(`model.mean_limit`, `model.logvar_limit`) were set after scenes of test_7 had been
+seen to fail with an earlier model of multi-MNIST-1k: `CHANGELOG.md` says what they
+changed. `experiments/RESULTS.md` says where test
 splits were measured while other settings still changed."""
 
 _BASELINE_TEST_SPLITS = "No test split was used in training or in choosing settings."
@@ -178,8 +179,8 @@ def training_command(config: dict[str, Any], workdir: str) -> str:
     for name, values in _variants(is_baseline(config)):
         if unshared := sorted(values.keys() ^ wanted.keys()):
             raise cli.UserError(
-                f"{', '.join(unshared)}: only the run's config or only this version's"
-                " has such a value. Release the run with the version that trained it."
+                f"only one of the run's config and this version's has"
+                f" {', '.join(unshared)}: release it with the version that trained it."
             )
         different = {
             key: value for key, value in wanted.items() if value != values[key]

@@ -17,7 +17,7 @@ _BLANK_CONTRAST = 0.1
 _COLLAPSED = 0.5
 # A split object costs an image the nats of one more location and appearance, and is
 # seldom alone: the heights of h_loc are shared by all. One in five is far above the
-# 1% of scenes with 7 objects that released models count wrong.
+# 0.1% of scenes with 7 objects that released models count wrong.
 _OFTEN_SPLIT = 0.2
 # A location net with one preferred site per cell of its stem moves none of its objects
 # by a single pixel; one that has learned pixels moves nine in ten.

@@ -1,4 +1,4 @@
-"""What an evaluation measures: counts, locations and bounds.
+"""The measures of an evaluation: counts, locations and bounds.
 
 Everything here is NumPy on the host, for whole data sets of `N` images and `M` slots.
 Positions are (row, column) in pixels, and bounds are in nats.

@@ -95,6 +95,7 @@ def tiny_run():
     """Trains `dsprites.py:tiny` on a few images; returns its parameters by name."""
     config = dsprites.get_config("tiny")
     config.model.count_threshold = 1e-3  # so that a model sees objects from the start
+    config.optimizer.rise_steps = 0  # so that no learning rate is 0
     experiment = build.build(config)
     state, images = experiment.init(jax.random.key(config.seed)), coloured_images()
     for step in range(1, config.num_steps + 1):

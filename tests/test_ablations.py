@@ -8,6 +8,7 @@ import pytest
 from experiments import ablations, cli
 from experiments.ablations import HeldOutCurve, Result
 from experiments.configs import base, bench, dsprites
+from experiments.measure import report
 from experiments.run import input_pipeline, limits
 
 pytestmark = pytest.mark.standard_promotion
@@ -51,6 +52,18 @@ def test_runs_that_have_ended_are_not_repeated(done):
     assert repr(again) == repr(results)  # a NaN in them is no other NaN's equal
     assert (workdir / "fewer-seed1" / "ablation.json").stat().st_mtime_ns == before
     assert len(json.loads((workdir / "table.json").read_text())) == 1
+
+
+def test_results_are_in_the_order_of_their_settings(done, tmp_path):
+    """Settings come first, in their order and seed after seed; others come last."""
+    config, _, _, (result,) = done
+    found = [("last", 0), ("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+    for name, seed in found:
+        one = result._replace(name=name, seed=seed)
+        report.write(one, tmp_path / f"{name}-seed{seed}" / "ablation.json")
+    results = ablations.ablate(config, {"b": {}, "a": {}}, [1, 2], tmp_path)
+    expected = [("b", 1), ("b", 2), ("a", 1), ("a", 2), ("last", 0)]
+    assert [(one.name, one.seed) for one in results] == expected
 
 
 def test_a_value_that_does_not_exist_is_refused(done, tmp_path):

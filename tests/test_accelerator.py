@@ -11,9 +11,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from datasets import load
-from experiments import accelerator
+from experiments import accelerator, cli
 from experiments.configs import dsprites
-from experiments.run import build, checkpoints, clocked, workdir
+from experiments.run import build, checkpoints, clocked, loop, workdir
 from lavae_jax import pretrained, runs
 from tests import tiny_steps
 from tests.commands import run_here
@@ -178,15 +178,19 @@ def test_what_is_no_file_of_scenes(tmp_path):
 
 
 def test_a_run_of_the_other_command(scenes, tmp_path):
-    """A workdir of `experiments.train` is refused, as its clock is not known."""
+    """Neither command continues a run of the other one, which lacks what it needs."""
     config = dsprites.get_config("tiny")
     config.batch_size = 2
     config.model.objects_per_image = 10.0
-    workdir.claim(tmp_path, config)
     state = build.build(config).init(jax.random.key(0))
-    with contextlib.closing(checkpoints.Checkpoints(tmp_path)) as store:
-        store.save(1, state, checkpoints.Position({"next_index": 8}, []))
-    arguments = (f"--scenes={scenes}", f"--workdir={tmp_path}")
+    kinds = {"train": {"next_index": 8}, "accelerator": {"clock": {}}}
+    for name, position in kinds.items():
+        workdir.claim(tmp_path / name, config)
+        with contextlib.closing(checkpoints.Checkpoints(tmp_path / name)) as store:
+            store.save(1, state, checkpoints.Position(position, []))
+    arguments = (f"--scenes={scenes}", f"--workdir={tmp_path / 'train'}")
     status, errors = _run(*arguments, "--steps_per_dispatch=1")
     assert status == 1
     assert "holds a run of experiments.train" in errors
+    with pytest.raises(cli.UserError, match=r"a run of experiments\.accelerator"):
+        loop.train_and_evaluate(config, tmp_path / "accelerator", jax.devices()[:1])

@@ -22,7 +22,10 @@ def _trained():
 
 
 def test_infer_takes_the_most_likely_sites(trained):
-    """Without a key, f_count objects lie at the highest logits, the same every time."""
+    """Without a key, f_count objects lie at the highest logits, the same every time.
+
+    A scene of three objects, the most that this model infers, says so.
+    """
     model, variables, x = trained
     scene = lavae_jax.infer(model, variables, x)
     h_loc = np.asarray(model.apply(variables, x, method="location_logits"))
@@ -30,6 +33,7 @@ def test_infer_takes_the_most_likely_sites(trained):
         scene.n, reference.f_count(h_loc, model.count_threshold, model.max_objects)
     )
     assert set(np.asarray(scene.n).tolist()) >= {0, 1, 3}
+    np.testing.assert_array_equal(scene.is_capped, scene.n == 3)
     np.testing.assert_array_equal(scene.active.sum(1), scene.n)
     for b in np.flatnonzero(scene.n):
         highest = np.unravel_index(h_loc[b].argmax(), h_loc[b].shape)

@@ -127,6 +127,7 @@ def _set(target, names, value):
         ("report", ["splits"], 1, r"report\.json"),
         ("config", ["num_steps"], 9, "step 6 of 9"),
         ("config", ["model", "width"], 16, "model.width: 32 there, 16 he"),
+        ("config", ["optimizer", "b2"], 0.9, r"has optimizer\.b2: release it"),
     ],
 )
 def test_what_is_not_released(run, tmp_path, file, names, value, message):

@@ -119,13 +119,13 @@ def run_stages():
 
 
 def assert_same_moves(found, expected, start):
-    """Asserts that two trees of arrays are equal up to 1‰ of what a leaf has moved.
+    """Asserts that two trees of arrays are equal up to 5‰ of what a leaf has moved.
 
     The last bits of its numbers are free too.
     """
 
     def check(path, a, b, before):
-        atol = 1e-3 * np.abs(b - before).max() + 3e-7 * np.abs(b).max()
+        atol = 5e-3 * np.abs(b - before).max() + 1e-6 * np.abs(b).max()
         name = jax.tree_util.keystr(path)
         np.testing.assert_allclose(a, b, rtol=0, atol=atol, err_msg=name)
 

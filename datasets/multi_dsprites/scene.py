@@ -12,7 +12,7 @@ SEED = 1
 
 
 class Size(NamedTuple):
-    """How large scenes and their objects are, in pixels.
+    """Holds the sizes of scenes and their objects, in pixels.
 
     Attributes:
         canvas: height and width of a scene.

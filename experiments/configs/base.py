@@ -11,7 +11,8 @@ config, and hold for all variants:
   out, and n is no longer forced, where the paper goes on to force n = 1 in a tenth of
   the images. The moments of the optimisers restart, and τ and the rate of h_loc begin
   to fall.
-- The squares of h_loc's errors are summed over sites; the paper says "squared error".
+- Open are also: f_sprite's first map of 7×7×16, its last block, which starts at 0, the
+  slope of leaky ReLUs (0.01), and the momentum of batch statistics (0.99).
 - log σ² of an object stays above −8, and the last layers of the inference networks
   start near 0.
 - p(n) does not learn from the scenes that are chosen to be superposed.
@@ -60,8 +61,8 @@ def _model() -> ConfigDict:
     model.image_shape = (64, 64, 3)
     model.max_objects = 10  # M
     model.app_dim = 32  # L
-    # Outputs of h_app beyond these limits are compressed. The paper has no limits; on
-    # crowded scenes, single objects then cost thousands of nats.
+    # Outputs of h_app beyond these limits are compressed. The paper has no limits; in
+    # earlier models, single objects of crowded scenes cost thousands of nats then.
     model.mean_limit = 5.0
     model.logvar_limit = 1.0
     model.sprite_size = 21  # S

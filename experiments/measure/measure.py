@@ -56,7 +56,7 @@ class Scenes(NamedTuple):
 
 
 class Inferred(NamedTuple):
-    """What a model infers from N images."""
+    """Holds what a model infers from N images."""
 
     scenes: Scenes | None  # None for the baseline, which has no objects
     log_weights: np.ndarray  # [N, K] nats

@@ -32,7 +32,7 @@ class Floor(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """How inferred scenes compare with the true ones."""
+    """Compares inferred scenes with the true ones."""
 
     count_accuracy: float
     confusion: np.ndarray  # [M+1, M+1] images, true counts in rows

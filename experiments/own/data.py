@@ -85,7 +85,7 @@ def split(
 
 
 class Survey(NamedTuple):
-    """What images show, judged by connected groups of lit pixels.
+    """Describes images by their connected groups of lit pixels.
 
     A group is taken for an object, although objects may touch or come in pieces.
     """

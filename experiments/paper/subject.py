@@ -25,7 +25,7 @@ _NUM_OBJECTS = 32
 
 
 class Settings(NamedTuple):
-    """What the user may choose."""
+    """Holds what the user may choose."""
 
     num_images: int = 200  # of each split, and new scenes for each n
     seed: int = 0  # of samples and new scenes
@@ -118,7 +118,7 @@ def _images(model, variables, dataset, split, settings):
 
 
 class Counts(NamedTuple):
-    """How well new scenes of the same kind are counted, by number of objects."""
+    """Holds the accuracy of counts of new scenes of the same kind, by their n."""
 
     num_scenes: np.ndarray  # [M+1], fewer where so many objects may not fit
     accuracy: np.ndarray  # [M+1] share of them counted right; NaN without scenes

@@ -92,7 +92,7 @@ HeldOutScenes = collections.namedtuple(
     "HeldOutScenes",
     (*diagnostics.Diagnosis._fields, "elbo", *objectives.ElboTerms._fields),
 )
-"""What is measured on scenes that LAVAE is not trained on, [B] each.
+"""Holds what is measured on scenes that LAVAE is not trained on, [B] each.
 
 The ELBO and its terms are nats. The ELBO of training batches is no substitute: it is
 that of superposed scenes, too, and of the draws that the model is trained with.
@@ -100,7 +100,7 @@ that of superposed scenes, too, and of the draws that the model is trained with.
 
 
 class HeldOutElbo(NamedTuple):
-    """What is measured on scenes that the baseline is not trained on: nats, [B]."""
+    """Holds measures of scenes that the baseline is not trained on: nats, [B]."""
 
     elbo: jax.Array
     log_px: jax.Array

@@ -23,8 +23,8 @@ def build_schedules(config: ConfigDict) -> schedules.Schedules:
 
 
 def warmup_steps(config: ConfigDict) -> int:
-    """Returns the steps after which nothing but the ELBO teaches h_loc."""
-    return config.warmup.auxiliary_steps + config.warmup.guided_steps
+    """Returns `Recipe.warmup_steps` of a config."""
+    return build_recipe(config).warmup_steps
 
 
 def build_recipe(config: ConfigDict) -> recipes.Recipe:

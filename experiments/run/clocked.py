@@ -109,7 +109,7 @@ def step_by_the_clock(
 
 
 class _Run(NamedTuple):
-    """What stays the same throughout a run."""
+    """Holds what stays the same throughout a run."""
 
     config: ConfigDict
     bits: jax.Array
@@ -224,8 +224,8 @@ def _is_due(seconds, before, clock):
 
 
 def _save(store, state, clock):
-    """Stores a state, with the clock as its row of metrics."""
-    position = Position({"next_index": 0}, [clock._asdict()])
+    """Stores a state, with the clock in place of the position in the data."""
+    position = Position({"clock": clock._asdict()}, [])
     store.save(int(state.step), jax.device_get(state), position)
 
 
@@ -247,8 +247,8 @@ def _start_or_resume(config, store):
     step, state, position = store.start_or_resume(init, config.seed)
     if not step:
         return state, Clock()
-    clock = position.rows[0] if position.rows else {}
-    if clock.keys() != set(Clock._fields):
+    clock = position.batches.get("clock")
+    if clock is None:
         raise cli.UserError(
             "the --workdir holds a run of experiments.train: give another one."
         )

@@ -17,7 +17,7 @@ _READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
 
 
 class Data(NamedTuple):
-    """What a run reads."""
+    """Holds the images that a run reads."""
 
     train: Sequence[np.ndarray]  # uint8 [H, W, C], 0 or 255
     held_out: own_data.CountedImages  # scenes that are never trained on

@@ -16,7 +16,7 @@ from lavae_jax.config import is_baseline
 
 
 class Limit(NamedTuple):
-    """What a value may be."""
+    """Says which values are allowed."""
 
     wanted: str
     allows: Callable[[Any], bool]

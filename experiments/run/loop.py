@@ -21,14 +21,14 @@ from lavae_jax.training.parallel import Devices
 
 
 class Result(NamedTuple):
-    """Where a run ended."""
+    """Holds the step at which a run ended, and its last measurement."""
 
     step: int
     held_out: Any  # means over the held-out scenes; None if it had ended before
 
 
 class _Run(NamedTuple):
-    """What stays the same throughout a run."""
+    """Holds what stays the same throughout a run."""
 
     config: ConfigDict
     experiment: Experiment
@@ -228,6 +228,10 @@ def _load(config):
 def _batches(config, images, position):
     place = jax.process_index(), jax.process_count()
     batches = input_pipeline.batches(images, config.batch_size, config.seed, *place)
+    if "clock" in position.batches:
+        raise cli.UserError(
+            "the --workdir holds a run of experiments.accelerator: give another one."
+        )
     if position.batches:
         batches.set_state(position.batches)
     return batches

@@ -1,4 +1,4 @@
-"""What a run reports: lines in the terminal, TensorBoard, metrics.jsonl, pictures.
+"""The reports of a run: lines in the terminal, TensorBoard, metrics.jsonl, pictures.
 
 The metrics of the steps since the last report wait in a `Window`.
 """

@@ -7,7 +7,7 @@ from lavae_jax import distributions
 from lavae_jax.types import Appearance, Array
 
 LOGVAR_LIMIT = 8.0
-"""log σ² stays within ± this limit: standard deviations are 0.02 to 55."""
+"""log σ² stays above minus this limit, where standard deviations are 0.02."""
 
 
 def bounded(logvar: Array, upper: float = LOGVAR_LIMIT) -> Array:
@@ -25,7 +25,7 @@ def from_outputs(h_app: Array, mean_limit: float, logvar_limit: float) -> Appear
 
     Where objects are closer than any in training, outputs can be far off: means of
     hundreds have been seen. They are compressed so that such an object costs hundreds
-    of nats, not hundreds of thousands; other objects' outputs are left as they are.
+    of nats, not hundreds of thousands. Means within the limit stay as they are.
 
     Args:
         h_app: [B, M, 2L] means, then log-variances, without limits.

@@ -1,4 +1,4 @@
-"""Where the objects are: Eq. 3, 8 and 11.
+"""The locations of objects: Eq. 3, 8 and 11.
 
 Sites are drawn one after the other without replacement. The paper removes each drawn
 pixel from the following draws. q may be any distribution; removing a disc around the

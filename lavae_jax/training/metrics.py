@@ -1,4 +1,4 @@
-"""What a train step reports."""
+"""The metrics that a train step reports."""
 
 from typing import NamedTuple
 

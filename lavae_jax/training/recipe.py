@@ -1,4 +1,4 @@
-"""How a model is trained, beyond its schedules, and the stages of a run."""
+"""The settings of training, apart from schedules, and the stages of a run."""
 
 from typing import Literal, NamedTuple
 
@@ -10,7 +10,7 @@ Stage = Literal["auxiliary", "guided", "elbo", "tighten"]
 
 
 class Recipe(NamedTuple):
-    """How a model is trained, beyond its schedules.
+    """Holds the settings of training, apart from schedules.
 
     Attributes:
         auxiliary_steps: steps that train the auxiliary VAE, alone.

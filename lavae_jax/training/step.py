@@ -153,7 +153,10 @@ def _draw(
 
 
 def tighten_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
-    """Trains all but h_loc on a bound of several draws of z_app, at sites from q."""
+    """Trains all but h_loc on a bound of several draws of z_app, at sites from q.
+
+    Each minibatch makes one update.
+    """
     recipe, model = setup.recipe, setup.model.bind(state.variables)
 
     def sampled(x, keys):
@@ -296,8 +299,8 @@ def make_train_step(
         if stage in steps_before:
             state = restart_moments(state, optimizer, steps_before[stage])
         x = to_float(images)
-        of_h_loc = x if stage == "tighten" else x[:: recipe.location_every]
-        state, metrics = _STEPS[stage](setup, state, of_h_loc)
+        location_images = x if stage == "tighten" else x[:: recipe.location_every]
+        state, metrics = _STEPS[stage](setup, state, location_images)
         if stage in ("guided", "elbo"):
             state = _appearance_updates(setup, state, x)
         return state._replace(step=state.step + 1), setup.average(metrics)
