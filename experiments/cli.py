@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 _KNOWN_CONFIGS = "The experiments of this project are in experiments/configs."
 COMPILED = "~/.cache/lavae_jax/jax"
-"""Where commands keep compiled programs unless JAX_COMPILATION_CACHE_DIR is set."""
+"""Commands keep compiled programs here, unless JAX_COMPILATION_CACHE_DIR is set."""
 
 
 class UserError(Exception):
