@@ -31,7 +31,7 @@ SMOOTHING, PEAK_WINDOW, CENTROID_WINDOW = 3.0, 13, 19
 """Lengths in pixels that `kl_peaks` uses."""
 
 PEAK_NATS = 1.0
-"""A peak must exceed this: small objects have 1 to 2 nats, the background under 0.1."""
+"""A peak must exceed this. Some objects are under 2 nats, the background under 0.1."""
 
 
 def scaled(length: float, object_size: int) -> float:

@@ -13,7 +13,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     """Returns the config of a variant."""
     config = base.mnist(variant, "10k")
     if variant == "laptop":
-        config.num_steps = 9_500  # 210 minutes on a busy core
+        config.num_steps = 9_500  # estimated: 210 minutes on a busy core
         config.tighten.steps = 800
         config.model.width = 512  # for ten times the digits of multi-MNIST-1k
         config.elbo.appearance_updates = 16
