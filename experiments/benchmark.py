@@ -3,10 +3,10 @@
 python -m experiments.benchmark --config=experiments/configs/dsprites.py:laptop
 
 A phase is a function that `build.Experiment.train_step_at` gives for some steps of a
-run. For each phase this prints the median time of a step on one device and the
-floating-point operations of the compiled step, for which XLA counts one iteration of a
-loop, and the costliest of several branches. The parameters are fresh, and the images
-are black with a white square, so that no data set is needed.
+run. For each phase this prints the median time of a step on one device, its time to
+compile, and the floating-point operations of the compiled step, for which XLA counts
+one iteration of a loop, and the costliest of several branches. The parameters are
+fresh, and the images are black with a white square, so that no data set is needed.
 """
 
 import time
@@ -38,6 +38,7 @@ class Cost(NamedTuple):
     phase: Phase
     milliseconds: float  # median
     gflop: float  # 1e9 floating-point operations
+    compile_seconds: float  # with tracing and the first step
 
 
 def find_phases(
@@ -62,33 +63,33 @@ def benchmark(config: ConfigDict, repeats: int = 10) -> list[Cost]:
     height, width, channels = config.model.image_shape
     images = np.zeros((config.batch_size, height, width, channels), np.uint8)
     images[:, height // 3 : height // 2, width // 3 : width // 2] = 255
-    states, programs = [], []
+    states, programs, seconds = [], [], []
     for phase in tqdm.tqdm(phases, desc="compiling"):
         first = jnp.asarray(phase.first_step - 1, fresh.step.dtype)
         states.append(fresh._replace(step=first))
-        step = jax.jit(phase.train_step)
-        programs.append(step.lower(states[-1], images).compile())
+        start = time.perf_counter()
+        programs.append(jax.jit(phase.train_step).lower(states[-1], images).compile())
         jax.block_until_ready(programs[-1](states[-1], images))
+        seconds.append(time.perf_counter() - start)
     milliseconds = np.zeros((len(phases), repeats))
     for repeat in range(repeats):
         for index, program in enumerate(programs):
             start = time.perf_counter()
             jax.block_until_ready(program(states[index], images))
             milliseconds[index, repeat] = 1e3 * (time.perf_counter() - start)
-    return [
-        Cost(phase, float(np.median(times)), program.cost_analysis()["flops"] / 1e9)
-        for phase, times, program in zip(phases, milliseconds, programs, strict=True)
-    ]
+    medians = np.median(milliseconds, axis=1).tolist()
+    gflop = [program.cost_analysis()["flops"] / 1e9 for program in programs]
+    return list(map(Cost, phases, medians, gflop, seconds))
 
 
 def main() -> None:
     """Prints the costs of the config that the command line names."""
     config = flags.FLAGS.config
     costs = benchmark(config, flags.FLAGS.repeats)
-    for phase, milliseconds, gflop in costs:
+    for phase, milliseconds, gflop, seconds in costs:
         print(
             f"from step {phase.first_step:,}, {phase.num_steps:,} steps:"
-            f" {milliseconds:.1f} ms, {gflop:.2f} GFLOP"
+            f" {milliseconds:.1f} ms, {gflop:.2f} GFLOP, compiled in {seconds:.1f} s"
         )
     total = sum(cost.phase.num_steps * cost.milliseconds for cost in costs)
     print(

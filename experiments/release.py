@@ -252,8 +252,7 @@ def main() -> None:
     """Releases the runs that the command line names."""
     values = flags.FLAGS
     folder = release(values.workdir, values.out, values.min_images)
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    print(f"{folder}: {size / 1e6:.1f} MB. Read its README.md, then commit the folder.")
+    print(f"{folder} is complete. Read its README.md, then commit the folder.")
 
 
 def _define_flags():
