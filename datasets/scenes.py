@@ -14,11 +14,13 @@ Law of a scene, given the number of objects n:
    cost of one draw.
 3. If no free position is left, all boxes are taken off and step 2 starts again, with
    the same n and the same sprites. So n and the sprites stay exactly uniform.
+
+Scenes of a close split show two objects that may touch or overlap, see `place_close`.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,17 +36,30 @@ EMPTY = -1
 EXTRA_STREAM = 1_000
 """Streams from this number on are for `extra_split`; data sets use smaller ones."""
 
+CLOSE = tuple(range(4, 21))
+"""Distances between the objects of the close splits, in pixels; from 19 on, none of
+those on a 64x64 canvas can touch."""
+
 MAX_TRIES = 10_000
 """Tries to place the boxes of one scene before it counts as impossible. Seven of the
 largest sprites need about 30."""
 
 
 class Split(NamedTuple):
-    """One split: its size, the possible numbers of objects, its random stream."""
+    """One split: its size, the possible numbers of objects, its random stream.
+
+    Attributes:
+        num_examples: number of its scenes.
+        counts: numbers of objects, each with the same probability.
+        stream: tells its random numbers from those of other splits.
+        distances: of a close split, whose scenes have two objects: pixels between their
+            centres, each with the same probability. Empty for all other splits.
+    """
 
     num_examples: int
     counts: tuple[int, ...]
     stream: int
+    distances: tuple[int, ...] = ()
 
 
 class Layout(NamedTuple):
@@ -152,6 +167,76 @@ def place(
         f"{len(sizes)} boxes of (height, width) {list(sizes)} did not fit on a "
         f"{canvas}x{canvas} canvas without overlap in {MAX_TRIES} tries; use fewer "
         "or smaller ones."
+    )
+
+
+def place_close(
+    draws: Draws, masks: Sequence[np.ndarray], distance: int, canvas: int = CANVAS
+) -> np.ndarray | None:
+    """Places two objects whose centres are `distance` pixels apart.
+
+    The offset from the first centre to the second is uniform over the whole numbers of
+    rows and columns whose length rounds to the distance, and the place of the pair is
+    uniform on the canvas. Centres are of the masks, bool [h, w], to half a pixel.
+
+    Returns:
+        The corners [2, 2] of a `Placement`; None if the pair does not fit or the second
+        object would hide more than half of the first one.
+    """
+    first, second = masks
+    offsets = _offsets(distance)
+    offset = offsets[draws.below(len(offsets))]
+    corner = offset + (np.array(first.shape) - second.shape) // 2
+    least = np.minimum(corner, 0)
+    room = canvas + 1 + least - np.maximum(corner + second.shape, first.shape)
+    if (room < 1).any():
+        return None
+    start = np.array([draws.below(int(size)) for size in room]) - least
+    corners = np.stack([start, start + corner])
+    below, above = map(_pixels, masks, corners)
+    return corners if np.isin(below, above).mean() <= 0.5 else None
+
+
+@functools.cache
+def _offsets(distance: int) -> np.ndarray:
+    """Lists the whole offsets [K, 2] whose length rounds to a distance."""
+    grid = np.mgrid[-distance - 1 : distance + 2, -distance - 1 : distance + 2]
+    offsets = grid.reshape(2, -1).T
+    return offsets[np.floor(np.hypot(*offsets.T) + 0.5) == distance]
+
+
+def _pixels(mask: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    """Numbers the pixels of a canvas that a mask covers."""
+    covered = footprint(mask)
+    return (covered.rows + corner[0]) * 2**16 + covered.columns + corner[1]
+
+
+def draw_objects(
+    draws: Draws,
+    split: Split,
+    draw_some: Callable[[int], tuple[Any, Sequence[np.ndarray]]],
+    canvas: int = CANVAS,
+) -> tuple[Any, np.ndarray]:
+    """Draws the objects of a scene and where they are.
+
+    `draw_some` draws so many objects and returns them and their masks, bool [h, w].
+
+    Returns:
+        The objects, and the corners of a `Placement`.
+    """
+    n = split.counts[draws.below(len(split.counts))]
+    if not split.distances:
+        objects, masks = draw_some(n)
+        return objects, place(draws, [mask.shape for mask in masks], canvas).corners
+    distance = split.distances[draws.below(len(split.distances))]
+    for _ in range(MAX_TRIES):
+        objects, masks = draw_some(n)
+        corners = place_close(draws, masks, distance, canvas)
+        if corners is not None:
+            return objects, corners
+    raise ValueError(
+        f"no two objects with centres {distance} pixels apart, both at least half"
+        f" visible, were found in {MAX_TRIES} tries on a {canvas}x{canvas} canvas."
     )
 
 

@@ -6,6 +6,7 @@ A segmentation is [N, H, W] whole numbers, 0 for the background.
 
 import numpy as np
 from scipy.ndimage import label
+from scipy.optimize import linear_sum_assignment
 
 from lavae_jax.metrics import same_length
 
@@ -94,6 +95,46 @@ def foreground_adjusted_rand_index(
 
     pairs = zip(*same_length(true_labels, inferred_labels), strict=True)
     return np.array([score(*pair) for pair in pairs], np.float64)
+
+
+def matched_objects(
+    true_labels: np.ndarray, inferred_labels: np.ndarray, least_iou: float = 0.5
+) -> np.ndarray:
+    """Counts pairs of a true and an inferred object that cover much the same pixels.
+
+    Each object belongs to one pair at most, and the pixels that both objects of a pair
+    cover are at least `least_iou` of those that either covers. Of all ways to pair them
+    up, the one with the most such pairs counts (Hungarian algorithm). Divided by the
+    number of true objects the sum over images is the recall, divided by that of the
+    inferred ones the precision.
+
+    Returns:
+        [N] int64.
+    """
+
+    def count(true, inferred):
+        shape = true.max() + 1, inferred.max() + 1
+        both = np.zeros(shape, np.int64)
+        np.add.at(both, (true.ravel(), inferred.ravel()), 1)
+        either = both.sum(axis=1, keepdims=True) + both.sum(axis=0) - both
+        # The background is no object, and unused labels have no pixels.
+        close = (both >= least_iou * either)[1:, 1:] & (both > 0)[1:, 1:]
+        return close[linear_sum_assignment(close, maximize=True)].sum()
+
+    pairs = zip(*same_length(true_labels, inferred_labels), strict=True)
+    return np.array([count(*pair) for pair in pairs], np.int64)
+
+
+def touching(labels: np.ndarray) -> np.ndarray:
+    """Tells in which segmentations [N, H, W] two objects touch, diagonally too: [N]."""
+    touch = np.zeros(len(labels), bool)
+    for row, column in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        height, width = labels.shape[1] - row, labels.shape[2] - abs(column)
+        left = max(-column, 0)
+        one = labels[:, :height, left : left + width]
+        other = labels[:, row:, left + column : left + column + width]
+        touch |= ((one != other) & (one > 0) & (other > 0)).any(axis=(1, 2))
+    return touch
 
 
 def count_components(images: np.ndarray, by_colour: bool = False) -> np.ndarray:

@@ -24,12 +24,14 @@ class Config(tfds.core.BuilderConfig):
         num_test: number of scenes of each other split.
         size: how large a scene and its objects are.
         crowd: objects in each scene of the crowded splits, whose names end in it.
+        close: distances between the objects of the close splits, in pixels.
     """
 
     num_train: int = 190_000
     num_test: int = 10_000
     size: Size = PAPER
     crowd: int = 7
+    close: tuple[int, ...] = scenes.CLOSE
 
 
 class Builder(SceneBuilder):
@@ -61,6 +63,7 @@ class Builder(SceneBuilder):
             num_test=2_000,
             size=BENCH,
             crowd=5,  # cover as much of this canvas as seven do of 64x64 pixels
+            close=tuple(range(3, 13)),
         ),
     ]
 
@@ -74,6 +77,8 @@ class Builder(SceneBuilder):
             "test": scenes.Split(config.num_test, counts=(0, 1, 2, 3), stream=1),
             f"test_{crowd}": scenes.Split(config.num_test, (crowd,), stream=2),
             f"validation_{crowd}": scenes.Split(config.num_test, (crowd,), stream=4),
+            "test_close": scenes.Split(config.num_test, (2,), 5, config.close),
+            "validation_close": scenes.Split(config.num_test, (2,), 6, config.close),
         }
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -38,19 +38,19 @@ def make_scenes(
 def _layout(split, index, size):
     """Draws the objects of a scene, where they are, and their attributes."""
     draws = scenes.Draws(SEED, split.stream, index)
-    n = split.counts[draws.below(len(split.counts))]
     pool = sprites.all_sprites(size.radius)
-    objects = [pool[draws.below(len(pool))] for _ in range(n)]
-    colours = [draws.below(len(sprites.COLOURS)) for _ in range(n)]
+
+    def draw_some(n):
+        objects = [pool[draws.below(len(pool))] for _ in range(n)]
+        colours = [draws.below(len(sprites.COLOURS)) for _ in range(n)]
+        return (objects, colours), [sprite.mask for sprite in objects]
+
+    drawn, corners = scenes.draw_objects(draws, split, draw_some, size.canvas)
+    objects, colours = drawn
     masks = [sprite.mask for sprite in objects]
-    sides = [mask.shape for mask in masks]
-    layout = scenes.Layout(
-        masks=masks,
-        corners=scenes.place(draws, sides, size.canvas).corners,
-        colours=sprites.RGB[colours],
-    )
+    layout = scenes.Layout(masks, corners, sprites.RGB[colours])
     return layout, {
-        "n": np.array(n, np.int32),
+        "n": np.array(len(objects), np.int32),
         "shape": scenes.padded([s.shape for s in objects], np.int32),
         "scale": scenes.padded([sprites.SCALES[s.scale] for s in objects], np.float32),
         "angle": scenes.padded([sprites.ANGLES[s.angle] for s in objects], np.float32),

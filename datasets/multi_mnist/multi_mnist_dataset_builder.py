@@ -71,6 +71,8 @@ class Builder(SceneBuilder):
             "test_7": scenes.Split(config.num_test, counts=(7,), stream=2),
             "test_new_digits": scenes.Split(config.num_test, counts=few, stream=3),
             "validation_7": scenes.Split(config.num_test, counts=(7,), stream=4),
+            "test_close": scenes.Split(config.num_test, (2,), 5, scenes.CLOSE),
+            "validation_close": scenes.Split(config.num_test, (2,), 6, scenes.CLOSE),
         }
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -28,12 +28,16 @@ def make_scenes(
 def _layout(available, seed, split, index):
     """Draws the digits of a scene and where they are."""
     draws = scenes.Draws(*seed, split.stream, index)
-    n = split.counts[draws.below(len(split.counts))]
-    chosen = [draws.below(len(available.masks)) for _ in range(n)]
-    placement = scenes.place(draws, [(digits.SIDE, digits.SIDE)] * n)
+
+    def draw_some(n):
+        chosen = [draws.below(len(available.masks)) for _ in range(n)]
+        return chosen, available.masks[chosen]
+
+    chosen, corners = scenes.draw_objects(draws, split, draw_some)
+    n = len(chosen)
     layout = scenes.Layout(
         masks=available.masks[chosen],
-        corners=placement.corners,
+        corners=corners,
         colours=np.full((n, 1), 255, np.uint8),
     )
     return layout, {

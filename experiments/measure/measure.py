@@ -201,7 +201,7 @@ def _compare_scenes(image_set, scenes, log_p_n):
         count_accuracy=metrics.count_accuracy(truth.n, scenes.n),
         confusion=metrics.count_confusion(truth.n, scenes.n, largest),
         count_nats=float(-log_p_n[truth.n].mean()),
-        **_compare_places(truth, scenes),
+        places=_compare_places(truth, scenes),
         components_accuracy=components_accuracy(by_colour=False),
         components_by_colour_accuracy=(
             components_accuracy(by_colour=True) if images.shape[-1] > 1 else None
@@ -212,16 +212,26 @@ def _compare_scenes(image_set, scenes, log_p_n):
 def _compare_places(truth, scenes):
     """Computes results on centres and segmentations; None where these are unknown."""
     if truth.centres is None:
-        return dict.fromkeys(("location", "ari", "fg_ari", "fg_ari_any_object"))
+        return None
     sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]
     ari = segmentation.adjusted_rand_index(truth.labels, scenes.labels)
     fg_ari = segmentation.foreground_adjusted_rand_index(truth.labels, scenes.labels)
-    return dict(
+    matched = segmentation.matched_objects(truth.labels, scenes.labels).sum()
+    apart = ~segmentation.touching(truth.labels)
+    return report.Places(
+        apart_accuracy=metrics.count_accuracy(truth.n[apart], scenes.n[apart]),
+        recall=_share(matched, truth.n),
+        precision=_share(matched, scenes.n),
         location=metrics.location_error(truth.centres, sites),
         ari=metrics.mean_and_error(ari),
         fg_ari=metrics.mean_and_error(fg_ari[truth.n >= 2]),
         fg_ari_any_object=metrics.mean_and_error(fg_ari[truth.n >= 1]),
     )
+
+
+def _share(matched, n):
+    """Returns the share of all objects that are matched; NaN without objects."""
+    return float(matched / n.sum()) if n.any() else np.nan
 
 
 def _split_with_floor(data, split, num_images):

@@ -31,17 +31,25 @@ class Floor(NamedTuple):
     distance: float  # of the tightest bound from that floor
 
 
+class Places(NamedTuple):
+    """How inferred objects compare with the true ones, where their places are known."""
+
+    apart_accuracy: float  # of counts, of images where no two objects touch
+    recall: float  # share of the true objects that are found, with an IoU of 0.5
+    precision: float  # share of the inferred objects that are such
+    location: LocationError  # pixels
+    ari: Estimate
+    fg_ari: Estimate  # over images of two objects or more
+    fg_ari_any_object: Estimate  # over images of one object or more
+
+
 class Truth(NamedTuple):
     """Compares inferred scenes with the true ones."""
 
     count_accuracy: float
     confusion: np.ndarray  # [M+1, M+1] images, true counts in rows
     count_nats: float  # mean -log p(n) of the true counts, under the learned p(n)
-    # The next four are None where nothing but the number of objects is known.
-    location: LocationError | None  # pixels
-    ari: Estimate | None
-    fg_ari: Estimate | None  # over images of two objects or more
-    fg_ari_any_object: Estimate | None  # over images of one object or more
+    places: Places | None  # None where nothing but the number of objects is known
     components_accuracy: float  # counting connected lit pixels instead
     components_by_colour_accuracy: float | None  # None for grey images
 
@@ -178,7 +186,8 @@ def _rows(splits):
     for name, cell in _TRUTH_ROWS:
         yield name, [split.truth and cell(split.truth) for split in splits]
     for name, cell in _PLACE_ROWS:
-        yield name, [_is_located(split) and cell(split.truth) for split in splits]
+        places = [split.truth and split.truth.places for split in splits]
+        yield name, [known and cell(known) for known in places]
     if splits[0].counts is None:
         return
     most = len(splits[0].counts) - 1
@@ -188,10 +197,6 @@ def _rows(splits):
         if any(shares) and (capped or any(split.truth is None for split in splits)):
             name = f"at least {n}" if capped else f"{n}"
             yield f"images with {name} objects inferred", [f"{x:.1%}" for x in shares]
-
-
-def _is_located(split):
-    return split.truth is not None and split.truth.location is not None
 
 
 def _share(value):
@@ -215,15 +220,18 @@ _TRUTH_ROWS = (
     ("  by colour", lambda truth: _share(truth.components_by_colour_accuracy)),
 )
 _PLACE_ROWS = (
-    ("location error, mean (px)", lambda truth: f"{truth.location.mean:.2f}"),
+    ("  where no objects touch", lambda places: _share(places.apart_accuracy)),
+    ("objects found, IoU ≥ 0.5", lambda places: _share(places.recall)),
+    ("  share of the inferred ones", lambda places: _share(places.precision)),
+    ("location error, mean (px)", lambda places: f"{places.location.mean:.2f}"),
     (
         "  offset removed (rows, columns)",
-        lambda truth: "{:+.2f}, {:+.2f}".format(*truth.location.offset),
+        lambda places: "{:+.2f}, {:+.2f}".format(*places.location.offset),
     ),
     (
         "  objects missed, spurious",
-        lambda truth: f"{truth.location.num_missed}, {truth.location.num_spurious}",
+        lambda places: f"{places.location.num_missed}, {places.location.num_spurious}",
     ),
-    ("ARI", lambda truth: text(truth.ari, ".3f")),
-    ("FG-ARI, 2+ objects", lambda truth: text(truth.fg_ari, ".3f")),
+    ("ARI", lambda places: text(places.ari, ".3f")),
+    ("FG-ARI, 2+ objects", lambda places: text(places.fg_ari, ".3f")),
 )
