@@ -10,9 +10,10 @@ connected components for comparison. The baseline has no objects, so it gets bou
 pictures alone. The command prints a table and writes `report.json` and pictures to
 DIR/evaluation, or to runs/released/NAME/evaluation for a released model.
 
-With --images=own.npz the model is applied to your own images, whose truth is unknown,
-and the results go to the folder evaluation_own_images. A model that was trained on your
-own images is measured on the held-out ones.
+With --images=own.npz the model is applied to your own images, and the results go to the
+folder evaluation_own_images. A model that was trained on your own images is measured on
+the held-out ones. Where the file holds `masks`, `positions` or `n` beside the `images`,
+they are the truth.
 """
 
 import importlib.metadata
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
@@ -113,7 +115,8 @@ def _image_sets(config, splits, images_path, num_images):
         threshold = config.data.threshold if own else 0
         shape = tuple(config.model.image_shape)
         images = own_images.load_images(images_path, shape, threshold)
-        return [measure.ImageSet("own images", images[:num_images])]
+        truth = own_images.load_truth(images_path, images.shape)
+        return [_own_set("own images", images, truth, num_images)]
     if own:
         return [_held_out_set(config, splits, num_images)]
     return measure.split_sets(config.data, splits, num_images)
@@ -123,10 +126,17 @@ def _held_out_set(config, splits, num_images):
     name = "held_out"
     if splits is not None and list(splits) != [name]:
         raise ValueError(f"your own images have one split, {name}: got {splits}.")
-    _, held_out = own_data.split(config, own_data.read(config))
-    images, n = held_out.part(0, num_images)
-    truth = None if n is None else measure.TrueScenes(n, centres=None, labels=None)
-    return measure.ImageSet(name, images, truth)
+    images = own_data.read(config).images
+    truth = own_images.load_truth(config.data.path, images.shape)
+    indices = own_data.held_out_indices(config, len(images))
+    return _own_set(name, images[indices], truth and truth.take(indices), num_images)
+
+
+def _own_set(name, images, truth, num_images):
+    """Returns the first images of the user's, with what is known about them."""
+    first = np.arange(len(images))[:num_images]
+    true_scenes = truth and measure.TrueScenes(*truth.take(first))
+    return measure.ImageSet(name, images[first], true_scenes)
 
 
 def _measure_sets(sets, model, variables, settings, out):

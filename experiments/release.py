@@ -239,15 +239,15 @@ def _figures(split):
     if split.floor is not None:
         figures["floor of this family of models, nats"] = (".2f", split.floor.floor)
     if truth is not None:
-        places = truth.places
+        segments = truth.segments
         figures |= {
             "objects counted right": (".2%", truth.count_accuracy),
             "counting connected components instead": (".2%", truth.components_accuracy),
-            "objects counted right where none touch": (".2%", places.apart_accuracy),
-            "objects found (recall), IoU ≥ 0.5": (".2%", places.recall),
-            "inferred objects that are such (precision)": (".2%", places.precision),
-            "location error, mean, px": (".2f", places.location.mean),
-            "foreground ARI, 2 and more objects": (".3f", places.fg_ari),
+            "objects counted right where none touch": (".2%", segments.apart_accuracy),
+            "objects found (recall), IoU ≥ 0.5": (".2%", segments.recall),
+            "inferred objects that are such (precision)": (".2%", segments.precision),
+            "location error, mean, px": (".2f", truth.location.mean),
+            "foreground ARI, 2 and more objects": (".3f", segments.fg_ari),
         }
     return figures
 

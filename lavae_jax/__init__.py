@@ -20,6 +20,7 @@ With a trained model:
 
 - `lavae_jax.pretrained`: loads released models, and models of your own runs.
 - `lavae_jax.inference`: infer, render, sample and evaluate; also in `lavae_jax` itself.
+- `lavae_jax.counting`: finds the objects of images of any size and number.
 - `lavae_jax.editing`: scenes with objects moved, swapped, added, restyled.
 - `lavae_jax.metrics`, `lavae_jax.segmentation`: how well it counts and locates.
 - `lavae_jax.plotting`: pictures, laid out by `lavae_jax.panels`.
@@ -46,6 +47,7 @@ These modules share: `lavae_jax.types`, `lavae_jax.images`, `lavae_jax.config`,
 from lavae_jax import editing, training
 from lavae_jax.baseline import BaselineVAE
 from lavae_jax.config import BaselineConfig, ModelConfig, build_model
+from lavae_jax.counting import FoundObjects, find_objects
 from lavae_jax.inference import (
     generate,
     infer,
@@ -65,10 +67,12 @@ __all__ = [
     "LAVAE",
     "BaselineConfig",
     "BaselineVAE",
+    "FoundObjects",
     "ModelConfig",
     "Scene",
     "build_model",
     "editing",
+    "find_objects",
     "generate",
     "infer",
     "load",

@@ -201,7 +201,8 @@ def _compare_scenes(image_set, scenes, log_p_n):
         count_accuracy=metrics.count_accuracy(truth.n, scenes.n),
         confusion=metrics.count_confusion(truth.n, scenes.n, largest),
         count_nats=float(-log_p_n[truth.n].mean()),
-        places=_compare_places(truth, scenes),
+        location=_compare_locations(truth, scenes),
+        segments=_compare_segments(truth, scenes),
         components_accuracy=components_accuracy(by_colour=False),
         components_by_colour_accuracy=(
             components_accuracy(by_colour=True) if images.shape[-1] > 1 else None
@@ -209,20 +210,26 @@ def _compare_scenes(image_set, scenes, log_p_n):
     )
 
 
-def _compare_places(truth, scenes):
-    """Computes results on centres and segmentations; None where these are unknown."""
+def _compare_locations(truth, scenes):
+    """Compares the sites with the true centres; None where these are unknown."""
     if truth.centres is None:
         return None
     sites = [yx[used] for yx, used in zip(scenes.yx, scenes.active, strict=True)]
+    return metrics.location_error(truth.centres, sites)
+
+
+def _compare_segments(truth, scenes):
+    """Compares two segmentations; None where the true one is unknown."""
+    if truth.labels is None:
+        return None
     ari = segmentation.adjusted_rand_index(truth.labels, scenes.labels)
     fg_ari = segmentation.foreground_adjusted_rand_index(truth.labels, scenes.labels)
     matched = segmentation.matched_objects(truth.labels, scenes.labels).sum()
     apart = ~segmentation.touching(truth.labels)
-    return report.Places(
+    return report.Segments(
         apart_accuracy=metrics.count_accuracy(truth.n[apart], scenes.n[apart]),
         recall=_share(matched, truth.n),
         precision=_share(matched, scenes.n),
-        location=metrics.location_error(truth.centres, sites),
         ari=metrics.mean_and_error(ari),
         fg_ari=metrics.mean_and_error(fg_ari[truth.n >= 2]),
         fg_ari_any_object=metrics.mean_and_error(fg_ari[truth.n >= 1]),

@@ -31,25 +31,25 @@ class Floor(NamedTuple):
     distance: float  # of the tightest bound from that floor
 
 
-class Places(NamedTuple):
-    """How inferred objects compare with the true ones, where their places are known."""
+class Segments(NamedTuple):
+    """How inferred objects compare with the true ones, pixel by pixel."""
 
     apart_accuracy: float  # of counts, of images where no two objects touch
     recall: float  # share of the true objects that are found, with an IoU of 0.5
     precision: float  # share of the inferred objects that are such
-    location: LocationError  # pixels
     ari: Estimate
     fg_ari: Estimate  # over images of two objects or more
     fg_ari_any_object: Estimate  # over images of one object or more
 
 
 class Truth(NamedTuple):
-    """Compares inferred scenes with the true ones."""
+    """Compares inferred scenes with the true ones; None is what is not known."""
 
     count_accuracy: float
     confusion: np.ndarray  # [M+1, M+1] images, true counts in rows
     count_nats: float  # mean -log p(n) of the true counts, under the learned p(n)
-    places: Places | None  # None where nothing but the number of objects is known
+    location: LocationError | None  # pixels
+    segments: Segments | None
     components_accuracy: float  # counting connected lit pixels instead
     components_by_colour_accuracy: float | None  # None for grey images
 
@@ -185,9 +185,9 @@ def _rows(splits):
         yield name, [split.floor and cell(split.floor) for split in splits]
     for name, cell in _TRUTH_ROWS:
         yield name, [split.truth and cell(split.truth) for split in splits]
-    for name, cell in _PLACE_ROWS:
-        places = [split.truth and split.truth.places for split in splits]
-        yield name, [known and cell(known) for known in places]
+    for field, rows in (("location", _LOCATION_ROWS), ("segments", _SEGMENT_ROWS)):
+        known = [split.truth and getattr(split.truth, field) for split in splits]
+        yield from ((name, [one and cell(one) for one in known]) for name, cell in rows)
     if splits[0].counts is None:
         return
     most = len(splits[0].counts) - 1
@@ -219,19 +219,21 @@ _TRUTH_ROWS = (
     ("  connected components", lambda truth: _share(truth.components_accuracy)),
     ("  by colour", lambda truth: _share(truth.components_by_colour_accuracy)),
 )
-_PLACE_ROWS = (
-    ("  where no objects touch", lambda places: _share(places.apart_accuracy)),
-    ("objects found, IoU ≥ 0.5", lambda places: _share(places.recall)),
-    ("  share of the inferred ones", lambda places: _share(places.precision)),
-    ("location error, mean (px)", lambda places: f"{places.location.mean:.2f}"),
+_LOCATION_ROWS = (
+    ("location error, mean (px)", lambda location: f"{location.mean:.2f}"),
     (
         "  offset removed (rows, columns)",
-        lambda places: "{:+.2f}, {:+.2f}".format(*places.location.offset),
+        lambda location: "{:+.2f}, {:+.2f}".format(*location.offset),
     ),
     (
         "  objects missed, spurious",
-        lambda places: f"{places.location.num_missed}, {places.location.num_spurious}",
+        lambda location: f"{location.num_missed}, {location.num_spurious}",
     ),
-    ("ARI", lambda places: text(places.ari, ".3f")),
-    ("FG-ARI, 2+ objects", lambda places: text(places.fg_ari, ".3f")),
+)
+_SEGMENT_ROWS = (
+    ("count accuracy where none touch", lambda found: _share(found.apart_accuracy)),
+    ("objects found, IoU ≥ 0.5", lambda found: _share(found.recall)),
+    ("  share of the inferred ones", lambda found: _share(found.precision)),
+    ("ARI", lambda found: text(found.ari, ".3f")),
+    ("FG-ARI, 2+ objects", lambda found: text(found.fg_ari, ".3f")),
 )

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy import ndimage
 
+from datasets import scenes
 from experiments.own import images as own_images
 from lavae_jax import warmup
 from lavae_jax.config import is_baseline
@@ -20,6 +21,7 @@ from lavae_jax.config import is_baseline
 NAME = "custom"
 """Value of `data.name` in a config whose `data.path` names the images."""
 
+_SEED = 4
 _MOST_VALID = 5_000
 _EXCLUSION = 4  # px, as in the laptop variant of multi-dSprites
 _MOST_SURVEYED = 2_000
@@ -36,10 +38,11 @@ class CountedImages(NamedTuple):
     images: np.ndarray  # [N, H, W, C] uint8 of 0 and 255
     n: np.ndarray | None  # [N] int32
 
-    def part(self, start: int, stop: int) -> "CountedImages":
-        """Returns the images from `start` to before `stop`."""
-        n = None if self.n is None else self.n[start:stop]
-        return CountedImages(self.images[start:stop], n)
+    def take(self, indices: np.ndarray) -> "CountedImages":
+        """Returns some of the images."""
+        return CountedImages(
+            self.images[indices], None if self.n is None else self.n[indices]
+        )
 
 
 def is_own(config: Mapping[str, Any]) -> bool:
@@ -57,10 +60,10 @@ def read(config: ConfigDict) -> CountedImages:
     if data.name != NAME or not data.path:
         raise ValueError(
             "this config is for images of your own: give --config.data.path, a folder"
-            f" of .png files or an .npz file, and leave data.name={NAME}."
+            f" of pictures or a file of many, and leave data.name={NAME}."
         )
-    if not 0 <= data.threshold <= 255:
-        raise ValueError(f"data.threshold must be from 0 to 255: got {data.threshold}.")
+    if not data.threshold >= 0:
+        raise ValueError(f"data.threshold must be at least 0: got {data.threshold}.")
     path = pathlib.Path(data.path).expanduser()
     shape = config.model.image_shape and tuple(config.model.image_shape)
     if shape is not None:
@@ -73,15 +76,26 @@ def read(config: ConfigDict) -> CountedImages:
             f" data.fingerprint was {data.fingerprint}, now it is {fingerprint}): put"
             " those back."
         )
-    return CountedImages(images, own_images.load_counts(path, len(images)))
+    truth = own_images.load_truth(path, images.shape)
+    return CountedImages(images, truth and truth.n)
 
 
 def split(
     config: ConfigDict, own: CountedImages
 ) -> tuple[CountedImages, CountedImages]:
-    """Splits images: those to train on, and the last `data.num_valid`, held out."""
-    num, num_train = len(own.images), len(own.images) - config.data.num_valid
-    return own.part(0, num_train), own.part(num_train, num)
+    """Splits images: those to train on, and `data.num_valid` that are held out."""
+    held_out = held_out_indices(config, len(own.images))
+    train = np.setdiff1d(np.arange(len(own.images)), held_out)
+    return own.take(train), own.take(held_out)
+
+
+def held_out_indices(config: ConfigDict, num_images: int) -> np.ndarray:
+    """Returns which images are held out, in order: the same ones in every run.
+
+    They are chosen at random, as images that follow each other are often alike.
+    """
+    chosen = scenes.permutation(num_images, _SEED)[: config.data.num_valid]
+    return np.sort(chosen)
 
 
 class Survey(NamedTuple):

@@ -1,51 +1,32 @@
-"""Reads the user's own images from an `.npz` file or a folder of `.png` files.
-
-Files are not trusted: arrays are read without pickle, and whatever is wrong with a file
-becomes a ValueError that names it and says what to do.
-"""
+"""Reads the user's own images as the models take them: binary, of one size."""
 
 import hashlib
 import pathlib
-import tokenize
-import warnings
-import zipfile
-import zlib
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from scipy import ndimage
 from tqdm import auto as tqdm
+
+from experiments.own import pictures
 
 _Shape = tuple[int, int, int]
 
 _MIN_SIDE = 8
 _MOST_OBJECTS = np.iinfo(np.int32).max
-_GREY_MODES = ("1", "L", "LA")
-_PNG_MODES = (*_GREY_MODES, "P", "RGB", "RGBA")
-
-# These are what damaged files raise, found with files damaged at random. NumPy parses
-# headers with Python's tokenizer, and zipfile raises RuntimeError for archives with a
-# password or an unknown compression.
-_READ_ERRORS = (
-    *(OSError, ValueError, EOFError, SyntaxError, RuntimeError, MemoryError, KeyError),
-    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-    Image.DecompressionBombError,
-)
+_WHITE = (1, 255, 65535)
 
 
 def load_images(
-    path: str | pathlib.Path, image_shape: _Shape | None = None, threshold: int = 0
+    path: str | pathlib.Path, image_shape: _Shape | None = None, threshold: float = 0
 ) -> np.ndarray:
-    """Reads black-and-white or saturated-colour images.
+    """Reads black-and-white or saturated-colour images of one size.
 
     Args:
-        path: an `.npz` file (its array `images`, or the only one it has), or a folder
-            of `.png` files, taken in order of name. Arrays are [N, H, W, C], or
-            [N, H, W] for a grey model, of values 0 and 1 or 0 and 255.
-        image_shape: (H, W, C), the images that a model takes. None finds it from the
-            array, or from the first file of a folder: C is 1 for a file that is stored
-            in grey, 3 for all others.
-        threshold: the least of the values 0 to 255 that becomes 255; smaller ones
-            become 0. Without a threshold (0), values must be binary.
+        path: what `pictures.find` takes.
+        image_shape: (H, W, C), the images that a model takes. None takes that of the
+            first image.
+        threshold: see `binary`.
 
     Returns:
         [N, H, W, C] uint8 of values 0 and 255, N at least 1.
@@ -54,12 +35,58 @@ def load_images(
         ValueError: if anything else is found. The message says what was found, what
             was expected and what to do.
     """
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise ValueError(f"{path} does not exist: pass a file or folder that does.")
-    if path.is_dir():
-        return _read_folder(path, image_shape, threshold)
-    return _black_and_white(path.name, _read_archive(path, image_shape), threshold)
+    found = pictures.find(path)
+    images, shape = None, image_shape
+    progress = tqdm.tqdm(
+        found.names, desc=pathlib.Path(path).name, unit=" images", leave=False
+    )
+    for index, name in enumerate(progress):
+        image = found.read(index)
+        if shape is None:
+            check_shape(shape := image.shape)
+        if images is None:
+            images = np.empty((len(found.names), *shape), np.uint8)
+        if image.shape[:2] != tuple(shape[:2]):
+            asked = "" if image_shape else f", as {found.names[0]} is"
+            raise ValueError(
+                f"{name} is {image.shape[0]} pixels high and {image.shape[1]} wide, but"
+                f" {shape[0]} x {shape[1]} are expected{asked}: resize or crop it."
+            )
+        images[index] = binary(name, with_channels(name, image, shape[2]), threshold)
+    return images
+
+
+def with_channels(name: str, image: np.ndarray, channels: int) -> np.ndarray:
+    """Returns an image [H, W, 1 or 3] with 1 or 3 channels: grey becomes RGB."""
+    if channels == 3:
+        return np.broadcast_to(image, (*image.shape[:2], 3))
+    if (image[..., :1] != image[..., 1:]).any():
+        raise ValueError(
+            f"{name} is in colour, but this model takes grey images: convert it."
+        )
+    return image[..., :1]
+
+
+def binary(name: str, image: np.ndarray, threshold: float = 0) -> np.ndarray:
+    """Converts an image [H, W, C] to uint8 of 0 and 255.
+
+    Values of at least the threshold become 255 and others 0. Without one (0), the
+    values must be 0 and one of 1, 255 and 65535.
+    """
+    if threshold:
+        return np.where(image >= threshold, np.uint8(255), np.uint8(0))
+    white = next((white for white in _WHITE if (image == white).any()), 1)
+    expected = (image == 0) | (image == white)
+    if not expected.all():
+        index = tuple(int(i) for i in np.argwhere(~expected)[0])
+        raise ValueError(
+            f"{name} holds the value {image[index]} at {index} (row, column, channel),"
+            " but only 0 and one of 1, 255 and 65535 are expected: binarise the images,"
+            " for example with images > images.max() / 2, or give a threshold, from"
+            " which on values are white (--config.data.threshold in training,"
+            " --threshold otherwise)."
+        )
+    return (image > 0).astype(np.uint8) * np.uint8(255)
 
 
 def fingerprint(images: np.ndarray) -> str:
@@ -69,45 +96,88 @@ def fingerprint(images: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
-def load_counts(path: str | pathlib.Path, num_images: int) -> np.ndarray | None:
-    """Returns an archive's array `n`, [N] int32 numbers of objects, or None."""
+class Truth(NamedTuple):
+    """What a file says about the objects of its N images; None for what it lacks."""
+
+    n: np.ndarray  # [N] int32
+    centres: tuple[np.ndarray, ...] | None  # N times [n, 2], rows and columns
+    labels: np.ndarray | None  # [N, H, W] int, 0 for the background
+
+    def take(self, indices: np.ndarray) -> "Truth":
+        """Returns what is said about some of the images."""
+        centres = self.centres and tuple(self.centres[index] for index in indices)
+        labels = None if self.labels is None else self.labels[indices]
+        return Truth(self.n[indices], centres, labels)
+
+
+def load_truth(path: str | pathlib.Path, shape: tuple[int, ...]) -> Truth | None:
+    """Returns what a file of many images says about their objects, if anything.
+
+    It may hold `masks`, whole numbers [N, H, W], 0 for the background; or `positions`,
+    [N, M, 2] rows and columns, negative or NaN where there is no object; or `n`, [N].
+
+    `shape` is that of the images, [N, H, W, C].
+    """
     path = pathlib.Path(path)
-    counts = None if path.is_dir() else _arrays(path, "n").get("n")
-    if counts is None:
+    if path.suffix.lower() not in pictures.ARRAYS:
         return None
-    whole = counts.shape == (num_images,) and counts.dtype.kind in "ui"
-    if not (whole and ((counts >= 0) & (counts <= _MOST_OBJECTS)).all()):
-        raise ValueError(
-            f"{path.name}: n is {counts.dtype}{list(counts.shape)}, but {num_images}"
-            f" whole numbers from 0 to {_MOST_OBJECTS} are expected, the objects of"
-            " each image: write them so, or leave n out."
-        )
-    return counts.astype(np.int32)
+    arrays = pictures.read_arrays(path, "masks", "positions", "n")
+    truths = []
+    for name, (parse, kinds, wanted, meaning) in _TRUTHS.items():
+        if name not in arrays:
+            continue
+        array, expected = arrays[name], [*shape[: len(wanted)]]
+        fits = array.ndim == len(wanted) and array.dtype.kind in kinds
+        if name == "positions":
+            expected[1:] = [*array.shape[1:2], 2]
+        if not fits or list(array.shape) != expected or _too_many(name, array):
+            raise ValueError(
+                f"{path.name}: {name} is {array.dtype}{list(array.shape)}, but"
+                f" {meaning} are expected, [{', '.join(map(str, wanted))}] for images"
+                f" {list(shape)}: write them so, or leave {name} out."
+            )
+        truths.append((name, parse(array)))
+    for name, other in truths[1:]:
+        first, truth = truths[0]
+        if (wrong := np.flatnonzero(truth.n != other.n)).size:
+            index = wrong[0]
+            raise ValueError(
+                f"{path.name}: image {index} has {truth.n[index]} objects by {first},"
+                f" but {other.n[index]} by {name}: correct one of them."
+            )
+    return truths[0][1] if truths else None
 
 
-def _read_folder(path, image_shape, threshold):
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".png")
-    if not files:
-        raise ValueError(
-            f"the folder {path} holds no .png file: pass a folder of images, or an"
-            " .npz file."
-        )
-    shape = image_shape or _png_shape(files[0])
-    if image_shape is None:
-        check_shape(shape)
-    images = np.empty((len(files), *shape), np.uint8)
-    progress = tqdm.tqdm(files, desc=path.name, unit=" images", leave=False)
-    try:
-        for index, file in enumerate(progress):
-            images[index] = _read_png(file, shape, threshold)
-    except ValueError as error:
-        if image_shape:
-            raise
-        raise ValueError(
-            f"{error} The first file gave the size {shape} (rows, columns, channels);"
-            f" --config.model.image_shape='{shape}' sets another."
-        ) from error
-    return images
+def _too_many(name, array):
+    return name != "positions" and not ((array >= 0) & (array <= _MOST_OBJECTS)).all()
+
+
+def _from_masks(masks):
+    labels = masks.astype(np.int32)
+    boxes = [[b for b in ndimage.find_objects(a) if b is not None] for a in labels]
+    centres = [
+        np.array([[(s.start + s.stop - 1) / 2 for s in box] for box in of_image])
+        for of_image in boxes
+    ]
+    n = np.array([len(of_image) for of_image in boxes], np.int32)
+    return Truth(n, tuple(a.reshape(-1, 2) for a in centres), labels)
+
+
+def _from_positions(positions):
+    present = (positions >= 0).all(axis=2)
+    centres = tuple(yx[used] for yx, used in zip(positions, present, strict=True))
+    return Truth(present.sum(axis=1).astype(np.int32), centres, None)
+
+
+def _from_counts(n):
+    return Truth(n.astype(np.int32), None, None)
+
+
+_TRUTHS = {
+    "masks": (_from_masks, "bui", "NHW", "whole numbers, a label per pixel,"),
+    "positions": (_from_positions, "uif", "NM2", "rows and columns"),
+    "n": (_from_counts, "ui", "N", "numbers of objects from 0 on"),
+}
 
 
 def check_shape(shape: _Shape) -> None:
@@ -124,130 +194,3 @@ def check_shape(shape: _Shape) -> None:
             f" channels, but at least {_MIN_SIDE} x {_MIN_SIDE} with 1 (grey) or 3"
             " (RGB) are expected: arrays are (N, H, W) or (N, H, W, C)."
         )
-
-
-def _arrays(path, *wanted):
-    """Reads arrays of an `.npz` file: those of the wanted names, or all it has."""
-    try:
-        with path.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is no ZIP archive, as .npz files are")
-            names = [name for name in wanted or archive.files if name in archive]
-            arrays = {name: archive[name] for name in names}
-        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            raise ValueError(f"not all of {', '.join(arrays)} are arrays")
-    except _READ_ERRORS as error:
-        raise _unreadable(path, error) from error
-    return arrays
-
-
-def _read_archive(path, image_shape):
-    """Reads the images of an `.npz` file as [N, H, W, C], of any type."""
-    if path.suffix.lower() != ".npz":
-        raise ValueError(
-            f"{path.name} is neither an .npz file nor a folder of .png files: save the"
-            " images as one array with numpy.savez('own.npz', images=...)."
-        )
-    arrays = _arrays(path, "images") or _arrays(path)
-    if len(arrays) != 1:
-        raise ValueError(
-            f"{path.name} holds {', '.join(arrays) or 'no array'}, but one array named"
-            " 'images' is expected: write it with numpy.savez('own.npz', images=...)."
-        )
-    (array,) = arrays.values()
-    if array.dtype.kind not in "buif":
-        raise ValueError(
-            f"{path.name} holds values of type {array.dtype}, but images are plain"
-            " numbers: convert them, for example with images.astype('uint8')."
-        )
-    shape, may_be_grey = array.shape, image_shape is None or image_shape[2] == 1
-    if array.ndim == 3 and may_be_grey:
-        array = array[..., None]
-    if array.ndim != 4 or (image_shape and array.shape[1:] != tuple(image_shape)):
-        expected = ", ".join(map(str, image_shape or ("H", "W", "C")))
-        raise ValueError(
-            f"{path.name} has the shape {shape}, but (N, {expected}) is expected:"
-            " reshape or resize the images, and give a single one a first axis of"
-            " length 1."
-        )
-    if len(array) < 1:
-        raise ValueError(f"{path.name} holds no images: put at least one into it.")
-    if image_shape is None:
-        check_shape(array.shape[1:])
-    return array
-
-
-def _open_png(file):
-    """Opens a PNG file and reads its header only."""
-    try:
-        with warnings.catch_warnings():
-            # Too large a picture is refused by its size before it is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(file, formats=["PNG"])
-    except _READ_ERRORS as error:
-        raise _unreadable(file, error) from error
-
-
-def _png_shape(file):
-    with _open_png(file) as picture:
-        return picture.height, picture.width, 1 if picture.mode in _GREY_MODES else 3
-
-
-def _read_png(file, image_shape, threshold):
-    """Reads one PNG file as [H, W, C] of 0 and 255."""
-    height, width, channels = image_shape
-    with _open_png(file) as picture:
-        if picture.size != (width, height):
-            raise ValueError(
-                f"{file.name} is {picture.width} pixels wide and {picture.height}"
-                f" high, but this model takes {width} x {height}: resize it."
-            )
-        if picture.mode not in _PNG_MODES:
-            raise ValueError(
-                f"{file.name} is stored in the mode {picture.mode}, but 8 bits per"
-                " channel are expected: save it as 8-bit grey or RGB."
-            )
-        try:
-            pixels = np.asarray(picture.convert("RGBA"))
-        except _READ_ERRORS as error:
-            raise _unreadable(file, error) from error
-    if (pixels[..., 3] < 255).any():
-        raise ValueError(
-            f"{file.name} has transparent pixels, but every pixel needs a colour: save"
-            " it on a black background."
-        )
-    if channels == 1 and (pixels[..., :1] != pixels[..., 1:3]).any():
-        raise ValueError(
-            f"{file.name} is in colour, but this model takes grey images: convert it."
-        )
-    return _black_and_white(file.name, pixels[None, ..., :channels], threshold)[0]
-
-
-def _unreadable(path, error):
-    """Returns the error for a file that is damaged or not what its name says."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return ValueError(
-        f"{path.name} cannot be read ({reason}): it is damaged, incomplete or of"
-        " another format; write it again."
-    )
-
-
-def _black_and_white(name, images, threshold):
-    """Converts [N, H, W, C] to uint8 of 0 and 255.
-
-    Without a threshold, the values must be 0 and 1 or 0 and 255, of any type.
-    """
-    if threshold:
-        return np.where(images >= threshold, np.uint8(255), np.uint8(0))
-    white = 255 if (images == 255).any() else 1
-    expected = (images == 0) | (images == white)
-    if not expected.all():
-        index = tuple(int(i) for i in np.argwhere(~expected)[0])
-        raise ValueError(
-            f"{name} holds the value {images[index]} at {index} (image, row, column,"
-            f" channel), but only 0 and 1, or 0 and 255, are expected: binarise the"
-            f" images, for example with images > images.max() / 2, or train with"
-            f" --config.data.threshold=T, which turns values of T and above into 255."
-        )
-    return (images > 0).astype(np.uint8) * np.uint8(255)

@@ -1,0 +1,166 @@
+"""Counts and locates the objects in images, and writes tables of them.
+
+python -m experiments.count --images=FOLDER_OR_FILE --model=NAME_OR_WORKDIR --out=DIR
+
+The model is a released one (`multi_dsprites`) or the workdir of a run of your own, and
+images may have any size. DIR gets
+
+- `counts.csv`: file, n; a row per image.
+- `objects.csv`: file, n, row, column, top, left, bottom, right, log_evidence; a row per
+  object. Row and column are its centre, and the others its box in pixels, bottom and
+  right exclusive. log_evidence is by how many nats the object raises the ELBO.
+- `overlays`: the first images with the boxes drawn in them.
+"""
+
+import csv
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from PIL import Image, ImageDraw
+from tqdm import auto as tqdm
+
+import lavae_jax
+from experiments import cli, files
+from experiments.own import images as own_images
+from experiments.own import pictures
+from lavae_jax import pretrained, runs
+from lavae_jax.config import is_baseline
+
+_IMAGE_FIELDS = ("file", "n")
+_BOX_FIELDS = ("top", "left", "bottom", "right")
+_OBJECT_FIELDS = (*_IMAGE_FIELDS, "row", "column", *_BOX_FIELDS, "log_evidence")
+_AT_A_TIME = 128
+_LEAST_BYTES = 2**20
+_LEAST_SIDE = 256  # of an overlay; smaller images are enlarged
+_COLOUR = (255, 128, 0)
+
+
+class Counted(NamedTuple):
+    """What was found in one image."""
+
+    name: str
+    image: np.ndarray  # [H, W, C] uint8, 0 or 255
+    found: lavae_jax.FoundObjects
+
+
+def count(
+    model: lavae_jax.LAVAE,
+    variables: dict[str, Any],
+    found: pictures.Pictures,
+    threshold: float = 0,
+) -> Iterator[Counted]:
+    """Yields what a model finds in each picture, in order, with a progress bar.
+
+    All pictures are read and checked before the first one is counted. What can't be
+    used is a ValueError. `threshold` is that of `own_images.binary`.
+    """
+    channels = model.image_shape[2]
+
+    def read(index):
+        name = found.names[index]
+        image = own_images.with_channels(name, found.read(index), channels)
+        return own_images.binary(name, image, threshold)
+
+    indices = range(len(found.names))
+    for index in tqdm.tqdm(indices, desc="reading", unit=" images", leave=False):
+        read(index)
+    with tqdm.tqdm(total=len(indices), desc="counting", unit=" images") as progress:
+        for start in indices[::_AT_A_TIME]:
+            batch = indices[start : start + _AT_A_TIME]
+            images = [read(index) for index in batch]
+            objects = lavae_jax.find_objects(model, variables, images)
+            names = [found.names[index] for index in batch]
+            yield from map(Counted, names, images, objects)
+            progress.update(len(batch))
+
+
+def write(counted: Iterator[Counted], out: pathlib.Path, num_overlays: int) -> int:
+    """Writes the tables and the first overlays; returns how many objects there were."""
+    num_objects = 0
+    with (
+        (out / "counts.csv").open("w", newline="", encoding="utf-8") as counts_file,
+        (out / "objects.csv").open("w", newline="", encoding="utf-8") as objects_file,
+    ):
+        counts, objects = csv.writer(counts_file), csv.writer(objects_file)
+        counts.writerow(_IMAGE_FIELDS)
+        objects.writerow(_OBJECT_FIELDS)
+        for index, (name, image, found) in enumerate(counted):
+            counts.writerow((name, found.n))
+            for yx, box, evidence in zip(*found, strict=True):
+                objects.writerow((name, found.n, *yx, *box, f"{evidence:.1f}"))
+            if index < num_overlays:
+                path = out / "overlays" / f"{name.replace('/', '_')}.png"
+                path.parent.mkdir(exist_ok=True)
+                overlay(image, found.box).save(path)
+            num_objects += found.n
+    return num_objects
+
+
+def overlay(image: np.ndarray, boxes: np.ndarray) -> Image.Image:
+    """Draws the boxes [n, 4] of objects into an image [H, W, C], uint8."""
+    height, width, _ = image.shape
+    scale = max(1, _LEAST_SIDE // max(height, width))
+    rgb = np.broadcast_to(image, (height, width, 3))
+    picture = Image.fromarray(rgb.repeat(scale, axis=0).repeat(scale, axis=1))
+    draw = ImageDraw.Draw(picture)
+    for top, left, bottom, right in boxes * scale:
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=_COLOUR)
+    return picture
+
+
+def _load(name):
+    """Loads a released model or the newest of a run; returns its config too."""
+    with cli.user_errors(ValueError, OSError):
+        if name in pretrained.names():
+            return *pretrained.load_pretrained(name), {}
+        if not pathlib.Path(name).is_dir():
+            raise cli.UserError(
+                f"--model={name} is neither the workdir of a run nor a released model:"
+                f" {', '.join(pretrained.names())}."
+            )
+        if is_baseline(runs.read_config(name)):
+            raise cli.UserError(f"--model={name} is a baseline, which has no objects.")
+        model, run = pretrained.read_run(name)
+    if run.warning:
+        cli.warn(run.warning)
+    return model, run.variables, run.config
+
+
+def main() -> None:
+    """Counts the objects of the images that the command line names."""
+    values, out = flags.FLAGS, pathlib.Path(flags.FLAGS.out)
+    with cli.user_errors(ValueError, OSError):
+        found = pictures.find(pathlib.Path(values.images).expanduser())
+        model, variables, config = _load(values.model)
+        out.mkdir(parents=True, exist_ok=True)
+        files.make_sure_of_room(out, _LEAST_BYTES)
+    if found.remark:
+        print(found.remark)
+    threshold = values.threshold
+    if threshold is None:
+        threshold = config.get("data", {}).get("threshold", 0)
+    with cli.user_errors(ValueError, OSError):
+        counted = count(model, variables, found, threshold)
+        num_objects = write(counted, out, values.overlays)
+    print(f"{num_objects} objects in {len(found.names)} images: see {out}.")
+
+
+def _define_flags():
+    flags.DEFINE_string("images", None, "A picture, a folder of them, or an array.")
+    flags.DEFINE_string("model", None, "A released model's name, or a run's workdir.")
+    flags.DEFINE_string("out", "runs/counts", "The folder for tables and overlays.")
+    flags.DEFINE_float(
+        "threshold", None, "Values from here on are white; by default as in training."
+    )
+    flags.DEFINE_integer(
+        "overlays", 100, "How many first images are drawn with boxes.", lower_bound=0
+    )
+    flags.mark_flags_as_required(["images", "model"])
+
+
+if __name__ == "__main__":
+    _define_flags()
+    cli.run(main)

@@ -1,0 +1,203 @@
+"""Reads pictures and arrays from files of the formats that people have.
+
+Files are not trusted: arrays are read without pickle, and whatever is wrong with a file
+becomes a ValueError that names it and says what to do.
+"""
+
+import collections
+import pathlib
+import tokenize
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from PIL import Image
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+"""Files of one picture each, by their suffixes."""
+
+ARRAYS = (".npz", ".npy", ".h5", ".hdf5")
+"""Files of many pictures."""
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+_GREY_MODES = ("1", "L", "LA")
+_HIGH_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
+
+# These are what damaged files raise, found with files damaged at random. NumPy parses
+# headers with Python's tokenizer, and zipfile raises RuntimeError for archives with a
+# password or an unknown compression.
+_READ_ERRORS = (
+    *(OSError, ValueError, EOFError, SyntaxError, RuntimeError, MemoryError, KeyError),
+    *(TypeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+    Image.DecompressionBombError,
+)
+
+
+class Pictures(NamedTuple):
+    """Pictures of a file or folder, which are read one by one.
+
+    Attributes:
+        names: what each is called in messages and tables.
+        read: maps an index to a picture [H, W, C] of any number type in the machine's
+            byte order, C = 1 for grey and 3 for RGB.
+        remark: what was left out of a folder, a sentence, or "".
+    """
+
+    names: tuple[str, ...]
+    read: Callable[[int], np.ndarray]
+    remark: str = ""
+
+
+def find(path: str | pathlib.Path) -> Pictures:
+    """Finds the pictures of a folder, of a file of one, or of a file of many.
+
+    A folder's pictures are in order of name. A file of many holds an array, [N, H, W]
+    or [N, H, W, C], which is its array `images` if it has several.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: pass a file or folder that does.")
+    if path.is_dir():
+        return _in_folder(path)
+    if path.suffix.lower() in PICTURES:
+        return Pictures((path.name,), lambda index: read_picture(path))
+    images = _images(path)
+    names = tuple(f"{path.name}[{index}]" for index in range(len(images)))
+    return Pictures(names, lambda index: images[index])
+
+
+def _in_folder(folder):
+    """Finds the pictures of a folder, and says what else is in it."""
+    # A file that begins with a dot is hidden; macOS writes `._a.png` beside `a.png`.
+    seen = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    files = [f for f in seen if f.suffix.lower() in PICTURES and f.is_file()]
+    kinds = collections.Counter(
+        "folders" if file.is_dir() else f"{file.suffix or 'nameless'} files"
+        for file in seen
+        if file not in set(files)
+    )
+    others = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    if not files:
+        raise ValueError(
+            f"the folder {folder} holds no pictures ({', '.join(PICTURES)})"
+            f"{f', but {others}' if others else ''}: pass a folder that does, or a file"
+            f" of many pictures ({', '.join(ARRAYS)})."
+        )
+    remark = f"{folder.name}: {others} are left out." if others else ""
+    names = tuple(file.name for file in files)
+    return Pictures(names, lambda index: read_picture(files[index]), remark)
+
+
+def read_picture(file: pathlib.Path) -> np.ndarray:
+    """Reads a file of one picture: [H, W, 1] or [H, W, 3], uint8 or what it stores."""
+    try:
+        with warnings.catch_warnings():
+            # Too large a picture is refused by its size before it is decoded.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(file, formats=_FORMATS)
+    except _READ_ERRORS as error:
+        raise unreadable(file.name, error) from error
+    with picture:
+        if getattr(picture, "n_frames", 1) > 1:
+            raise ValueError(
+                f"{file.name} holds {picture.n_frames} pictures, but one is expected:"
+                " save each as a file of its own."
+            )
+        try:
+            if picture.mode in _HIGH_MODES:
+                return _native(np.asarray(picture))[..., None]
+            pixels = np.asarray(picture.convert("RGBA"))
+        except _READ_ERRORS as error:
+            raise unreadable(file.name, error) from error
+    if (pixels[..., 3] < 255).any():
+        raise ValueError(
+            f"{file.name} has transparent pixels, but every pixel needs a colour: save"
+            " it on a black background."
+        )
+    return pixels[..., : 1 if picture.mode in _GREY_MODES else 3]
+
+
+def read_arrays(path: pathlib.Path, *wanted: str) -> dict[str, np.ndarray]:
+    """Reads arrays of numbers from a file by name: the wanted ones, or all it has.
+
+    The only array of an .npy file is called `images`.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in ARRAYS:
+        raise ValueError(
+            f"{path.name} is no file of pictures: a picture ({', '.join(PICTURES)}), a"
+            f" folder of them, or an array ({', '.join(ARRAYS)}) is expected."
+        )
+    try:
+        read = _read_hdf5 if suffix in (".h5", ".hdf5") else _read_numpy
+        arrays = read(path, wanted)
+    except _READ_ERRORS as error:
+        raise unreadable(path.name, error) from error
+    for name, array in arrays.items():
+        if array.dtype.kind not in "buif":
+            raise ValueError(
+                f"{path.name}: {name} holds values of type {array.dtype}, but plain"
+                " numbers are expected: convert it, for example with"
+                " images.astype('uint8')."
+            )
+    return {name: _native(array) for name, array in arrays.items()}
+
+
+def _read_numpy(path, wanted):
+    with path.open("rb") as stream:
+        content = np.load(stream, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {"images": content} if not wanted or "images" in wanted else {}
+        arrays = {
+            name: content[name]
+            for name in wanted or content.files
+            if name in content.files
+        }
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise ValueError(f"not all of {', '.join(arrays)} are arrays")
+    return arrays
+
+
+def _read_hdf5(path, wanted):
+    with h5py.File(path) as file:
+        names = [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
+        return {name: file[name][...] for name in names if not wanted or name in wanted}
+
+
+def _images(path):
+    """Reads the pictures of a file of many: [N, H, W, C], N at least 1."""
+    arrays = read_arrays(path, "images") or read_arrays(path)
+    if len(arrays) != 1:
+        raise ValueError(
+            f"{path.name} holds {', '.join(arrays) or 'no array'}, but one array named"
+            " 'images' is expected: write it with numpy.savez('own.npz', images=...)."
+        )
+    (array,) = arrays.values()
+    images = array[..., None] if array.ndim == 3 else array
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ValueError(
+            f"{path.name} has the shape {array.shape}, but (N, H, W), (N, H, W, 1) or"
+            " (N, H, W, 3) is expected: reshape it, and give a single picture a first"
+            " axis of length 1."
+        )
+    if not images.size:
+        raise ValueError(f"{path.name} holds no images: put at least one into it.")
+    return images
+
+
+def _native(array):
+    """Returns an array in the machine's byte order; JAX takes no other."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def unreadable(name: str, error: Exception) -> ValueError:
+    """Returns the error for a file that is damaged or not what its name says."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ValueError(
+        f"{name} cannot be read ({reason}): it is damaged, incomplete or of another"
+        " format; write it again."
+    )

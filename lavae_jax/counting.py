@@ -1,0 +1,210 @@
+"""Finds the objects of images of any size and number, for people who count things.
+
+The networks of a trained LAVAE work at every pixel alike, so a model of small scenes
+also finds the objects of large images, and more of them than it has slots.
+"""
+
+import collections
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from lavae_jax import likelihood
+from lavae_jax.images import check
+from lavae_jax.latents import appearance as appearances
+from lavae_jax.latents import counts
+from lavae_jax.model import LAVAE
+from lavae_jax.types import Array, Variables, hard_locations
+
+_LIT = 0.5
+"""A pixel belongs to an object if its sprite is brighter there, in any channel."""
+
+_BATCH_PIXELS = 2**19
+"""Images are taken together up to so many pixels, 128 of 64×64."""
+
+
+class FoundObjects(NamedTuple):
+    """The n objects of one image, from the top to the bottom.
+
+    Attributes:
+        yx: [n, 2] int, row and column of each sprite's centre.
+        box: [n, 4] int, (top, left, bottom, right) of the pixels that the object
+            covers, bottom and right exclusive; cut at the border.
+        log_evidence: [n] nats by which the object raises the ELBO: what it adds to
+            log p(x | z), less the KL of its appearance and log D for its place.
+    """
+
+    yx: np.ndarray
+    box: np.ndarray
+    log_evidence: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """The number of objects."""
+        return len(self.yx)
+
+
+def find_objects(
+    model: LAVAE, variables: Variables, images: Sequence[np.ndarray]
+) -> list[FoundObjects]:
+    """Finds the objects of each image: how many, where, and how certain.
+
+    There is no limit to their number. Images of the model's size have the objects that
+    `infer` finds; near the border of others, black pixels take the place of what is not
+    there.
+
+    Args:
+        model: LAVAE, as `load` and `load_pretrained` return it.
+        variables: its variables.
+        images: binary images [H, W, C], or [H, W] for a model of grey images, of any
+            sizes. A ValueError or TypeError says what is wrong with others.
+
+    Returns:
+        What was found in each image.
+
+    >>> import jax
+    >>> import lavae_jax
+    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
+    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
+    >>> images = [*images, np.concatenate(images, axis=1)]  # the last is 192 wide
+    >>> [found.n for found in lavae_jax.find_objects(model, variables, images)]
+    [2, 1, 0, 3]
+    """
+    groups = collections.defaultdict(list)
+    for index, image in enumerate(images):
+        groups[padded_size(np.shape(image)[:2], model.image_shape)].append(index)
+    found: dict[int, FoundObjects] = {}
+    for size, indices in groups.items():
+        num = max(_BATCH_PIXELS // math.prod(size), 1)
+        for start in range(0, len(indices), num):
+            batch = indices[start : start + num]
+            results = _find(model, variables, [images[i] for i in batch], size)
+            found |= zip(batch, results, strict=True)
+    return [found[index] for index in range(len(images))]
+
+
+def padded_size(
+    size: tuple[int, int], image_shape: tuple[int, int, int]
+) -> tuple[int, int]:
+    """Returns the size that images of some size are padded to, with black pixels.
+
+    It is the model's, or each side is 64, 96, 128, 192, ..., so that few sizes have to
+    be compiled.
+    """
+    if tuple(size) == image_shape[:2]:
+        return image_shape[:2]
+
+    def padded(side):
+        power = 2 ** math.ceil(math.log2(max(side, 64)))
+        return power * 3 // 4 if side <= power * 3 // 4 else power
+
+    return padded(size[0]), padded(size[1])
+
+
+def _find(model, variables, images, size):
+    """Finds the objects of images that are padded to one size."""
+    channels, num = model.image_shape[2], len(images)
+    # The number of images is rounded up too, as every other one has to be compiled.
+    batch = np.zeros((_rounded_up(num), *size, channels), np.float32)
+    inside = np.zeros(batch.shape[:3], bool)
+    for row, image in enumerate(images):
+        image = np.asarray(image)
+        image = image[..., None] if image.ndim == 2 else image
+        height, width = image.shape[:2]
+        x = check(image[None], (height, width, channels))
+        batch[row, :height, :width] = x[0]
+        inside[row, :height, :width] = True
+    large = model.clone(image_shape=(*size, channels))
+    is_object = np.asarray(_peaks(large, variables, batch)) & inside
+    n = is_object.sum(axis=(1, 2))
+    num_slots = _rounded_up(max(int(n.max()), 1))
+    sites = np.zeros((len(batch), num_slots), np.int32)
+    active = np.arange(num_slots) < n[:, None]
+    sites[active] = np.nonzero(is_object.reshape(len(batch), -1))[1]
+    large, variables = _with_slots(large, variables, num_slots)
+    lit, evidence = jax.device_get(_describe(large, variables, batch, sites, active))
+    yx = np.stack(np.divmod(sites, size[1]), axis=-1)
+    return [
+        FoundObjects(
+            yx[row, : n[row]],
+            _boxes(yx[row, : n[row]], lit[row, : n[row]], images[row].shape[:2]),
+            evidence[row, : n[row]],
+        )
+        for row in range(num)
+    ]
+
+
+def _rounded_up(number):
+    return 2 ** math.ceil(math.log2(number))
+
+
+def _with_slots(model, variables, num_slots):
+    """Returns the model with another number of slots; its p(n) is of no use then."""
+    params = {**variables["params"], "prior_n_logits": np.zeros(num_slots + 1)}
+    return model.clone(max_objects=num_slots), {**variables, "params": params}
+
+
+@partial(jax.jit, static_argnums=0)
+def _peaks(model: LAVAE, variables: Variables, x: Array) -> Array:
+    """Marks the sites that f_count counts, [B, H, W] bool."""
+    h_loc = model.bind(variables).location_logits(x)
+    above = h_loc > model.count_threshold
+    return counts.peaks(h_loc, model.exclusion_radius) & above
+
+
+@partial(jax.jit, static_argnums=0)
+def _describe(
+    model: LAVAE, variables: Variables, x: Array, sites: Array, active: Array
+) -> tuple[Array, Array]:
+    """Paints objects at sites [B, M]; returns which pixels are lit, and the evidence.
+
+    Returns:
+        [B, M, S, S] bool and [B, M] nats.
+    """
+    bound = model.bind(variables)
+    locations = hard_locations(sites, active)
+    appearance = bound.appearance(bound.appearance_features(x), locations)
+    sprites = bound.sprites(appearance.mu, active)
+    canvas = bound.canvas(sprites, locations)
+    width, side, num_channels = x.shape[2], sprites.shape[2], x.shape[3]
+    margin = [(side // 2,) * 2, (side // 2,) * 2, (0, 0)]
+
+    def one_image(x, canvas, sites, sprites):
+        padded = jnp.pad(x, margin), jnp.pad(canvas, margin)
+
+        def gain(site, sprite):
+            corner = site // width, site % width, 0
+            pixels, mean = (
+                lax.dynamic_slice(a, corner, (side, side, num_channels)) for a in padded
+            )
+            log_p, without = (
+                likelihood.log_likelihood(pixels, canvas, model.epsilon).sum()
+                for canvas in (mean, jnp.maximum(mean - sprite, 0))
+            )
+            return log_p - without
+
+        return jax.vmap(gain)(sites, sprites)
+
+    gains = jax.vmap(one_image)(x, canvas, sites, sprites)
+    evidence = gains - appearances.kl(appearance) - math.log(model.num_sites)
+    return sprites.max(axis=-1) > _LIT, evidence
+
+
+def _boxes(yx, lit, size):
+    """Returns the boxes [n, 4] of lit pixels of sprites; of the centre if none is."""
+    boxes = []
+    for (row, column), mask in zip(yx, lit, strict=True):
+        rows, columns = np.nonzero(mask)
+        if not rows.size:
+            rows, columns = np.array(mask.shape)[:, None] // 2
+        top, left = row - mask.shape[0] // 2, column - mask.shape[1] // 2
+        box = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+        boxes.append(np.add(box, (top, left, top, left)))
+    boxes = np.array(boxes, int).reshape(-1, 4)
+    return np.clip(boxes, 0, [*size, *size])

@@ -1,0 +1,127 @@
+"""Objects of images of any size are those that the model finds in small ones."""
+
+import jax
+import numpy as np
+import pytest
+
+import lavae_jax
+from datasets import load, scenes
+from lavae_jax import counting
+from tests import reference
+
+pytestmark = pytest.mark.standard_promotion
+
+
+@pytest.fixture(scope="module", name="released")
+def _released():
+    return lavae_jax.load_pretrained("multi_dsprites")
+
+
+def _scenes(n, num):
+    make = load.scene_maker("multi_dsprites")
+    return [make(scenes.extra_split(n, seed=3), index) for index in range(num)]
+
+
+@pytest.fixture(scope="module", name="made")
+def _made():
+    return [*_scenes(3, 2), *_scenes(0, 1), *_scenes(7, 2)]
+
+
+def _sorted(yx):
+    return sorted(map(tuple, np.asarray(yx).tolist()))
+
+
+def test_images_of_the_models_size(released, made):
+    """They have the objects that `infer` finds, whatever other images come along."""
+    images = [scene["image"] for scene in made]
+    inferred = lavae_jax.infer(*released, np.stack(images))
+    wide = np.zeros((70, 90, 3), np.uint8)
+    found = lavae_jax.find_objects(*released, [images[0], wide, *images[1:]])
+    assert found.pop(1).n == 0
+    for index, one in enumerate(found):
+        expected = inferred.yx[index][inferred.active[index]]
+        assert _sorted(one.yx) == _sorted(expected)
+        assert one.n == made[index]["n"]
+
+
+def test_boxes_are_those_of_the_objects(released, made):
+    """A box is as large as its object, to a pixel, and cut at the border."""
+    found = lavae_jax.find_objects(*released, [scene["image"] for scene in made])
+    for scene, one in zip(made, found, strict=True):
+        true = scene["box"][: scene["n"]]
+        order = [np.abs(true - box).sum(axis=1).argmin() for box in one.box]
+        assert len(set(order)) == len(true)
+        assert np.abs(true[order] - one.box).max(initial=0) <= 1
+        assert one.box.min(initial=0) >= 0 and one.box.max(initial=0) <= 64
+
+
+def test_large_images(released, made):
+    """A scene inside a larger black image, or many in one, has the same objects."""
+    small = lavae_jax.find_objects(*released, [scene["image"] for scene in made])
+    large = np.zeros((2, 3 * 64 + 20, 200, 3), np.uint8)
+    large[0, 40:104, 66:130] = made[0]["image"]
+    for index, scene in enumerate(made):
+        row, column = divmod(index, 2)
+        top, left = 70 * row, 70 * column
+        large[1, top : top + 64, left : left + 64] = scene["image"]
+    alone, together = lavae_jax.find_objects(*released, large)
+    np.testing.assert_array_equal(alone.yx, small[0].yx + np.array((40, 66)))
+    shift = np.array((40, 66, 40, 66))
+    np.testing.assert_array_equal(alone.box, small[0].box + shift)
+    # The place is one of 256×256 instead of 64×64.
+    expected = small[0].log_evidence - np.log(256 * 256 / (64 * 64))
+    np.testing.assert_allclose(alone.log_evidence, expected, rtol=1e-3)
+    corners = [(70 * row, 70 * column) for row in range(3) for column in range(2)]
+    expected = [one.yx + np.array(c) for one, c in zip(small, corners, strict=False)]
+    assert _sorted(together.yx) == _sorted(np.concatenate(expected))
+    assert together.n == 20 > released[0].max_objects
+
+
+def test_evidence(released, made):
+    """The evidence of an object is what removing it costs, by NumPy and float64."""
+    model, variables = released
+    image = made[3]["image"]
+    (found,) = lavae_jax.find_objects(model, variables, [image])
+    scene = lavae_jax.infer(model, variables, image[None])
+    sprites = np.float64(lavae_jax.sprites(model, variables, scene))
+    site = np.asarray(scene.yx[..., 0] * 64 + scene.yx[..., 1])
+    x = (image > 0).astype(float)
+
+    def log_px(active):
+        maps = reference.one_hot_maps(site, active[None], 64, 64)
+        canvas = reference.convolve(sprites * active[None, :, None, None, None], maps)
+        return reference.log_likelihood(x, canvas, model.epsilon).sum()
+
+    def parameters(x):
+        bound = model.bind(variables)
+        locations = lavae_jax.types.hard_locations(site, scene.active)
+        return bound.appearance(bound.appearance_features(x), locations)
+
+    q = reference.float64(jax.jit(parameters)(np.float32(x[None])))
+    kl = reference.gaussian_kl(*q)[0]
+    active = np.asarray(scene.active[0])
+    expected = {}
+    for slot in np.flatnonzero(active):
+        without = active & (np.arange(len(active)) != slot)
+        gain = log_px(active) - log_px(without)
+        expected[tuple(scene.yx[0, slot].tolist())] = gain - kl[slot] - np.log(64 * 64)
+    evidence = [expected[tuple(yx)] for yx in found.yx.tolist()]
+    np.testing.assert_allclose(found.log_evidence, evidence, rtol=1e-3, atol=0.5)
+    assert (found.log_evidence > 0).all()
+
+
+def test_sizes_are_few():
+    """Sides are padded to 64, 96, 128 and so on, or the model's stays as it is."""
+    shape = (35, 35, 3)
+    sizes = {side: counting.padded_size((side, 10), shape)[0] for side in range(1, 400)}
+    assert set(sizes.values()) == {64, 96, 128, 192, 256, 384, 512}
+    assert all(side <= padded < 64 + side * 1.5 for side, padded in sizes.items())
+    assert counting.padded_size((35, 35), shape) == (35, 35)
+
+
+def test_wrong_images_are_refused(released):
+    """Images of other channels or values are refused as `infer` refuses them."""
+    with pytest.raises(ValueError, match="binary"):
+        lavae_jax.find_objects(*released, [np.full((70, 70, 3), 7)])
+    with pytest.raises(ValueError, match=r"\[B, 70, 70, 3\]"):
+        lavae_jax.find_objects(*released, [np.zeros((70, 70, 1))])
