@@ -8,6 +8,7 @@ PACKAGES = {
     "etils": "etils",
     "google.protobuf": "protobuf",
     "grain": "grain",
+    "h5py": "h5py",
     "importlib_resources": "importlib_resources",
     "joblib": "joblib",
     "ml_collections": "ml_collections",

@@ -35,6 +35,7 @@ from datasets.load import Folder
 from datasets.scene_builder import Appearance
 
 NUM_PLACEMENTS = 20_000
+_NONE = scenes.Split(0, (), 0)
 SEED = 3
 
 
@@ -72,6 +73,10 @@ def floor(
     load.check_split(name, split)
     if split == "test_new_digits":
         raise NoFloorError(f"{split!r} of {name!r} has no floor: its digits are new.")
+    if load.splits(name).get(split, _NONE).distances:
+        raise NoFloorError(
+            f"{split!r} of {name!r} has no floor: its objects may hide each other."
+        )
     builder = load.builder(name, data_dir, manual_dir)
     if split not in builder.splits:
         raise ValueError(f"only a whole split has a floor: got {split!r} of {name!r}.")

@@ -99,8 +99,8 @@ class Picture(NamedTuple):
             slot i.
         centre: [MAX_OBJECTS, 2] float32, (row, column) of the centre of the bounding
             box, in pixels; whole numbers are centres of pixels.
-        box: [MAX_OBJECTS, 4] int32, (top, left, bottom, right) of the visible pixels,
-            bottom and right exclusive.
+        box: [MAX_OBJECTS, 4] int32, (top, left, bottom, right) of the pixels, also of
+            those that another object hides, bottom and right exclusive.
     """
 
     image: np.ndarray

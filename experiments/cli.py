@@ -1,6 +1,7 @@
 """The common parts of commands: configs on the command line, and readable errors."""
 
 import contextlib
+import io
 import os
 import pathlib
 import re
@@ -84,6 +85,10 @@ def run(main: Callable[[], None], default_config: str | None = None) -> None:
             argv = [argv[0], f"--config={default_config}", *argv[1:]]
         return _parse_flags(argv)
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A console that lacks a character shows another one, and nothing ends.
+            stream.reconfigure(errors="replace")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(COMPILED))
     app.run(lambda _: _guarded(main), flags_parser=lambda argv: _guarded(parse, argv))
@@ -128,9 +133,26 @@ def _parse_flags(argv):
     if flags.FLAGS["verbosity"].using_default_value:
         # At absl's default level, Orbax and TFDS log every detail.
         flags.FLAGS.verbosity = logging.WARNING
+    for name, value in _texts():
+        if "://" in value:
+            raise UserError(
+                f"--{name}={value} is an address, but files of this machine are needed:"
+                " mount the bucket (gcsfuse, s3fs), and give the folder."
+            )
     if "config" in flags.FLAGS and flags.FLAGS.config is None:
         raise UserError(f"--config=FILE is needed. {_KNOWN_CONFIGS}")
     return remaining
+
+
+def _texts():
+    """Yields names and values of all flags and values of the config that are texts."""
+    values = dict(flags.FLAGS.flag_values_dict())
+    config = values.pop("config", None)
+    if config is not None:
+        values |= {f"config.{name}": x for name, x in flatten(config).items()}
+    for name, value in values.items():
+        if isinstance(value, str):
+            yield name, value
 
 
 def _guarded(function, *args):

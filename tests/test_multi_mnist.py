@@ -29,6 +29,8 @@ CHECKSUMS = {
     "test_7": "cbcfa64730a0e9a56923c70b5f060494",
     "test_new_digits": "88cbca7323a0062199a8c394e34df711",
     "validation_7": "384ebf5a93e2efd1d7f5a0fddc54f715",
+    "test_close": "a18f8d9e9e6d5eaea556e0c9b0323052",
+    "validation_close": "869c37d57074f2083adebac60fcc2601",
 }
 
 

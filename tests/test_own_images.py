@@ -59,8 +59,8 @@ def _refused(path, image_shape=_COLOUR):
 @pytest.mark.parametrize(
     "array, found",
     [
-        (np.zeros((2, 6, 8, 1), np.uint8), "(2, 6, 8, 1)"),
-        (np.zeros((6, 8, 3), np.uint8), "first axis of length 1"),
+        (np.zeros((2, 7, 8, 3), np.uint8), "7 pixels high and 8 wide"),
+        (np.zeros((8, 3), np.uint8), "first axis of length 1"),
         (np.zeros((0, 6, 8, 3), np.uint8), "no images"),
         (np.full((1, 6, 8, 3), None), "own.npz"),
     ],
@@ -75,9 +75,12 @@ def test_arrays_that_are_no_images_for_this_model(tmp_path, array, found):
 def test_values_that_are_not_binary(tmp_path, values):
     """The error names the first value that is not binary, and its place."""
     images = np.zeros((2, *_COLOUR))
-    images[0, 0, 0, 0], images[1, 3, 4, 2] = values[2], values[1]
+    images[1, 0, 0, 0], images[1, 3, 4, 2] = values[2], values[1]
     np.savez(tmp_path / "own.npz", images)
-    assert f"{float(values[1])} at (1, 3, 4, 2)" in _refused(tmp_path / "own.npz")
+    said = _refused(tmp_path / "own.npz")
+    assert said.startswith(
+        f"own.npz[1] holds the value {float(values[1])} at (3, 4, 2)"
+    )
 
 
 def test_a_header_that_declares_too_much_is_refused(tmp_path):

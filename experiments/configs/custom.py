@@ -1,19 +1,20 @@
 """Configures your own images: `--config=experiments/configs/custom.py[:VARIANT]`.
 
-`--config.data.path=FOLDER_OR_NPZ` says where they are. `paper` (the default) is
+`--config.data.path=FOLDER_OR_FILE` says where they are. `paper` (the default) is
 Appendix B, for an accelerator. `laptop` is for 2 CPU cores. `tiny` is for tests.
 `baseline.py:custom` trains the baseline on the same images.
 
-The images are a folder of `.png` files of one size, in order of their names, or an
-`.npz` file with an array `images`, [N, H, W] or [N, H, W, C], C = 1 or 3, and
-optionally `n`, [N] numbers of objects, to measure counting by. The last
-`data.num_valid` (a tenth, 5,000 at most) are held out, so shuffle ordered images.
+The images have one size. They are a folder of pictures (PNG, JPEG, TIFF, BMP) or a
+file of many (`.npz`, `.npy`, HDF5) with an array `images`, [N, H, W] or [N, H, W, C],
+C = 1 or 3. What such a file says about their objects is what the model is measured by:
+`masks` [N, H, W], `positions` [N, M, 2] or `n` [N], see `own.images.load_truth`.
+`data.num_valid` of them (a tenth, 5,000 at most), chosen at random, are held out.
 
 The model assumes this of the images:
 
 - Pixels are lit or not: 0 and 1, or 0 and 255, in each channel on its own, because the
-  likelihood is Bernoulli. `data.threshold` (1 to 255) binarises grey levels: values
-  from there on are lit. Lit pixels that no object explains cost −log ε nats each: for
+  likelihood is Bernoulli. `data.threshold` binarises grey levels: values from there on
+  are lit. Lit pixels that no object explains cost −log ε nats each: for
   noisy images raise `model.epsilon` to about the share of wrong pixels.
 - Objects are lit on a black background, several per image and small beside it, at most
   `model.max_objects`. They may come in any colour that channels of 0 and 1 make.

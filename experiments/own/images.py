@@ -14,7 +14,7 @@ _Shape = tuple[int, int, int]
 
 _MIN_SIDE = 8
 _MOST_OBJECTS = np.iinfo(np.int32).max
-_WHITE = (1, 255, 65535)
+_WHITE = (65535, 255, 1)
 
 
 def load_images(

@@ -82,7 +82,7 @@ def _check_named(config):
 
 def _split_own(config, own):
     train, held_out = own_data.split(config, own)
-    return Data(train.images, held_out.part(0, config.num_eval_images))
+    return Data(train.images, held_out.take(np.arange(config.num_eval_images)))
 
 
 def load_data(config: ConfigDict) -> Data:
