@@ -150,7 +150,8 @@ def _measure_sets(sets, model, variables, settings, out):
         if image_set is None:
             return
         inferred = measure.infer(model, variables, image_set, settings)
-        split_report = measure.compare(image_set, inferred, log_p_n)
+        num_candidates = settings.num_candidates
+        split_report = measure.compare(image_set, inferred, log_p_n, num_candidates)
         if out is not None:
             with cli.user_errors(OSError):
                 _draw(model, variables, image_set, split_report, out)
@@ -181,7 +182,9 @@ def main() -> None:
     values = flags.FLAGS
     if values.images and values.splits:
         raise cli.UserError("--images and --splits exclude each other: pass only one.")
-    settings = measure.Settings(values.num_images, values.num_samples, seed=values.seed)
+    settings = measure.Settings(
+        values.num_images, values.num_samples, values.num_candidates, seed=values.seed
+    )
     model, run, folder = _load(values.workdir, values.weights)
     config = run_workdir.from_json(run.config)
     with config.unlocked():
@@ -247,6 +250,12 @@ def _define_flags():
     )
     flags.DEFINE_integer(
         "num_samples", 100, "Draw this number of importance samples.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "num_candidates",
+        10,
+        "Draw this number of objects in turn for a second bound (0: leave it out).",
+        lower_bound=0,
     )
     flags.DEFINE_integer("seed", 0, "Seed the importance samples by this number.")
     flags.DEFINE_string(

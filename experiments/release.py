@@ -236,6 +236,13 @@ def _figures(split):
         cost: (".2f", bound.negative_log_p),
         "samples that carry the weight, (Σw)² / Σw²": (".1f", bound.effective_samples),
     }
+    if split.object_bound is not None:
+        by_object = split.object_bound
+        sizes = f"{by_object.num_samples} x {by_object.num_candidates}"
+        figures[f"the same by {sizes} draws, object by object"] = (
+            ".2f",
+            by_object.negative_log_p,
+        )
     if split.floor is not None:
         figures["floor of this family of models, nats"] = (".2f", split.floor.floor)
     if truth is not None:

@@ -14,7 +14,8 @@ from tqdm import auto as tqdm
 import lavae_jax
 from datasets import floors, load
 from experiments.measure import report
-from lavae_jax import metrics, segmentation
+from lavae_jax import metrics, object_draws, segmentation
+from lavae_jax.images import to_float
 from lavae_jax.inference import Model
 
 _SAMPLE_SIZES = (1, 10, 100)
@@ -25,6 +26,7 @@ class Settings(NamedTuple):
 
     num_images: int | None = None  # at most this many, the first of each set
     num_samples: int = 100  # importance samples per image, the largest K
+    num_candidates: int = 10  # of these, draws of each object for its bound; 0 for none
     batch_size: int = 100
     seed: int = 0
 
@@ -60,6 +62,7 @@ class Inferred(NamedTuple):
 
     scenes: Scenes | None  # None for the baseline, which has no objects
     log_weights: np.ndarray  # [N, K] nats
+    object_log_weights: np.ndarray | None = None  # [N, samples of locations] nats
 
 
 def split_sets(
@@ -110,7 +113,7 @@ def infer(
     )
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(num_images))
     return in_batches(
-        lambda *batch: _infer_batch(model, variables, *batch, settings.num_samples),
+        lambda *batch: _infer_batch(model, variables, *batch, settings),
         (image_set.images, keys),
         min(settings.batch_size, num_images),
         image_set.name,
@@ -148,11 +151,15 @@ def learned_log_p_n(model: Model, variables: dict[str, Any]) -> np.ndarray | Non
 
 
 def compare(
-    image_set: ImageSet, inferred: Inferred, log_p_n: np.ndarray | None
+    image_set: ImageSet,
+    inferred: Inferred,
+    log_p_n: np.ndarray | None,
+    num_candidates: int = 0,
 ) -> report.SplitReport:
     """Computes the results in a report on one set of images.
 
-    `log_p_n` are the [M+1] learned log p(n), nats; None for the baseline.
+    `log_p_n` are the [M+1] learned log p(n), nats; None for the baseline. The number of
+    candidates is that of the settings.
     """
     log_weights = inferred.log_weights.T
     num_samples = len(log_weights)
@@ -173,6 +180,7 @@ def compare(
         name=image_set.name,
         num_images=len(image_set.images),
         bounds=bounds,
+        object_bound=_object_bound(inferred.object_log_weights, num_candidates),
         counts=counts,
         truth=truth,
         floor=image_set.floor and _distance(image_set.floor, bounds[-1], scenes),
@@ -258,15 +266,32 @@ def _floor(name, split, data_dir, manual_dir):
         return None
 
 
-def _infer_batch(model, variables, images, keys, num_samples):
+def _infer_batch(model, variables, images, keys, settings):
     """Infers one batch; the results are on the host."""
+    num_samples, num_candidates = settings.num_samples, settings.num_candidates
     log_weights = lavae_jax.log_weights(model, variables, images, keys, num_samples)
-    log_weights = np.asarray(log_weights).T
+    log_weights, by_object = np.asarray(log_weights).T, None
     if not isinstance(model, lavae_jax.LAVAE):
         return Inferred(None, log_weights)
     scene = lavae_jax.infer(model, variables, images)
     sprites = lavae_jax.sprites(model, variables, scene)
     scene, sprites = jax.device_get((scene, sprites))
+    if num_candidates:
+        sizes = max(num_samples // num_candidates, 1), num_candidates
+        by_object = _by_object(model, variables, to_float(images), keys, *sizes).T
     labels = segmentation.segment(scene.yx, scene.active, sprites, images.shape[1:3])
     scenes = Scenes(scene.n, scene.yx, scene.active, labels)
-    return Inferred(scenes, log_weights)
+    return Inferred(scenes, log_weights, by_object)
+
+
+_by_object = jax.jit(object_draws.log_weights, static_argnums=(0, 4, 5))
+
+
+def _object_bound(log_weights, num_candidates):
+    """Computes the bound from the weights [N, S] of objects drawn one by one."""
+    if log_weights is None:
+        return None
+    num_samples = log_weights.shape[1]
+    (bound,) = metrics.importance_bounds(log_weights.T, [num_samples])
+    estimate = metrics.mean_and_error(-bound.log_p)
+    return report.ObjectBound(num_samples, num_candidates, estimate)

@@ -23,6 +23,14 @@ class Bound(NamedTuple):
     effective_samples: float  # (sum w)^2 / sum w^2, mean over images
 
 
+class ObjectBound(NamedTuple):
+    """An upper bound from objects drawn one by one, `lavae_jax.object_draws`."""
+
+    num_samples: int  # draws of the locations
+    num_candidates: int  # draws of the appearance of each object, for each of them
+    negative_log_p: Estimate  # nats per image
+
+
 class Floor(NamedTuple):
     """The least -log p(x) possible on this data, in nats per image."""
 
@@ -60,6 +68,7 @@ class SplitReport(NamedTuple):
     name: str
     num_images: int
     bounds: tuple[Bound, ...]
+    object_bound: ObjectBound | None  # None for the baseline, too
     counts: np.ndarray | None  # [M+1] images by inferred count; None for the baseline
     truth: Truth | None  # None for the baseline, too
     floor: Floor | None
@@ -181,6 +190,10 @@ def _rows(splits):
             "  effective sample size",
             [f"{bound.effective_samples:.1f}" for bound in bounds],
         )
+    for bound in [split.object_bound for split in splits[:1] if split.object_bound]:
+        bounds = [split.object_bound for split in splits]
+        name = f"-log p(x), {bound.num_samples} x {bound.num_candidates}, by object"
+        yield name, [text(bound.negative_log_p, ".2f") for bound in bounds]
     for name, cell in _FLOOR_ROWS:
         yield name, [split.floor and cell(split.floor) for split in splits]
     for name, cell in _TRUTH_ROWS:
