@@ -26,7 +26,7 @@ class Settings(NamedTuple):
 
     num_images: int | None = None  # at most this many, the first of each set
     num_samples: int = 100  # importance samples per image, the largest K
-    num_candidates: int = 10  # of these, draws of each object for its bound; 0 for none
+    num_candidates: int = 0  # of these, draws of each object for its bound; 0 for none
     batch_size: int = 100
     seed: int = 0
 
