@@ -28,8 +28,8 @@ def _pairs(request):
     """Makes 400 close scenes, of no split of a data set."""
     indices = range(SPLIT.num_examples)
     if request.param == "dsprites":
-        return dsprites.many(SPLIT, indices)
-    return mnist.many(_digits(), (mnist.SEED, 50), SPLIT, indices)
+        return dsprites.make_scenes(SPLIT, indices)
+    return mnist.make_scenes(_digits(), (mnist.SEED, 50), SPLIT, indices)
 
 
 def test_the_truth_of_close_pairs(pairs):
