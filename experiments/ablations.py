@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 import lavae_jax
 from datasets import load
-from experiments import cli
+from experiments import cli, curves
 from experiments.configs.bench import SETTINGS
 from experiments.measure import measure, report
 from experiments.own import data as own_data
@@ -42,15 +42,6 @@ _FIGURES = {  # head and number format of each figure, by its field in `Result`
 _MINUTES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)  # the table compares at these
 
 
-class HeldOutCurve(NamedTuple):
-    """Holds what a run measured on held-out scenes, in order of steps."""
-
-    steps: tuple[int, ...]
-    minutes: tuple[float, ...]  # of training so far, without the first step
-    counts: tuple[float, ...]  # shares of the scenes counted right
-    negative_elbo: tuple[float, ...]  # nats per image, with exact draws
-
-
 class Result(NamedTuple):
     """Holds the results of a run; `minutes` and what follows are NaN if it diverged."""
 
@@ -58,7 +49,7 @@ class Result(NamedTuple):
     changes: dict[str, Any]
     seed: int
     diverged_at: int | None  # step
-    held_out: HeldOutCurve
+    held_out: curves.HeldOutCurve
     minutes: float  # of training in all
     counts: float  # share of held-out scenes counted right
     crowded_counts: float  # of scenes with more objects than in training; NaN if none
@@ -125,7 +116,7 @@ def _train(name, changes, config, folder):
         changes=dict(changes),
         seed=config.seed,
         diverged_at=diverged_at,
-        held_out=read_held_out_curve(folder),
+        held_out=curves.read(folder),
         **figures,
     )
 
@@ -140,7 +131,7 @@ def _measure(config, folder):
     log_weights = inferred.log_weights.T
     elbo, bound = metrics.importance_bounds(log_weights, [1, _NUM_SAMPLES])
     return {
-        "minutes": read_held_out_curve(folder).minutes[-1],
+        "minutes": curves.read(folder).minutes[-1],
         "counts": metrics.count_accuracy(held_out.n, inferred.scenes.n),
         "crowded_counts": _crowded_counts(config, model, variables),
         "negative_elbo": float(-elbo.log_p.mean()),
@@ -161,25 +152,6 @@ def _crowded_counts(config, model, variables):
             inferred = measure.infer(model, variables, crowded, settings)
             return metrics.count_accuracy(crowded.truth.n, inferred.scenes.n)
     return math.nan
-
-
-def read_held_out_curve(folder: pathlib.Path) -> HeldOutCurve:
-    """Reads what a run measured on held-out scenes from its `metrics.jsonl`."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    rows = [json.loads(line) for line in lines]
-    # The speed is 0 where the first step alone, which compiles, has been made.
-    timed = [row for row in rows if row.get("steps_per_second")]
-    steps = [0, *(row["step"] for row in timed)]
-    speeds = [row["steps_per_second"] for row in timed]
-    minutes = np.cumsum([0, *(np.diff(steps) / speeds / 60)])
-    held_out = [row for row in rows if row["part"] == "held_out"]
-    return HeldOutCurve(
-        steps=tuple(row["step"] for row in held_out),
-        minutes=tuple(np.interp([row["step"] for row in held_out], steps, minutes)),
-        counts=tuple(row.get("count_accuracy", math.nan) for row in held_out),
-        negative_elbo=tuple(-row.get("elbo", math.nan) for row in held_out),
-    )
 
 
 def _write_table(workdir, names):
@@ -252,11 +224,11 @@ def _history(results):
     for figure in ("counts", "negative_elbo"):
         head, form = _FIGURES[figure]
         for name, runs in _by_name(finished).items():
-            curves = [  # a figure is unknown before it is first measured
+            values = [  # a figure is unknown before it is first measured
                 np.interp(minutes, curve.minutes, getattr(curve, figure), left=math.nan)
                 for curve in (run.held_out for run in runs)
             ]
-            cells = [_mean(values, form) for values in zip(*curves, strict=True)]
+            cells = [_mean(known, form) for known in zip(*values, strict=True)]
             rows.append([head, f"`{name}`", *cells])
     return report.markdown_table(rows, num_texts=2)
 

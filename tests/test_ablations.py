@@ -6,8 +6,9 @@ import math
 import pytest
 
 from experiments import ablations, cli
-from experiments.ablations import HeldOutCurve, Result
+from experiments.ablations import Result
 from experiments.configs import base, bench, dsprites
+from experiments.curves import HeldOutCurve
 from experiments.measure import report
 from experiments.run import input_pipeline, limits
 
@@ -119,18 +120,3 @@ def test_the_table_has_means_and_deviations_over_seeds():
         "| −ELBO | `base` | 170.0 | 110.0 ± 42.4 |",
     ):
         assert line in lines
-
-
-def test_curves_have_the_minutes_of_training(tmp_path):
-    """Minutes follow from the speeds: 2 steps a second, then 1, none for the first."""
-    rows = [
-        {"step": 1, "part": "train", "steps_per_second": 0.0},
-        {"step": 60, "part": "held_out", "count_accuracy": 0.5, "elbo": -200.0},
-        {"step": 120, "part": "train", "steps_per_second": 2.0},
-        {"step": 180, "part": "held_out", "count_accuracy": 0.9, "elbo": -90.0},
-        {"step": 240, "part": "train", "steps_per_second": 1.0},
-    ]
-    lines = [json.dumps(row) + "\n" for row in rows]
-    (tmp_path / "metrics.jsonl").write_text("".join(lines))
-    expected = HeldOutCurve((60, 180), (0.5, 2.0), (0.5, 0.9), (200.0, 90.0))
-    assert ablations.read_held_out_curve(tmp_path) == expected
