@@ -50,7 +50,7 @@ model, variables = lavae_jax.load_pretrained("{name}")
 - The run made {num_steps:,} steps of {batch_size} images.
 - These are the weights of seed {seed}. All seeds measured with these settings: {seeds}.
 - It was measured with {versions}.
-
+{notes}
 ## Figures
 
 ```bash
@@ -95,8 +95,11 @@ def release(
     workdirs: Sequence[str | pathlib.Path],
     out: str | pathlib.Path | None = None,
     min_images: int = MIN_IMAGES,
+    notes: Sequence[str] = (),
 ) -> pathlib.Path:
     """Releases the model of the first run into a folder of `out`, which is returned.
+
+    The card has the notes, sentences on the training.
 
     Raises:
         cli.UserError: if a run has not ended, has another config, or has no report of
@@ -118,7 +121,7 @@ def release(
         tensors={path: np.asarray(value) for path, value in tensors.items()},
         config=first.run.config,
         report=report.plain(reports[0]),
-        card=card(name, command, reports),
+        card=card(name, command, reports, notes),
         other_reports=tuple(map(report.plain, reports[1:])),
     )
     folder = pathlib.Path(out or pretrained.FOLDER) / name
@@ -133,7 +136,9 @@ def released_name(config: dict[str, Any]) -> str:
     return f"baseline_{name.removeprefix('multi_')}" if is_baseline(config) else name
 
 
-def card(name: str, command: str, reports: Sequence[Report]) -> str:
+def card(
+    name: str, command: str, reports: Sequence[Report], notes: Sequence[str] = ()
+) -> str:
     """Writes the card, as Markdown; the first report is that of the released seed."""
     report, config = reports[0], reports[0].config
     splits = load.splits(config["data"]["name"])
@@ -158,6 +163,7 @@ def card(name: str, command: str, reports: Sequence[Report]) -> str:
         seed=config["seed"],
         seeds=", ".join(str(of_seed.config["seed"]) for of_seed in reports),
         versions=", ".join(f"{k} {v}" for k, v in report.versions.items()),
+        notes="".join(f"- {note}\n" for note in notes),
         num_images=max(split.num_images for split in report.splits),
         evaluation_seed=report.seed,
         test_splits=test_splits,
@@ -262,7 +268,7 @@ def _figures(split):
 def main() -> None:
     """Releases the runs that the command line names."""
     values = flags.FLAGS
-    folder = release(values.workdir, values.out, values.min_images)
+    folder = release(values.workdir, values.out, values.min_images, values.note)
     print(f"{folder} is complete. Read its README.md, then commit the folder.")
 
 
@@ -270,6 +276,7 @@ def _define_flags():
     flags.DEFINE_list("workdir", None, "Release the first run; others are its seeds.")
     flags.DEFINE_string("out", None, "Write here (default: into the library).")
     flags.DEFINE_integer("min_images", MIN_IMAGES, "Refuse reports on fewer images.")
+    flags.DEFINE_multi_string("note", [], "Add this sentence on the run to its card.")
     flags.mark_flag_as_required("workdir")
 
 

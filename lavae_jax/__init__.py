@@ -10,7 +10,7 @@ Dittadi & Winther, "LAVAE: Disentangling Location and Appearance".
 >>> scene.n.tolist()  # how many objects
 [2, 1, 0]
 >>> sorted(scene.yx[0, :2].tolist())  # where they are
-[[8, 17], [35, 2]]
+[[8, 17], [35, 4]]
 >>> scene.z_app.shape  # what they look like
 (3, 10, 32)
 >>> lavae_jax.render(model, variables, scene).shape

@@ -102,7 +102,7 @@ def padded_size(
 
     def padded(side):
         power = 2 ** math.ceil(math.log2(max(side, 64)))
-        return power * 3 // 4 if side <= power * 3 // 4 else power
+        return max(power * 3 // 4, 64) if side <= power * 3 // 4 else power
 
     return padded(size[0]), padded(size[1])
 

@@ -83,13 +83,16 @@ def test_evidence(released, made):
     image = made[3]["image"]
     (found,) = lavae_jax.find_objects(model, variables, [image])
     scene = lavae_jax.infer(model, variables, image[None])
-    sprites = np.float64(lavae_jax.sprites(model, variables, scene))
+    sprites = np.float64(lavae_jax.sprites(model, variables, scene))[0]
     site = np.asarray(scene.yx[..., 0] * 64 + scene.yx[..., 1])
-    x = (image > 0).astype(float)
+    x, side = (image > 0).astype(float), model.sprite_size
 
     def log_px(active):
-        maps = reference.one_hot_maps(site, active[None], 64, 64)
-        canvas = reference.convolve(sprites * active[None, :, None, None, None], maps)
+        canvas = np.zeros((63 + side, 63 + side, 3))
+        for slot in np.flatnonzero(active):
+            row, column = scene.yx[0, slot]
+            canvas[row : row + side, column : column + side] += sprites[slot]
+        canvas = canvas[side // 2 :, side // 2 :][:64, :64]
         return reference.log_likelihood(x, canvas, model.epsilon).sum()
 
     def parameters(x):

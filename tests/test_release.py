@@ -79,13 +79,13 @@ def test_a_release_is_the_model_of_the_run(folder, config, variables):
     assert contents.config["data"]["data_dir"] == ""
     assert contents.config["optimizer"] == json.loads(config.optimizer.to_json())
     assert contents.report["config"] == contents.config
-    assert [split["num_images"] for split in contents.report["splits"]] == [6, 6]
+    assert [split["num_images"] for split in contents.report["splits"]] == [6, 6, 6]
     for name in (released.CONFIG, released.REPORT, released.CARD):
         assert config.data.data_dir not in (folder / name).read_text(), name
 
 
 def test_several_seeds(run, tmp_path):
-    """The card has each seed's figures, their mean and deviation; reports are kept."""
+    """The card has each seed's figures, their mean and deviation, and the notes."""
     first = _with_seed(run, tmp_path / "a", 7, 1.5)
     second = _with_seed(run, tmp_path / "b", 8, -2.0)
     folder = release.release(
@@ -108,8 +108,11 @@ def test_several_seeds(run, tmp_path):
             f"{x:.2f}" for x in costs
         ]
         assert cells[3] == f"{costs.mean():.2f} ± {sd:.2f}"
-    release.release([run], tmp_path / "out", min_images=_NUM_IMAGES)
-    assert released.read(folder).other_reports == ()
+    note = "It was made at commit 1a2b3c4."
+    release.release([run], tmp_path / "out", _NUM_IMAGES, notes=[note])
+    contents = released.read(folder)
+    assert contents.other_reports == ()
+    assert f"\n- {note}\n" in contents.card
 
 
 def _set(target, names, value):

@@ -213,14 +213,14 @@ def _rows(splits):
 
 
 def _share(value):
-    return None if value is None else f"{value:.2%}"
+    return None if value is None else text(value, ".2%")
 
 
 def text(value: float | Estimate, form: str) -> str:
-    """Writes a number, with its standard error if it is an estimate."""
+    """Writes a number, with its standard error if it is an estimate; NaN is "–"."""
     if isinstance(value, Estimate):
         return f"{value.mean:{form}} ± {value.standard_error:{form}}"
-    return f"{value:{form}}"
+    return "–" if math.isnan(value) else f"{value:{form}}"
 
 
 _FLOOR_ROWS = (
