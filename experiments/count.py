@@ -33,9 +33,11 @@ _IMAGE_FIELDS = ("file", "n")
 _BOX_FIELDS = ("top", "left", "bottom", "right")
 _OBJECT_FIELDS = (*_IMAGE_FIELDS, "row", "column", *_BOX_FIELDS, "log_evidence")
 _AT_A_TIME = 128
+_SOON = 2.0  # seconds after which a progress bar appears
 _LEAST_BYTES = 2**20
 _LEAST_SIDE = 256  # of an overlay; smaller images are enlarged
 _COLOUR = (255, 128, 0)
+_NO_OBJECTS = "--model={} is a baseline, which has no objects."
 
 
 class Counted(NamedTuple):
@@ -52,10 +54,11 @@ def count(
     found: pictures.Pictures,
     threshold: float = 0,
 ) -> Iterator[Counted]:
-    """Yields what a model finds in each picture, in order, with a progress bar.
+    """Returns what a model finds in each picture, in order, with a progress bar.
 
-    All pictures are read and checked before the first one is counted. What can't be
-    used is a ValueError. `threshold` is that of `own_images.binary`.
+    All pictures are read and checked before this returns, and then counted one after
+    the other. What can't be used is a ValueError. `threshold` is that of
+    `own_images.binary`.
     """
     channels = model.image_shape[2]
 
@@ -65,16 +68,22 @@ def count(
         return own_images.binary(name, image, threshold)
 
     indices = range(len(found.names))
-    for index in tqdm.tqdm(indices, desc="reading", unit=" images", leave=False):
+    for index in tqdm.tqdm(
+        indices, desc="reading", unit=" images", leave=False, delay=_SOON
+    ):
         read(index)
-    with tqdm.tqdm(total=len(indices), desc="counting", unit=" images") as progress:
-        for start in indices[::_AT_A_TIME]:
-            batch = indices[start : start + _AT_A_TIME]
-            images = [read(index) for index in batch]
-            objects = lavae_jax.find_objects(model, variables, images)
-            names = [found.names[index] for index in batch]
-            yield from map(Counted, names, images, objects)
-            progress.update(len(batch))
+
+    def counted():
+        with tqdm.tqdm(total=len(indices), desc="counting", unit=" images") as progress:
+            for start in indices[::_AT_A_TIME]:
+                batch = indices[start : start + _AT_A_TIME]
+                images = [read(index) for index in batch]
+                objects = lavae_jax.find_objects(model, variables, images)
+                names = [found.names[index] for index in batch]
+                yield from map(Counted, names, images, objects)
+                progress.update(len(batch))
+
+    return counted()
 
 
 def write(counted: Iterator[Counted], out: pathlib.Path, num_overlays: int) -> int:
@@ -115,14 +124,17 @@ def _load(name):
     """Loads a released model or the newest of a run; returns its config too."""
     with cli.user_errors(ValueError, OSError):
         if name in pretrained.names():
-            return *pretrained.load_pretrained(name), {}
+            model, variables = pretrained.load_pretrained(name)
+            if not isinstance(model, lavae_jax.LAVAE):
+                raise cli.UserError(_NO_OBJECTS.format(name))
+            return model, variables, {}
         if not pathlib.Path(name).is_dir():
             raise cli.UserError(
                 f"--model={name} is neither the workdir of a run nor a released model:"
                 f" {', '.join(pretrained.names())}."
             )
         if is_baseline(runs.read_config(name)):
-            raise cli.UserError(f"--model={name} is a baseline, which has no objects.")
+            raise cli.UserError(_NO_OBJECTS.format(name))
         model, run = pretrained.read_run(name)
     if run.warning:
         cli.warn(run.warning)

@@ -64,7 +64,7 @@ def _refused_training(folder, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--images={grey}"], "the value 0.5 at (0, 0, 0, 0)"),
+        (["--images={grey}"], "the value 0.5 at (0, 0, 0)"),
         (["--images={empty}"], ".png"),
         (["--splits=valid"], "'valid'"),
         (["--weights=multi_dsprites"], "--workdir"),

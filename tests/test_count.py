@@ -12,6 +12,9 @@ from datasets import load, scenes
 from experiments import count
 from tests.commands import ROOT, run_here
 
+# distrax mixes dtypes.
+pytestmark = pytest.mark.standard_promotion
+
 
 @pytest.fixture(scope="module", name="folder")
 def _folder(tmp_path_factory):

@@ -63,7 +63,8 @@ def written(config, model, variables, tmp_path_factory):
 
 def test_split_sets_hold_the_truth_of_the_data_set(data_dir, sets):
     """All test splits are read in order, with the fields of the examples."""
-    assert [image_set.name for image_set in sets] == ["test", "test_7"]
+    names = [image_set.name for image_set in sets]
+    assert names == ["test", "test_7", "test_close"]
     for image_set in sets:
         source = load.data_source(_NAME, image_set.name, data_dir)
         assert len(image_set.images) == len(image_set.truth.centres) == _NUM_IMAGES
@@ -139,9 +140,11 @@ def test_comparison_of_perfect_scenes(sets):
         assert np.trace(truth.confusion) == truth.confusion.sum() == _NUM_IMAGES
         assert truth.location.mean < 0.75
         assert truth.location.num_missed == truth.location.num_spurious == 0
-        assert truth.ari.mean == truth.fg_ari.mean == 1.0
-        assert truth.fg_ari.num == (image_set.truth.n >= 2).sum()
-        assert truth.fg_ari_any_object.num == (image_set.truth.n >= 1).sum()
+        segments = truth.segments
+        assert segments.ari.mean == segments.fg_ari.mean == 1.0
+        assert segments.recall == segments.precision == segments.apart_accuracy == 1.0
+        assert segments.fg_ari.num == (image_set.truth.n >= 2).sum()
+        assert segments.fg_ari_any_object.num == (image_set.truth.n >= 1).sum()
         assert truth.count_nats == pytest.approx(-log_p_n[image_set.truth.n].mean())
         by_colour = segmentation.count_components(image_set.images, by_colour=True)
         assert truth.components_by_colour_accuracy == pytest.approx(
@@ -197,7 +200,7 @@ def test_written_files(written, config, tmp_path):
     content = json.loads((out / "report.json").read_text())
     assert content == report.plain(result)
     assert content["config"] == json.loads(config.to_json())
-    assert len(list(out.glob("*.png"))) == 5
+    assert len(list(out.glob("*.png"))) == 7
     for path in out.glob("*.png"):
         with Image.open(path) as picture:
             picture.load()

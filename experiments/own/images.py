@@ -12,6 +12,7 @@ from experiments.own import pictures
 
 _Shape = tuple[int, int, int]
 
+_SOON = 2.0  # seconds after which a progress bar appears
 _MIN_SIDE = 8
 _MOST_OBJECTS = np.iinfo(np.int32).max
 _WHITE = (65535, 255, 1)
@@ -38,7 +39,11 @@ def load_images(
     found = pictures.find(path)
     images, shape = None, image_shape
     progress = tqdm.tqdm(
-        found.names, desc=pathlib.Path(path).name, unit=" images", leave=False
+        found.names,
+        desc=pathlib.Path(path).name,
+        unit=" images",
+        leave=False,
+        delay=_SOON,
     )
     for index, name in enumerate(progress):
         image = found.read(index)
