@@ -31,21 +31,21 @@ def _run(*arguments):
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
+def scenes(tmp_path_factory, data_dir):
     """Makes the file of scenes that the command packs from the tiny data set."""
     # Libraries define flags as they open data, and these must outlast the command.
-    load.images("multi_dsprites/tiny", "test_7")
+    load.images("multi_dsprites/tiny", "test_7", data_dir)
     path = tmp_path_factory.mktemp("packed") / "scenes.npz"
-    status, errors = _run(f"--pack={path}")
+    status, errors = _run(f"--pack={path}", f"--config.data.data_dir={data_dir}")
     assert not status, errors
     return path
 
 
-def test_packed_scenes_are_the_scenes(scenes):
+def test_packed_scenes_are_the_scenes(scenes, data_dir):
     """Packing keeps every bit, also where the number of pixels is no multiple of 8."""
     config = dsprites.get_config("tiny")
     packed = np.load(scenes)
-    images = load.images(config.data.name, "test_7")
+    images = load.images(config.data.name, "test_7", data_dir)
     unpacked = clocked.unpack(jnp.asarray(packed["test_7"]), (64, 64, 3))
     np.testing.assert_array_equal(unpacked, np.stack(list(images)) / 255)
     assert packed["test_7_n"].tolist() == [7] * 256
