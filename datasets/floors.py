@@ -35,7 +35,6 @@ from datasets.load import Folder
 from datasets.scene_builder import Appearance
 
 NUM_PLACEMENTS = 20_000
-_NONE = scenes.Split(0, (), 0)
 SEED = 3
 
 
@@ -73,14 +72,14 @@ def floor(
     load.check_split(name, split)
     if split == "test_new_digits":
         raise NoFloorError(f"{split!r} of {name!r} has no floor: its digits are new.")
-    if load.splits(name).get(split, _NONE).distances:
-        raise NoFloorError(
-            f"{split!r} of {name!r} has no floor: its objects may hide each other."
-        )
     builder = load.builder(name, data_dir, manual_dir)
     if split not in builder.splits:
         raise ValueError(f"only a whole split has a floor: got {split!r} of {name!r}.")
     counts, appearance = builder.splits[split].counts, builder.appearance()
+    if appearance is None or builder.splits[split].distances:
+        raise NoFloorError(
+            f"{split!r} of {name!r} has no floor: its objects may hide each other."
+        )
     canvas = load.image_shape(name)[0]
     return Floor(
         entropy=entropy(counts, appearance, NUM_PLACEMENTS, canvas),

@@ -25,6 +25,15 @@ BUILDERS = {
     "multi_dsprites/small": (multi_dsprites_dataset_builder.Builder, "small"),
     "multi_dsprites/tiny": (multi_dsprites_dataset_builder.Builder, "tiny"),
     "multi_dsprites/bench": (multi_dsprites_dataset_builder.Builder, "bench"),
+    "multi_dsprites/coloured": (multi_dsprites_dataset_builder.Builder, "coloured"),
+    "multi_dsprites/coloured_noisy": (
+        multi_dsprites_dataset_builder.Builder,
+        "coloured_noisy",
+    ),
+    "multi_dsprites/coloured_tiny": (
+        multi_dsprites_dataset_builder.Builder,
+        "coloured_tiny",
+    ),
     "multi_mnist/1k": (multi_mnist_dataset_builder.Builder, "1k"),
     "multi_mnist/10k": (multi_mnist_dataset_builder.Builder, "10k"),
     "multi_mnist/tiny": (multi_mnist_dataset_builder.Builder, "tiny"),
@@ -126,6 +135,11 @@ def scene_maker(
 def image_shape(name: str) -> tuple[int, int, int]:
     """Returns the (H, W, C) of a data set's images, which need not exist yet."""
     return tuple(_builder(name).info.features["image"].shape)
+
+
+def is_binary(name: str) -> bool:
+    """Tells whether the pixels of a data set's images are 0 or 255."""
+    return _builder(name).is_binary
 
 
 def splits(name: str) -> dict[str, scenes.Split]:

@@ -58,6 +58,11 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     MANUAL_FILES: ClassVar[Mapping[str, str]] = {}
 
     @property
+    def is_binary(self) -> bool:
+        """Tells whether the pixels of images are 0 or 255."""
+        return True
+
+    @property
     @abc.abstractmethod
     def splits(self) -> dict[str, scenes.Split]:
         """Sizes and random streams of the splits of this configuration, by name."""
@@ -73,8 +78,11 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """
 
     @abc.abstractmethod
-    def appearance(self) -> Appearance:
-        """Describes the objects of the prepared data set, except in new splits."""
+    def appearance(self) -> Appearance | None:
+        """Describes the objects of the prepared data set, except in new splits.
+
+        None stands for objects that may hide each other.
+        """
 
     def _scene_info(
         self,

@@ -16,9 +16,11 @@ Law of a scene, given the number of objects n:
    the same n and the same sprites. So n and the sprites stay exactly uniform.
 
 Scenes of a close split show two objects that may touch or overlap, see `place_close`.
+Objects of other data sets hide each other, see `place_freely`.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -68,12 +70,14 @@ class Layout(NamedTuple):
     Attributes:
         masks: one bool [h, w] mask per object.
         corners: [n, 2] int, (row, column) of each mask's top-left pixel.
-        colours: [n, C] uint8, 0 or 255.
+        colours: [n, C] uint8.
+        background: the colour of the canvas, 0 to 255.
     """
 
     masks: Sequence[np.ndarray]
     corners: np.ndarray
     colours: np.ndarray
+    background: int = 0
 
 
 class Placement(NamedTuple):
@@ -94,7 +98,7 @@ class Picture(NamedTuple):
     """Image and ground truth of one scene; slots from n on hold `EMPTY`.
 
     Attributes:
-        image: [canvas, canvas, C] uint8, 0 or 255.
+        image: [canvas, canvas, C] uint8.
         segmentation: [canvas, canvas] uint8, 0 for background, i + 1 for the object in
             slot i.
         centre: [MAX_OBJECTS, 2] float32, (row, column) of the centre of the bounding
@@ -119,6 +123,16 @@ class Draws:
     def below(self, bound: int) -> int:
         """Returns an integer uniform in [0, bound), up to a bias of bound / 2^64."""
         return (int(self._bits.random_raw()) * bound) >> 64
+
+    def gaussian(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Returns nearly normal numbers of mean 0 and variance 1.
+
+        Each is the sum of 12 uniform ones, in whole numbers, so that every machine
+        makes the same.
+        """
+        words = self._bits.random_raw(3 * math.prod(shape)).astype(np.uint64)
+        parts = words.reshape(-1, 3).view(np.uint16).astype(np.int64)
+        return (parts.sum(axis=1) * 2 - 12 * 0xFFFF).reshape(shape) / 2**17
 
 
 def permutation(size: int, *key: int) -> np.ndarray:
@@ -195,6 +209,34 @@ def place_close(
     corners = np.stack([start, start + corner])
     below, above = map(_pixels, masks, corners)
     return corners if np.isin(below, above).mean() <= 0.5 else None
+
+
+def place_freely(
+    draws: Draws, masks: Sequence[np.ndarray], canvas: int = CANVAS
+) -> np.ndarray:
+    """Places objects anywhere on the canvas; later ones hide earlier ones.
+
+    Every place is uniform. Where an object would be hidden by more than half, all are
+    placed again.
+
+    Returns:
+        The corners [n, 2] of a `Placement`.
+    """
+    for _ in range(MAX_TRIES):
+        corners = np.array(
+            [[draws.below(canvas + 1 - side) for side in mask.shape] for mask in masks],
+            np.int64,
+        ).reshape(-1, 2)
+        pixels = [_pixels(*pair) for pair in zip(masks, corners, strict=True)]
+        if all(
+            np.isin(one, np.concatenate(pixels[i + 1 :])).mean() <= 0.5
+            for i, one in enumerate(pixels[:-1])
+        ):
+            return corners
+    raise ValueError(
+        f"{len(masks)} objects, each at least half visible, were not placed in"
+        f" {MAX_TRIES} tries on a {canvas}x{canvas} canvas."
+    )
 
 
 @functools.cache
@@ -275,7 +317,9 @@ def draw_all(layouts: Sequence[Layout], canvas: int = CANVAS) -> Picture:
     slot = np.concatenate([np.arange(n) for n in counts])
     corner = np.concatenate([layout.corners for layout in layouts])
     colour = np.concatenate([layout.colours for layout in layouts])
-    image = np.zeros((num_scenes, canvas, canvas, channels), np.uint8)
+    backgrounds = np.array([layout.background for layout in layouts], np.uint8)
+    image = np.empty((num_scenes, canvas, canvas, channels), np.uint8)
+    image[:] = backgrounds[:, None, None, None]
     segmentation = np.zeros((num_scenes, canvas, canvas), np.uint8)
     box = np.full((num_scenes, MAX_OBJECTS, 4), EMPTY, np.int32)
     centre = np.full((num_scenes, MAX_OBJECTS, 2), EMPTY, np.float32)

@@ -3,7 +3,8 @@
 python -m experiments.count --images=FOLDER_OR_FILE --model=NAME_OR_WORKDIR --out=DIR
 
 The model is a released one (`multi_dsprites`) or the workdir of a run of your own, and
-images may have any size. DIR gets
+images may have any size. Pixels are read as in training, unless --threshold (of binary
+pixels) or --levels (the values of black and of white) says otherwise. DIR gets
 
 - `counts.csv`: file, n; a row per image.
 - `objects.csv`: file, n, row, column, top, left, bottom, right, log_evidence; a row per
@@ -13,6 +14,7 @@ images may have any size. DIR gets
 """
 
 import csv
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -24,9 +26,11 @@ from tqdm import auto as tqdm
 
 import lavae_jax
 from experiments import cli, files
+from experiments.own import data as own_data
 from experiments.own import images as own_images
 from experiments.own import pictures
-from lavae_jax import pretrained, runs
+from experiments.run import workdir as run_workdir
+from lavae_jax import pretrained, released, runs
 from lavae_jax.config import is_baseline
 
 _IMAGE_FIELDS = ("file", "n")
@@ -44,7 +48,7 @@ class Counted(NamedTuple):
     """What was found in one image."""
 
     name: str
-    image: np.ndarray  # [H, W, C] uint8, 0 or 255
+    image: np.ndarray  # [H, W, C] uint8
     found: lavae_jax.FoundObjects
 
 
@@ -52,20 +56,19 @@ def count(
     model: lavae_jax.LAVAE,
     variables: dict[str, Any],
     found: pictures.Pictures,
-    threshold: float = 0,
+    values: own_images.Values = own_images.BINARY,
 ) -> Iterator[Counted]:
     """Returns what a model finds in each picture, in order, with a progress bar.
 
     All pictures are read and checked before this returns, and then counted one after
-    the other. What can't be used is a ValueError. `threshold` is that of
-    `own_images.binary`.
+    the other. What can't be used is a ValueError.
     """
     channels = model.image_shape[2]
 
     def read(index):
         name = found.names[index]
         image = own_images.with_channels(name, found.read(index), channels)
-        return own_images.binary(name, image, threshold)
+        return values.convert(name, image)
 
     indices = range(len(found.names))
     for index in tqdm.tqdm(
@@ -127,7 +130,7 @@ def _load(name):
             model, variables = pretrained.load_pretrained(name)
             if not isinstance(model, lavae_jax.LAVAE):
                 raise cli.UserError(_NO_OBJECTS.format(name))
-            return model, variables, {}
+            return model, variables, released.read(pretrained.FOLDER / name).config
         if not pathlib.Path(name).is_dir():
             raise cli.UserError(
                 f"--model={name} is neither the workdir of a run nor a released model:"
@@ -141,6 +144,31 @@ def _load(name):
     return model, run.variables, run.config
 
 
+def _pixel_values(model, config, values):
+    """Returns how pixels are converted: as the flags say, or else as in training."""
+    wrong, right = ("levels", "threshold")[:: 1 if model.is_binary else -1]
+    if values[wrong].value is not None:
+        kind = "binary" if model.is_binary else "many"
+        raise cli.UserError(
+            f"--{wrong} is not for this model, whose pixels have {kind} values: leave"
+            f" it out, or give --{right}."
+        )
+    if values.threshold is not None:
+        return own_images.Values(threshold=values.threshold)
+    if values.levels is None:
+        return own_data.values_of(run_workdir.from_json(config))
+    try:
+        black, white = map(float, values.levels)
+    except ValueError:
+        black = white = 0.0
+    if not -math.inf < black < white < math.inf:
+        raise cli.UserError(
+            "--levels must be two numbers, the values of black and of white, the first"
+            f" one smaller: got {','.join(values.levels)}."
+        )
+    return own_images.Values(levels=(black, white))
+
+
 def main() -> None:
     """Counts the objects of the images that the command line names."""
     values, out = flags.FLAGS, pathlib.Path(flags.FLAGS.out)
@@ -151,11 +179,9 @@ def main() -> None:
         files.make_sure_of_room(out, _LEAST_BYTES)
     if found.remark:
         print(found.remark)
-    threshold = values.threshold
-    if threshold is None:
-        threshold = config.get("data", {}).get("threshold", 0)
     with cli.user_errors(ValueError, OSError):
-        counted = count(model, variables, found, threshold)
+        pixels = _pixel_values(model, config, values)
+        counted = count(model, variables, found, pixels)
         num_objects = write(counted, out, values.overlays)
     print(f"{num_objects} objects in {len(found.names)} images: see {out}.")
 
@@ -166,6 +192,9 @@ def _define_flags():
     flags.DEFINE_string("out", "runs/counts", "The folder for tables and overlays.")
     flags.DEFINE_float(
         "threshold", None, "Values from here on are white; by default as in training."
+    )
+    flags.DEFINE_list(
+        "levels", None, "Values of black and of white; by default those of training."
     )
     flags.DEFINE_integer(
         "overlays", 100, "How many first images are drawn with boxes.", lower_bound=0

@@ -83,7 +83,7 @@ def evaluate(
         data_version=data_version,
         step=step,
         seed=settings.seed,
-        epsilon=model.epsilon,
+        noise=float(model.bind(variables).noise()),
         config=config.to_dict(),
         versions=versions(),
         splits=tuple(_measure_sets(sets, model, variables, settings, out)),
@@ -112,9 +112,9 @@ def _image_sets(config, splits, images_path, num_images):
     """Returns the images to measure: splits of the data set, or the user's images."""
     own = own_data.is_own(config)
     if images_path is not None:
-        threshold = config.data.threshold if own else 0
         shape = tuple(config.model.image_shape)
-        images = own_images.load_images(images_path, shape, threshold)
+        values = own_data.values_of(config)
+        images = own_images.load_images(images_path, shape, values)
         truth = own_images.load_truth(images_path, images.shape)
         return [_own_set("own images", images, truth, num_images)]
     if own:
@@ -127,7 +127,7 @@ def _held_out_set(config, splits, num_images):
     if splits is not None and list(splits) != [name]:
         raise ValueError(f"your own images have one split, {name}: got {splits}.")
     images = own_data.read(config).images
-    truth = own_images.load_truth(config.data.path, images.shape)
+    truth = own_data.load_truth(config, images)
     indices = own_data.held_out_indices(config, len(images))
     return _own_set(name, images[indices], truth and truth.take(indices), num_images)
 

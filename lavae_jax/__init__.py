@@ -30,6 +30,8 @@ The paper's equations:
 - `lavae_jax.model`: Eq. 1 and 5. `lavae_jax.objectives`: Eq. 6 and Table 1's bound.
 - `lavae_jax.latents`: Eq. 2, 3 and 7 to 11, how many objects, where, and what.
 - `lavae_jax.compositing`: Eq. 4. `lavae_jax.likelihood`: Eq. 12.
+- `lavae_jax.background`, `lavae_jax.blending`: for images that are not black behind
+  their objects, and objects that hide each other.
 - `lavae_jax.distributions`: their densities, from distrax where it can be imported.
 - `lavae_jax.networks`, with `lavae_jax.blocks` and `lavae_jax.slots`: Appendix B.
 - `lavae_jax.baseline`: the β-VAE that LAVAE is compared with.
@@ -53,6 +55,7 @@ from lavae_jax.inference import (
     infer,
     log_likelihood_bound,
     log_weights,
+    masks,
     reconstruct,
     render,
     sprites,
@@ -79,6 +82,7 @@ __all__ = [
     "load_pretrained",
     "log_likelihood_bound",
     "log_weights",
+    "masks",
     "reconstruct",
     "render",
     "sprites",

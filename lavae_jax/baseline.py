@@ -180,6 +180,15 @@ class BaselineVAE(nn.Module):
         rows, columns, channels = self.latent_shape
         return rows * columns * channels
 
+    @property
+    def is_binary(self) -> bool:
+        """Tells that the pixels of images are 0 or 1."""
+        return True
+
+    def noise(self) -> float:
+        """Returns ε, as `LAVAE.noise` does."""
+        return self.epsilon
+
     def posterior(self, x: Array, train: bool = False) -> Appearance:
         """Infers the parameters of q(z | x), each [B, d_VAE], from x [B, H, W, C]."""
         mu, logvar = jnp.split(self.encoder(x, train), 2, axis=-1)

@@ -5,11 +5,16 @@ reference for the others; `composite_fft` computes it by the convolution theorem
 is far faster than `lax.conv` on a CPU; `place` needs hard locations and no convolution.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from lavae_jax.types import Array, yx_of
+
+Kind = Literal["sum", "alpha"]
+"""Whether the sum of sprites is the image, as in the paper, or see `blending`."""
 
 
 def composite_conv(sprites: Array, maps: Array) -> Array:

@@ -7,12 +7,15 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from lavae_jax import background as backgrounds
 from lavae_jax import baseline, blocks, networks
+from lavae_jax.compositing import Kind as Compositing
 from lavae_jax.inference import Model
+from lavae_jax.likelihood import Kind as Pixels
 from lavae_jax.model import LAVAE
 
 # Values of `model` in a run's config that only training or earlier versions use.
-_UNUSED = frozenset({"epsilon_init", "composite_method"})
+_UNUSED = frozenset({"epsilon_init", "sigma_init", "composite_method"})
 
 
 class ModelConfig(NamedTuple):
@@ -39,7 +42,14 @@ class ModelConfig(NamedTuple):
             the paper.
         objects_per_image: sizes the buffer in which sprites are decoded.
         mean_limit, logvar_limit: see `latents.appearance.from_outputs`. Configs of
-            earlier models don't state them.
+            earlier models don't state them, nor the following values.
+        pixels: the distribution of pixels, see `likelihood`; "bernoulli" in the paper.
+        sigma: the standard deviation σ of other pixels, which lie in 0 to 1; 0 for one
+            that is learned.
+        compositing: "sum" as in the paper, or "alpha", see `blending`.
+        background: "black" as in the paper, "constant" or "smooth", see `background`.
+        background_dim: dimensions of the latent of a smooth background.
+        background_waves: cosine waves per direction of a smooth background.
     """
 
     image_shape: tuple[int, int, int]
@@ -62,6 +72,12 @@ class ModelConfig(NamedTuple):
     objects_per_image: float
     mean_limit: float = 5.0
     logvar_limit: float = 1.0
+    pixels: Pixels = "bernoulli"
+    sigma: float = 0.0
+    compositing: Compositing = "sum"
+    background: backgrounds.Kind = "black"
+    background_dim: int = 4
+    background_waves: int = 1
 
 
 class BaselineConfig(NamedTuple):
@@ -158,13 +174,20 @@ def build_model(
 
 def _build_lavae(config: ModelConfig, axis_name: str | None, dtype) -> LAVAE:
     c, channels = config, config.image_shape[2]
+    if c.compositing == "alpha":
+        channels += 1  # of sprites
 
     def trunk() -> blocks.Trunk:
         return blocks.Trunk(c.channels, c.norm, c.stem_stride, axis_name, dtype=dtype)
 
     if c.appearance_net == "glimpse":
         appearance_net = networks.GlimpseAppearanceNet(
-            c.glimpse_size, c.width, c.app_dim, axis_name, dtype
+            c.glimpse_size,
+            c.width,
+            c.app_dim,
+            0 if c.background == "black" else c.image_shape[2],
+            axis_name,
+            dtype,
         )
     else:
         appearance_net = networks.AppearanceNet(trunk(), c.app_dim)
@@ -178,6 +201,17 @@ def _build_lavae(config: ModelConfig, axis_name: str | None, dtype) -> LAVAE:
         location_net=networks.LocationNet(trunk(), c.location_hidden, c.location_scale),
         appearance_net=appearance_net,
         f_sprite=f_sprite,
+        background_net=build_background(c),
     )
     values = {k: v for k, v in c._asdict().items() if k in LAVAE.__dataclass_fields__}
     return LAVAE(axis_name=axis_name, **values | nets)
+
+
+def build_background(c: ModelConfig) -> backgrounds.Network | None:
+    """Builds the network of a config's background; None for a black one."""
+    channels = c.image_shape[2]
+    if c.background == "black":
+        return None
+    if c.background == "constant":
+        return backgrounds.ConstantBackground(channels)
+    return backgrounds.SmoothBackground(channels, c.background_dim, c.background_waves)

@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from lavae_jax import likelihood
+from lavae_jax import inference, likelihood
 from lavae_jax.images import check
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
 from lavae_jax.model import LAVAE
-from lavae_jax.types import Array, Variables, hard_locations
+from lavae_jax.types import Array, Scene, Variables, hard_locations
 
 _LIT = 0.5
-"""A pixel belongs to an object if its sprite is brighter there, in any channel."""
+"""A pixel belongs to an object if its mask (`inference.masks`) is above this there."""
 
 _BATCH_PIXELS = 2**19
 """Images are taken together up to so many pixels, 128 of 64×64."""
@@ -56,14 +56,15 @@ def find_objects(
     """Finds the objects of each image: how many, where, and how certain.
 
     There is no limit to their number. Images of the model's size have the objects that
-    `infer` finds; near the border of others, black pixels take the place of what is not
-    there.
+    `infer` finds. Beyond the border of others, pixels are black if they are binary, and
+    else those of the border go on.
 
     Args:
         model: LAVAE, as `load` and `load_pretrained` return it.
         variables: its variables.
-        images: binary images [H, W, C], or [H, W] for a model of grey images, of any
-            sizes. A ValueError or TypeError says what is wrong with others.
+        images: images [H, W, C], or [H, W] for a model of grey images, of any sizes,
+            with pixels as `infer` takes them. A ValueError or TypeError says what is
+            wrong with others.
 
     Returns:
         What was found in each image.
@@ -117,8 +118,10 @@ def _find(model, variables, images, size):
         image = np.asarray(image)
         image = image[..., None] if image.ndim == 2 else image
         height, width = image.shape[:2]
-        x = check(image[None], (height, width, channels))
-        batch[row, :height, :width] = x[0]
+        x = check(image[None], (height, width, channels), model.is_binary)
+        margin = ((0, size[0] - height), (0, size[1] - width), (0, 0))
+        mode = "constant" if model.is_binary else "edge"
+        batch[row] = np.pad(x[0], margin, mode)
         inside[row, :height, :width] = True
     large = model.clone(image_shape=(*size, channels))
     is_object = np.asarray(_peaks(large, variables, batch)) & inside
@@ -170,30 +173,35 @@ def _describe(
     bound = model.bind(variables)
     locations = hard_locations(sites, active)
     appearance = bound.appearance(bound.appearance_features(x), locations)
-    sprites = bound.sprites(appearance.mu, active)
-    canvas = bound.canvas(sprites, locations)
-    width, side, num_channels = x.shape[2], sprites.shape[2], x.shape[3]
+    layers = bound.layers(appearance.mu, active)
+    canvas = bound.canvas(layers, locations)
+    background = bound.background_posterior(x)
+    behind = bound.background(background and background.mu)
+    behind = jnp.broadcast_to(0.0 if behind is None else behind, x.shape)
+    width, side, noise = x.shape[2], layers.shape[2], bound.noise()
     margin = [(side // 2,) * 2, (side // 2,) * 2, (0, 0)]
 
-    def one_image(x, canvas, sites, sprites):
-        padded = jnp.pad(x, margin), jnp.pad(canvas, margin)
+    def log_p(x, canvas, behind):
+        painted = bound.blend(canvas, behind)
+        return likelihood.log_likelihood(x, painted, noise, model.pixels)
 
-        def gain(site, sprite):
+    def one_image(sites, layers, *images):
+        padded = [jnp.pad(image, margin) for image in images]
+
+        def gain(site, layer):
             corner = site // width, site % width, 0
-            pixels, mean = (
-                lax.dynamic_slice(a, corner, (side, side, num_channels)) for a in padded
+            x, canvas, behind = (
+                lax.dynamic_slice(a, corner, (side, side, a.shape[-1])) for a in padded
             )
-            log_p, without = (
-                likelihood.log_likelihood(pixels, canvas, model.epsilon).sum()
-                for canvas in (mean, jnp.maximum(mean - sprite, 0))
-            )
-            return log_p - without
+            without = log_p(x, bound.without(canvas, layer), behind)
+            return (log_p(x, canvas, behind) - without).sum()
 
-        return jax.vmap(gain)(sites, sprites)
+        return jax.vmap(gain)(sites, layers)
 
-    gains = jax.vmap(one_image)(x, canvas, sites, sprites)
+    gains = jax.vmap(one_image)(sites, layers, x, canvas, behind)
     evidence = gains - appearances.kl(appearance) - math.log(model.num_sites)
-    return sprites.max(axis=-1) > _LIT, evidence
+    scene = Scene(active.sum(axis=1), sites, appearance.mu, active)
+    return inference.masks(model, variables, scene) > _LIT, evidence
 
 
 def _boxes(yx, lit, size):

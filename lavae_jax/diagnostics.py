@@ -57,15 +57,16 @@ def measure(
 
     This costs two inferences and the decoding of the sprites; no image is painted.
     """
-    lit = (images > 0).any((1, 2, 3))
+    # Without their n, only black images are known to have no objects.
+    has_objects = (images > 0).any((1, 2, 3)) & model.is_binary
     scene = inference.infer(model, variables, images)
-    sprites = inference.sprites(model, variables, scene)
-    contrast = (sprites.max((2, 3)) - sprites.min((2, 3))).max(-1)
+    masks = inference.masks(model, variables, scene)
+    contrast = masks.max((2, 3)) - masks.min((2, 3))
     blank = scene.active & (contrast < _BLANK_CONTRAST)
     per_object = jnp.maximum(scene.n, 1)
     diagnosis = Diagnosis(
         count_accuracy=None,
-        uncounted=(scene.n == 0) & lit,
+        uncounted=(scene.n == 0) & has_objects,
         overcounted=scene.n == model.max_objects,
         blank=blank.sum(1) / per_object,
         unsteady=_unsteady(model, variables, images, scene).sum(1) / per_object,

@@ -11,12 +11,18 @@ try:
     with warnings.catch_warnings():
         # Users can't act on a deprecated name in distrax, so it must not warn them.
         warnings.simplefilter("ignore", DeprecationWarning)
-        from distrax import Bernoulli, Categorical, MultivariateNormalDiag
+        from distrax import (
+            Bernoulli,
+            Categorical,
+            MultivariateNormalDiag,
+            Normal,
+        )
 except (ImportError, AttributeError):
     from lavae_jax.plain_distributions import (
         Bernoulli,
         Categorical,
         MultivariateNormalDiag,
+        Normal,
     )
 
-__all__ = ["Bernoulli", "Categorical", "MultivariateNormalDiag"]
+__all__ = ["Bernoulli", "Categorical", "MultivariateNormalDiag", "Normal"]

@@ -29,9 +29,11 @@ def open_scene(scene: Scene, only: ArrayLike | None = None) -> tuple[Scene, np.n
         raise TypeError(f"expected a lavae_jax.Scene, got {type(scene).__name__}.")
     if any(isinstance(field, jax.core.Tracer) for field in scene):
         raise TypeError("scenes are edited outside jax transformations such as jit.")
-    copy = Scene(*map(np.array, scene, (np.int32, np.int32, np.float32, bool)))
+    copy = Scene(*map(np.array, scene[:4], (np.int32, np.int32, np.float32, bool)))
     slots = copy.active.shape
-    shapes = [field.shape for field in copy]
+    shapes = [field.shape for field in copy[:4]]
+    if scene.background is not None:
+        copy = copy._replace(background=np.array(scene.background, np.float32))
     wanted = [slots[:1], (*slots, 2), (*slots, *copy.z_app.shape[-1:]), slots]
     if len(slots) != 2 or shapes != wanted:
         raise ValueError(
@@ -56,6 +58,7 @@ def close_scene(scene: Scene) -> Scene:
         jnp.asarray(np.where(used, scene.yx, np.int32(0))),
         jnp.asarray(np.where(used, scene.z_app, np.float32(0))),
         active,
+        None if scene.background is None else jnp.asarray(scene.background),
     )
 
 

@@ -35,6 +35,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -62,7 +63,7 @@ def take(scene: Scene, images: ArrayLike) -> Scene:
     """
     old, _ = checks.open_scene(scene)
     images = checks.indices("images", images, len(old.n), repeated=True)
-    return checks.close_scene(Scene(*(field[images] for field in old)))
+    return checks.close_scene(jax.tree.map(lambda field: field[images], old))
 
 
 def move(
@@ -235,4 +236,6 @@ def traverse(
         checks.open_scene(edit(scene, *values))[0]
         for values in itertools.product(*axes)
     ]
-    return checks.close_scene(Scene(*map(np.concatenate, zip(*scenes, strict=True))))
+    return checks.close_scene(
+        jax.tree.map(lambda *fields: np.concatenate(fields), *scenes)
+    )

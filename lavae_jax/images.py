@@ -7,20 +7,31 @@ import numpy as np
 from lavae_jax.types import Array
 
 
-def to_float(images: Array) -> Array:
-    """Converts images, uint8 (0/255 or 0/1) or float {0, 1}, to float32 {0, 1}."""
+def to_float(images: Array, is_binary: bool = True) -> Array:
+    """Converts images to float32: binary ones to {0, 1}, others to [0, 1].
+
+    Floats keep their values. Of whole numbers, binary images have 0 and anything else,
+    and others 0 to 255.
+    """
     images = jnp.asarray(images)
     if jnp.issubdtype(images.dtype, jnp.floating):
         return images.astype(jnp.float32)
-    return images.astype(bool).astype(jnp.float32)
+    if is_binary or images.dtype == bool:
+        return images.astype(bool).astype(jnp.float32)
+    return images.astype(jnp.float32) / 255
 
 
-def check(images: Array | np.ndarray, image_shape: tuple[int, int, int]) -> Array:
-    """Checks a batch of images [B, H, W, C] and returns it as float32 in {0, 1}.
+def check(
+    images: Array | np.ndarray,
+    image_shape: tuple[int, int, int],
+    is_binary: bool = True,
+) -> Array:
+    """Checks a batch of images [B, H, W, C] and returns it as float32 in [0, 1].
 
     Raises:
         TypeError: for another dtype.
-        ValueError: for another shape, or values that are not binary.
+        ValueError: for another shape, or values that are not binary, or outside [0, 1]
+            where they need not be binary.
     """
     wanted = f"[B, {', '.join(map(str, image_shape))}]"
     shape = tuple(np.shape(images))
@@ -30,19 +41,39 @@ def check(images: Array | np.ndarray, image_shape: tuple[int, int, int]) -> Arra
             f" {wanted}, got {list(shape)}."
         )
     if isinstance(images, jax.core.Tracer):
-        return to_float(images)
+        return to_float(images, is_binary)
     images = np.asarray(images)
     if images.dtype.kind not in "biuf":
         raise TypeError(
             f"images must be uint8, bool or float, got {images.dtype}. Convert them"
             " with np.asarray(images, np.uint8)."
         )
+    problem = _binary_problem(images) if is_binary else _range_problem(images)
+    if problem:
+        raise ValueError(problem)
+    return to_float(images, is_binary)
+
+
+def _binary_problem(images):
+    """Says what is wrong with images that must be binary; None if nothing is."""
     lit = 1 if images.dtype.kind == "f" or (images == 1).any() else 255
     valid = (images == 0) | (images == lit)
-    if not valid.all():
-        value = images[~valid].flat[0]
-        raise ValueError(
-            f"images must be binary, 0 and 1 or 0 and 255, got a pixel of {value}."
-            " Binarise them first, for example with images > threshold."
-        )
-    return to_float(images)
+    if valid.all():
+        return None
+    return (
+        "images must be binary, 0 and 1 or 0 and 255, got a pixel of"
+        f" {images[~valid].flat[0]}. Binarise them first, for example with images >"
+        " threshold."
+    )
+
+
+def _range_problem(images):
+    """Says what is wrong with images that need not be binary; None if nothing is."""
+    most = 1 if images.dtype.kind in "bf" else 255
+    valid = (images >= 0) & (images <= most)
+    if valid.all():
+        return None
+    return (
+        f"images must have values from 0 to {most}, as they are {images.dtype}: got a"
+        f" pixel of {images[~valid].flat[0]}. Scale them first."
+    )

@@ -3,7 +3,8 @@
 These arguments are the same everywhere:
 
 - model, variables: LAVAE or the baseline, with its variables, as `load` returns them.
-- images: [B, H, W, C] in {0, 1}, or uint8. A ValueError or a TypeError says what is
+- images: [B, H, W, C] in {0, 1}, or in [0, 1] if the model's pixels are not binary, or
+  uint8. A ValueError or a TypeError says what is
   wrong with images that the model was not built for.
 - key: one key for the batch, or [B] keys for draws that do not depend on how images
   are batched.
@@ -15,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lavae_jax import background as backgrounds
 from lavae_jax import baseline, objectives
 from lavae_jax import images as image_checks
 from lavae_jax.latents import appearance as appearances
-from lavae_jax.likelihood import pixel_mean
 from lavae_jax.model import LAVAE
 from lavae_jax.types import Array, Scene, Variables, hard_locations, site_at, yx_of
 
@@ -43,7 +44,7 @@ def infer(
             f"infer needs a model with objects, LAVAE: got {type(model).__name__}, see"
             " reconstruct."
         )
-    x = image_checks.check(images, model.image_shape)
+    x = image_checks.check(images, model.image_shape, model.is_binary)
     keys = None if key is None else _image_keys(key, len(x))
     return _infer(model, variables, x, keys)
 
@@ -57,32 +58,52 @@ def _infer(model, variables, x, keys):
     key_loc, key_app = (None, None) if keys is None else split(keys).T
     locations = bound.locations(h_loc, n, key_loc)
     appearance = bound.appearance(bound.appearance_features(x), locations)
-    z_app = appearance.mu
+    background = bound.background_posterior(x)
+    z_app, z_background = appearance.mu, background and background.mu
     if keys is not None:
         z_app = appearances.draw(appearance, key_app)
         z_app = jnp.where(locations.active[..., None], z_app, 0)
-    return _to_scene(n, locations, z_app, model.image_shape[1])
+        z_background = backgrounds.draw(background, key_app)
+    return _to_scene(n, locations, z_app, z_background, model.image_shape[1])
 
 
-def _to_scene(n, locations, z_app, width):
+def _to_scene(n, locations, z_app, z_background, width):
     yx = yx_of(locations.site, width)
-    return Scene(n, yx, z_app, locations.active)
+    return Scene(n, yx, z_app, locations.active, z_background)
 
 
 @partial(jax.jit, static_argnums=0)
 def sprites(model: LAVAE, variables: Variables, scene: Scene) -> Array:
-    """Decodes one sprite per slot: [B, M, S, S, C] in [0, 1], zeros if inactive."""
-    return model.bind(variables).sprites(scene.z_app, scene.active)
+    """Decodes one sprite per slot: [B, M, S, S, C] in [0, 1], zeros if inactive.
+
+    Where sprites have an opacity, these are colours times opacity.
+    """
+    painted = model.bind(variables).sprites(scene.z_app, scene.active)
+    is_sum = model.compositing == "sum"
+    return painted if is_sum else painted[..., :-1] * painted[..., -1:]
+
+
+@partial(jax.jit, static_argnums=0)
+def masks(model: LAVAE, variables: Variables, scene: Scene) -> Array:
+    """Shows where each sprite covers what is behind it: [B, M, S, S] in [0, 1].
+
+    It does where the value is above 0.5. Where several sprites do, the object with the
+    largest value is the one to be seen.
+    """
+    painted = model.bind(variables).sprites(scene.z_app, scene.active)
+    if model.compositing == "sum":
+        return painted.max(axis=-1)
+    nearness = (1 + jax.nn.sigmoid(scene.z_app[..., :1, None])) / 2
+    return jnp.where(painted[..., -1] > 0.5, nearness, 0)
 
 
 @partial(jax.jit, static_argnums=0)
 def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
     """Paints a scene, objects outside it at the border: pixel means, [B, H, W, C]."""
-    bound = model.bind(variables)
-    painted = bound.sprites(scene.z_app, scene.active)
     site = site_at(scene.yx, model.image_shape[:2])
-    canvas = bound.canvas(painted, hard_locations(site, scene.active))
-    return pixel_mean(canvas, model.epsilon)
+    locations = hard_locations(site, scene.active)
+    bound = model.bind(variables)
+    return bound.pixel_mean(bound.paint(scene.z_app, scene.background, locations))
 
 
 def reconstruct(
@@ -91,7 +112,7 @@ def reconstruct(
     """Paints images as the model explains them best: pixel means, [B, H, W, C]."""
     if isinstance(model, LAVAE):
         return render(model, variables, infer(model, variables, images))
-    x = image_checks.check(images, model.image_shape)
+    x = image_checks.check(images, model.image_shape, model.is_binary)
     return _reconstruct(model, variables, x)
 
 
@@ -106,7 +127,7 @@ def log_weights(
     num_samples: int,
 ) -> Array:
     """Computes log p(x, z) − log q(z | x), nats, [K, B]: K = `num_samples` draws."""
-    x = image_checks.check(images, model.image_shape)
+    x = image_checks.check(images, model.image_shape, model.is_binary)
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
     return _log_weights(model, variables, x, _image_keys(key, len(x)), num_samples)
@@ -178,8 +199,8 @@ def generate(
         return _generate(model, variables, keys)
     if prior_n is not None:
         prior_n = _checked_prior(prior_n, model.max_objects)
-    n, locations, z_app = _sample_prior(model, variables, keys, prior_n)
-    scene = _to_scene(n, locations, z_app, model.image_shape[1])
+    n, *latents = _sample_prior(model, variables, keys, prior_n)
+    scene = _to_scene(n, *latents, model.image_shape[1])
     return render(model, variables, scene)
 
 

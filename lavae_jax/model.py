@@ -1,5 +1,6 @@
 """LAVAE: the generative model of Eq. 1 and the inference model of Eq. 5."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -7,10 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lavae_jax import compositing, likelihood, slots
+from lavae_jax import background as backgrounds
+from lavae_jax import blending, compositing, likelihood, slots
+from lavae_jax.compositing import Kind as Compositing
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import draw_locations
+from lavae_jax.likelihood import Kind as Pixels
 from lavae_jax.types import Appearance, Array, Locations
 
 
@@ -21,6 +25,7 @@ class LAVAE(nn.Module):
         location_net: x to location logits before γ.
         appearance_net: x and locations to [μ, log σ²].
         f_sprite: appearances to sprites.
+        background_net: None for a black background.
         axis_name: mapped axis of devices, if any.
 
     The other attributes are those of `ModelConfig`.
@@ -54,21 +59,54 @@ class LAVAE(nn.Module):
     epsilon: float = 1e-6
     exclusion_radius: int = 0
     objects_per_image: float = 1.5
+    pixels: Pixels = "bernoulli"
+    sigma: float = 0.0
+    compositing: Compositing = "sum"
+    background_net: backgrounds.Network | None = None
     axis_name: str | None = None
 
     def setup(self) -> None:
-        """Makes the one parameter outside the networks, the logits of a in Eq. 2."""
+        """Makes the parameters outside the networks: a's logits in Eq. 2, maybe σ."""
         self.prior_n_logits = self.param(
             "prior_n_logits",
             nn.initializers.zeros,
             (self.max_objects + 1,),
             jnp.float32,
         )
+        if self.learns_sigma:
+            self.sigma_shift = self.param(
+                "sigma_shift", nn.initializers.zeros, (), jnp.float32
+            )
 
     @property
     def num_sites(self) -> int:
         """Returns D = H · W."""
         return self.image_shape[0] * self.image_shape[1]
+
+    @property
+    def is_binary(self) -> bool:
+        """Tells whether the pixels of images are 0 or 1."""
+        return self.pixels == "bernoulli"
+
+    @property
+    def background_dim(self) -> int:
+        """Returns the number of dimensions of z_bg, 0 without this latent."""
+        return getattr(self.background_net, "dim", 0)
+
+    @property
+    def learns_sigma(self) -> bool:
+        """Tells whether the standard deviation of pixels is a parameter."""
+        return not (self.is_binary or self.sigma)
+
+    def noise(self) -> Array | float:
+        """Returns ε of binary pixels, or the standard deviation of other ones."""
+        if self.learns_sigma:
+            # All pixels pull at σ: unscaled, it alone would decide how far the
+            # gradient of all parameters is clipped.
+            still = lax.stop_gradient(self.sigma_shift)
+            moved = (self.sigma_shift - still) / math.prod(self.image_shape)
+            return likelihood.learned_sigma(still + moved)
+        return self.epsilon if self.is_binary else self.sigma
 
     def capacity(self, num_images: int) -> int:
         """Returns the size of the buffer of these images' active slots, see `slots`.
@@ -82,7 +120,16 @@ class LAVAE(nn.Module):
 
     def location_logits(self, x: Array, train: bool = False) -> Array:
         """Computes h_loc times γ: [B, H, W, C] to [B, H, W]."""
-        return self.gamma * self.location_net(x, train)
+        return self.gamma * self.location_net(self._foreground(x)[0], train)
+
+    def _foreground(self, x: Array) -> tuple[Array, Array | None]:
+        """Returns an image less its background, and the background.
+
+        Beyond the border of what is returned there are zeros, as off every object.
+        """
+        q = self.background_posterior(x)
+        behind = lax.stop_gradient(self.background(q and q.mu))
+        return x if behind is None else x - behind, behind
 
     def count(self, h_loc: Array) -> Array:
         """Computes Eq. 7, q(n | x) = δ(n − f_count(h_loc)): [B, H, W] to n̂ [B]."""
@@ -113,7 +160,11 @@ class LAVAE(nn.Module):
 
     def appearance_features(self, x: Array, train: bool = False) -> Array:
         """Computes what `appearance` reads; it is the same for every draw of z_loc."""
-        return self.appearance_net.features(x, train)
+        foreground, behind = self._foreground(x)
+        if behind is not None:
+            behind = jnp.broadcast_to(behind, x.shape)
+            foreground = jnp.concatenate([foreground, behind], axis=-1)
+        return self.appearance_net.features(foreground, train)
 
     def appearance(self, features: Array, locations: Locations) -> Appearance:
         """Computes Eq. 9: reads the appearance parameters at the locations.
@@ -136,6 +187,10 @@ class LAVAE(nn.Module):
         h_app = jnp.where(locations.active[..., None], h_app, 0)
         return appearances.from_outputs(h_app, self.mean_limit, self.logvar_limit)
 
+    def background_posterior(self, x: Array) -> Appearance | None:
+        """Computes the parameters of q(z_bg | x), [B, dim]; None without z_bg."""
+        return self.background_net.encode(x) if self.background_dim else None
+
     # Generative model, Eq. 1.
 
     def sprites(self, z_app: Array, active: Array, train: bool = False) -> Array:
@@ -147,32 +202,87 @@ class LAVAE(nn.Module):
             train: whether batch statistics are used and updated.
 
         Returns:
-            [B, M, S, S, C] in [0, 1], zeros in inactive slots.
+            [B, M, S, S, C] in [0, 1], zeros in inactive slots. With the compositing
+            "alpha" these are colours and α, C + 1 channels.
         """
 
         def decode(module, image, valid, z_app):
             del image
             return module.f_sprite(z_app, valid, train)
 
+        if self.compositing == "alpha":
+            z_app = z_app[..., 1:]  # the first number is the depth
         capacity = self.capacity(z_app.shape[0])
         return slots.map_active(
             self, decode, active, (z_app,), capacity, self.axis_name
         )
 
-    def canvas(self, sprites: Array, locations: Locations) -> Array:
-        """Computes λ of Eq. 4, [B, H, W, C]."""
+    def layers(self, z_app: Array, active: Array, train: bool = False) -> Array:
+        """Computes what is summed on the canvas for the active slots.
+
+        These are sprites, [B, M, S, S, C], or what `blending.to_layers` makes of them,
+        with C + 2 channels.
+        """
+        sprites = self.sprites(z_app, active, train)
+        if self.compositing == "sum":
+            return sprites
+        return blending.to_layers(sprites, z_app[..., 0])
+
+    def canvas(self, layers: Array, locations: Locations) -> Array:
+        """Computes the sum of Eq. 4, [B, H, W, C or C + 2], from [B, M, S, S, ...]."""
         height, width, _ = self.image_shape
         if locations.z_loc is None:
-            return compositing.place(sprites, locations.site, height, width)
+            return compositing.place(layers, locations.site, height, width)
         maps = locations.z_loc.reshape(*locations.site.shape, height, width)
-        return compositing.composite(sprites, maps)
+        return compositing.composite(layers, maps)
+
+    def background(self, z_background: Array | None) -> Array | None:
+        """Paints what is behind the objects; None if it is black.
+
+        z_background is [B, dim], or None where the background has no latent. The result
+        is [B, H, W, C], or [1, 1, 1, C] where it is constant.
+        """
+        if z_background is not None:
+            return self.background_net.decode(z_background, self.image_shape[:2])
+        return None if self.background_net is None else self.background_net()
+
+    def without(self, canvas: Array, layer: Array) -> Array:
+        """Takes what an object adds to the sum of Eq. 4 away from the sum."""
+        rest = canvas - layer
+        # Rounding errors must not make a sum of sprites negative.
+        return jnp.maximum(rest, 0) if self.compositing == "sum" else rest
+
+    def blend(self, canvas: Array, background: Array | None) -> Array:
+        """Computes λ, [..., H, W, C], from the sum of Eq. 4 and the background."""
+        if self.compositing == "sum":
+            return canvas if background is None else canvas + background
+        black = jnp.zeros((), canvas.dtype)
+        return blending.blend(canvas, black if background is None else background)
+
+    def paint(
+        self,
+        z_app: Array,
+        z_background: Array | None,
+        locations: Locations,
+        train: bool = False,
+    ) -> Array:
+        """Computes λ of Eq. 4, [B, H, W, C], with the background."""
+        layers = self.layers(z_app, locations.active, train)
+        return self.blend(self.canvas(layers, locations), self.background(z_background))
 
     def log_likelihood(
-        self, x: Array, canvas: Array, epsilon: Array | float | None = None
+        self, x: Array, canvas: Array, noise: Array | float | None = None
     ) -> Array:
-        """Computes Eq. 12, log p(x | z), nats, [B]; `epsilon` is ε by default."""
-        epsilon = self.epsilon if epsilon is None else epsilon
-        return likelihood.log_likelihood(x, canvas, epsilon).sum(axis=(1, 2, 3))
+        """Computes Eq. 12, log p(x | z), nats, [B], for λ; `noise` is the model's."""
+        noise = self.noise() if noise is None else noise
+        log_p = likelihood.log_likelihood(x, canvas, noise, self.pixels)
+        return log_p.sum(axis=(1, 2, 3))
+
+    def pixel_mean(self, canvas: Array) -> Array:
+        """Computes the means of the pixels for λ, [..., H, W, C]."""
+        if self.is_binary:
+            return likelihood.pixel_mean(canvas, self.epsilon)
+        return jnp.clip(canvas, 0, 1)
 
     def log_p_n(self, n: Array) -> Array:
         """Computes Eq. 2, log p(n), nats, [B]."""
@@ -187,5 +297,6 @@ class LAVAE(nn.Module):
         n = jnp.ones(x.shape[0], jnp.int32)
         locations = draw_locations(h_loc, n, self.max_objects, keys=None)
         appearance = self.appearance(self.appearance_features(x, train), locations)
-        sprites = self.sprites(appearance.mu, locations.active, train)
-        return self.canvas(sprites, locations)
+        background = self.background_posterior(x)
+        z_background = background and background.mu
+        return self.paint(appearance.mu, z_background, locations, train)

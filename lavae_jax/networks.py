@@ -131,12 +131,14 @@ class GlimpseAppearanceNet(nn.Module):
     A dense network on the window around a site is a convolution with a kernel of the
     window's size followed by 1×1 convolutions. Its map over all sites is h_app; only
     the n values that are read are computed. It needs hard locations. The side of the
-    window, `glimpse_size`, is odd.
+    window, `glimpse_size`, is odd. Of the last `site_channels` channels of an image,
+    the network sees the site alone.
     """
 
     glimpse_size: int = 21
     width: int = 256
     app_dim: int = 32
+    site_channels: int = 0
     axis_name: str | None = None
     dtype: DTypeLike = jnp.float32
 
@@ -159,8 +161,16 @@ class GlimpseAppearanceNet(nn.Module):
 
         def read_active(module, image, valid, sites):
             del valid  # rows do not interact
-            cut = compositing.windows(features, image, sites, module.glimpse_size)
-            return module.network(cut.reshape(cut.shape[0], -1))
+
+            def cut(channels, side):
+                windows = compositing.windows(channels, image, sites, side)
+                return windows.reshape(len(sites), -1)
+
+            first = features.shape[-1] - module.site_channels
+            seen = cut(features[..., :first], module.glimpse_size)
+            if module.site_channels:
+                seen = jnp.concatenate([seen, cut(features[..., first:], 1)], axis=1)
+            return module.network(seen)
 
         site, active = locations.site, locations.active
         return slots.map_active(

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lavae_jax import background as backgrounds
 from lavae_jax import likelihood
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents.locations import log_p_locations
@@ -49,7 +50,7 @@ def log_weights(
     """
     bound = model.bind(variables)
     h_loc = bound.location_logits(x)
-    features = bound.appearance_features(x)
+    features, background = bound.appearance_features(x), bound.background_posterior(x)
     n = bound.count(h_loc)
     prior = log_p_locations(n, model.num_sites, model.max_objects) + bound.log_p_n(n)
 
@@ -68,9 +69,13 @@ def log_weights(
             lambda a: jnp.repeat(a, num_candidates, axis=0), appearance
         )
         z_app = appearances.draw(repeated, candidate_keys.reshape(-1))
+        z_background = backgrounds.draw(background, key_choice)
+        behind = bound.background(z_background)
         log_w = appearance_log_weights(
-            bound, x, appearance, locations, z_app, key_choice
+            bound, x, appearance, locations, z_app, key_choice, behind
         )
+        if background is not None:
+            log_w += appearances.log_ratio(background, z_background)
         return log_w + prior - locations.log_q.sum(axis=-1)
 
     return lax.map(one_sample, jnp.arange(num_samples))
@@ -83,16 +88,18 @@ def appearance_log_weights(
     locations: Locations,
     z_app: Array,
     keys: Array,
+    behind: Array | None = None,
 ) -> Array:
     """Estimates log p(x | z_loc) from candidates for the appearance of each object.
 
     Args:
         model: bound to its variables.
-        x: binary images, [B, H, W, C].
+        x: images, [B, H, W, C].
         appearance: parameters of q(z_app | z_loc, x), [B, M, L].
         locations: hard locations, [B, M].
         z_app: K draws from it for each image, [B · K, M, L], in a row.
         keys: [B], which choose the candidates that are kept.
+        behind: the background, as `model.background` paints it.
 
     Returns:
         [B], nats.
@@ -103,47 +110,49 @@ def appearance_log_weights(
         return a.reshape(num_images, num_candidates, *a.shape[1:]).swapaxes(1, 2)
 
     active = jnp.repeat(locations.active, num_candidates, axis=0)
-    candidates = of_image(model.sprites(z_app, active))
-    q = appearances.posterior(
-        jax.tree.map(lambda a: jnp.repeat(a, num_candidates, axis=0), appearance)
-    )
-    log_ratio = appearances.prior(model.app_dim).log_prob(z_app) - q.log_prob(z_app)
-    at_mean = model.sprites(appearance.mu, locations.active)
+    candidates = of_image(model.layers(z_app, active))
+    repeated = jax.tree.map(lambda a: jnp.repeat(a, num_candidates, axis=0), appearance)
+    log_ratio = appearances.log_ratio(repeated, z_app)
+    at_mean = model.layers(appearance.mu, locations.active)
     canvas = model.canvas(at_mean, locations)
+    behind = jnp.broadcast_to(0.0 if behind is None else behind, x.shape)
 
-    def one_image(x, canvas, *slots):
-        return _product_of_means(x, canvas, slots, model.epsilon)
+    def one_image(x, canvas, behind, *slots):
+        return _product_of_means(model, x, canvas, behind, slots)
 
     keys = jax.vmap(lambda key: jax.random.split(key, model.max_objects))(keys)
     sites, log_ratio = locations.site, of_image(log_ratio)
     slots = (sites, locations.active, candidates, at_mean, log_ratio, keys)
-    return jax.vmap(one_image)(x, canvas, *slots)
+    return jax.vmap(one_image)(x, canvas, behind, *slots)
 
 
-def _product_of_means(x, canvas, slots, epsilon):
+def _product_of_means(model, x, canvas, behind, slots):
     """Computes log γ_0 Π_i 1/K Σ_k w_k for one image x [H, W, C], a scalar.
 
     The canvas has all objects at their means; the slots are arrays with a first axis M.
     """
-    width, side, num_channels = x.shape[1], slots[2].shape[2], x.shape[2]
+    width, side, noise = x.shape[1], slots[2].shape[2], model.noise()
     margin = [(side // 2,) * 2, (side // 2,) * 2, (0, 0)]
     # Pixels of a window beyond the border count for nothing.
-    x_padded, inside = jnp.pad(x, margin), jnp.pad(jnp.ones_like(x), margin)
+    inside = jnp.pad(jnp.ones_like(x), margin)
+    x_padded, behind_padded = jnp.pad(x, margin), jnp.pad(behind, margin)
+
+    def log_px(x, canvas, behind):
+        painted = model.blend(canvas, behind)
+        return likelihood.log_likelihood(x, painted, noise, model.pixels)
 
     def step(canvas, slot):
         site, active, candidates, at_mean, log_ratio, key = slot
         corner = site // width, site % width, 0
 
         def window(a):
-            return lax.dynamic_slice(a, corner, (side, side, num_channels))
+            return lax.dynamic_slice(a, corner, (side, side, a.shape[-1]))
 
-        others = jnp.maximum(window(canvas) - at_mean, 0)
+        others = model.without(window(canvas), at_mean)
 
-        def log_p(sprite):
-            log_px = likelihood.log_likelihood(
-                window(x_padded), others + sprite, epsilon
-            )
-            return (log_px * window(inside)).sum()
+        def log_p(layer):
+            log_p = log_px(window(x_padded), others + layer, window(behind_padded))
+            return (log_p * window(inside)).sum()
 
         log_w = jax.vmap(log_p)(candidates) - log_p(at_mean) + log_ratio
         kept = candidates[jax.random.categorical(key, log_w)]
@@ -151,6 +160,6 @@ def _product_of_means(x, canvas, slots, epsilon):
         mean = jax.nn.logsumexp(log_w) - math.log(len(log_w))
         return canvas, jnp.where(active, mean, 0)
 
-    log_gamma_0 = likelihood.log_likelihood(x, canvas, epsilon).sum()
+    log_gamma_0 = log_px(x, canvas, behind).sum()
     _, log_means = lax.scan(step, jnp.pad(canvas, margin), slots)
     return log_gamma_0 + log_means.sum()

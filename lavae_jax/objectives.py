@@ -1,12 +1,14 @@
 """The training objective (Eq. 6, Appendix A) and the bound of Table 1."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lavae_jax import background as backgrounds
 from lavae_jax import distributions
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
@@ -22,11 +24,13 @@ class ElboTerms(NamedTuple):
     kl_app: Array
     kl_loc: Array
     kl_n: Array
+    kl_background: Array | None = None  # None where the background has no latent
 
     @property
     def elbo(self) -> Array:
-        """Returns the bound, log p(x | z) − KL_app − KL_loc − KL_n, [B]."""
-        return self.log_px - self.kl_app - self.kl_loc - self.kl_n
+        """Returns the bound, log p(x | z) less all KL terms, [B]."""
+        elbo = self.log_px - self.kl_app - self.kl_loc - self.kl_n
+        return elbo if self.kl_background is None else elbo - self.kl_background
 
 
 def reconstruct(
@@ -35,33 +39,36 @@ def reconstruct(
     locations: Locations,
     n: Array,
     keys: Array,
-    epsilon: Array | float | None = None,
+    noise: Array | float | None = None,
     train: bool = False,
 ) -> ElboTerms:
     """Computes the terms of Eq. 6 for given locations, with one draw of z_app each.
 
     Args:
         model: bound to its variables.
-        x: binary images, [B, H, W, C].
+        x: images, [B, H, W, C].
         locations: K draws from q(z_loc | x) for each image, [B · K, ...], draws of the
             same image in a row; or the locations that the warm-up gives.
         n: [B · K] int32, the numbers of objects, which train p(n).
         keys: [B · K], one per draw.
-        epsilon: ε of the likelihood, by default the model's.
+        noise: ε or σ of the likelihood, by default the model's.
         train: whether batch statistics are used and updated.
 
     Returns:
         The terms of every draw, [B · K] each.
     """
     appearance = model.appearance(model.appearance_features(x, train), locations)
+    num_draws = len(keys) // x.shape[0]
+    repeated = partial(jnp.repeat, repeats=num_draws, axis=0)
+    background = jax.tree.map(repeated, model.background_posterior(x))
     z_app = appearances.draw(appearance, keys)
-    canvas = model.canvas(model.sprites(z_app, locations.active, train), locations)
-    x = jnp.repeat(x, canvas.shape[0] // x.shape[0], axis=0)
+    canvas = model.paint(z_app, backgrounds.draw(background, keys), locations, train)
     return ElboTerms(
-        log_px=model.log_likelihood(x, canvas, epsilon),
+        log_px=model.log_likelihood(repeated(x), canvas, noise),
         kl_app=appearances.kl(appearance).sum(axis=-1),
         kl_loc=kl_locations(locations, model.num_sites),
         kl_n=-model.log_p_n(n),
+        kl_background=background and appearances.kl(background),
     )
 
 
@@ -98,28 +105,48 @@ def elbo(model: LAVAE, variables: Variables, x: Array, keys: Array) -> ElboTerms
     return reconstruct(bound, x, locations, n, key_app)
 
 
-def appearance_log_weights(
+class LogRatios(NamedTuple):
+    """The parts of a log importance weight that depend on draws of z_app and z_bg, [B].
+
+    They are log p(x | z), and log p − log q of the draws of z_app and of z_bg (None
+    where the background has no latent), nats.
+    """
+
+    log_px: Array
+    app: Array
+    background: Array | None
+
+    @property
+    def total(self) -> Array:
+        """Returns their sum, [B]."""
+        total = self.log_px + self.app
+        return total if self.background is None else total + self.background
+
+
+def log_ratios(
     model: LAVAE,
     x: Array,
     appearance: Appearance,
+    background: Appearance | None,
     locations: Locations,
     keys: Array,
-    epsilon: Array | float | None = None,
-) -> tuple[Array, Array]:
-    """Computes the part of a log importance weight that depends on a draw of z_app.
+    noise: Array | float | None = None,
+) -> LogRatios:
+    """Draws z_app and z_bg, and computes their part of a log importance weight.
 
     `appearance` holds the parameters of q(z_app | z_loc, x) at `locations`, a draw from
-    q(z_loc | x). The other arguments are those of `reconstruct`.
-
-    Returns:
-        log p(x | z) and log p(z_app) − log q(z_app | z_loc, x), nats, each [B].
+    q(z_loc | x), and `background` those of q(z_bg | x). The other arguments are those
+    of `reconstruct`.
     """
     z_app = appearances.draw(appearance, keys)
-    canvas = model.canvas(model.sprites(z_app, locations.active), locations)
-    log_p = appearances.prior(model.app_dim).log_prob(z_app)
-    log_ratio = log_p - appearances.posterior(appearance).log_prob(z_app)
-    log_ratio = jnp.where(locations.active, log_ratio, 0).sum(axis=-1)
-    return model.log_likelihood(x, canvas, epsilon), log_ratio
+    z_background = backgrounds.draw(background, keys)
+    canvas = model.paint(z_app, z_background, locations)
+    of_slots = jnp.where(locations.active, appearances.log_ratio(appearance, z_app), 0)
+    return LogRatios(
+        log_px=model.log_likelihood(x, canvas, noise),
+        app=of_slots.sum(axis=-1),
+        background=background and appearances.log_ratio(background, z_background),
+    )
 
 
 def importance_bound(
@@ -129,7 +156,7 @@ def importance_bound(
     n: Array,
     keys: Array,
     num_draws: int,
-    epsilon: Array | float | None = None,
+    noise: Array | float | None = None,
 ) -> tuple[ElboTerms, Array]:
     """Computes the bound log 1/K Σ_k w_k of K draws of z_app at given locations.
 
@@ -140,19 +167,24 @@ def importance_bound(
         The ELBO's terms, means over the K draws, and the mean bound over the images.
     """
     appearance = model.appearance(model.appearance_features(x), locations)
+    background = model.background_posterior(x)
     keys = jax.vmap(lambda key: jax.random.split(key, num_draws))(keys)
     repeated = jax.tree.map(
-        lambda leaf: jnp.repeat(leaf, num_draws, axis=0), (x, appearance, locations)
+        lambda leaf: jnp.repeat(leaf, num_draws, axis=0),
+        (x, appearance, background, locations),
     )
-    draws = appearance_log_weights(model, *repeated, keys.reshape(-1), epsilon)
-    log_px, log_ratio = (values.reshape(keys.shape) for values in draws)
+    draws = log_ratios(model, *repeated, keys.reshape(-1), noise)
+    draws = jax.tree.map(lambda values: values.reshape(keys.shape), draws)
     terms = ElboTerms(
-        log_px=log_px.mean(axis=1),
-        kl_app=-log_ratio.mean(axis=1),
+        log_px=draws.log_px.mean(axis=1),
+        kl_app=-draws.app.mean(axis=1),
         kl_loc=kl_locations(locations, model.num_sites),
         kl_n=-model.log_p_n(n),
+        kl_background=(
+            None if draws.background is None else -draws.background.mean(axis=1)
+        ),
     )
-    log_w = jax.nn.logsumexp(log_px + log_ratio, axis=1) - math.log(num_draws)
+    log_w = jax.nn.logsumexp(draws.total, axis=1) - math.log(num_draws)
     return terms, (log_w - terms.kl_loc - terms.kl_n).mean()
 
 
@@ -162,15 +194,15 @@ def log_weights(
     """Computes log importance weights log p(x, z) − log q(z | x) of draws z ~ q.
 
     log w = log p(x|z) + log p(z_app) + log p(z_loc|n̂) + log p(n̂) − log q(z_app)
-    − log q(z_loc). The draws are exact and made one after the other, so that memory
-    does not grow with their number, K.
+    − log q(z_loc), and the same for a background with a latent. The draws are exact and
+    made one after the other, so that memory does not grow with their number, K.
 
     Returns:
         [K, B], nats. log mean exp over K is the bound of Table 1.
     """
     bound = model.bind(variables)
     h_loc = bound.location_logits(x)
-    features = bound.appearance_features(x)
+    features, background = bound.appearance_features(x), bound.background_posterior(x)
     n = bound.count(h_loc)
     prior = log_p_locations(n, model.num_sites, model.max_objects) + bound.log_p_n(n)
 
@@ -180,23 +212,23 @@ def log_weights(
         sample_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
         key_loc, key_app = jax.vmap(jax.random.split)(sample_keys).T
         locations = bound.locations(h_loc, n, key_loc)
-        log_px, log_ratio = appearance_log_weights(
-            bound, x, bound.appearance(features, locations), locations, key_app
-        )
-        return log_px + log_ratio + prior - locations.log_q.sum(axis=-1)
+        appearance = bound.appearance(features, locations)
+        draws = log_ratios(bound, x, appearance, background, locations, key_app)
+        return draws.total + prior - locations.log_q.sum(axis=-1)
 
     return lax.map(one_sample, jnp.arange(num_samples))
 
 
 def sample_prior(
     model: LAVAE, variables: Variables, keys: Array, prior_n: Array | None = None
-) -> tuple[Array, Locations, Array]:
-    """Draws n, z_loc and z_app from the prior, Eq. 1 to 3, with [B] keys.
+) -> tuple[Array, Locations, Array, Array | None]:
+    """Draws n, z_loc, z_app and z_bg from the prior, Eq. 1 to 3, with [B] keys.
 
     The [M + 1] probabilities `prior_n` take the place of the learned ones.
 
     Returns:
-        n [B] int32, the locations, and z_app [B, M, L].
+        n [B] int32, the locations, z_app [B, M, L], and z_bg [B, dim], or None where
+        the background has no latent.
     """
     logits = variables["params"]["prior_n_logits"]
     if prior_n is not None:
@@ -210,4 +242,8 @@ def sample_prior(
     shape = (model.max_objects, model.app_dim)
     z_app = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(key_app)
     z_app = jnp.where(active[..., None], z_app, 0)
-    return n, hard_locations(site, active), z_app
+    z_background = None
+    if dim := model.background_dim:
+        standard = Appearance(*jnp.zeros((2, len(keys), dim), jnp.float32))
+        z_background = backgrounds.draw(standard, key_app)
+    return n, hard_locations(site, active), z_app, z_background

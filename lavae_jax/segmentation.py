@@ -14,44 +14,44 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), int)
 
 
 def segment(
-    yx: np.ndarray, active: np.ndarray, sprites: np.ndarray, image_size: tuple[int, int]
+    yx: np.ndarray, active: np.ndarray, masks: np.ndarray, image_size: tuple[int, int]
 ) -> np.ndarray:
     """Labels each pixel with the object that a scene has there: i + 1 for slot i, or 0.
 
-    A pixel goes to the active slot whose sprite contributes most to it, in its
-    strongest channel, if that is more than 0.5, and to the background otherwise. The
-    first of several equal slots wins. Sprites are cut at the border.
+    A pixel goes to the active slot whose mask is largest there, if that is more than
+    0.5, and to the background otherwise. The first of several equal slots wins. Masks
+    are cut at the border.
 
     Args:
-        yx: [N, M, 2] centres; a sprite of side S covers yx - S//2 to yx + S//2.
+        yx: [N, M, 2] centres; a mask of side S covers yx - S//2 to yx + S//2.
         active: [N, M] booleans, the slots in use.
-        sprites: [N, M, S, S, C] sprites of odd side S.
+        masks: [N, M, S, S] of odd side S, as `inference.masks` gives them.
         image_size: (H, W).
 
     >>> import numpy as np
     >>> from lavae_jax import segmentation
     >>> yx, active = np.array([[[1, 1], [2, 4]]]), np.array([[True, True]])
-    >>> sprites = np.ones((1, 2, 3, 3, 1))
-    >>> print(segmentation.segment(yx, active, sprites, (4, 6))[0])
+    >>> masks = np.ones((1, 2, 3, 3))
+    >>> print(segmentation.segment(yx, active, masks, (4, 6))[0])
     [[1 1 1 0 0 0]
      [1 1 1 2 2 2]
      [1 1 1 2 2 2]
      [0 0 0 2 2 2]]
     """
-    yx, active, sprites = np.asarray(yx), np.asarray(active), np.asarray(sprites)
-    side = sprites.shape[2]
+    yx, active, masks = np.asarray(yx), np.asarray(active), np.asarray(masks)
+    side = masks.shape[2]
     margin = side // 2
     # With a margin around the image no sprite with its centre inside needs cutting.
     padded = (len(yx), image_size[0] + 2 * margin, image_size[1] + 2 * margin)
-    strongest = np.full(padded, 0.5, sprites.dtype)
+    strongest = np.full(padded, 0.5, masks.dtype)
     labels = np.zeros(padded, np.int32)
     for image, slot in np.argwhere(active):
         top, left = yx[image, slot]
         window = (image, slice(top, top + side), slice(left, left + side))
-        contribution = sprites[image, slot].max(axis=-1)
-        wins = contribution > strongest[window]
+        mask = masks[image, slot]
+        wins = mask > strongest[window]
         labels[window][wins] = slot + 1
-        strongest[window][wins] = contribution[wins]
+        strongest[window][wins] = mask[wins]
     return labels[:, margin : margin + image_size[0], margin : margin + image_size[1]]
 
 

@@ -71,12 +71,14 @@ class Scene(NamedTuple):
         z_app: [B, M, L] float32, the appearance of each object.
         active: [B, M] bool, slot i holds an object when i < n. `scene.yx[scene.active]`
             are the locations of all objects, without the empty slots.
+        background: [B, dim] float32, the background's latent, or None without one.
     """
 
     n: Array
     yx: Array
     z_app: Array
     active: Array
+    background: Array | None = None
 
     @property
     def is_capped(self) -> Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from lavae_jax import likelihood
+from lavae_jax import background, likelihood
 from lavae_jax.blocks import ResidualBlock, depth_to_space, leaky_relu, space_to_depth
 from lavae_jax.latents import appearance
 from lavae_jax.latents.counts import local_maxima, reduce_square
@@ -61,12 +61,17 @@ class AuxiliaryVAE(nn.Module):
     Receptive fields are wide on purpose: a narrow encoder spreads one object's KL over
     several cells. A cell has an even number of pixels per row and column. `cell_for`
     scales it with the objects, so that a cell always holds the same share of one.
+
+    In front of a background that is not black, the decoder also paints an opacity, so
+    that the latent grid need not describe what is no object.
     """
 
     image_channels: int
     latent_channels: int
     channels: int
     cell: int = CELL
+    pixels: likelihood.Kind = "bernoulli"
+    background_net: background.Network | None = None
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
@@ -86,14 +91,22 @@ class AuxiliaryVAE(nn.Module):
         self.dec_up = conv(4 * half, (1, 1))
         self.dec_fine = conv(half, (3, 3))
         self.dec_head = nn.Conv(
-            (self.cell // 2) ** 2 * self.image_channels,
+            (self.cell // 2) ** 2 * self.num_painted,
             (3, 3),
             bias_init=nn.initializers.constant(-3.0),  # images start dark
             dtype=jnp.float32,
         )
 
+    @property
+    def num_painted(self) -> int:
+        """Returns the number of channels that the decoder paints."""
+        return self.image_channels + (self.background_net is not None)
+
     def encode(self, x: Array) -> tuple[Array, Array]:
-        """Maps [B, H, W, C] to μ and log σ², [B, rows, columns, latent_channels]."""
+        """Maps images less their background, [B, H, W, C], to μ and log σ².
+
+        Both are [B, rows, columns, latent_channels].
+        """
         rows, columns = (_padding(size, self.cell) for size in x.shape[1:3])
         h = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
         h = self.enc_fine(space_to_depth(h, self.cell // 2), train=True)
@@ -104,7 +117,10 @@ class AuxiliaryVAE(nn.Module):
         return mu, logvar
 
     def decode(self, z: Array, height: int, width: int) -> Array:
-        """Maps [B, rows, columns, latent_channels] to pixel means, [B, H, W, C]."""
+        """Maps [B, rows, columns, latent_channels] to pixels [B, H, W, C], in [0, 1].
+
+        With a background there is an opacity too, [B, H, W, C + 1].
+        """
         h = leaky_relu(self.dec_in(z))
         for block in self.dec_coarse:
             h = block(h, train=True)
@@ -116,11 +132,31 @@ class AuxiliaryVAE(nn.Module):
 
     def __call__(self, x: Array, keys: Array) -> tuple[Array, Array]:
         """Estimates the ELBO's terms by one draw: log p(x | z) and KL, nats, [B]."""
-        mu, logvar = self.encode(x)
+        behind, kl_behind = self._background(x, keys)
+        mu, logvar = self.encode(x - lax.stop_gradient(behind))
         z = appearance.draw(Appearance(mu, logvar), keys)
         means = self.decode(z, *x.shape[1:3])
-        log_px = likelihood.log_likelihood(x, means, 1e-6).sum(axis=(1, 2, 3))
-        return log_px, _kl(mu, logvar).sum(axis=(1, 2))
+        if self.background_net is not None:
+            opacity = means[..., -1:]
+            means = opacity * means[..., :-1] + (1 - opacity) * behind
+        noise = 1e-6
+        if self.pixels != "bernoulli":
+            # The σ that makes each image most likely (Rybkin et al., "Simple and
+            # Effective VAE Training with Calibrated Decoders", 2021).
+            error = ((x - means) ** 2).mean(axis=(1, 2, 3), keepdims=True)
+            noise = jnp.sqrt(error + likelihood.LEAST_SIGMA**2)
+        log_px = likelihood.log_likelihood(x, means, noise, self.pixels)
+        return log_px.sum(axis=(1, 2, 3)), _kl(mu, logvar).sum(axis=(1, 2)) + kl_behind
+
+    def _background(self, x: Array, keys: Array | None) -> tuple[Array, Array]:
+        """Draws a background of images x, the mean if keys is None, and its KL."""
+        if self.background_net is None:
+            return jnp.zeros(()), jnp.zeros(())
+        if not isinstance(self.background_net, background.SmoothBackground):
+            return self.background_net(), jnp.zeros(())
+        q = self.background_net.encode(x)
+        z = q.mu if keys is None else background.draw(q, keys)
+        return self.background_net.decode(z, x.shape[1:3]), appearance.kl(q)
 
     def kl_map(self, x: Array) -> Array:
         """Computes the location-wise KL of each pixel, nats per cell, [B, H, W].
@@ -131,9 +167,14 @@ class AuxiliaryVAE(nn.Module):
         and the colour of an object decides which pixel is nearest. f_sprite would then
         learn each object at several offsets.
         """
+        x = x - self._background(x, keys=None)[0]
         both = self._mean_over_grids(jnp.concatenate([x, _turned(x)]))
         upright, turned = jnp.split(both, 2)
-        return (upright + _turned(turned)) / 2
+        kl_map = (upright + _turned(turned)) / 2
+        if self.background_net is None:
+            return kl_map
+        # Cells may also correct the background; objects are what exceeds that.
+        return kl_map - jnp.median(kl_map, axis=(1, 2), keepdims=True)
 
     def _mean_over_grids(self, x: Array) -> Array:
         """Averages `grid_map` over grids that begin at different pixels, [B, H, W]."""
@@ -151,7 +192,10 @@ class AuxiliaryVAE(nn.Module):
         ) / len(grids)
 
     def grid_map(self, x: Array) -> Array:
-        """Interpolates the KL of the cells of one grid bicubically, [B, H, W]."""
+        """Interpolates the KL of the cells of one grid bicubically, [B, H, W].
+
+        x is an image less its background.
+        """
         height, width = x.shape[1:3]
         cells = _kl(*self.encode(x))
         rows, columns = (self.cell * size for size in cells.shape[1:])

@@ -51,7 +51,8 @@ def slots_of(data, images):
 def check(scene, images):
     """Asserts that the scene holds these objects, laid out as `infer` does it."""
     expected = make(images)
-    for field, wanted in zip(scene, expected, strict=True):
+    assert scene.background is expected.background is None
+    for field, wanted in zip(scene[:4], expected[:4], strict=True):
         assert isinstance(field, jax.Array)
         assert field.dtype == wanted.dtype
         np.testing.assert_array_equal(field, wanted)
@@ -247,3 +248,22 @@ def test_what_is_refused(edit, error, message):
     """An invalid edit is refused, with the valid range in the message."""
     with pytest.raises(error, match=message):
         edit()
+
+
+def test_backgrounds_stay_with_their_images():
+    """Every edit keeps the background's latent, and taken images bring theirs along."""
+    scene = make([[((1, 2), [0.5, 1.0, -1.0])], [((3, 0), [0.0, 2.0, 1.0])]])
+    background = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    scene = scene._replace(background=jnp.asarray(background))
+    moved = editing.move(scene, 0, (2, 2), (8, 8))
+    removed = editing.remove(scene, 0, only=1)
+    for edited in (moved, removed, editing.restyle(scene, 0, 0, 1.0)):
+        assert isinstance(edited.background, jax.Array)
+        np.testing.assert_array_equal(edited.background, background)
+    np.testing.assert_array_equal(
+        editing.take(scene, [1, 0, 1]).background, background[[1, 0, 1]]
+    )
+    grid = editing.traverse(
+        scene, lambda s, x: editing.move(s, 0, (x, x), (8, 8)), [0, 1]
+    )
+    np.testing.assert_array_equal(grid.background, np.tile(background, (2, 1)))

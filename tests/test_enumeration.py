@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from lavae_jax import objectives
+from lavae_jax.types import hard_locations
 from tests import reference, tiny_models
 
 # distrax mixes dtypes and ranks.
@@ -103,3 +105,64 @@ def test_bounds_against_enumeration():
         analytic.std(1) / math.sqrt(1_000), log_w.std(0) / num_samples**0.5
     )
     np.testing.assert_array_less(np.abs(analytic.mean(1) - bounds[0]), 4 * error)
+
+
+def test_bounds_with_a_background():
+    """Weights average to p(x, n = 1) where objects hide a background with a latent.
+
+    The depth and the other number of z_app, and z_bg, are integrated on a grid.
+    """
+    model = tiny_models.tiny_model(
+        (3, 3, 1),
+        max_objects=1,
+        app_dim=2,
+        gamma=0.3,
+        count_threshold=-1e3,  # n is 1
+        pixels="gaussian",
+        sigma=0.9,
+        compositing="alpha",
+        background="smooth",
+    )
+    variables = tiny_models.random_variables(model, seed=1)
+    # With q wider than the posterior, weights have a small variance.
+    params = variables["params"]
+    for network, scale in (
+        (params["appearance_net"]["network"], 0.1),
+        (params["background_net"]["encoder"], 1e-3),  # it is wide
+    ):
+        head = network["Dense_3"]
+        head["kernel"] = scale * head["kernel"]
+        head["bias"] = jnp.zeros_like(head["bias"])
+    x = tiny_models.grey_images(model, 3)
+    nodes = np.linspace(-5, 5, 25)
+    z = np.stack(np.meshgrid(nodes, nodes, nodes), -1).reshape(-1, 3)
+    log_p_z = reference.log_normal(z) + 3 * np.log(nodes[1] - nodes[0])
+
+    @jax.jit
+    def paint(z, site):
+        site = jnp.full((len(z), 1), site)
+        locations = hard_locations(site, jnp.ones((len(z), 1), bool))
+        return model.bind(variables).paint(z[:, None, :2], z[:, 2:], locations)
+
+    log_joint = []
+    for image in x:
+        log_p = [
+            stats.norm.logpdf(image, np.float64(paint(np.float32(z), d)), model.sigma)
+            for d in range(9)
+        ]
+        log_px = np.stack(log_p).sum((-3, -2, -1)) - np.log(9)
+        log_joint.append(np.logaddexp.reduce((log_px + log_p_z).ravel()))
+    log_p_n = reference.log_p_n(1, variables["params"]["prior_n_logits"])
+    keys, num_samples = tiny_models.image_keys(3), 20_000
+    log_w = np.float64(_log_weights(model, variables, x, keys, num_samples))
+    w = np.exp(log_w - np.array(log_joint) - log_p_n)
+    error = w.std(0) / math.sqrt(num_samples)
+    assert error.max() < 0.05
+    np.testing.assert_array_less(np.abs(w.mean(0) - 1), 4 * error + 5e-3)
+    repeated, keys = np.repeat(x, 1_000, axis=0), tiny_models.image_keys(3_000, seed=1)
+    analytic = np.float64(_elbo(model, variables, repeated, keys).elbo).reshape(3, -1)
+    error = np.hypot(
+        analytic.std(1) / math.sqrt(1_000), log_w.std(0) / num_samples**0.5
+    )
+    difference = np.abs(analytic.mean(1) - log_w.mean(0))
+    np.testing.assert_array_less(difference, 4 * error)

@@ -187,7 +187,7 @@ def test_report_agrees_with_its_parts(written, model, variables, sets):
         assert report.plain(split) == report.plain(expected)
         assert [bound.num_samples for bound in split.bounds] == [1, 10, 12]
     assert (result.step, result.seed, result.data_version) == (7, 5, "1.0.0")
-    assert result.epsilon == model.epsilon
+    assert result.noise == pytest.approx(model.epsilon)
     assert result.versions["jax"] == jax.__version__
 
 

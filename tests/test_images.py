@@ -1,4 +1,4 @@
-"""The library takes binary images, and says what is wrong with anything else."""
+"""The library takes binary or other images, and says what is wrong with others."""
 
 import jax
 import jax.numpy as jnp
@@ -48,3 +48,33 @@ def test_anything_else_is_refused(binary, change, error, message):
     """The message says what was expected and what was found."""
     with pytest.raises(error, match=message):
         images.check(change(binary), SHAPE)
+
+
+def test_images_of_many_values_are_taken(binary):
+    """Where pixels need not be binary, floats stay and whole numbers become x / 255."""
+    floats = (binary * 0.7).astype(np.float64)
+    np.testing.assert_allclose(images.check(floats, SHAPE, False), floats, rtol=1e-6)
+    whole = np.arange(120).reshape(2, *SHAPE).astype(np.uint8)
+    expected = whole / 255
+    np.testing.assert_allclose(images.check(whole, SHAPE, False), expected, rtol=1e-6)
+    found = images.check(binary.astype(bool), SHAPE, False)
+    np.testing.assert_array_equal(found, binary)
+    traced = jax.jit(lambda a: images.check(a, SHAPE, False))(whole)
+    np.testing.assert_allclose(traced, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "message"),
+    [
+        (1.5, np.float32, "from 0 to 1.*got a pixel of 1.5"),
+        (np.nan, np.float32, "a pixel of nan"),
+        (256, np.int64, "from 0 to 255.*got a pixel of 256"),
+        (-1, np.int64, "a pixel of -1"),
+    ],
+)
+def test_values_out_of_range_are_refused(value, dtype, message):
+    """The message says which values the type of the images may have."""
+    wrong = np.zeros((2, *SHAPE), dtype)
+    wrong[1, 2, 3] = value
+    with pytest.raises(ValueError, match=message):
+        images.check(wrong, SHAPE, False)

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from lavae_jax import likelihood
 from tests import reference
@@ -43,3 +44,62 @@ def test_the_gradient_passes_the_upper_cut():
     np.testing.assert_allclose(black, -(1 - 2 * EPSILON) / (1 - p), rtol=1e-3)
     white = gradient(np.ones_like(CANVAS), CANVAS, EPSILON)
     np.testing.assert_allclose(white, (1 - 2 * EPSILON) / p, rtol=1e-3)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.3])
+def test_normal_pixels(sigma):
+    """The log-density is that of a normal distribution around λ."""
+    x = np.linspace(0, 1, len(CANVAS), dtype=np.float32)
+    expected = stats.norm.logpdf(np.float64(x), np.float64(CANVAS), sigma)
+    found = likelihood.log_likelihood(x, CANVAS, sigma, "gaussian")
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.05, 0.5])
+@pytest.mark.parametrize("canvas", [0.0, 0.303, 1.0])
+def test_discretised_pixels(canvas, sigma):
+    """Log-probabilities of all 256 values equal float64's, far out in the tails too."""
+    x = np.arange(256) / 255
+    cdf = stats.norm(canvas, sigma).cdf
+    low, high = x - 0.5 / 255, x + 0.5 / 255
+    # The smaller one of both tails keeps its digits.
+    upper = stats.norm(canvas, sigma).sf
+    expected = np.where(x < canvas, cdf(high) - cdf(low), upper(low) - upper(high))
+    expected[0], expected[-1] = cdf(high[0]), upper(low[-1])
+    assert expected.sum() == pytest.approx(1)
+    means = np.full(256, canvas, np.float32)
+    found = likelihood.log_likelihood(np.float32(x), means, sigma, "discretised")
+    known = expected > 1e-300
+    np.testing.assert_allclose(found[known], np.log(expected[known]), 2e-3, 2e-3)
+    assert np.isfinite(found).all()
+
+
+def test_gradients_of_discretised_pixels_are_finite():
+    """Every pixel pulls λ towards itself, at the mean as in the tails."""
+    x = np.float32(np.arange(256) / 255)
+    for sigma in (0.01, 0.1):
+        gradient = jax.vmap(
+            jax.grad(
+                lambda canvas, x, s=sigma: likelihood.log_likelihood(
+                    x, canvas, s, "discretised"
+                )
+            )
+        )(np.full(256, 100 / 255, np.float32), x)
+        assert np.isfinite(gradient).all()
+        assert (np.sign(gradient[:99]) == -1).all()
+        assert (np.sign(gradient[102:]) == 1).all()
+
+
+def test_a_learned_sigma_starts_wide_and_stays_above_its_limit():
+    """σ is 0.3 at first, falls quickly with its parameter, and not below 0.01."""
+    assert likelihood.learned_sigma(0.0) == pytest.approx(0.3)
+    expected = 0.01 + 0.29 / np.e
+    assert likelihood.learned_sigma(-0.05) == pytest.approx(expected, rel=1e-5)
+    assert likelihood.learned_sigma(-1.0) == pytest.approx(0.01)
+    assert jax.grad(likelihood.learned_sigma)(-1.0) > 0  # it can rise again
+
+
+def test_bits_per_dimension():
+    """A model that gives every 8-bit value the same probability needs 8 bits."""
+    nats = 6 * 5 * 3 * np.log(256)
+    assert likelihood.bits_per_dimension(nats, (6, 5, 3)) == pytest.approx(8)

@@ -9,6 +9,7 @@ from experiments import cli
 from experiments.configs import base, custom, dsprites
 from experiments.own import data as own_data
 from experiments.own import images as own_images
+from experiments.own import survey
 from experiments.run import build, input_pipeline
 from tests.own_scenes import save_pngs, squares
 
@@ -59,7 +60,7 @@ def test_grey_levels_are_binarised_where_asked(tmp_path):
     for path in (tmp_path / "own.npz", save_pngs(tmp_path / "folder", levels)):
         own = own_data.read(_config(path, threshold=100))
         np.testing.assert_array_equal(own.images > 0, levels >= 100)
-        seen = own_images.load_images(path, COLOUR, threshold=100)
+        seen = own_images.load_images(path, COLOUR, own_images.Values(100))
         np.testing.assert_array_equal(seen, own.images)
 
 
@@ -192,7 +193,7 @@ def test_what_images_show():
         _canvas((0, 0, 3, 5), (3, 5, 2, 2), (20, 20, 4, 4)),  # the first two touch
         _canvas(),
     ]
-    found = own_data.survey_images(images)
+    found = survey.survey_images(images)
     assert found.lit == pytest.approx((15 + 4 + 16) / 2400 / 2)
     np.testing.assert_array_equal(found.groups, [2, 0])
     assert sorted(zip(found.sides, found.pixels, strict=True))[1:] == [(4, 16), (7, 19)]
@@ -201,9 +202,9 @@ def test_what_images_show():
 def test_neither_specks_nor_touching_objects_make_the_size():
     """The sprite size is odd, has a margin, and fits nearly all lit pixels."""
     objects = [_canvas((5, 5, 9, 9), (20, 30, 9, 6)) for _ in range(40)]
-    assert own_data.survey_images(objects).sprite_size == 11
+    assert survey.survey_images(objects).sprite_size == 11
     specks = [_canvas((5, 5, 9, 9), *((39, c, 1, 1) for c in (0, 4, 8, 12, 16)))] * 40
-    assert own_data.survey_images(specks).sprite_size == 11
+    assert survey.survey_images(specks).sprite_size == 11
     touching = [*objects, _canvas((5, 5, 9, 9), (5, 14, 9, 9))]
-    assert own_data.survey_images(touching).sprite_size == 11
-    assert own_data.survey_images([_canvas((5, 5, 8, 8))]).sprite_size == 11
+    assert survey.survey_images(touching).sprite_size == 11
+    assert survey.survey_images([_canvas((5, 5, 8, 8))]).sprite_size == 11

@@ -42,15 +42,20 @@ def test_the_papers_temperature():
     corners = [0, first, first + 50_000, first + 100_000, 300_000]
     tau = [0.5, 0.5, 0.5 * 0.04**0.5, 0.02, 0.02]
     np.testing.assert_allclose([s.tau(k) for k in corners], tau, rtol=1e-4)
-    np.testing.assert_allclose([s.epsilon(k) for k in corners], 1e-6, rtol=1e-4)
+    np.testing.assert_allclose([s.noise(k) for k in corners], 1e-6, rtol=1e-4)
 
 
 def test_the_laptops_schedules():
     """ε and the rates have reached their ends where the last stage begins."""
     config = dsprites.get_config("laptop")
     last = config.num_steps - config.tighten.steps
-    epsilon = build_training.build_schedules(config).epsilon
+    epsilon = build_training.build_schedules(config).noise
     np.testing.assert_allclose([epsilon(0), epsilon(last)], [1e-2, 1e-6], rtol=1e-3)
+    config.model.update(pixels="gaussian", sigma=0.05)
+    sigma = build_training.build_schedules(config).noise
+    np.testing.assert_allclose([sigma(0), sigma(last)], [0.3, 0.05], rtol=1e-3)
+    config.model.sigma = 0.0  # it is learned
+    assert build_training.build_schedules(config).noise is None
     rates, c = build_training.build_optimizer(config).learning_rates, config.optimizer
     first = config.warmup.auxiliary_steps + config.warmup.guided_steps
     rise = c.rise_steps

@@ -7,40 +7,40 @@ import numpy as np
 from lavae_jax import segmentation
 
 
-def _segment_by_pixel(yx, active, sprites, size):
+def _segment_by_pixel(yx, active, masks, size):
     """Segments by the definition, one pixel at a time."""
-    half = sprites.shape[2] // 2
+    half = masks.shape[2] // 2
     labels = np.zeros((len(yx), *size), int)
     for b, row, column in np.ndindex(labels.shape):
         strongest = 0.5
         for i in np.flatnonzero(active[b]):
             u, v = row - yx[b, i, 0] + half, column - yx[b, i, 1] + half
-            inside = 0 <= u < sprites.shape[2] and 0 <= v < sprites.shape[3]
-            if inside and sprites[b, i, u, v].max() > strongest:
-                strongest, labels[b, row, column] = sprites[b, i, u, v].max(), i + 1
+            inside = 0 <= u < masks.shape[2] and 0 <= v < masks.shape[3]
+            if inside and masks[b, i, u, v] > strongest:
+                strongest, labels[b, row, column] = masks[b, i, u, v], i + 1
     return labels
 
 
 def test_segment_equals_loop_over_pixels():
-    """Labels equal a loop's for overlaps, cut sprites, unequal sides, unused slots."""
+    """Labels equal a loop's for overlaps, cut masks, unequal sides, unused slots."""
     rng = np.random.default_rng(2)
-    sprites = rng.uniform(0, 1, (4, 3, 5, 5, 2)).astype(np.float32)
+    masks = rng.uniform(0, 1, (4, 3, 5, 5)).astype(np.float32)
     yx = np.stack([rng.integers(0, 9, (4, 3)), rng.integers(0, 7, (4, 3))], -1)
     yx[0, 0], yx[0, 1] = (0, 0), (8, 6)
     active = rng.uniform(size=(4, 3)) < 0.7
-    labels = segmentation.segment(yx, active, sprites, (9, 7))
+    labels = segmentation.segment(yx, active, masks, (9, 7))
     assert labels.shape == (4, 9, 7)
-    expected = _segment_by_pixel(yx, active, sprites, (9, 7))
+    expected = _segment_by_pixel(yx, active, masks, (9, 7))
     np.testing.assert_array_equal(labels, expected)
     assert set(np.unique(labels)) == {0, 1, 2, 3}
 
 
 def test_segment_decides_ties_for_background_and_first_slot():
-    """Exactly 0.5 is not enough, and of two equal sprites the first slot wins."""
-    sprites = np.zeros((1, 3, 1, 1, 1))
-    sprites[0, :, 0, 0, 0] = 0.5, 0.8, 0.8
+    """Exactly 0.5 is not enough, and of two equal masks the first slot wins."""
+    masks = np.zeros((1, 3, 1, 1))
+    masks[0, :, 0, 0] = 0.5, 0.8, 0.8
     yx = np.array([[[0, 0], [0, 1], [0, 1]]])
-    labels = segmentation.segment(yx, np.ones((1, 3), bool), sprites, (1, 2))
+    labels = segmentation.segment(yx, np.ones((1, 3), bool), masks, (1, 2))
     np.testing.assert_array_equal(labels, [[[0, 2]]])
 
 

@@ -150,7 +150,8 @@ def test_what_further_updates_see(share):
     @jax.jit
     def seen(x, part):
         h_loc = setup.model.bind(between.variables).location_logits(x)
-        scenes = setup.superposed(x, share, True, setup.keys(between, 1 + part, len(x)))
+        keys = setup.keys(between, 1 + part, len(x))
+        scenes = setup.superposed(between, x, share, True, keys)
         return scenes.x, objects_of_both(setup.model, scenes, h_loc)
 
     @jax.jit
@@ -230,7 +231,7 @@ def test_superposed_scenes():
     start, x = start_state(), images.astype(np.float32) / 255
     setup = step.Setup(make_model(), AUXILIARY, OPTIMIZER, SCHEDULES, always)
     keys = setup.keys(start, 0, len(x))
-    scenes = jax.jit(setup.superposed, static_argnums=(1, 2))(x, 1.0, True, keys)
+    scenes = jax.jit(setup.superposed, static_argnums=(2, 3))(start, x, 1.0, True, keys)
     assert scenes.chosen.all()
     assert scenes.superposed.any() and scenes.shift.any()
     superposed, found = compiled_step(always, "elbo")(start, images)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lavae_jax
 from lavae_jax import objectives
 from lavae_jax.latents.locations import at_sites, draw_locations
 from lavae_jax.training import superposition
@@ -21,7 +22,7 @@ SUPERPOSED = np.array([True, False, True, True, True])
 SHIFT = np.array([[1, -2], [0, 0], [0, 1], [-30, 0], [0, 30]], np.int32)
 
 
-_superpose = jax.jit(superposition.superpose, static_argnums=(3, 4))
+_superpose = jax.jit(superposition.superpose, static_argnums=(4, 5))
 
 
 def _touching_shifts(lit, other):
@@ -65,7 +66,8 @@ def test_scenes_are_superposed_without_overlap():
     single[2, :, :, 0] = 1  # leaves no room for the one before
     single[4, 0:1, 0:2] = 1  # its partner is empty
     chosen = np.array([True, True, True, False, True])
-    found = _superpose(single, chosen, tiny_models.image_keys(5), None, True)
+    lit, keys = single.any(axis=-1), tiny_models.image_keys(5)
+    found = _superpose(single, lit, chosen, keys, None, True)
     assert found.superposed.tolist() == [True, True, False, False, True]
     assert found.shift[0].any() and found.shift[1].any() and not found.shift[4].any()
     for b in range(5):
@@ -82,12 +84,55 @@ def test_scenes_that_stay_where_they_are():
     overlap = (single.any(axis=-1) & other.any(axis=-1)).any(axis=(1, 2))
     chosen = np.arange(8) != 2
     keys = tiny_models.image_keys(8)
-    found = _superpose(single, chosen, keys, None, False)
+    found = _superpose(single, single.any(axis=-1), chosen, keys, None, False)
     expected = chosen & ~overlap
     assert 1 < expected.sum() < 7 and not found.shift.any()
     np.testing.assert_array_equal(found.superposed, expected)
     sums = single + other * expected[:, None, None, None]
     np.testing.assert_array_equal(found.x, sums)
+
+
+def test_objects_are_put_before_another_background():
+    """Where objects are opaque, only their pixels are put on the other image."""
+    rng = np.random.default_rng(1)
+    x = rng.uniform(size=(3, 5, 6, 2)).astype(np.float32)
+    covered = np.zeros((3, 5, 6), bool)
+    covered[0, 0, 1:3], covered[1, 3:, 4], covered[2, 2, 2] = True, True, True
+    keys, chosen = tiny_models.image_keys(3), np.array([True, True, False])
+    found = _superpose(x, covered, chosen, keys, None, True)
+    assert found.superposed.tolist() == [True, True, False]
+    for b in range(3):
+        shift = tuple(found.shift[b].tolist())
+        other, on_top = (np.roll(a[b - 1], shift, (0, 1)) for a in (x, covered))
+        on_top &= found.superposed[b]
+        expected = np.where(on_top[..., None], other, x[b])
+        np.testing.assert_array_equal(found.x[b], expected)
+
+
+def test_covered_pixels_are_those_that_the_model_paints():
+    """Pixels are covered where the transmittance of all sprites is below a half."""
+    fields = {"pixels": "gaussian", "sigma": 0.3, "background": "constant"}
+    model = tiny_models.tiny_model((9, 8, 2), compositing="alpha", **fields)
+    variables = tiny_models.random_variables(model, scale=1.0)
+    x = tiny_models.grey_images(model, 6)
+    model = tiny_models.counting_some(model, variables, 255 * x)
+    covered = jax.jit(lambda x: superposition.covered_pixels(model.bind(variables), x))(
+        x
+    )
+    scene = lavae_jax.infer(model, variables, x)
+    assert 0 < scene.n.sum() < 6 * model.max_objects
+    alpha = jax.jit(
+        lambda z, active: model.bind(variables).sprites(z, active)[..., -1]
+    )(scene.z_app, scene.active)
+    for b in range(6):
+        transmittance = np.ones((9 + 2, 8 + 2))
+        for slot in np.flatnonzero(scene.active[b]):
+            row, column = scene.yx[b, slot]
+            window = transmittance[row : row + 3, column : column + 3]
+            window *= 1 - np.float64(alpha[b, slot])
+        expected = transmittance[1:-1, 1:-1] < 0.5
+        np.testing.assert_array_equal(covered[b], expected)
+    assert 0 < covered.mean() < 1
 
 
 @pytest.mark.parametrize("radius", [0, 2])

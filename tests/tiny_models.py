@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import lavae_jax
+from lavae_jax import background as backgrounds
 from lavae_jax import blocks, networks
 from lavae_jax.training.state import TrainState
 
@@ -18,25 +19,37 @@ def tiny_model(
     norm="none",
     appearance_net="glimpse",
     sprite_net="mlp",
+    compositing="sum",
+    background="black",
     axis_name=None,
     dtype=jnp.float32,
     **fields,
 ) -> lavae_jax.LAVAE:
     """Makes a LAVAE with a few channels."""
+    channels = image_shape[2]
+    background_net = {
+        "black": None,
+        "constant": backgrounds.ConstantBackground(channels),
+        "smooth": backgrounds.SmoothBackground(channels, dim=1, num_waves=2),
+    }[background]
+    site_channels = 0 if background_net is None else channels
+    channels += compositing == "alpha"
 
     def trunk():
         return blocks.Trunk(3, norm, axis_name=axis_name, num_blocks=1, dtype=dtype)
 
     if appearance_net == "glimpse":
-        appearance = networks.GlimpseAppearanceNet(5, 6, app_dim, axis_name, dtype)
+        appearance = networks.GlimpseAppearanceNet(
+            5, 6, app_dim, site_channels, axis_name, dtype
+        )
     else:
         appearance = networks.AppearanceNet(trunk(), app_dim)
     if sprite_net == "mlp":
-        f_sprite = networks.MLPSpriteDecoder(sprite_size, image_shape[2], 6, dtype)
+        f_sprite = networks.MLPSpriteDecoder(sprite_size, channels, 6, dtype)
     else:
         f_sprite = networks.SpriteDecoder(
             sprite_size,
-            image_shape[2],
+            channels,
             3,
             axis_name,
             base_size=2,
@@ -51,6 +64,8 @@ def tiny_model(
         max_objects=max_objects,
         app_dim=app_dim,
         sprite_size=sprite_size,
+        compositing=compositing,
+        background_net=background_net,
         axis_name=axis_name,
         **{
             "gamma": 4.0,
@@ -104,6 +119,12 @@ def binary_images(model, num_images, seed=0):
     """Returns random images [num_images, H, W, C], with a third of the pixels on."""
     pixels = np.random.default_rng(seed).uniform(size=(num_images, *model.image_shape))
     return (pixels < 1 / 3).astype(np.float32)
+
+
+def grey_images(model, num_images, seed=0):
+    """Returns random images [num_images, H, W, C] with values in 0 to 1."""
+    shape = (num_images, *model.image_shape)
+    return np.random.default_rng(seed).uniform(size=shape).astype(np.float32)
 
 
 def image_keys(num_images, seed=0):

@@ -41,7 +41,7 @@ RELAXED = recipe.Recipe(
 )
 STAGES = ("auxiliary", "guided", "elbo", "tighten")
 SCHEDULES = schedules.Schedules(
-    tau=schedules.exponential(0.5, 0.02, 10), epsilon=optax.constant_schedule(1e-2)
+    tau=schedules.exponential(0.5, 0.02, 10), noise=optax.constant_schedule(1e-2)
 )
 
 

@@ -79,6 +79,13 @@ def _model() -> ConfigDict:
     model.width = 256  # of appearance_net=glimpse and sprite_net=mlp
     model.epsilon = 1e-6  # open
     model.epsilon_init = 1e-6  # falls to epsilon by a constant factor per step
+    model.pixels = "bernoulli"
+    model.sigma = 0.0  # of other pixels, which lie in 0 to 1; 0 for a learned one
+    model.sigma_init = 0.3  # falls to sigma by a constant factor per step
+    model.compositing = "sum"
+    model.background = "black"
+    model.background_dim = 4  # of background=smooth
+    model.background_waves = 1  # of background=smooth; 1 for one level per image
     model.exclusion_radius = 0
     model.objects_per_image = 1.5
     return model

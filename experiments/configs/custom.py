@@ -8,14 +8,17 @@ The images have one size. They are a folder of pictures (PNG, JPEG, TIFF, BMP) o
 file of many (`.npz`, `.npy`, HDF5) with an array `images`, [N, H, W] or [N, H, W, C],
 C = 1 or 3. What such a file says about their objects is what the model is measured by:
 `masks` [N, H, W], `positions` [N, M, 2] or `n` [N], see `own.images.load_truth`.
+With `data.crop=64`, `data.num_crops` squares of 64×64 pixels are cut from images of any
+size, even from a single one; their objects are not compared with the truth.
 `data.num_valid` of them (a tenth, 5,000 at most), chosen at random, are held out.
 
 The model assumes this of the images:
 
 - Pixels are lit or not: 0 and 1, or 0 and 255, in each channel on its own, because the
-  likelihood is Bernoulli. `data.threshold` binarises grey levels: values from there on
-  are lit. Lit pixels that no object explains cost −log ε nats each: for
-  noisy images raise `model.epsilon` to about the share of wrong pixels.
+  likelihood is Bernoulli; `custom_grey.py` is for other images. `data.threshold`
+  binarises grey levels: values from there on are lit. Lit pixels that no object
+  explains cost −log ε nats each: for noisy images raise `model.epsilon` to about the
+  share of wrong pixels.
 - Objects are lit on a black background, several per image and small beside it, at most
   `model.max_objects`. They may come in any colour that channels of 0 and 1 make.
 - Any object fits a square of `model.sprite_size` pixels and looks alike wherever it is.
@@ -51,6 +54,10 @@ def get_config(variant: str = "paper") -> ConfigDict:
     data.name = "custom"
     data.path = ""
     data.threshold = 0  # the images are binary
+    data.levels = placeholder(tuple)  # of pixels that need not be binary
+    data.crop = 0  # side of squares that are cut from larger images; 0 for none
+    data.num_crops = 20_000
+    data.turned = False  # whether crops are turned and mirrored
     data.num_valid = placeholder(int)
     data.fingerprint = placeholder(str)  # of the images, never to be set
     open_values = {

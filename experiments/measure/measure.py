@@ -274,12 +274,14 @@ def _infer_batch(model, variables, images, keys, settings):
     if not isinstance(model, lavae_jax.LAVAE):
         return Inferred(None, log_weights)
     scene = lavae_jax.infer(model, variables, images)
-    sprites = lavae_jax.sprites(model, variables, scene)
-    scene, sprites = jax.device_get((scene, sprites))
+    masks = lavae_jax.masks(model, variables, scene)
+    scene, masks = jax.device_get((scene, masks))
     if num_candidates:
         sizes = max(num_samples // num_candidates, 1), num_candidates
-        by_object = _by_object(model, variables, to_float(images), keys, *sizes).T
-    labels = segmentation.segment(scene.yx, scene.active, sprites, images.shape[1:3])
+        by_object = _by_object(
+            model, variables, to_float(images, model.is_binary), keys, *sizes
+        ).T
+    labels = segmentation.segment(scene.yx, scene.active, masks, images.shape[1:3])
     scenes = Scenes(scene.n, scene.yx, scene.active, labels)
     return Inferred(scenes, log_weights, by_object)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import files
+from lavae_jax.likelihood import bits_per_dimension
 from lavae_jax.metrics import Estimate, LocationError
 
 
@@ -81,7 +82,7 @@ class Report(NamedTuple):
     data_version: str | None  # None for other images than the run's
     step: int
     seed: int
-    epsilon: float  # pixel means lie in [epsilon, 1 - epsilon]
+    noise: float  # ε of binary pixels, or the standard deviation of others
     config: dict[str, Any]
     versions: dict[str, str]
     splits: tuple[SplitReport, ...]
@@ -147,8 +148,8 @@ def typed(kind: Any, value: Any) -> Any:
 def print_tables(report: Report, console: Console) -> None:
     """Prints the report: a column per set of images."""
     caption = (
-        "-log p(x): upper bounds in nats per image, mean ± standard error over images;"
-        f" pixel means lie in [ε, 1 - ε], ε = {report.epsilon:g}"
+        "-log p(x): upper bounds in nats per image, mean ± standard error over images; "
+        + _pixels(report)
     )
     if report.splits[0].counts is None:
         caption += "; the baseline has no objects, so no counts or locations"
@@ -160,6 +161,22 @@ def print_tables(report: Report, console: Console) -> None:
         if any(cells):
             table.add_row(name, *(cell or "–" for cell in cells))
     console.print(table)
+
+
+def _pixels(report):
+    """Writes how pixels are distributed."""
+    kind = report.config["model"].get("pixels", "bernoulli")
+    if kind == "bernoulli":
+        return f"pixel means lie in [ε, 1 - ε], ε = {report.noise:g}"
+    sigma = f"pixels are normal with σ = {report.noise:.3g}"
+    if kind == "gaussian":
+        return f"{sigma}, and -log p(x) is of their density"
+    bound, shape = report.splits[0].bounds[-1], report.config["model"]["image_shape"]
+    bits = bits_per_dimension(bound.negative_log_p.mean, shape)
+    return (
+        f"{sigma}, rounded to 8 bits: {report.splits[0].name} has {bits:.3f} bits per"
+        " pixel and channel"
+    )
 
 
 def markdown_table(rows: Iterable[Sequence[str]], num_texts: int = 1) -> str:

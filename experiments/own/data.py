@@ -6,14 +6,14 @@ colour images of 64×64 take 1.2 GB.
 
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from scipy import ndimage
 
 from datasets import scenes
+from experiments.own import crops, survey
 from experiments.own import images as own_images
 from lavae_jax import warmup
 from lavae_jax.config import is_baseline
@@ -24,18 +24,14 @@ NAME = "custom"
 _SEED = 4
 _MOST_VALID = 5_000
 _EXCLUSION = 4  # px, as in the laptop variant of multi-dSprites
-_MOST_SURVEYED = 2_000
-_FITTING = 0.95
-_MARGIN = 2
 _FEW_IMAGES = 1_000
-_MOST_LIT = 0.5
 _LOCATION_CONVOLUTIONS = 11
 
 
 class CountedImages(NamedTuple):
     """Images, and how many objects each of them shows if that is known."""
 
-    images: np.ndarray  # [N, H, W, C] uint8 of 0 and 255
+    images: np.ndarray  # [N, H, W, C] uint8
     n: np.ndarray | None  # [N] int32
 
     def take(self, indices: np.ndarray) -> "CountedImages":
@@ -62,13 +58,14 @@ def read(config: ConfigDict) -> CountedImages:
             "this config is for images of your own: give --config.data.path, a folder"
             f" of pictures or a file of many, and leave data.name={NAME}."
         )
-    if not data.threshold >= 0:
-        raise ValueError(f"data.threshold must be at least 0: got {data.threshold}.")
-    path = pathlib.Path(data.path).expanduser()
+    path = _path(config)
     shape = config.model.image_shape and tuple(config.model.image_shape)
     if shape is not None:
         own_images.check_shape(shape)
-    images = own_images.load_images(path, shape, data.threshold)
+    if data.get("crop"):
+        images = _read_crops(data, path, shape, values_of(config))
+    else:
+        images = own_images.load_images(path, shape, values_of(config))
     fingerprint = own_images.fingerprint(images)
     if data.fingerprint not in (None, fingerprint):
         raise ValueError(
@@ -76,8 +73,66 @@ def read(config: ConfigDict) -> CountedImages:
             f" data.fingerprint was {data.fingerprint}, now it is {fingerprint}): put"
             " those back."
         )
-    truth = own_images.load_truth(path, images.shape)
+    truth = load_truth(config, images)
     return CountedImages(images, truth and truth.n)
+
+
+def _read_crops(data, path, shape, values):
+    if data.crop < own_images.MIN_SIDE or data.num_crops < 1:
+        raise ValueError(
+            f"data.crop must be at least {own_images.MIN_SIDE} and data.num_crops at"
+            f" least 1: got {data.crop} and {data.num_crops}."
+        )
+    how = crops.Crops(data.crop, data.num_crops, data.turned)
+    if shape is not None and tuple(shape[:2]) != (data.crop, data.crop):
+        raise ValueError(
+            f"model.image_shape is {shape}, but crops are {data.crop} x {data.crop}:"
+            " leave one of model.image_shape and data.crop out."
+        )
+    return crops.load(path, how, shape and shape[2], values)
+
+
+def load_truth(config: ConfigDict, images: np.ndarray) -> own_images.Truth | None:
+    """Returns what a config's file says about the objects of its images, if anything.
+
+    It says nothing about crops of them.
+    """
+    if config.data.get("crop"):
+        return None
+    return own_images.load_truth(_path(config), images.shape)
+
+
+def _path(config):
+    return pathlib.Path(config.data.path).expanduser()
+
+
+def is_binary(config: Mapping[str, Any]) -> bool:
+    """Tells whether a config's model takes images of binary pixels."""
+    return config["model"].get("pixels", "bernoulli") == "bernoulli"
+
+
+def values_of(config: ConfigDict) -> own_images.Values:
+    """Returns how the user's images become those that the model of a config takes.
+
+    A config of a named data set, whose images have 8 bits, says nothing about it.
+    """
+    data = config.data
+    if not is_own(config):
+        levels = None if is_binary(config) else (0.0, 255.0)
+        return own_images.Values(levels=levels)
+    if is_binary(config):
+        if not data.threshold >= 0:
+            raise ValueError(
+                f"data.threshold must be at least 0: got {data.threshold}."
+            )
+        return own_images.Values(threshold=data.threshold)
+    levels = data.levels or own_images.find_levels(_path(config))
+    if len(levels) != 2 or not -math.inf < levels[0] < levels[1] < math.inf:
+        raise ValueError(
+            "data.levels must be two numbers, the values of black and of white, the"
+            f" first one smaller: got {levels}."
+        )
+    return own_images.Values(levels=tuple(map(float, levels)))
 
 
 def split(
@@ -98,54 +153,6 @@ def held_out_indices(config: ConfigDict, num_images: int) -> np.ndarray:
     return np.sort(chosen)
 
 
-class Survey(NamedTuple):
-    """Describes images by their connected groups of lit pixels.
-
-    A group is taken for an object, although objects may touch or come in pieces.
-    """
-
-    lit: float  # mean share of an image's pixels that are lit, in any channel
-    groups: np.ndarray  # [N] groups in each image
-    sides: np.ndarray  # [G] the longer side of each group's box, px
-    pixels: np.ndarray  # [G] lit pixels of each group
-
-    @property
-    def object_size(self) -> int:
-        """Returns the longest side of the groups that hold 95% of the lit pixels.
-
-        Neither specks nor a few objects that touch change it.
-        """
-        order = np.argsort(self.sides)
-        pixels = np.cumsum(self.pixels[order])
-        index = np.searchsorted(pixels, _FITTING * pixels[-1])
-        return int(self.sides[order][index])
-
-    @property
-    def sprite_size(self) -> int:
-        """Returns an odd side for sprites that hold these groups and a margin.
-
-        For the scenes of multi-dSprites this gives the paper's 21.
-        """
-        return self.object_size + _MARGIN | 1
-
-
-def survey_images(images: Sequence[np.ndarray]) -> Survey:
-    """Surveys images [H, W, C]; of more than 2,000 it takes 2,000 at even distances."""
-    num = min(len(images), _MOST_SURVEYED)
-    lit, groups, sides, pixels = [], [], [0], [0]
-    for index in np.linspace(0, len(images) - 1, num).astype(int):
-        mask = images[index].any(axis=-1)
-        labels, count = ndimage.label(mask, np.ones((3, 3)))
-        boxes = ndimage.find_objects(labels)
-        lit.append(mask.mean())
-        groups.append(count)
-        sides += [max(s.stop - s.start for s in box) for box in boxes]
-        pixels += list(np.bincount(labels.ravel())[1:])
-    return Survey(
-        float(np.mean(lit)), np.array(groups), np.array(sides), np.array(pixels)
-    )
-
-
 def fit(config: ConfigDict, own: CountedImages) -> tuple[ConfigDict, tuple[str, ...]]:
     """Fills in the values of a config that are None, from the images that it names.
 
@@ -154,33 +161,23 @@ def fit(config: ConfigDict, own: CountedImages) -> tuple[ConfigDict, tuple[str, 
     Returns:
         The config with all values set, and remarks on the images for the user.
     """
-    survey = survey_images(own.images)
-    _check(config, own, survey)
+    found = None
+    if is_binary(config):
+        found = survey.survey_images(own.images)
+        survey.check(found)
+    _check_counts(config, own)
     config = config.copy_and_resolve_references()
     with config.unlocked():
         _fit_data(config, own)
         if not is_baseline(config):
-            _fit_lavae(config, survey)
-    num_train = len(own.images) - config.data.num_valid
-    warned = _warnings(config, survey, num_train)
-    remarks = (_summary(config, survey), *(f"warning: {line}" for line in warned))
+            _fit_lavae(config, found)
+    warned = _warnings(config, found, len(own.images) - config.data.num_valid)
+    remarks = (_summary(config, found), *(f"warning: {line}" for line in warned))
     return config, remarks
 
 
-def _check(config, own, survey):
-    """Refuses images that are not objects on black, or show too many of them."""
-    if not survey.lit:
-        raise ValueError(
-            f"all {len(survey.groups)} images looked at are black, so there is nothing"
-            " to learn: objects are lit pixels on a black background, from"
-            " data.threshold on where one is set."
-        )
-    if survey.lit > _MOST_LIT:
-        raise ValueError(
-            f"{survey.lit:.0%} of the pixels are lit, but objects on a black background"
-            " are expected: images of dark objects on white have to be inverted,"
-            " others need another data.threshold."
-        )
+def _check_counts(config, own):
+    """Refuses images with more objects than the model can count."""
     if is_baseline(config) or own.n is None:
         return
     n, most = own.n, config.model.max_objects
@@ -198,6 +195,8 @@ def _fit_data(config, own):
     data.path = str(pathlib.Path(data.path).expanduser().absolute())
     data.fingerprint = own_images.fingerprint(own.images)
     _fill(data, num_valid=min(_MOST_VALID, max(num_images // 10, 1)))
+    if not is_binary(config):
+        data.levels = values_of(config).levels
     _fill(config.model, image_shape=own.images.shape[1:])
     config.num_eval_images = min(config.num_eval_images, data.num_valid)
     if data.num_valid < 1 or num_images - data.num_valid < config.batch_size:
@@ -208,13 +207,21 @@ def _fit_data(config, own):
         )
 
 
-def _fit_lavae(config, survey):
+def _fit_lavae(config, found):
     model, steps = config.model, config.warmup
     height, width, _ = model.image_shape
-    mean = float(survey.groups.mean().round(1)) * (1 + config.elbo.superpose)
+    if found is not None:
+        _fill(model, sprite_size=found.sprite_size)
+        mean = float(found.groups.mean().round(1)) * (1 + config.elbo.superpose)
+    elif model.sprite_size is None:
+        raise ValueError(
+            "model.sprite_size is not set: set it to an odd number of pixels that holds"
+            " the largest object and a margin, such as --config.model.sprite_size=21."
+        )
+    else:
+        mean = model.max_objects / 2
     _fill(
         model,
-        sprite_size=survey.sprite_size,
         # It grows with log D, and is the paper's 4, about ½ log D, at D = 4096.
         gamma=math.log2(height * width) / 3,
         objects_per_image=min(max(mean, 0.5), float(model.max_objects)),
@@ -232,15 +239,15 @@ def _fill(section, **values):
             section[name] = value
 
 
-def _summary(config, survey):
+def _summary(config, found):
     """Writes a line on the images and the values that follow from them."""
     height, width, channels = config.model.image_shape
-    line = (
-        f"{config.data.path}: images of {height}x{width} in"
-        f" {'grey' if channels == 1 else 'colour'}, {survey.lit:.1%} of the pixels"
-        f" lit, {survey.groups.mean():.1f} connected groups of them per image, those"
-        f" with 95% of the pixels up to {survey.object_size} px"
-    )
+    parts = [f"images of {height}x{width} in {'grey' if channels == 1 else 'colour'}"]
+    if found is not None:
+        parts.append(survey.describe(found))
+    else:
+        parts.append("pixels from {:g} to {:g}".format(*config.data.levels))
+    line = f"{config.data.path}: {', '.join(parts)}"
     if is_baseline(config):
         return line
     names = ("sprite_size", "max_objects", "gamma", "count_threshold", "glimpse_size")
@@ -248,7 +255,7 @@ def _summary(config, survey):
     return f"{line}; {values}"
 
 
-def _warnings(config, survey, num_train) -> Iterator[str]:
+def _warnings(config, found, num_train) -> Iterator[str]:
     """Yields warnings of likely problems, with numbers and advice."""
     if num_train < _FEW_IMAGES:
         yield (
@@ -257,27 +264,13 @@ def _warnings(config, survey, num_train) -> Iterator[str]:
         )
     if is_baseline(config):
         return
-    model, groups = config.model, survey.groups
-    size, suitable = model.sprite_size, survey.sprite_size
-    too_large = survey.pixels[survey.sides > size].sum() / survey.pixels.sum()
-    if too_large > 1 - _FITTING:
-        yield (
-            f"{too_large:.0%} of the lit pixels are in connected groups larger than"
-            f" model.sprite_size = {size}, up to {survey.sides.max()} px. An object"
-            " that does not fit is not painted as one: unless these are objects that"
-            f" touch, set --config.model.sprite_size={suitable}."
-        )
+    model = config.model
     receptive_field = (2 * _LOCATION_CONVOLUTIONS + 1) * model.stem_stride
-    if size > receptive_field:
+    if model.sprite_size > receptive_field:
         yield (
             f"the network of h_loc sees {receptive_field} px around a site, less than"
-            f" model.sprite_size = {size}: set"
+            f" model.sprite_size = {model.sprite_size}: set"
             f" --config.model.stem_stride={2 * model.stem_stride}."
         )
-    if groups.max() > model.max_objects:
-        yield (
-            f"{(groups > model.max_objects).mean():.1%} of the images have more"
-            " connected groups of lit pixels than model.max_objects ="
-            f" {model.max_objects}, up to {groups.max()}: unless these are specks, set"
-            f" --config.model.max_objects={groups.max()}."
-        )
+    if found is not None:
+        yield from survey.warnings(model, found)

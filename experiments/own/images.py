@@ -1,6 +1,7 @@
-"""Reads the user's own images as the models take them: binary, of one size."""
+"""Reads the user's own images as the models take them, of one size."""
 
 import hashlib
+import math
 import pathlib
 from typing import NamedTuple
 
@@ -13,24 +14,80 @@ from experiments.own import pictures
 _Shape = tuple[int, int, int]
 
 _SOON = 2.0  # seconds after which a progress bar appears
-_MIN_SIDE = 8
+MIN_SIDE = 8
 _MOST_OBJECTS = np.iinfo(np.int32).max
 _WHITE = (65535, 255, 1)
 
 
+class Values(NamedTuple):
+    """How the values of pixels become 0 to 255, for a model of binary pixels or not.
+
+    Attributes:
+        threshold: values of at least this become 255 and others 0. Without one (0), the
+            values must be 0 and one of 1, 255 and 65535.
+        levels: for pixels that need not be binary, the values that become 0 and 255.
+            Those between are rounded to whole numbers, and those beyond are cut.
+    """
+
+    threshold: float = 0
+    levels: tuple[float, float] | None = None
+
+    def convert(self, name: str, image: np.ndarray) -> np.ndarray:
+        """Converts an image [H, W, C] to uint8; `name` is for messages."""
+        if self.levels is None:
+            return binary(name, image, self.threshold)
+        black, white = self.levels
+        shares = (image.astype(np.float64) - black) / (white - black)
+        if np.isnan(shares).any():
+            raise ValueError(f"{name} has pixels that are no numbers: replace them.")
+        return np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
+
+
+BINARY = Values()
+"""For pixels that are binary already."""
+
+
+def find_levels(path: str | pathlib.Path) -> tuple[float, float]:
+    """Finds the values that become 0 and 255 in images that need not be binary.
+
+    They are 0 and 255 for 8-bit pixels, and the least and largest of all others.
+    """
+    found = pictures.find(path)
+    least, largest, are_8_bit = math.inf, -math.inf, set()
+    for index in range(len(found.names)):
+        image = found.read(index)
+        are_8_bit.add(image.dtype == np.uint8)
+        least, largest = min(least, image.min()), max(largest, image.max())
+    if len(are_8_bit) > 1:
+        raise ValueError(
+            f"{path} has images of 8 bits and others: convert them to one number type,"
+            " or give the values of black and of white (--config.data.levels=LOW,HIGH)."
+        )
+    if are_8_bit == {True}:
+        return 0.0, 255.0
+    if not -math.inf < least < largest < math.inf:
+        raise ValueError(
+            f"{path}: the values of pixels go from {least:g} to {largest:g}, but at"
+            " least two different finite ones are expected."
+        )
+    return float(least), float(largest)
+
+
 def load_images(
-    path: str | pathlib.Path, image_shape: _Shape | None = None, threshold: float = 0
+    path: str | pathlib.Path,
+    image_shape: _Shape | None = None,
+    values: Values = BINARY,
 ) -> np.ndarray:
-    """Reads black-and-white or saturated-colour images of one size.
+    """Reads images of one size.
 
     Args:
         path: what `pictures.find` takes.
         image_shape: (H, W, C), the images that a model takes. None takes that of the
             first image.
-        threshold: see `binary`.
+        values: how the values of pixels become 0 to 255.
 
     Returns:
-        [N, H, W, C] uint8 of values 0 and 255, N at least 1.
+        [N, H, W, C] uint8, N at least 1.
 
     Raises:
         ValueError: if anything else is found. The message says what was found, what
@@ -57,7 +114,7 @@ def load_images(
                 f"{name} is {image.shape[0]} pixels high and {image.shape[1]} wide, but"
                 f" {shape[0]} x {shape[1]} are expected{asked}: resize or crop it."
             )
-        images[index] = binary(name, with_channels(name, image, shape[2]), threshold)
+        images[index] = values.convert(name, with_channels(name, image, shape[2]))
     return images
 
 
@@ -95,9 +152,11 @@ def binary(name: str, image: np.ndarray, threshold: float = 0) -> np.ndarray:
 
 
 def fingerprint(images: np.ndarray) -> str:
-    """Digests images of values 0 and 255, wherever and however they are stored."""
+    """Digests images, uint8, wherever and however they are stored."""
     digest = hashlib.sha256(repr(images.shape).encode())
-    digest.update(np.packbits(images.reshape(len(images), -1) > 0, axis=1))
+    is_binary = ((images == 0) | (images == 255)).all()
+    flat = images.reshape(len(images), -1)
+    digest.update(np.packbits(flat > 0, axis=1) if is_binary else flat.tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -193,9 +252,9 @@ def check_shape(shape: _Shape) -> None:
             f" got {shape!r}."
         )
     height, width, channels = shape
-    if channels not in (1, 3) or min(height, width) < _MIN_SIDE:
+    if channels not in (1, 3) or min(height, width) < MIN_SIDE:
         raise ValueError(
             f"images are {height} pixels high and {width} wide with {channels}"
-            f" channels, but at least {_MIN_SIDE} x {_MIN_SIDE} with 1 (grey) or 3"
+            f" channels, but at least {MIN_SIDE} x {MIN_SIDE} with 1 (grey) or 3"
             " (RGB) are expected: arrays are (N, H, W) or (N, H, W, C)."
         )

@@ -35,7 +35,10 @@ from lavae_jax.training import state, step
 from lavae_jax.training.keys import image_keys
 from lavae_jax.warmup import AuxiliaryVAE, cell_for
 
-_SHOWN = ("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "bound", "objects")
+_SHOWN = (
+    *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "kl_background"),
+    *("bound", "objects"),
+)
 _NUM_PICTURED = 8
 
 
@@ -156,7 +159,12 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
     warmup, num_channels = config.warmup, config.model.image_shape[2]
     sizes = warmup.auxiliary_latents, warmup.auxiliary_channels
     auxiliary = AuxiliaryVAE(
-        num_channels, *sizes, cell_for(warmup.object_size), dtype=dtype
+        num_channels,
+        *sizes,
+        cell_for(warmup.object_size),
+        model.pixels,
+        model.background_net,
+        dtype,
     )
     optimizer, recipe = build_optimizer(config), build_recipe(config)
     schedules = build_schedules(config)
@@ -170,7 +178,9 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         variables = train_state.variables
         diagnosis = diagnostics.measure(single, variables, images, n)
         keys = _same_keys(len(images))
-        terms = objectives.elbo(single, variables, to_float(images), keys)
+        terms = objectives.elbo(
+            single, variables, to_float(images, model.is_binary), keys
+        )
         return HeldOutScenes(*diagnosis, terms.elbo, *terms)
 
     def warnings(number: int, means: HeldOutScenes) -> Sequence[str]:

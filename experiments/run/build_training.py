@@ -16,10 +16,15 @@ def build_schedules(config: ConfigDict) -> schedules.Schedules:
         tau=optax.join_schedules(
             [optax.constant_schedule(elbo.tau_init), tau], [warmup]
         ),
-        epsilon=schedules.exponential(
-            c.epsilon_init, c.epsilon, config.num_steps - config.tighten.steps
-        ),
+        noise=_noise(c, config.num_steps - config.tighten.steps),
     )
+
+
+def _noise(c, steps):
+    """Returns the schedule of ε or σ, or None where the model learns σ."""
+    if c.pixels == "bernoulli":
+        return schedules.exponential(c.epsilon_init, c.epsilon, steps)
+    return schedules.exponential(c.sigma_init, c.sigma, steps) if c.sigma else None
 
 
 def warmup_steps(config: ConfigDict) -> int:

@@ -67,6 +67,11 @@ def _check_named(config):
             f"data.name={name} has images of {shape}, model.image_shape is {wanted}:"
             " take the config of this data set."
         )
+    if own_data.is_binary(config) and not load.is_binary(name):
+        raise cli.UserError(
+            f"the pixels of data.name={name} have many values, but the model takes"
+            " binary ones: take the config coloured.py."
+        )
     most = max(train.counts)
     if config.model.get("max_objects", most) < most:
         raise cli.UserError(

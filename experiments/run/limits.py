@@ -66,6 +66,13 @@ LIMITS = {
     "model.width": _at_least(1),
     "model.epsilon": _BELOW_A_HALF,
     "model.epsilon_init": _BELOW_A_HALF,
+    "model.pixels": _one_of("bernoulli", "gaussian", "discretised"),
+    "model.sigma": _from_0_to(1),
+    "model.sigma_init": _POSITIVE,
+    "model.compositing": _one_of("sum", "alpha"),
+    "model.background": _one_of("black", "constant", "smooth"),
+    "model.background_dim": _at_least(1),
+    "model.background_waves": _at_least(1),
     "model.exclusion_radius": _at_least(0),
     "model.objects_per_image": _POSITIVE,
     "model.latent_channels": _at_least(1),
@@ -205,6 +212,19 @@ def _check_together(config: ConfigDict) -> None:
         raise ValueError(
             "model.appearance_net=glimpse reads single sites and needs"
             f" elbo.draws=score: got {elbo.draws}."
+        )
+    is_paper = model.pixels == "bernoulli" and model.background == "black"
+    superposed = max(elbo.superpose, elbo.superpose_appearance) > 0
+    if superposed and model.compositing == "sum" and not is_paper:
+        raise ValueError(
+            "elbo.superpose and elbo.superpose_appearance need model.compositing=alpha,"
+            " or else binary pixels on black, whose objects are the lit pixels: set"
+            " them to 0."
+        )
+    if model.compositing == "alpha" and model.app_dim < 2:
+        raise ValueError(
+            "model.app_dim must be at least 2 with model.compositing=alpha, where the"
+            f" first number is the depth: got {model.app_dim}."
         )
     num_warmup = warmup_steps(config)
     if config.tighten.steps and config.num_steps - config.tighten.steps < num_warmup:

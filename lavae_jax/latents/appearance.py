@@ -69,6 +69,12 @@ def draw(appearance: Appearance, keys: Array) -> Array:
     return appearance.mu + jnp.exp(0.5 * appearance.logvar) * noise
 
 
+def log_ratio(appearance: Appearance, z: Array) -> Array:
+    """Computes log p(z) − log q(z) of draws z [..., L] from q: nats, [...]."""
+    log_p = prior(z.shape[-1]).log_prob(z)
+    return log_p - posterior(appearance).log_prob(z)
+
+
 def kl(appearance: Appearance) -> Array:
     """Computes KL(q(z_app^i | z_loc^i, x) ‖ N(0, I)) in nats, [B, M], 0 if inactive."""
     return posterior(appearance).kl_divergence(prior(appearance.mu.shape[-1]))

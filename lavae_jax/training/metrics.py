@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from lavae_jax.objectives import ElboTerms
@@ -20,6 +21,7 @@ class TrainMetrics(NamedTuple):
     kl_app: Array | None = None
     kl_loc: Array | None = None
     kl_n: Array | None = None
+    kl_background: Array | None = None
     bound: Array | None = None  # of several draws of z_app, at given locations
     location_loss: Array | None = None  # squared loss on h_loc
     auxiliary_loss: Array | None = None
@@ -31,5 +33,5 @@ def of_terms(metrics: TrainMetrics, terms: ElboTerms, n: Array) -> TrainMetrics:
     return metrics._replace(
         elbo=terms.elbo.mean(),
         objects=n.astype(jnp.float32).mean(),
-        **{name: term.mean() for name, term in terms._asdict().items()},
+        **jax.tree.map(jnp.mean, terms)._asdict(),
     )

@@ -10,11 +10,11 @@ class Schedules(NamedTuple):
 
     Attributes:
         tau: temperature of the Gumbel-softmax.
-        epsilon: ε of the likelihood.
+        noise: ε or σ of the likelihood; None if the model learns σ.
     """
 
     tau: optax.Schedule
-    epsilon: optax.Schedule
+    noise: optax.Schedule | None
 
 
 def exponential(init: float, final: float, steps: int) -> optax.Schedule:

@@ -14,7 +14,7 @@ from lavae_jax.training.optimizer import Optimizer, Parts
 from lavae_jax.training.recipe import Recipe
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.state import TrainState
-from lavae_jax.training.superposition import Superposed, superpose
+from lavae_jax.training.superposition import Superposed, covered_pixels, superpose
 from lavae_jax.types import Array, Variables
 from lavae_jax.warmup import AuxiliaryVAE
 
@@ -26,7 +26,7 @@ class Setup(NamedTuple):
         model: LAVAE; its `axis_name` is the mapped axis of devices, or None.
         auxiliary: the auxiliary VAE of the warm-up.
         optimizer: updates the parameters of both.
-        schedules: gives τ and ε at a step.
+        schedules: gives τ and the noise of pixels at a step.
         recipe: the other settings of training.
     """
 
@@ -36,9 +36,11 @@ class Setup(NamedTuple):
     schedules: Schedules
     recipe: Recipe
 
-    def epsilon(self, state: TrainState) -> Array:
-        """Returns the likelihood's ε in this step, []."""
-        return jnp.asarray(self.schedules.epsilon(state.step), jnp.float32)
+    def noise(self, state: TrainState) -> Array | None:
+        """Returns ε or σ of the likelihood in this step, []; None if it is learned."""
+        if self.schedules.noise is None:
+            return None
+        return jnp.asarray(self.schedules.noise(state.step), jnp.float32)
 
     def keys(self, state: TrainState, update: Array | int, num_images: int) -> Array:
         """Makes a key per image for an update of this step, [B]."""
@@ -46,7 +48,7 @@ class Setup(NamedTuple):
         return image_keys(key, num_images, self.model.axis_name)
 
     def superposed(
-        self, x: Array, share: float, touching: bool, keys: Array
+        self, state: TrainState, x: Array, share: float, touching: bool, keys: Array
     ) -> Superposed:
         """Superposes a share of the images [B, H, W, C], by an update's keys [B]."""
         if not share:
@@ -56,7 +58,8 @@ class Setup(NamedTuple):
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, self.recipe.num_draws)
         key_chosen, key_shift = jax.vmap(jax.random.split)(keys).T
         chosen = jax.vmap(jax.random.uniform)(key_chosen) < share
-        return superpose(x, chosen, key_shift, self.model.axis_name, touching)
+        covered = covered_pixels(self.model.bind(state.variables), x)
+        return superpose(x, covered, chosen, key_shift, self.model.axis_name, touching)
 
     def apply(
         self, state: TrainState, params: Variables, forward: Callable[[LAVAE], Any]

@@ -9,7 +9,7 @@ A run goes through the stages of `recipe.stage_at`:
    may be superposed on others (`superposition`).
 4. `tighten`: all but h_loc learns from a bound of several draws of z_app.
 
-A step takes binary images x, [N, H, W, C]. In the paper, all of them teach all
+A step takes images x, [N, H, W, C]. In the paper, all of them teach all
 networks. Here one in `location_every` can do that, and then h_app and f_sprite, which
 take longer to learn, get further updates with minibatches of all images, at the objects
 that h_loc finds. The metrics are those of the first update, or means over `tighten`'s.
@@ -74,8 +74,8 @@ def guided_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     def loss(params):
         def forward(model):
             h_loc = model.location_logits(x, train=True)
-            epsilon = setup.epsilon(state)
-            terms = reconstruct(model, x, locations, n, keys, epsilon, train=True)
+            noise = setup.noise(state)
+            terms = reconstruct(model, x, locations, n, keys, noise, train=True)
             error = (h_loc / model.gamma - target) ** 2
             return terms, error.sum(axis=(1, 2)).mean()
 
@@ -91,15 +91,15 @@ def guided_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
 
 def elbo_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     """Trains everything on the ELBO of K draws from q(n, z | x)."""
-    recipe, epsilon = setup.recipe, setup.epsilon(state)
+    recipe, noise = setup.recipe, setup.noise(state)
     keys = setup.keys(state, 0, x.shape[0])
-    scenes = setup.superposed(x, recipe.superpose, recipe.touching, keys)
+    scenes = setup.superposed(state, x, recipe.superpose, recipe.touching, keys)
 
     def forward(model):
         h_loc = model.location_logits(scenes.x, train=True)
         locations, log_q, key_app = _draw(setup, model, state, h_loc, keys)
         n = locations.active.sum(axis=1)
-        terms = reconstruct(model, scenes.x, locations, n, key_app, epsilon, train=True)
+        terms = reconstruct(model, scenes.x, locations, n, key_app, noise, train=True)
         terms = without_prior_of_n(terms, scenes.chosen)
         elbo = terms.elbo.reshape(log_q.shape)
         advantage = leave_one_out(elbo, recipe.advantage_limit)
@@ -109,7 +109,7 @@ def elbo_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
             key_both = key_app[:: recipe.num_draws]
             temperature = recipe.count_temperature
             objective += recipe.wake_weight * wake(
-                model, scenes, both, h_loc, elbo, key_both, epsilon, temperature
+                model, scenes, both, h_loc, elbo, key_both, noise, temperature
             )
         return objective, (terms, n)
 
@@ -186,7 +186,7 @@ def _appearance_updates(setup: Setup, state: TrainState, x: Array) -> TrainState
 
     def superposed(x, keys):
         h_loc = model.location_logits(x)
-        scenes = setup.superposed(x, recipe.superpose_appearance, True, keys)
+        scenes = setup.superposed(state, x, recipe.superpose_appearance, True, keys)
         return scenes.x, objects_of_both(model, scenes, h_loc)
 
     update, number = partial(appearance_update, setup), recipe.appearance_updates
@@ -246,13 +246,13 @@ def appearance_update(
     drawing so widely that single draws are poor (Rainforth et al., "Tighter Variational
     Bounds are Not Necessarily Better", 2018).
     """
-    n, epsilon = locations.active.sum(axis=1), setup.epsilon(state)
+    n, noise = locations.active.sum(axis=1), setup.noise(state)
 
     def forward(model):
         if num_draws == 1:
-            terms = reconstruct(model, x, locations, n, keys, epsilon, train=True)
+            terms = reconstruct(model, x, locations, n, keys, noise, train=True)
             return terms, terms.elbo.mean()
-        return importance_bound(model, x, locations, n, keys, num_draws, epsilon)
+        return importance_bound(model, x, locations, n, keys, num_draws, noise)
 
     def loss(params):
         (terms, bound), batch_stats = setup.apply(state, params, forward)
@@ -289,7 +289,7 @@ def make_train_step(
     The other arguments are the parts of a `Setup`.
 
     Returns:
-        From a state and images (uint8 or binary float, [B, H, W, C], this device's
+        From a state and images (uint8 or float, [B, H, W, C], this device's
         share of the batch) to the next state and metrics, the same on every device.
     """
     setup = Setup(model, auxiliary, optimizer, schedules, recipe)
@@ -298,7 +298,7 @@ def make_train_step(
     def train_step(state, images):
         if stage in steps_before:
             state = restart_moments(state, optimizer, steps_before[stage])
-        x = to_float(images)
+        x = to_float(images, model.is_binary)
         location_images = x if stage == "tighten" else x[:: recipe.location_every]
         state, metrics = _STEPS[stage](setup, state, location_images)
         if stage in ("guided", "elbo"):

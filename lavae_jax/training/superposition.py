@@ -1,6 +1,7 @@
 """Superposes scenes, and proposes the objects of the single scenes for the sum.
 
-λ is a sum over objects (Eq. 4), so two scenes on top of each other are a scene again.
+Two scenes on top of each other are a scene again: λ is a sum over objects (Eq. 4), or
+objects hide what is behind them.
 Where two objects touch, h_loc has one maximum at first. No draw from q then puts an
 object on the second one, so the ELBO never compares one object with two; and in single
 scenes objects seldom touch. One scene can be moved until its objects touch those of the
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from lavae_jax.blending import opacity
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import MASKED, at_sites
 from lavae_jax.model import LAVAE
@@ -42,7 +44,7 @@ class Superposed(NamedTuple):
     """Scenes, some of which have another one on top.
 
     Attributes:
-        x: binary images, [B, H, W, C].
+        x: images, [B, H, W, C].
         chosen: which scenes were to get another one on top, [B] bool.
         superposed: which scenes have another one on top, [B] bool.
         shift: the rows and columns by which the scene on top was moved, [B, 2] int32.
@@ -54,50 +56,72 @@ class Superposed(NamedTuple):
     shift: Array
 
 
-def superpose(
-    x: Array, chosen: Array, keys: Array, axis_name: str | None, touching: bool
-) -> Superposed:
-    """Adds its partner to each chosen image, unmoved or moved until objects touch.
+def covered_pixels(model: LAVAE, x: Array) -> Array:
+    """Finds the pixels of images [B, H, W, C] that objects cover: [B, H, W] bool.
 
-    A partner that can't be moved that far stays where it is. It is left out if a pixel
-    is lit in both, so that their sum is always a binary image. Objects that overlap
-    would be frequent in these scenes, which have more objects than others; h_loc would
-    learn to expect them wherever there are many objects, and see two in large ones.
+    In binary images on black they are those that are not black. In others they are what
+    the model paints opaque at its most likely objects.
+    """
+    if model.compositing == "sum":
+        return x.any(axis=-1)
+    h_loc = model.location_logits(x)
+    locations = model.locations(h_loc, model.count(h_loc), keys=None)
+    appearance = model.appearance(model.appearance_features(x), locations)
+    layers = model.layers(appearance.mu, locations.active)
+    return opacity(model.canvas(layers, locations)) > 0.5
+
+
+def superpose(
+    x: Array,
+    covered: Array,
+    chosen: Array,
+    keys: Array,
+    axis_name: str | None,
+    touching: bool,
+) -> Superposed:
+    """Puts its partner's objects on each chosen image, unmoved or until objects touch.
+
+    A partner that can't be moved that far stays where it is. It is left out if objects
+    cover a pixel in both, so that no object is hidden. Objects that overlap would be
+    frequent in these scenes, which have more objects than others; h_loc would learn to
+    expect them wherever there are many objects, and see two in large ones.
 
     Args:
-        x: binary images, [B, H, W, C].
+        x: images, [B, H, W, C].
+        covered: the pixels that objects cover, [B, H, W] bool.
         chosen: [B] bool.
         keys: [B], one per image.
         axis_name: the mapped axis of devices, or None.
         touching: whether the partner is moved, by `touching_shift`.
     """
-    other, shift = partner(x, axis_name), jnp.zeros((x.shape[0], 2), jnp.int32)
+    other, on_top = partner((x, covered), axis_name)
+    shift = jnp.zeros((x.shape[0], 2), jnp.int32)
     if touching:
-        shift = touching_shift(x.any(axis=-1), other.any(axis=-1), keys)
+        shift = touching_shift(covered, on_top, keys)
     move = jax.vmap(lambda image, shift: jnp.roll(image, shift, axis=(0, 1)))
-    other = move(other, shift)
-    overlap = (x.any(axis=-1) & other.any(axis=-1)).any(axis=(1, 2))
-    superposed = chosen & ~overlap
-    x = jnp.where(superposed[:, None, None, None], x + other, x)
+    other, on_top = move(other, shift), move(on_top, shift)
+    superposed = chosen & ~(covered & on_top).any(axis=(1, 2))
+    on_top &= superposed[:, None, None]
+    x = jnp.where(on_top[..., None], other, x)
     return Superposed(x, chosen, superposed, shift)
 
 
-def touching_shift(lit: Array, other: Array, keys: Array) -> Array:
-    """Draws a shift at which two scenes have lit pixels side by side, and none in both.
+def touching_shift(covered: Array, other: Array, keys: Array) -> Array:
+    """Draws a shift at which objects of two scenes touch, and cover no pixel in both.
 
-    It is uniform over all such shifts that leave every lit pixel inside the image.
+    It is uniform over all such shifts that leave every covered pixel inside the image.
 
     Args:
-        lit: the pixels that are lit in a scene, [B, H, W] bool.
-        other: the pixels that are lit in the scene to move, [B, H, W] bool.
+        covered: the pixels that objects cover in a scene, [B, H, W] bool.
+        other: those of the scene to move, [B, H, W] bool.
         keys: [B], one per image.
 
     Returns:
         Rows and columns, [B, 2] int32; 0 where there is no such shift.
     """
-    num_images, *sides = lit.shape
+    num_images, *sides = covered.shape
     size = [2 * side for side in sides]  # room for shifts in both directions
-    near = counts.reduce_square(lit.astype(jnp.float32), 3, lax.max, -jnp.inf)
+    near = counts.reduce_square(covered.astype(jnp.float32), 3, lax.max, -jnp.inf)
     moved = jnp.conj(jnp.fft.rfft2(other.astype(jnp.float32), size))
 
     def in_both(pixels):
@@ -105,7 +129,7 @@ def touching_shift(lit: Array, other: Array, keys: Array) -> Array:
         product = jnp.fft.rfft2(pixels.astype(jnp.float32), size) * moved
         return jnp.fft.irfft2(product, size) > 0.5
 
-    valid = in_both(near) & ~in_both(lit)
+    valid = in_both(near) & ~in_both(covered)
     valid &= _stays_inside(other.any(axis=2))[:, :, None]
     valid &= _stays_inside(other.any(axis=1))[:, None, :]
     # One uniform number per image is much cheaper than noise at every shift.
@@ -135,7 +159,7 @@ def wake(
     h_loc: Array,
     elbo: Array,
     keys: Array,
-    epsilon: Array,
+    noise: Array | None,
     temperature: float,
 ) -> Array:
     """Computes the objective by which h_loc learns the objects found in both scenes.
@@ -151,7 +175,7 @@ def wake(
         h_loc: their location logits, [B, H, W].
         elbo: of the draws, nats, [B, K].
         keys: [B], one per image.
-        epsilon: ε of the likelihood.
+        noise: ε or σ of the likelihood; None for the model's.
         temperature: T of `counts.draw_n`.
 
     Returns:
@@ -164,7 +188,7 @@ def wake(
     if temperature:
         log_q += counts.log_q_count(h_loc, both, threshold, temperature, radius)
     n = both.active.sum(axis=1)
-    terms = reconstruct(model, scenes.x, both, n, keys, epsilon)
+    terms = reconstruct(model, scenes.x, both, n, keys, noise)
     # p(n) is left out for superposed images, see `without_prior_of_n`.
     all_elbo = jnp.concatenate([elbo, (terms.elbo + terms.kl_n)[:, None]], axis=1)
     share = jax.nn.softmax(lax.stop_gradient(all_elbo), axis=1)[:, -1]

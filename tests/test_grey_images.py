@@ -1,0 +1,194 @@
+"""Images of many values are read, trained on with a background, and counted."""
+
+import collections
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+import lavae_jax
+from experiments import count, train
+from experiments.configs import coloured, custom_grey
+from experiments.own import crops
+from experiments.own import data as own_data
+from experiments.own import images as own_images
+from experiments.run import limits
+from lavae_jax import pretrained
+from tests import tiny_runs
+from tests.commands import run_here
+from tests.own_scenes import squares
+
+pytestmark = pytest.mark.standard_promotion
+
+
+def _scenes(dtype=np.uint16, black=200, white=3_000):
+    """Makes 40 grey scenes of 24×32 pixels before a background, and their numbers."""
+    images, n = squares(40, (24, 32, 1), most=2)
+    level = 0.2 + 0.3 * np.linspace(0, 1, 32)[None, None, :, None]
+    shares = np.where(images > 0, 0.9, level)
+    shares[0, 0, 0], shares[0, 0, 1] = 0, 1
+    return (black + (white - black) * shares).astype(dtype), n
+
+
+def _config(path, **data):
+    config = custom_grey.get_config("tiny")
+    config.data.update(path=str(path), **data)
+    config.model.update(sprite_size=9, max_objects=3, background_waves=2)
+    return config
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2", "<f4", ">f8"])
+def test_values_are_scaled(tmp_path, order):
+    """The least value becomes 0 and the largest 255, in any number type."""
+    images, n = _scenes()
+    np.savez(tmp_path / "own.npz", images=images.astype(order), n=n)
+    config = _config(tmp_path / "own.npz")
+    own = own_data.read(config)
+    expected = np.rint((images - 200.0) / 2_800 * 255)
+    np.testing.assert_array_equal(own.images, expected)
+    fitted, remarks = own_data.fit(config, own)
+    assert fitted.data.levels == (200, 3000)
+    assert "pixels from 200 to 3000" in remarks[0]
+    # What was found is kept: other images of the run are scaled alike.
+    np.savez(tmp_path / "dark.npz", images=images.astype(order)[1:] // 2)
+    values = own_data.values_of(fitted)
+    dark = own_images.load_images(tmp_path / "dark.npz", (24, 32, 1), values)
+    assert dark.max() < 130
+
+
+def test_8_bit_values_stay(tmp_path):
+    """8-bit pixels keep their values, so that nats are those of other models."""
+    images, _ = _scenes(np.uint8, 10, 60)
+    np.save(tmp_path / "own.npy", images)
+    np.testing.assert_array_equal(
+        own_data.read(_config(tmp_path / "own.npy")).images, images
+    )
+    own = own_data.read(_config(tmp_path / "own.npy", levels=(10.0, 60.0)))
+    assert own.images.min() == 0 and own.images.max() == 255
+
+
+@pytest.mark.parametrize(
+    ("change", "data", "message"),
+    [
+        (lambda a: a * 0 + 7, {}, "from 7 to 7, but at least two different"),
+        (lambda a: np.where(a > 2_000, np.nan, a), {}, "no numbers"),
+        (lambda a: a, {"levels": (5.0, 5.0)}, "data.levels must be two numbers"),
+        (lambda a: a * np.inf, {}, "from inf to inf, but"),
+    ],
+)
+def test_what_has_no_levels_is_refused(tmp_path, change, data, message):
+    """The message says what was found and what was expected."""
+    images, _ = _scenes(np.float32)
+    np.savez(tmp_path / "own.npz", images=change(images))
+    with pytest.raises(ValueError, match=message):
+        own_data.read(_config(tmp_path / "own.npz", **data))
+
+
+def test_the_size_of_objects_must_be_given(tmp_path):
+    """No rule on pixels says how large objects are: the user does."""
+    images, n = _scenes()
+    np.savez(tmp_path / "own.npz", images=images, n=n)
+    config = _config(tmp_path / "own.npz")
+    own = own_data.read(config)
+    with config.unlocked():
+        config.model.sprite_size = None
+    with pytest.raises(ValueError, match="set it to an odd number of pixels"):
+        own_data.fit(config, own)
+
+
+def test_what_can_not_be_superposed():
+    """Where no opacity says which pixels objects cover, no scene can be superposed."""
+    config = coloured.get_config()
+    config.elbo.superpose = 0.5
+    limits.check(config)
+    config.model.compositing = "sum"
+    with pytest.raises(ValueError, match=r"superpose_appearance need"):
+        limits.check(config)
+
+
+def test_training_and_counting(tmp_path):
+    """A run on own images of 16 bits goes through all stages, and counts others.
+
+    Larger images are scaled as in training, and objects lie inside them.
+    """
+    images, n = _scenes()
+    np.savez(tmp_path / "own.npz", images=images, n=n)
+    arguments = [
+        "--config=experiments/configs/custom_grey.py:tiny",
+        f"--config.data.path={tmp_path / 'own.npz'}",
+        "--config.model.sprite_size=9",
+        "--config.model.max_objects=3",
+        "--config.model.count_threshold=0.001",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    assert run_here(train, *arguments)[0] == 0
+    (row,) = [r for r in tiny_runs.rows(tmp_path / "run", "held_out") if r["step"] == 6]
+    terms = ("kl_app", "kl_loc", "kl_n", "kl_background")
+    expected = row["log_px"] - sum(row[name] for name in terms)
+    assert row["elbo"] == pytest.approx(expected, rel=1e-4)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["data"]["levels"] == [200, 3000]
+    model, variables = pretrained.load(tmp_path / "run")
+    assert variables["params"]["sigma_shift"] != 0
+
+    large = np.pad(images[:2, ..., 0], ((0, 0), (3, 40), (5, 60)), mode="edge")
+    np.save(tmp_path / "large.npy", large)
+    arguments = [f"--images={tmp_path / 'large.npy'}", f"--model={tmp_path / 'run'}"]
+    wrong = run_here(count, *arguments, "--levels=7,7", f"--out={tmp_path / 'no'}")
+    assert wrong[0] == 1 and "--levels must be two numbers" in wrong[1]
+    assert run_here(count, *arguments, f"--out={tmp_path / 'counts'}")[0] == 0
+    with (tmp_path / "counts" / "objects.csv").open() as file:
+        objects = list(csv.DictReader(file))
+    scaled = np.rint((large - 200.0) / 2_800 * 255).clip(0, 255).astype(np.uint8)
+    found = lavae_jax.find_objects(model, variables, list(scaled[..., None]))
+    assert len(objects) == sum(one.n for one in found) > 0
+    assert all(0 <= int(row["row"]) < large.shape[1] for row in objects)
+
+
+def test_crops_of_large_images(tmp_path):
+    """Crops are uniform over all places of all images, turned, and the same again."""
+    rng = np.random.default_rng(0)
+    large = {"a": (40, 70), "b": (33, 33)}
+    for name, size in large.items():
+        Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(
+            tmp_path / f"{name}.png"
+        )
+    images = {name: np.asarray(Image.open(tmp_path / f"{name}.png")) for name in large}
+    how, values = crops.Crops(32, 3_000), own_images.Values(levels=(0, 255))
+    found = crops.load(tmp_path, how, None, values)
+    np.testing.assert_array_equal(found, crops.load(tmp_path, how, None, values))
+    places = {
+        image[row : row + 32, column : column + 32].tobytes(): (name, row, column)
+        for name, image in images.items()
+        for row in range(image.shape[0] - 31)
+        for column in range(image.shape[1] - 31)
+    }
+    counts = collections.Counter(places[crop.tobytes()] for crop in found)
+    number = [counts[place] for place in places.values()]
+    assert len(number) == 9 * 39 + 4
+    assert stats.chisquare(number).pvalue > 1e-3
+    turned = crops.load(tmp_path, how._replace(turned=True), 1, values)
+    straight = sum(crop.tobytes() in places for crop in turned)
+    assert stats.binomtest(straight, len(turned), 1 / 8).pvalue > 1e-3
+    whole = {np.sort(crop.ravel()).tobytes() for crop in found}
+    assert len(whole & {np.sort(crop.ravel()).tobytes() for crop in turned}) > 300
+    with pytest.raises(ValueError, match=r"b\.png is 33 x 33 pixels, smaller"):
+        crops.load(tmp_path, crops.Crops(34, 5), 1, values)
+
+
+def test_a_config_of_crops(tmp_path):
+    """The model gets the size of the crops, and held-out crops have no truth."""
+    images, n = _scenes()
+    np.savez(tmp_path / "own.npz", images=images, n=n)
+    config = _config(tmp_path / "own.npz", crop=16, num_crops=50)
+    fitted, _ = own_data.fit(config, own_data.read(config))
+    assert fitted.model.image_shape == (16, 16, 1)
+    train, held_out = own_data.split(fitted, own_data.read(fitted))
+    assert (len(train.images), len(held_out.images)) == (45, 5)
+    assert held_out.n is None
+    config.model.image_shape = (24, 32, 1)
+    with pytest.raises(ValueError, match="crops are 16 x 16"):
+        own_data.read(config)
