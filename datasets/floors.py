@@ -8,7 +8,7 @@ counts:
 
       H = log |counts| + E[ n h + log P(positions | sizes)^-1 - log n! ],
 
-  where h is the entropy of an object's mask and colour. By the law of `scenes.place`
+  where h is the entropy of an object's mask and colour. By the law of `placing.place`
 
       log P(positions | sizes)^-1 = sum_i log F_i + log Z,
 
@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets import load, scenes
+from datasets import load, placing, scenes
 from datasets.load import Folder
 from datasets.scene_builder import Appearance
 
@@ -137,7 +137,7 @@ def placement_entropy(
     for index in range(num_placements):
         draws = scenes.Draws(SEED, n, index)
         chosen = [tuple(sizes[draws.below(len(sizes))]) for _ in range(n)]
-        placed = scenes.place(draws, chosen, canvas)
+        placed = placing.place(draws, chosen, canvas)
         for num_free in placed.num_free:
             total += math.log(num_free)
         total -= math.fsum(1 / k for k in range(1, placed.tries))

@@ -99,7 +99,17 @@ def masks(model: LAVAE, variables: Variables, scene: Scene) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def render(model: LAVAE, variables: Variables, scene: Scene) -> Array:
-    """Paints a scene, objects outside it at the border: pixel means, [B, H, W, C]."""
+    """Paints a scene, objects outside it at the border: pixel means, [B, H, W, C].
+
+    A ValueError says what is wrong with the background of another model's scene.
+    """
+    wanted = (len(scene.n), model.background_dim) if model.background_dim else None
+    found = None if scene.background is None else tuple(scene.background.shape)
+    if found != wanted:
+        raise ValueError(
+            f"scene.background must be {wanted and list(wanted)} for this model: got"
+            f" {found and list(found)}. Scenes that `infer` gives have it."
+        )
     site = site_at(scene.yx, model.image_shape[:2])
     locations = hard_locations(site, scene.active)
     bound = model.bind(variables)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from datasets import floors, scenes
+from datasets import floors, placing, scenes
 from datasets.multi_dsprites import scene as dsprites
 from datasets.multi_mnist import digits
 from datasets.multi_mnist import scene as mnist
@@ -72,7 +72,7 @@ def test_half_of_the_lower_object_is_visible():
     draws, outcomes = scenes.Draws(5), []
     for _ in range(300):
         masks = [rng.uniform(size=(7, 9)) < 0.9, rng.uniform(size=(8, 6)) < 0.9]
-        corners = scenes.place_close(draws, masks, 3, canvas=20)
+        corners = placing.place_close(draws, masks, 3, canvas=20)
         outcomes.append(corners is not None)
         if corners is None:
             continue

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from datasets import floors, scenes
+from datasets import floors, placing, scenes
 from datasets.multi_dsprites import scene as dsprites
 from datasets.multi_dsprites import sprites
 
@@ -87,7 +87,7 @@ def test_objects_that_do_not_fit_are_told():
     """Objects that would always hide each other are refused in one line."""
     masks = [np.ones((4, 4), bool)] * 3
     with pytest.raises(ValueError, match="3 objects, each at least half visible"):
-        scenes.place_freely(scenes.Draws(0), masks, canvas=4)
+        placing.place_freely(scenes.Draws(0), masks, canvas=4)
 
 
 def test_coloured_scenes_have_no_floor(tmp_path):

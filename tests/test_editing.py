@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import lavae_jax
 from lavae_jax import editing
+from tests import tiny_models
 
 B, M, L = 3, 4, 3
 SHAPE = (7, 9, 2)
@@ -248,6 +249,21 @@ def test_what_is_refused(edit, error, message):
     """An invalid edit is refused, with the valid range in the message."""
     with pytest.raises(error, match=message):
         edit()
+
+
+def test_a_scene_of_another_model_is_not_painted():
+    """The message says which background the model needs, before anything is painted."""
+    smooth = tiny_models.tiny_model(compositing="alpha", background="smooth")
+    black = tiny_models.tiny_model()
+    scene = make([[], []])
+    wrong = scene._replace(background=jnp.zeros((1, 1)))
+    for model, other, said in (
+        (smooth, scene, r"must be \[2, 1\] for this model: got None"),
+        (smooth, wrong, r"got \[1, 1\]"),
+        (black, wrong, r"must be None"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            lavae_jax.render(model, {}, other)
 
 
 def test_backgrounds_stay_with_their_images():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from datasets import scenes
+from datasets import placing, scenes
 from tests.scene_checks import sequential_law
 
 
@@ -17,7 +17,7 @@ def test_placements_follow_the_documented_law(sizes, canvas):
     """Frequencies match enumeration, also where some tries have to start again."""
     law = sequential_law(sizes, canvas)
     placements = [
-        scenes.place(scenes.Draws(3, index), sizes, canvas) for index in range(6000)
+        placing.place(scenes.Draws(3, index), sizes, canvas) for index in range(6000)
     ]
     found = collections.Counter(
         tuple(map(tuple, placement.corners.tolist())) for placement in placements
@@ -31,7 +31,7 @@ def test_placements_follow_the_documented_law(sizes, canvas):
 def test_a_scene_that_cannot_be_completed_starts_again_with_all_boxes():
     """Crowded canvases need several tries, and none of the boxes is dropped."""
     placements = [
-        scenes.place(scenes.Draws(5, index), [(19, 19)] * 7) for index in range(20)
+        placing.place(scenes.Draws(5, index), [(19, 19)] * 7) for index in range(20)
     ]
     assert all(placement.corners.shape == (7, 2) for placement in placements)
     assert sum(placement.tries > 1 for placement in placements) > 10
@@ -40,7 +40,7 @@ def test_a_scene_that_cannot_be_completed_starts_again_with_all_boxes():
 def test_boxes_that_cannot_fit_are_refused():
     """The error names the boxes and the canvas."""
     with pytest.raises(ValueError, match=r"2 boxes .*3x3 canvas"):
-        scenes.place(scenes.Draws(0), [(2, 2), (2, 2)], canvas=3)
+        placing.place(scenes.Draws(0), [(2, 2), (2, 2)], canvas=3)
 
 
 def test_draws_are_pinned():

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets import scenes
+from datasets import placing, scenes
 from datasets.multi_dsprites import sprites
 
 SEED = 1
@@ -45,7 +45,7 @@ def _layout(split, index, size):
         colours = [draws.below(len(sprites.COLOURS)) for _ in range(n)]
         return (objects, colours), [sprite.mask for sprite in objects]
 
-    drawn, corners = scenes.draw_objects(draws, split, draw_some, size.canvas)
+    drawn, corners = placing.draw_objects(draws, split, draw_some, size.canvas)
     objects, colours = drawn
     masks = [sprite.mask for sprite in objects]
     layout = scenes.Layout(masks, corners, sprites.RGB[colours])
@@ -89,7 +89,7 @@ def _coloured(draws, split):
     colours = [[draws.below(256) for _ in range(3)] for _ in range(n)]
     colours = np.array(colours, np.uint8).reshape(-1, 3)
     background, masks = draws.below(256), [sprite.mask for sprite in objects]
-    corners = scenes.place_freely(draws, masks)
+    corners = placing.place_freely(draws, masks)
     layout = scenes.Layout(masks, corners, colours, background)
     rgb = np.full((scenes.MAX_OBJECTS, 3), scenes.EMPTY, np.int32)
     rgb[:n] = colours

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datasets import scenes
+from datasets import placing, scenes
 from datasets.multi_mnist import digits
 
 SEED = 2
@@ -33,7 +33,7 @@ def _layout(available, seed, split, index):
         chosen = [draws.below(len(available.masks)) for _ in range(n)]
         return chosen, available.masks[chosen]
 
-    chosen, corners = scenes.draw_objects(draws, split, draw_some)
+    chosen, corners = placing.draw_objects(draws, split, draw_some)
     n = len(chosen)
     layout = scenes.Layout(
         masks=available.masks[chosen],

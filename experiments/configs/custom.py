@@ -9,7 +9,8 @@ file of many (`.npz`, `.npy`, HDF5) with an array `images`, [N, H, W] or [N, H, 
 C = 1 or 3. What such a file says about their objects is what the model is measured by:
 `masks` [N, H, W], `positions` [N, M, 2] or `n` [N], see `own.images.load_truth`.
 With `data.crop=64`, `data.num_crops` squares of 64×64 pixels are cut from images of any
-size, even from a single one; their objects are not compared with the truth.
+size, even from a single one; their objects are not compared with the truth, and
+held-out crops overlap the others.
 `data.num_valid` of them (a tenth, 5,000 at most), chosen at random, are held out.
 
 The model assumes this of the images:

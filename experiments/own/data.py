@@ -262,6 +262,11 @@ def _warnings(config, found, num_train) -> Iterator[str]:
             f"{num_train} images to train on are few: watch the ELBO of the held-out"
             " ones, which falls when the model overfits."
         )
+    if config.data.get("crop"):
+        yield (
+            "held-out crops are cut from the same images as the others and overlap"
+            " them: their ELBO does not show whether the model overfits."
+        )
     if is_baseline(config):
         return
     model = config.model
