@@ -67,16 +67,10 @@ class LAVAE(nn.Module):
 
     def setup(self) -> None:
         """Makes the parameters outside the networks: a's logits in Eq. 2, maybe σ."""
-        self.prior_n_logits = self.param(
-            "prior_n_logits",
-            nn.initializers.zeros,
-            (self.max_objects + 1,),
-            jnp.float32,
-        )
+        zeros, shape = nn.initializers.zeros, (self.max_objects + 1,)
+        self.prior_n_logits = self.param("prior_n_logits", zeros, shape, jnp.float32)
         if self.learns_sigma:
-            self.sigma_shift = self.param(
-                "sigma_shift", nn.initializers.zeros, (), jnp.float32
-            )
+            self.sigma_shift = self.param("sigma_shift", zeros, (), jnp.float32)
 
     @property
     def num_sites(self) -> int:

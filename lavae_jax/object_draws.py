@@ -27,8 +27,8 @@ from jax import lax
 from lavae_jax import background as backgrounds
 from lavae_jax import likelihood
 from lavae_jax.latents import appearance as appearances
-from lavae_jax.latents.locations import log_p_locations
 from lavae_jax.model import LAVAE
+from lavae_jax.objectives import before_draws
 from lavae_jax.types import Appearance, Array, Locations, Variables
 
 
@@ -48,11 +48,7 @@ def log_weights(
         [num_samples, B], nats. log mean exp over the samples is a lower bound on
         log p(x) in expectation.
     """
-    bound = model.bind(variables)
-    h_loc = bound.location_logits(x)
-    features, background = bound.appearance_features(x), bound.background_posterior(x)
-    n = bound.count(h_loc)
-    prior = log_p_locations(n, model.num_sites, model.max_objects) + bound.log_p_n(n)
+    h_loc, n, features, background, prior = before_draws(model.bind(variables), x)
 
     def one_sample(index):
         bound = model.bind(variables)

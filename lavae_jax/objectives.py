@@ -188,6 +188,22 @@ def importance_bound(
     return terms, (log_w - terms.kl_loc - terms.kl_n).mean()
 
 
+def before_draws(
+    model: LAVAE, x: Array
+) -> tuple[Array, Array, Array, Appearance | None, Array]:
+    """Computes what is the same for every draw from q(z | x), for images [B, H, W, C].
+
+    Returns:
+        h_loc [B, H, W], n̂ [B], what `model.appearance` reads, the parameters of
+        q(z_bg | x) or None, and log p(z_loc | n̂) + log p(n̂) [B], nats.
+    """
+    h_loc = model.location_logits(x)
+    features, background = model.appearance_features(x), model.background_posterior(x)
+    n = model.count(h_loc)
+    prior = log_p_locations(n, model.num_sites, model.max_objects) + model.log_p_n(n)
+    return h_loc, n, features, background, prior
+
+
 def log_weights(
     model: LAVAE, variables: Variables, x: Array, keys: Array, num_samples: int
 ) -> Array:
@@ -200,11 +216,7 @@ def log_weights(
     Returns:
         [K, B], nats. log mean exp over K is the bound of Table 1.
     """
-    bound = model.bind(variables)
-    h_loc = bound.location_logits(x)
-    features, background = bound.appearance_features(x), bound.background_posterior(x)
-    n = bound.count(h_loc)
-    prior = log_p_locations(n, model.num_sites, model.max_objects) + bound.log_p_n(n)
+    h_loc, n, features, background, prior = before_draws(model.bind(variables), x)
 
     def one_sample(index):
         # It is bound again: no module may be used across JAX's transformations.
