@@ -173,9 +173,8 @@ def build_model(
 
 
 def _build_lavae(config: ModelConfig, axis_name: str | None, dtype) -> LAVAE:
-    c, channels = config, config.image_shape[2]
-    if c.compositing == "alpha":
-        channels += 1  # of sprites
+    c, has_opacity = config, config.compositing == "alpha"
+    channels = c.image_shape[2] + has_opacity  # of sprites
 
     def trunk() -> blocks.Trunk:
         return blocks.Trunk(c.channels, c.norm, c.stem_stride, axis_name, dtype=dtype)
@@ -192,10 +191,12 @@ def _build_lavae(config: ModelConfig, axis_name: str | None, dtype) -> LAVAE:
     else:
         appearance_net = networks.AppearanceNet(trunk(), c.app_dim)
     if c.sprite_net == "mlp":
-        f_sprite = networks.MLPSpriteDecoder(c.sprite_size, channels, c.width, dtype)
+        f_sprite = networks.MLPSpriteDecoder(
+            c.sprite_size, channels, c.width, has_opacity, dtype
+        )
     else:
         f_sprite = networks.SpriteDecoder(
-            c.sprite_size, channels, c.channels, axis_name, dtype=dtype
+            c.sprite_size, channels, c.channels, axis_name, has_opacity, dtype=dtype
         )
     nets = dict(
         location_net=networks.LocationNet(trunk(), c.location_hidden, c.location_scale),

@@ -15,15 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from lavae_jax import background as backgrounds
 from lavae_jax import inference, likelihood
 from lavae_jax.images import check
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
 from lavae_jax.model import LAVAE
-from lavae_jax.types import Array, Scene, Variables, hard_locations
+from lavae_jax.types import Array, Variables, hard_locations
 
 _LIT = 0.5
 """A pixel belongs to an object if its mask (`inference.masks`) is above this there."""
+
+_LEAST_SLOTS = 8
 
 _BATCH_PIXELS = 2**19
 """Images are taken together up to so many pixels, 128 of 64×64."""
@@ -56,8 +59,9 @@ def find_objects(
     """Finds the objects of each image: how many, where, and how certain.
 
     There is no limit to their number. Images of the model's size have the objects that
-    `infer` finds. Beyond the border of others, pixels are black if they are binary, and
-    else those of the border go on.
+    `infer` finds. The background of larger ones is put together from windows of the
+    model's size (`background.of_large_images`); what is beyond their border is taken
+    for background, as in training.
 
     Args:
         model: LAVAE, as `load` and `load_pretrained` return it.
@@ -93,19 +97,20 @@ def find_objects(
 def padded_size(
     size: tuple[int, int], image_shape: tuple[int, int, int]
 ) -> tuple[int, int]:
-    """Returns the size that images of some size are padded to, with black pixels.
+    """Returns the size that images of some size are padded to.
 
-    It is the model's, or each side is 64, 96, 128, 192, ..., so that few sizes have to
-    be compiled.
+    It is the model's, or each side is 64, 96, 128, 192, ..., and no less than the
+    model's, so that few sizes have to be compiled.
     """
     if tuple(size) == image_shape[:2]:
         return image_shape[:2]
 
-    def padded(side):
+    def padded(side, least):
         power = 2 ** math.ceil(math.log2(max(side, 64)))
-        return max(power * 3 // 4, 64) if side <= power * 3 // 4 else power
+        rounded = max(power * 3 // 4, 64) if side <= power * 3 // 4 else power
+        return max(rounded, least)
 
-    return padded(size[0]), padded(size[1])
+    return padded(size[0], image_shape[0]), padded(size[1], image_shape[1])
 
 
 def _find(model, variables, images, size):
@@ -113,7 +118,7 @@ def _find(model, variables, images, size):
     channels, num = model.image_shape[2], len(images)
     # The number of images is rounded up too, as every other one has to be compiled.
     batch = np.zeros((_rounded_up(num), *size, channels), np.float32)
-    inside = np.zeros(batch.shape[:3], bool)
+    sizes = np.tile(size, (len(batch), 1))
     for row, image in enumerate(images):
         image = np.asarray(image)
         image = image[..., None] if image.ndim == 2 else image
@@ -122,16 +127,19 @@ def _find(model, variables, images, size):
         margin = ((0, size[0] - height), (0, size[1] - width), (0, 0))
         mode = "constant" if model.is_binary else "edge"
         batch[row] = np.pad(x[0], margin, mode)
-        inside[row, :height, :width] = True
-    large = model.clone(image_shape=(*size, channels))
-    is_object = np.asarray(_peaks(large, variables, batch)) & inside
+        sizes[row] = height, width
+    large, window = model.clone(image_shape=(*size, channels)), model.image_shape[:2]
+    batch, behind, is_object = _peaks(large, window, variables, batch, sizes)
+    is_object = np.array(is_object)
+    is_object[num:] = False
     n = is_object.sum(axis=(1, 2))
-    num_slots = _rounded_up(max(int(n.max()), 1))
+    num_slots = _rounded_up(max(int(n.max()), _LEAST_SLOTS))
     sites = np.zeros((len(batch), num_slots), np.int32)
     active = np.arange(num_slots) < n[:, None]
     sites[active] = np.nonzero(is_object.reshape(len(batch), -1))[1]
     large, variables = _with_slots(large, variables, num_slots)
-    lit, evidence = jax.device_get(_describe(large, variables, batch, sites, active))
+    images_and_sites = batch, behind, sites, active
+    lit, evidence = jax.device_get(_describe(large, variables, *images_and_sites))
     yx = np.stack(np.divmod(sites, size[1]), axis=-1)
     return [
         FoundObjects(
@@ -153,17 +161,43 @@ def _with_slots(model, variables, num_slots):
     return model.clone(max_objects=num_slots), {**variables, "params": params}
 
 
-@partial(jax.jit, static_argnums=0)
-def _peaks(model: LAVAE, variables: Variables, x: Array) -> Array:
-    """Marks the sites that f_count counts, [B, H, W] bool."""
-    h_loc = model.bind(variables).location_logits(x)
+@partial(jax.jit, static_argnums=(0, 1))
+def _peaks(
+    model: LAVAE, window: tuple[int, int], variables: Variables, x: Array, sizes: Array
+) -> tuple[Array, Array | None, Array]:
+    """Marks the sites that f_count counts.
+
+    Args:
+        model: a model of images as large as x.
+        window: the size of the images that it was trained on.
+        variables: its variables.
+        x: padded images [B, H, W, C].
+        sizes: [B, 2] rows and columns without the margin.
+
+    Returns:
+        The images with background in their margin, the background, and the sites,
+        [B, H, W] bool.
+    """
+    bound = model.bind(variables)
+    behind = backgrounds.of_large_images(bound.background_net, x, sizes, window)
+    rows, columns = map(jnp.arange, x.shape[1:3])
+    inside = rows[:, None] < sizes[:, 0, None, None]
+    inside &= columns < sizes[:, 1, None, None]
+    if behind is not None:
+        x = jnp.where(inside[..., None], x, behind)
+    h_loc = bound.location_logits(x, behind=behind)
     above = h_loc > model.count_threshold
-    return counts.peaks(h_loc, model.exclusion_radius) & above
+    return x, behind, counts.peaks(h_loc, model.exclusion_radius) & above & inside
 
 
 @partial(jax.jit, static_argnums=0)
 def _describe(
-    model: LAVAE, variables: Variables, x: Array, sites: Array, active: Array
+    model: LAVAE,
+    variables: Variables,
+    x: Array,
+    behind: Array | None,
+    sites: Array,
+    active: Array,
 ) -> tuple[Array, Array]:
     """Paints objects at sites [B, M]; returns which pixels are lit, and the evidence.
 
@@ -172,12 +206,11 @@ def _describe(
     """
     bound = model.bind(variables)
     locations = hard_locations(sites, active)
-    appearance = bound.appearance(bound.appearance_features(x), locations)
+    features = bound.appearance_features(x, behind=behind)
+    appearance = bound.appearance(features, locations)
     layers = bound.layers(appearance.mu, active)
     canvas = bound.canvas(layers, locations)
-    background = bound.background_posterior(x)
-    behind = bound.background(background and background.mu)
-    behind = jnp.broadcast_to(0.0 if behind is None else behind, x.shape)
+    behind = jnp.zeros_like(x) if behind is None else behind
     width, side, noise = x.shape[2], layers.shape[2], bound.noise()
     margin = [(side // 2,) * 2, (side // 2,) * 2, (0, 0)]
 
@@ -200,8 +233,8 @@ def _describe(
 
     gains = jax.vmap(one_image)(sites, layers, x, canvas, behind)
     evidence = gains - appearances.kl(appearance) - math.log(model.num_sites)
-    scene = Scene(active.sum(axis=1), sites, appearance.mu, active)
-    return inference.masks(model, variables, scene) > _LIT, evidence
+    masks = inference.masks_of(model, variables, appearance.mu, active)
+    return masks > _LIT, evidence
 
 
 def _boxes(yx, lit, size):

@@ -90,10 +90,15 @@ def masks(model: LAVAE, variables: Variables, scene: Scene) -> Array:
     It does where the value is above 0.5. Where several sprites do, the object with the
     largest value is the one to be seen.
     """
-    painted = model.bind(variables).sprites(scene.z_app, scene.active)
+    return masks_of(model, variables, scene.z_app, scene.active)
+
+
+def masks_of(model: LAVAE, variables: Variables, z_app: Array, active: Array) -> Array:
+    """Computes the `masks` of appearances [B, M, L] in active slots [B, M]."""
+    painted = model.bind(variables).sprites(z_app, active)
     if model.compositing == "sum":
         return painted.max(axis=-1)
-    nearness = (1 + jax.nn.sigmoid(scene.z_app[..., :1, None])) / 2
+    nearness = (1 + jax.nn.sigmoid(z_app[..., :1, None])) / 2
     return jnp.where(painted[..., -1] > 0.5, nearness, 0)
 
 

@@ -66,7 +66,7 @@ def log_likelihood(
 
     Args:
         x: images of the canvas's shape: binary ones for a Bernoulli distribution, else
-            values in 0 to 1, which are multiples of 1/255 if it is discretised.
+            values in 0 to 1, which a discretised distribution rounds to 8 bits.
         canvas: λ.
         noise: ε of the Bernoulli distribution, else the standard deviation σ.
         kind: the distribution; a "gaussian" one has a density, not a probability.
@@ -90,6 +90,7 @@ def _log_probability_of_bin(x: Array, canvas: Array, sigma: Array | float) -> Ar
 
     Values below 0 are rounded to 0, and values above 1 to 1.
     """
+    x = jnp.round(x / _BIN) * _BIN
     half, distance = _BIN / 2, jnp.abs(x - canvas)
     # The difference of two lower tails keeps its digits far from the mean.
     near = log_ndtr((half - distance) / sigma)

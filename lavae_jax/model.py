@@ -85,7 +85,7 @@ class LAVAE(nn.Module):
     @property
     def background_dim(self) -> int:
         """Returns the number of dimensions of z_bg, 0 without this latent."""
-        return getattr(self.background_net, "dim", 0)
+        return 0 if self.background_net is None else self.background_net.dim
 
     @property
     def learns_sigma(self) -> bool:
@@ -112,17 +112,22 @@ class LAVAE(nn.Module):
 
     # Inference model, Eq. 5.
 
-    def location_logits(self, x: Array, train: bool = False) -> Array:
-        """Computes h_loc times γ: [B, H, W, C] to [B, H, W]."""
-        return self.gamma * self.location_net(self._foreground(x)[0], train)
+    def location_logits(
+        self, x: Array, train: bool = False, behind: Array | None = None
+    ) -> Array:
+        """Computes h_loc times γ: [B, H, W, C] to [B, H, W].
 
-    def _foreground(self, x: Array) -> tuple[Array, Array | None]:
+        `behind` is the background of x if it is known; otherwise it is inferred.
+        """
+        return self.gamma * self.location_net(self._foreground(x, behind)[0], train)
+
+    def _foreground(self, x, behind):
         """Returns an image less its background, and the background.
 
         Beyond the border of what is returned there are zeros, as off every object.
         """
-        q = self.background_posterior(x)
-        behind = lax.stop_gradient(self.background(q and q.mu))
+        if behind is None:
+            behind = lax.stop_gradient(self.inferred_background(x))
         return x if behind is None else x - behind, behind
 
     def count(self, h_loc: Array) -> Array:
@@ -152,9 +157,11 @@ class LAVAE(nn.Module):
             **relaxation,
         )
 
-    def appearance_features(self, x: Array, train: bool = False) -> Array:
+    def appearance_features(
+        self, x: Array, train: bool = False, behind: Array | None = None
+    ) -> Array:
         """Computes what `appearance` reads; it is the same for every draw of z_loc."""
-        foreground, behind = self._foreground(x)
+        foreground, behind = self._foreground(x, behind)
         if behind is not None:
             behind = jnp.broadcast_to(behind, x.shape)
             foreground = jnp.concatenate([foreground, behind], axis=-1)
@@ -183,7 +190,12 @@ class LAVAE(nn.Module):
 
     def background_posterior(self, x: Array) -> Appearance | None:
         """Computes the parameters of q(z_bg | x), [B, dim]; None without z_bg."""
-        return self.background_net.encode(x) if self.background_dim else None
+        return backgrounds.posterior(self.background_net, x)
+
+    def inferred_background(self, x: Array) -> Array | None:
+        """Paints the likeliest background of x, as `background` does."""
+        q = self.background_posterior(x)
+        return self.background(q and q.mu)
 
     # Generative model, Eq. 1.
 
@@ -236,9 +248,8 @@ class LAVAE(nn.Module):
         z_background is [B, dim], or None where the background has no latent. The result
         is [B, H, W, C], or [1, 1, 1, C] where it is constant.
         """
-        if z_background is not None:
-            return self.background_net.decode(z_background, self.image_shape[:2])
-        return None if self.background_net is None else self.background_net()
+        size = self.image_shape[:2]
+        return backgrounds.paint(self.background_net, z_background, size)
 
     def without(self, canvas: Array, layer: Array) -> Array:
         """Takes what an object adds to the sum of Eq. 4 away from the sum."""

@@ -6,7 +6,9 @@ window around each drawn site, and a sprite decoder without convolutions. Layers
 in the attribute `dtype`, and `axis_name` is the mapped axis of devices, if any.
 """
 
+import math
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -27,6 +29,8 @@ from lavae_jax.types import Array, Locations
 # Heads that give (μ, log σ²) start near the prior. From larger values the KL terms
 # begin at hundreds of nats and take minutes to come down.
 head_init = nn.initializers.normal(1e-3)
+
+_DARK = -3.0  # the logit that sprites start at
 
 
 class LocationNet(nn.Module):
@@ -102,13 +106,13 @@ class AppearanceNet(nn.Module):
 class ResidualMLP(nn.Module):
     """Dense layers of one width with skip connections, and a linear output layer.
 
-    `kernel_init` initialises the output layer's kernel; its biases start at `bias`.
+    `kernel_init` and `bias_init` initialise the output layer.
     """
 
     width: int
     num_outputs: int
     kernel_init: nn.initializers.Initializer = nn.linear.default_kernel_init
-    bias: float = 0.0
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -120,7 +124,7 @@ class ResidualMLP(nn.Module):
         return nn.Dense(
             self.num_outputs,
             kernel_init=self.kernel_init,
-            bias_init=nn.initializers.constant(self.bias),
+            bias_init=self.bias_init,
             dtype=jnp.float32,
         )(x)
 
@@ -178,6 +182,22 @@ class GlimpseAppearanceNet(nn.Module):
         )
 
 
+class TransparentStart(NamedTuple):
+    """Initialises biases of the logits of C channels, of which the last is an opacity.
+
+    Sprites start grey and transparent. If they started dark, they would learn to paint
+    a dark background instead of becoming transparent there.
+    """
+
+    channels: int
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Returns biases [C] or [S · S · C]."""
+        del key
+        first = jnp.zeros(self.channels, dtype).at[-1].set(_DARK)
+        return jnp.tile(first, shape[0] // self.channels)
+
+
 class SpriteDecoder(nn.Module):
     """f_sprite as in Appendix B: dense, convolution, resize, 3 residual blocks.
 
@@ -189,6 +209,7 @@ class SpriteDecoder(nn.Module):
     image_channels: int
     channels: int = 48
     axis_name: str | None = None
+    has_opacity: bool = False
     base_size: int = 7
     base_channels: int = 16
     dtype: DTypeLike = jnp.float32
@@ -217,7 +238,11 @@ class SpriteDecoder(nn.Module):
         # The last block has neither leaky ReLU nor batch norm; it starts as identity.
         conv = partial(nn.Conv, self.channels, (3, 3), dtype=self.dtype)
         h = h + conv(kernel_init=nn.initializers.zeros)(conv()(h))
-        return nn.sigmoid(nn.Conv(self.image_channels, (3, 3), dtype=jnp.float32)(h))
+        start = nn.initializers.zeros
+        if self.has_opacity:
+            start = TransparentStart(self.image_channels)
+        head = nn.Conv(self.image_channels, (3, 3), bias_init=start, dtype=jnp.float32)
+        return nn.sigmoid(head(h))
 
 
 class MLPSpriteDecoder(nn.Module):
@@ -226,6 +251,7 @@ class MLPSpriteDecoder(nn.Module):
     sprite_size: int
     image_channels: int
     width: int = 256
+    has_opacity: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -233,10 +259,10 @@ class MLPSpriteDecoder(nn.Module):
         """Decodes as `SpriteDecoder` does; there are no batch statistics."""
         del valid, train
         shape = (self.sprite_size, self.sprite_size, self.image_channels)
+        start = nn.initializers.constant(_DARK)
+        if self.has_opacity:
+            start = TransparentStart(self.image_channels)
         network = ResidualMLP(
-            self.width,
-            self.sprite_size**2 * self.image_channels,
-            bias=-3.0,  # sprites start dark
-            dtype=self.dtype,
+            self.width, math.prod(shape), bias_init=start, dtype=self.dtype
         )
         return nn.sigmoid(network(z_app)).reshape(-1, *shape)

@@ -54,20 +54,31 @@ def reconstructions(
             f" {len(images)} images, {len(means)} reconstructions, {len(yx)} scenes"
             f" and the sprites of {len(sprites)}."
         )
-    location_map = np.zeros((*images.shape[:3], 1), np.float32)
-    for image, slot in np.argwhere(active):
-        y, x = yx[image, slot]
-        # One pixel is hard to see.
-        location_map[image, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = 1
+    maps = location_maps(yx, active, images.shape[1:3])
     rows = [
         [*parts, *painted[used]]
         for *parts, painted, used in zip(
-            images, means, location_map, sprites, active, strict=True
+            images, means, maps, sprites, active, strict=True
         )
     ]
     titles = ["input", "reconstruction", "locations"]
     titles += [f"object {i + 1}" for i in range(active.sum(axis=1).max())]
     return grid(rows, title=title, row_labels=row_labels, column_labels=titles)
+
+
+def location_maps(
+    yx: np.ndarray, active: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Marks rows and columns [B, M, 2] in active slots [B, M] by white squares.
+
+    The result is [B, H, W, 1] for a size (H, W), in [0, 1].
+    """
+    maps = np.zeros((len(yx), *size, 1), np.float32)
+    for image, slot in np.argwhere(active):
+        y, x = yx[image, slot]
+        # One pixel is hard to see.
+        maps[image, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = 1
+    return maps
 
 
 def grid(

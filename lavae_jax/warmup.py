@@ -17,6 +17,7 @@ from lavae_jax import background, likelihood
 from lavae_jax.blocks import ResidualBlock, depth_to_space, leaky_relu, space_to_depth
 from lavae_jax.latents import appearance
 from lavae_jax.latents.counts import local_maxima, reduce_square
+from lavae_jax.model import LAVAE
 from lavae_jax.networks import head_init
 from lavae_jax.types import Appearance, Array
 
@@ -29,6 +30,12 @@ CELL = 6
 
 SMOOTHING, PEAK_WINDOW, CENTROID_WINDOW = 3.0, 13, 19
 """Lengths in pixels that `kl_peaks` uses."""
+
+_EPSILON, _SIGMA = 1e-6, 0.05
+"""Noise of pixels. If σ follows each image's error, images of few objects, which are
+painted well, teach the most, and objects of little contrast are not found."""
+
+_BACKGROUND_SCALE = 0.1  # of the Laplace distribution that a background is fitted by
 
 PEAK_NATS = 1.0
 """A peak must exceed this. Some objects are under 2 nats, the background under 0.1."""
@@ -62,8 +69,9 @@ class AuxiliaryVAE(nn.Module):
     several cells. A cell has an even number of pixels per row and column. `cell_for`
     scales it with the objects, so that a cell always holds the same share of one.
 
-    In front of a background that is not black, the decoder also paints an opacity, so
-    that the latent grid need not describe what is no object.
+    In front of a background that is not black, the encoder sees images less their
+    background and the decoder also paints an opacity, so that the latent grid need not
+    describe what is no object.
     """
 
     image_channels: int
@@ -71,7 +79,7 @@ class AuxiliaryVAE(nn.Module):
     channels: int
     cell: int = CELL
     pixels: likelihood.Kind = "bernoulli"
-    background_net: background.Network | None = None
+    has_background: bool = False
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
@@ -100,7 +108,7 @@ class AuxiliaryVAE(nn.Module):
     @property
     def num_painted(self) -> int:
         """Returns the number of channels that the decoder paints."""
-        return self.image_channels + (self.background_net is not None)
+        return self.image_channels + self.has_background
 
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Maps images less their background, [B, H, W, C], to μ and log σ².
@@ -130,35 +138,24 @@ class AuxiliaryVAE(nn.Module):
         (top, _), (left, _) = (_padding(size, self.cell) for size in (height, width))
         return means[:, top : top + height, left : left + width]
 
-    def __call__(self, x: Array, keys: Array) -> tuple[Array, Array]:
-        """Estimates the ELBO's terms by one draw: log p(x | z) and KL, nats, [B]."""
-        behind, kl_behind = self._background(x, keys)
-        mu, logvar = self.encode(x - lax.stop_gradient(behind))
+    def __call__(
+        self, x: Array, keys: Array, behind: Array | float = 0.0
+    ) -> tuple[Array, Array]:
+        """Estimates the ELBO's terms by one draw: log p(x | z) and KL, nats, [B].
+
+        `behind` is the background of x.
+        """
+        mu, logvar = self.encode(x - behind)
         z = appearance.draw(Appearance(mu, logvar), keys)
         means = self.decode(z, *x.shape[1:3])
-        if self.background_net is not None:
+        if self.has_background:
             opacity = means[..., -1:]
             means = opacity * means[..., :-1] + (1 - opacity) * behind
-        noise = 1e-6
-        if self.pixels != "bernoulli":
-            # The σ that makes each image most likely (Rybkin et al., "Simple and
-            # Effective VAE Training with Calibrated Decoders", 2021).
-            error = ((x - means) ** 2).mean(axis=(1, 2, 3), keepdims=True)
-            noise = jnp.sqrt(error + likelihood.LEAST_SIGMA**2)
+        noise = _EPSILON if self.pixels == "bernoulli" else _SIGMA
         log_px = likelihood.log_likelihood(x, means, noise, self.pixels)
-        return log_px.sum(axis=(1, 2, 3)), _kl(mu, logvar).sum(axis=(1, 2)) + kl_behind
+        return log_px.sum(axis=(1, 2, 3)), _kl(mu, logvar).sum(axis=(1, 2))
 
-    def _background(self, x: Array, keys: Array | None) -> tuple[Array, Array]:
-        """Draws a background of images x, the mean if keys is None, and its KL."""
-        if self.background_net is None:
-            return jnp.zeros(()), jnp.zeros(())
-        if not isinstance(self.background_net, background.SmoothBackground):
-            return self.background_net(), jnp.zeros(())
-        q = self.background_net.encode(x)
-        z = q.mu if keys is None else background.draw(q, keys)
-        return self.background_net.decode(z, x.shape[1:3]), appearance.kl(q)
-
-    def kl_map(self, x: Array) -> Array:
+    def kl_map(self, x: Array, behind: Array | float = 0.0) -> Array:
         """Computes the location-wise KL of each pixel, nats per cell, [B, H, W].
 
         It is the mean of `grid_map` over grids that begin at different pixels, or a
@@ -167,11 +164,11 @@ class AuxiliaryVAE(nn.Module):
         and the colour of an object decides which pixel is nearest. f_sprite would then
         learn each object at several offsets.
         """
-        x = x - self._background(x, keys=None)[0]
+        x = x - behind
         both = self._mean_over_grids(jnp.concatenate([x, _turned(x)]))
         upright, turned = jnp.split(both, 2)
         kl_map = (upright + _turned(turned)) / 2
-        if self.background_net is None:
+        if not self.has_background:
             return kl_map
         # Cells may also correct the background; objects are what exceeds that.
         return kl_map - jnp.median(kl_map, axis=(1, 2), keepdims=True)
@@ -202,6 +199,24 @@ class AuxiliaryVAE(nn.Module):
         pixels = jax.image.resize(cells, (x.shape[0], rows, columns), "cubic")
         (top, _), (left, _) = (_padding(size, self.cell) for size in (height, width))
         return pixels[:, top : top + height, left : left + width]
+
+
+def background_loss(model: LAVAE, x: Array, keys: Array) -> tuple[Array, Array]:
+    """Computes how far images are from their background: a loss [B], and it.
+
+    The loss is the negative ELBO of Laplace-distributed pixels, but for a constant, as
+    if there were no objects. The background that minimises it has the median of the
+    pixels, so it is right where objects cover less than half of an image.
+
+    Args:
+        model: LAVAE, bound to its variables, with a background that is not black.
+        x: images [B, H, W, C].
+        keys: [B], for the draws of z_bg.
+    """
+    q = model.background_posterior(x)
+    behind = model.background(background.draw(q, keys))
+    distance = jnp.abs(x - behind).sum(axis=(1, 2, 3)) / _BACKGROUND_SCALE
+    return distance + (0.0 if q is None else appearance.kl(q)), behind
 
 
 def _turned(a):

@@ -70,6 +70,54 @@ def test_draws_are_not_those_of_the_objects():
 def test_a_constant_background_starts_grey():
     """One value per channel, in [0, 1], is learned; it starts in the middle."""
     net = backgrounds.ConstantBackground(3)
-    variables = net.init(jax.random.key(0))
-    found = net.apply(variables)
+    variables = net.init(jax.random.key(0), None, (5, 7), method="decode")
+    found = net.apply(variables, None, (5, 7), method="decode")
     np.testing.assert_array_equal(found, np.full((1, 1, 1, 3), 0.5))
+
+
+@pytest.mark.parametrize("size", [(16, 20), (16, 31), (38, 52), (11, 25)])
+def test_large_images_have_backgrounds_of_windows(size):
+    """They are means over windows, which weigh most in their middle, by NumPy.
+
+    An image of a window's size, here 16×20, has the background that the network infers.
+    """
+    variables, window, whole = _variables(), (16, 20), (40, 52)
+    x = np.random.default_rng(1).uniform(size=(2, *whole, 2)).astype(np.float32)
+
+    def infer(x):
+        q = NET.apply(variables, x, method="encode")
+        return np.asarray(NET.apply(variables, q.mu, x.shape[1:3], method="decode"))
+
+    bound, sizes = NET.bind(variables), np.array([size, (40, 41)])
+    found = jax.jit(lambda x: backgrounds.of_large_images(bound, x, sizes, window))(x)
+    # 40 = 16 + 24 rows need 1 + 24 / 8 corners, and 52 = 20 + 32 columns 1 + 4 (3.2).
+    corners = [
+        (round(row), round(column))
+        for row in np.float32(np.linspace(0, max(size[0] - 16, 0), 4))
+        for column in np.float32(np.linspace(0, max(size[1] - 20, 0), 5))
+    ]
+    total, weights = np.zeros((*whole, 2)), np.zeros((*whole, 1))
+    down, right = (1 - np.abs(2 * np.arange(1, n + 1) / (n + 1) - 1) for n in window)
+    weight = (down[:, None] * right)[..., None]
+    for row, column in corners:
+        place = slice(row, row + 16), slice(column, column + 20)
+        total[place] += weight * infer(x[:1, *place])[0]
+        weights[place] += weight
+    covered = weights[..., 0] > 0
+    assert covered[: size[0], : size[1]].all()
+    expected = total[covered] / weights[covered]
+    np.testing.assert_allclose(np.asarray(found[0])[covered], expected, atol=1e-4)
+    if size == window:
+        alone = infer(x[:1, :16, :20])[0]
+        np.testing.assert_allclose(found[0, :16, :20], alone, atol=1e-4)
+
+
+def test_a_constant_background_of_large_images():
+    """It is the same everywhere, and a black one is None."""
+    net = backgrounds.ConstantBackground(2)
+    bound = net.bind({"params": {"logits": jnp.array([[[[0.5, -1.0]]]])}})
+    x, sizes = jnp.zeros((1, 9, 8, 2)), np.array([(7, 8)])
+    found = backgrounds.of_large_images(bound, x, sizes, (4, 4))
+    expected = np.broadcast_to(reference.sigmoid(np.array([0.5, -1.0])), (7, 8, 2))
+    np.testing.assert_allclose(found[0, :7], expected, rtol=1e-5)
+    assert backgrounds.of_large_images(None, x, sizes, (4, 4)) is None

@@ -7,7 +7,7 @@ import pytest
 import lavae_jax
 from datasets import load, scenes
 from lavae_jax import counting
-from tests import reference
+from tests import reference, tiny_models
 
 pytestmark = pytest.mark.standard_promotion
 
@@ -113,6 +113,47 @@ def test_evidence(released, made):
     assert (found.log_evidence > 0).all()
 
 
+@pytest.mark.parametrize("background", ["constant", "smooth"])
+def test_images_of_many_values(background):
+    """Images of the model's size have as many objects as `infer` finds.
+
+    In a larger image, which is padded to 64×64 here, h_loc reads what is left without
+    the background of windows. Near the right and lower border, its layers see a margin
+    of background, where they would see zeros in an image of this size.
+    """
+    model = tiny_models.tiny_model(
+        (16, 16, 1),
+        background=background,
+        compositing="alpha",
+        pixels="gaussian",
+        sigma=0.1,
+        max_objects=20,
+    )
+    variables = tiny_models.random_variables(model, scale=0.3)
+    images = tiny_models.grey_images(model, 3)
+    model = tiny_models.counting_some(model, variables, 255 * images, share=0.97)
+    scene = lavae_jax.infer(model, variables, images)
+    found = lavae_jax.find_objects(model, variables, images)
+    assert len({one.n for one in found}) > 1 and not scene.is_capped.any()
+    assert [one.n for one in found] == scene.n.tolist()
+    image = np.random.default_rng(1).uniform(size=(20, 23, 1)).astype(np.float32)
+    large = model.clone(image_shape=image.shape)
+    bound, sizes = large.bind(variables), np.array([image.shape[:2]])
+    behind = jax.jit(
+        lambda x: counting.backgrounds.of_large_images(
+            bound.background_net, x, sizes, (16, 16)
+        )
+    )(np.pad(image, ((0, 44), (0, 41), (0, 0)), "edge")[None])[:, :20, :23]
+    h_loc = bound.location_logits(image[None], behind=behind)
+    threshold = float(np.quantile(h_loc[0, :12, :15], 0.9))
+    is_peak = counting.counts.peaks(h_loc, 0) & (h_loc > threshold)
+    model = model.clone(count_threshold=threshold)
+    (found,) = lavae_jax.find_objects(model, variables, [image])
+    expected = np.argwhere(is_peak[0, :12, :15])
+    assert _sorted(found.yx[(found.yx < (12, 15)).all(axis=1)]) == _sorted(expected)
+    assert 0 < len(expected) < found.n
+
+
 def test_sizes_are_few():
     """Sides are padded to 64, 96, 128 and so on, or the model's stays as it is."""
     shape = (35, 35, 3)
@@ -120,6 +161,7 @@ def test_sizes_are_few():
     assert set(sizes.values()) == {64, 96, 128, 192, 256, 384, 512}
     assert all(side <= padded < 64 + side * 1.5 for side, padded in sizes.items())
     assert counting.padded_size((35, 35), shape) == (35, 35)
+    assert counting.padded_size((70, 130), (100, 100, 1)) == (100, 192)
 
 
 def test_wrong_images_are_refused(released):

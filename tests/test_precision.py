@@ -52,7 +52,7 @@ NETWORKS = {
         _read,
     ),
     "dense sprites": (
-        lambda dtype: networks.MLPSpriteDecoder(9, 3, 16, dtype),
+        lambda dtype: networks.MLPSpriteDecoder(9, 3, 16, dtype=dtype),
         lambda net: net(Z, VALID, True),
     ),
     "baseline": (

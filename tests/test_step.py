@@ -7,7 +7,7 @@ import pytest
 
 from lavae_jax import objectives, warmup
 from lavae_jax.latents.locations import draw_locations
-from lavae_jax.training import step
+from lavae_jax.training import step, updates
 from lavae_jax.training.keys import image_keys
 from lavae_jax.training.optimizer import split
 from lavae_jax.training.superposition import objects_of_both
@@ -109,6 +109,18 @@ def test_every_stage_trains_its_parts_and_nothing_else():
             assert all(moved) if expected else not any(moved), (stage, name, moved)
 
 
+def test_a_background_learns_first():
+    """With one, the auxiliary stage also trains it, and no other part of LAVAE."""
+    fields = dict(background="smooth", compositing="alpha", pixels="gaussian")
+    fields |= dict(sigma=0.1, app_dim=3)
+    start, images = start_state(**fields), make_images()
+    after, _ = compiled_step(RECIPE, "auxiliary", **fields)(start, images)
+    assert all(changed(start.params["auxiliary"], after.params["auxiliary"]))
+    for name, params in start.params["lavae"].items():
+        moved = changed(params, after.params["lavae"][name])
+        assert all(moved) if name == "background_net" else not any(moved), name
+
+
 @pytest.mark.parametrize("recipe", [PLAIN, PLAIN._replace(target="kl_map")])
 def test_what_h_loc_is_first_taught(recipe):
     """The loss is the squared error to the KL map or its bumps, summed over sites."""
@@ -157,7 +169,7 @@ def test_what_further_updates_see(share):
     @jax.jit
     def update(state, scenes, index):
         keys = setup.keys(state, index, 4)
-        return step.appearance_update(setup, state, *scenes, keys)[0]
+        return updates.appearance_update(setup, state, *scenes, keys)[0]
 
     expected = between
     for index, part in ((3, 0), (4, 1), (5, 0)):

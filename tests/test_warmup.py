@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.stats
 
+from lavae_jax import background as backgrounds
 from lavae_jax import warmup
-from tests import reference
+from tests import reference, tiny_models
 
 _bumps = jax.jit(warmup.bumps, static_argnums=4)
 _kl_peaks = jax.jit(warmup.kl_peaks, static_argnums=(1, 2))
@@ -165,3 +167,70 @@ def test_peaks_of_objects_of_another_size():
     positions, valid = _kl_peaks(large, 4, 39)
     assert valid.sum() == 1 and _kl_peaks(large, 4)[1].sum() == 2
     np.testing.assert_allclose(positions[0, 0], [20, 21], atol=0.5)
+
+
+@pytest.mark.standard_promotion
+def test_a_background_behind_the_auxiliary_vae(small):
+    """The encoder sees x less it, and the decoder paints before it with an opacity.
+
+    σ is 0.05. The map is less its median.
+    """
+    _, _, x, keys = small
+    vae = warmup.AuxiliaryVAE(2, 3, 4, pixels="gaussian", has_background=True)
+    shapes = jax.eval_shape(vae.init, keys[0], x, keys)
+    variables = tiny_models.random_leaves(shapes, scale=0.3)
+    rng = np.random.default_rng(1)
+    x, behind = (rng.uniform(size=x.shape).astype(np.float32) for _ in range(2))
+    log_px, kl = jax.jit(vae.apply)(variables, x, keys, behind)
+    mu, logvar = vae.apply(variables, x - behind, method="encode")
+    mu, logvar = np.float64(mu), np.float64(logvar)
+    expected = reference.gaussian_kl(mu, logvar).sum((1, 2))
+    np.testing.assert_allclose(kl, expected, rtol=1e-4)
+    noise = np.stack([jax.random.normal(key, mu.shape[1:]) for key in keys])
+    z = (mu + np.exp(logvar / 2) * noise).astype(np.float32)
+    painted = np.float64(vae.apply(variables, z, 10, 21, method="decode"))
+    assert painted.shape == (3, 10, 21, 3)
+    opacity = painted[..., 2:]
+    means = opacity * painted[..., :2] + (1 - opacity) * behind
+    expected = scipy.stats.norm(means, 0.05).logpdf(x).sum((1, 2, 3))
+    np.testing.assert_allclose(log_px, expected, rtol=1e-3)
+    kl_map = vae.apply(variables, x, behind, method="kl_map")
+    same = vae.clone(has_background=False)
+    plain = same.apply(variables, x - behind, method="kl_map")
+    plain -= np.median(plain, axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(kl_map, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.standard_promotion
+@pytest.mark.parametrize("kind", ["constant", "smooth"])
+def test_the_loss_of_a_background(kind):
+    """It is |x − b| / 0.1, summed, and the KL of z_bg, by NumPy; a median is best."""
+    model = tiny_models.tiny_model((8, 9, 1), background=kind, pixels="gaussian")
+    variables = tiny_models.random_variables(model)
+    x, keys = tiny_models.grey_images(model, 3), tiny_models.image_keys(3)
+
+    @jax.jit
+    def loss(variables, x):
+        bound = model.bind(variables)
+        q = bound.background_posterior(x)
+        return *warmup.background_loss(bound, x, keys), q
+
+    found, behind, q = jax.device_get(loss(variables, x))
+    z = None
+    expected = np.abs(x - behind).sum((1, 2, 3), dtype=np.float64) / 0.1
+    if kind == "smooth":
+        expected += reference.gaussian_kl(*reference.float64(q))
+        noise = jax.vmap(jax.random.fold_in, (0, None))(keys, backgrounds._KEY)
+        noise = np.stack([jax.random.normal(key, (1,)) for key in noise])
+        z = q.mu + np.exp(q.logvar / 2) * noise
+    painted = model.bind(variables).background(z)
+    np.testing.assert_allclose(behind, painted, rtol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    if kind == "constant":
+        bright = np.where(np.arange(72).reshape(1, 8, 9, 1) < 30, 0.9, 0.2)
+        losses = []
+        for level in (0.2, 0.4915, 0.9):  # the middle one is the mean
+            logit = np.full((1, 1, 1, 1), np.log(level / (1 - level)), np.float32)
+            params = {**variables["params"], "background_net": {"logits": logit}}
+            losses.append(loss({"params": params}, np.float32(bright))[0].item())
+        assert losses[0] < losses[1] < losses[2]

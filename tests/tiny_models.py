@@ -45,7 +45,9 @@ def tiny_model(
     else:
         appearance = networks.AppearanceNet(trunk(), app_dim)
     if sprite_net == "mlp":
-        f_sprite = networks.MLPSpriteDecoder(sprite_size, channels, 6, dtype)
+        f_sprite = networks.MLPSpriteDecoder(
+            sprite_size, channels, 6, compositing == "alpha", dtype
+        )
     else:
         f_sprite = networks.SpriteDecoder(
             sprite_size,
@@ -132,8 +134,11 @@ def image_keys(num_images, seed=0):
     return jax.random.split(jax.random.key(seed), num_images)
 
 
-def counting_some(model, variables, images):
-    """Returns the model with a threshold by which it counts none to many objects."""
+def counting_some(model, variables, images, share=0.9993):
+    """Returns the model with a threshold by which it counts none to many objects.
+
+    The images are of 0 to 255. A `share` of the sites is below the threshold.
+    """
     x = images.astype(np.float32) / 255
     h_loc = model.bind(variables).location_logits(x)
-    return model.clone(count_threshold=float(np.quantile(h_loc, 0.9993)))
+    return model.clone(count_threshold=float(np.quantile(h_loc, share)))

@@ -26,8 +26,11 @@ def of_many_values(config: ConfigDict) -> ConfigDict:
     model.update(pixels="gaussian", compositing="alpha", background="smooth")
     # Densities have far larger gradients than probabilities of binary pixels.
     config.optimizer.clip_norm = 1e5
-    elbo.update(superpose=0.0, superpose_appearance=0.0, wake_weight=0.0)
-    # The background has to be learned before the map shows objects alone.
-    if 1 < config.warmup.auxiliary_steps < 600:
-        config.warmup.auxiliary_steps = 600
+    # At a weight of 30, wrong proposals outweigh the ELBO, which corrects them.
+    elbo.wake_weight = min(elbo.wake_weight, 10.0)
+    # Objects of little contrast take longer to show in the map.
+    if 1 < config.warmup.auxiliary_steps < 800:
+        config.warmup.auxiliary_steps = 800
+    # Colours take longer to learn than pixels that are lit or not.
+    elbo.location_every = min(elbo.location_every, 4)
     return config

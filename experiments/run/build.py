@@ -33,13 +33,13 @@ from lavae_jax.training import baseline as baseline_training
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import state, step
 from lavae_jax.training.keys import image_keys
-from lavae_jax.warmup import AuxiliaryVAE, cell_for
+from lavae_jax.warmup import PEAK_NATS, AuxiliaryVAE, cell_for, kl_peaks
 
 _SHOWN = (
     *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "kl_background"),
     *("bound", "objects"),
 )
-_NUM_PICTURED = 8
+_NUM_PICTURED, _MOST_PEAKS = 8, 100
 
 
 class Experiment(NamedTuple):
@@ -128,6 +128,35 @@ def draw(model: Model, variables: dict[str, Any], images: np.ndarray) -> Figure:
     return plotting.reconstructions(images, means, scene, sprites)
 
 
+def draw_warmup(
+    model: lavae_jax.LAVAE,
+    auxiliary: AuxiliaryVAE,
+    train_state: state.TrainState,
+    images: np.ndarray,
+    object_size: int,
+) -> Figure:
+    """Draws images [B, H, W, C] beside their KL maps and the peaks of these.
+
+    Each map is shown from 0 to its largest value, and peaks are squares of 3×3 pixels.
+    """
+
+    @jax.jit
+    def find(train_state, x):
+        variables = {"params": train_state.params["auxiliary"]}
+        behind = model.bind(train_state.variables).inferred_background(x)
+        behind = jnp.broadcast_to(0.0 if behind is None else behind, x.shape)
+        kl_map = auxiliary.apply(variables, x, behind, method="kl_map")
+        return kl_map, *kl_peaks(kl_map, _MOST_PEAKS, object_size)
+
+    x = to_float(images, model.is_binary)
+    maps, centres, valid = jax.device_get(find(train_state, x))
+    brightest = np.maximum(maps.max(axis=(1, 2), keepdims=True), PEAK_NATS)
+    shown = np.clip(maps / brightest, 0, 1)[..., None]
+    sites = plotting.location_maps(np.rint(centres).astype(int), valid, maps.shape[1:])
+    rows = list(zip(images, shown, sites, strict=True))
+    return plotting.grid(rows, column_labels=["input", "KL map", "peaks"])
+
+
 def build_model(
     config: ConfigDict,
     axis_name: str | None = None,
@@ -163,7 +192,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         *sizes,
         cell_for(warmup.object_size),
         model.pixels,
-        model.background_net,
+        model.background_net is not None,
         dtype,
     )
     optimizer, recipe = build_optimizer(config), build_recipe(config)
@@ -183,6 +212,12 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         )
         return HeldOutScenes(*diagnosis, terms.elbo, *terms)
 
+    def draw_state(train_state: state.TrainState, images: np.ndarray) -> Figure:
+        if train_state.step > recipe.auxiliary_steps:
+            return draw(single, train_state.variables, images)
+        size = warmup.object_size
+        return draw_warmup(single, auxiliary, train_state, images, size)
+
     def warnings(number: int, means: HeldOutScenes) -> Sequence[str]:
         return () if number <= warmup_steps(config) else diagnostics.warnings(means)
 
@@ -197,7 +232,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         init=init,
         train_step_at=lambda number: train_step_of(recipes.stage_at(recipe, number)),
         shown=_SHOWN,
-        draw=lambda train_state, images: draw(single, train_state.variables, images),
+        draw=draw_state,
         measure=measure,
         warnings=warnings,
     )

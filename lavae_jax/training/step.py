@@ -2,8 +2,8 @@
 
 A run goes through the stages of `recipe.stage_at`:
 
-1. `auxiliary`: the auxiliary VAE learns alone, for as long as its KL map needs to show
-   one peak per object.
+1. `auxiliary`: the auxiliary VAE learns, for as long as its KL map needs to show one
+   peak per object. Of LAVAE, only a background that is not black learns.
 2. `guided`: LAVAE learns with its objects at these peaks, on which h_loc is regressed.
 3. `elbo`: everything learns from the ELBO of K draws of n, z_loc and z_app. Some images
    may be superposed on others (`superposition`).
@@ -20,13 +20,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from lavae_jax import warmup
 from lavae_jax.images import to_float
 from lavae_jax.latents import counts
 from lavae_jax.model import LAVAE
-from lavae_jax.objectives import importance_bound, leave_one_out, reconstruct
+from lavae_jax.objectives import leave_one_out, reconstruct
 from lavae_jax.training.metrics import TrainMetrics, of_terms
 from lavae_jax.training.optimizer import Optimizer, Parts, lavae_parts
 from lavae_jax.training.recipe import Recipe, Stage
@@ -34,23 +33,37 @@ from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState, restart_moments
 from lavae_jax.training.superposition import objects_of_both, wake, without_prior_of_n
+from lavae_jax.training.updates import (
+    Stepped,
+    appearance_update,
+    appearance_updates,
+    minibatch_updates,
+)
 from lavae_jax.types import Array, Locations, hard_locations, site_at
 from lavae_jax.warmup import AuxiliaryVAE
 
-Stepped = tuple[TrainState, TrainMetrics]
-"""The state after a step or an update, and what it reports."""
-
 
 def auxiliary_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
-    """Trains the auxiliary VAE on its ELBO."""
-    keys = setup.keys(state, 0, x.shape[0])
+    """Trains the auxiliary VAE on its ELBO, and first of LAVAE the background."""
+    keys, model = setup.keys(state, 0, x.shape[0]), setup.model
+    grads, behind = Parts(), 0.0
+    if model.background_net is not None:
+
+        def misfit(params):
+            bound = model.bind({**state.variables, "params": params})
+            losses, behind = warmup.background_loss(bound, x, keys)
+            return losses.mean(), behind
+
+        grad, behind = jax.grad(misfit, has_aux=True)(state.params["lavae"])
+        grads = Parts(rest=lavae_parts(grad).rest)
 
     def loss(params):
-        log_px, kl = setup.auxiliary.apply({"params": params}, x, keys)
+        log_px, kl = setup.auxiliary.apply({"params": params}, x, keys, behind)
         return (kl - log_px).mean()
 
     value, grad = jax.value_and_grad(loss)(state.params["auxiliary"])
-    state = setup.update(state, Parts(auxiliary=grad), state.batch_stats)
+    grads = grads._replace(auxiliary=grad)
+    state = setup.update(state, grads, state.batch_stats)
     return state, TrainMetrics(value, auxiliary_loss=value)
 
 
@@ -62,7 +75,9 @@ def guided_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     model, recipe, size = setup.model, setup.recipe, x.shape[1:3]
     keys = setup.keys(state, 0, x.shape[0])
     auxiliary = {"params": state.params["auxiliary"]}
-    kl_map = setup.auxiliary.apply(auxiliary, x, method="kl_map")
+    behind = model.bind(state.variables).inferred_background(x)
+    behind = 0.0 if behind is None else behind
+    kl_map = setup.auxiliary.apply(auxiliary, x, behind, method="kl_map")
     centres, valid = warmup.kl_peaks(kl_map, model.max_objects, recipe.object_size)
     nearest = site_at(jnp.round(centres).astype(jnp.int32), size)
     locations, n = hard_locations(nearest, valid), valid.sum(axis=1)
@@ -170,102 +185,7 @@ def tighten_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
         elbo_share=recipe.tighten_elbo,
         with_prior_n=True,
     )
-    return _minibatch_updates(setup, state, x, sampled, update, recipe.minibatches)
-
-
-def _appearance_updates(setup: Setup, state: TrainState, x: Array) -> TrainState:
-    """Makes the further updates of h_app and f_sprite, on objects that h_loc finds.
-
-    Some images are superposed. f_sprite learns an object faster when it is always
-    painted from the same site, the likeliest, than when it is painted from all sites
-    that q gives it; the ELBO then makes q narrower.
-    """
-    recipe, model = setup.recipe, setup.model.bind(state.variables)
-    if not recipe.appearance_updates:
-        return state
-
-    def superposed(x, keys):
-        h_loc = model.location_logits(x)
-        scenes = setup.superposed(state, x, recipe.superpose_appearance, True, keys)
-        return scenes.x, objects_of_both(model, scenes, h_loc)
-
-    update, number = partial(appearance_update, setup), recipe.appearance_updates
-    return _minibatch_updates(setup, state, x, superposed, update, number)[0]
-
-
-def _minibatch_updates(
-    setup: Setup,
-    state: TrainState,
-    x: Array,
-    scenes_of: Callable[[Array, Array], tuple[Array, Locations]],
-    update: Callable[..., Stepped],
-    num_updates: int,
-) -> Stepped:
-    """Makes updates with the P minibatches of images [N, H, W, C] in turn.
-
-    `scenes_of` makes scenes and their objects once, from each minibatch and keys, both
-    [N / P, ...]. As the updates of an image lie apart, they teach more than updates in
-    a row; see experiments/RESULTS.md, "Updates of an image that lie apart". The metrics
-    are means over the updates.
-    """
-    num_minibatches = setup.recipe.minibatches
-    # Images are split alike on any number of devices.
-    x = x.reshape(-1, num_minibatches, *x.shape[1:]).swapaxes(0, 1)
-
-    def keys(number):
-        return setup.keys(state, 1 + number, x.shape[1])  # 0 is the update of h_loc
-
-    scenes = lax.map(
-        lambda numbered: scenes_of(numbered[1], keys(numbered[0])),
-        (jnp.arange(num_minibatches), x),
-    )
-
-    def one_update(state, number):
-        minibatch = jax.tree.map(lambda a: a[number % num_minibatches], scenes)
-        return update(state, *minibatch, keys=keys(num_minibatches + number))
-
-    state, metrics = lax.scan(one_update, state, jnp.arange(num_updates))
-    return state, jax.tree.map(lambda values: values.mean(axis=0), metrics)
-
-
-def appearance_update(
-    setup: Setup,
-    state: TrainState,
-    x: Array,
-    locations: Locations,
-    keys: Array,
-    num_draws: int = 1,
-    elbo_share: float = 1.0,
-    with_prior_n: bool = False,
-) -> Stepped:
-    """Makes one update of h_app, f_sprite and maybe p(n), on x [B, H, W, C].
-
-    The objective is elbo_share · ELBO + (1 − elbo_share) · log 1/K Σ_k w_k (Burda et
-    al., "Importance Weighted Autoencoders", 2016) over K = `num_draws` draws of z_app,
-    with keys [B], at the locations, [B, ...]. The ELBO's share keeps q(z_app) from
-    drawing so widely that single draws are poor (Rainforth et al., "Tighter Variational
-    Bounds are Not Necessarily Better", 2018).
-    """
-    n, noise = locations.active.sum(axis=1), setup.noise(state)
-
-    def forward(model):
-        if num_draws == 1:
-            terms = reconstruct(model, x, locations, n, keys, noise, train=True)
-            return terms, terms.elbo.mean()
-        return importance_bound(model, x, locations, n, keys, num_draws, noise)
-
-    def loss(params):
-        (terms, bound), batch_stats = setup.apply(state, params, forward)
-        objective = elbo_share * terms.elbo.mean() + (1 - elbo_share) * bound
-        return -objective, (terms, bound, batch_stats)
-
-    (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(state.params["lavae"])
-    terms, bound, batch_stats = aux
-    grads = lavae_parts(grad)
-    prior_n = grads.prior_n if with_prior_n else None
-    state = setup.update(state, Parts(rest=grads.rest, prior_n=prior_n), batch_stats)
-    metrics = TrainMetrics(value, bound=bound if num_draws > 1 else None)
-    return state, of_terms(metrics, terms, n)
+    return minibatch_updates(setup, state, x, sampled, update, recipe.minibatches)
 
 
 _STEPS = {
@@ -293,7 +213,11 @@ def make_train_step(
         share of the batch) to the next state and metrics, the same on every device.
     """
     setup = Setup(model, auxiliary, optimizer, schedules, recipe)
-    steps_before = {"elbo": recipe.warmup_steps, "tighten": recipe.tighten_after}
+    steps_before = {
+        "guided": recipe.auxiliary_steps,
+        "elbo": recipe.warmup_steps,
+        "tighten": recipe.tighten_after,
+    }
 
     def train_step(state, images):
         if stage in steps_before:
@@ -302,7 +226,7 @@ def make_train_step(
         location_images = x if stage == "tighten" else x[:: recipe.location_every]
         state, metrics = _STEPS[stage](setup, state, location_images)
         if stage in ("guided", "elbo"):
-            state = _appearance_updates(setup, state, x)
+            state = appearance_updates(setup, state, x)
         return state._replace(step=state.step + 1), setup.average(metrics)
 
     return train_step
