@@ -11,6 +11,11 @@ pixels) or --levels (the values of black and of white) says otherwise. DIR gets
   object. Row and column are its centre, and the others its box in pixels, bottom and
   right exclusive. log_evidence is by how many nats the object raises the ELBO.
 - `overlays`: the first images with the boxes drawn in them.
+- `labels`, with --labels: a 16-bit PNG per image, whose pixels are 0 for the background
+  and i for its i-th object in `objects.csv`.
+
+If FILE holds `masks`, `positions` or `n` beside the images, as in training, the command
+also prints how well they agree.
 """
 
 import csv
@@ -26,9 +31,9 @@ from tqdm import auto as tqdm
 
 import lavae_jax
 from experiments import cli, files
+from experiments.own import comparison, pictures
 from experiments.own import data as own_data
 from experiments.own import images as own_images
-from experiments.own import pictures
 from experiments.run import workdir as run_workdir
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import is_baseline
@@ -89,9 +94,14 @@ def count(
     return counted()
 
 
-def write(counted: Iterator[Counted], out: pathlib.Path, num_overlays: int) -> int:
-    """Writes the tables and the first overlays; returns how many objects there were."""
-    num_objects = 0
+def write(
+    counted: Iterator[Counted],
+    out: pathlib.Path,
+    num_overlays: int,
+    with_labels: bool = False,
+) -> list[lavae_jax.FoundObjects]:
+    """Writes the tables and the first overlays, maybe labels; returns the objects."""
+    all_found = []
     with (
         (out / "counts.csv").open("w", newline="", encoding="utf-8") as counts_file,
         (out / "objects.csv").open("w", newline="", encoding="utf-8") as objects_file,
@@ -101,14 +111,22 @@ def write(counted: Iterator[Counted], out: pathlib.Path, num_overlays: int) -> i
         objects.writerow(_OBJECT_FIELDS)
         for index, (name, image, found) in enumerate(counted):
             counts.writerow((name, found.n))
-            for yx, box, evidence in zip(*found, strict=True):
+            for yx, box, evidence in zip(*found[:3], strict=True):
                 objects.writerow((name, found.n, *yx, *box, f"{evidence:.1f}"))
             if index < num_overlays:
-                path = out / "overlays" / f"{name.replace('/', '_')}.png"
-                path.parent.mkdir(exist_ok=True)
-                overlay(image, found.box).save(path)
-            num_objects += found.n
-    return num_objects
+                overlay(image, found.box).save(_picture(out / "overlays", name))
+            if with_labels:
+                labels = comparison.labels_of(found, image.shape[:2])
+                path = _picture(out / "labels", name)
+                Image.fromarray(labels.astype(np.uint16)).save(path)
+            all_found.append(found)
+    return all_found
+
+
+def _picture(folder, name):
+    """Returns the file for a picture of an image, in a folder that exists then."""
+    folder.mkdir(exist_ok=True)
+    return folder / f"{name.replace('/', '_')}.png"
 
 
 def overlay(image: np.ndarray, boxes: np.ndarray) -> Image.Image:
@@ -173,7 +191,8 @@ def main() -> None:
     """Counts the objects of the images that the command line names."""
     values, out = flags.FLAGS, pathlib.Path(flags.FLAGS.out)
     with cli.user_errors(ValueError, OSError):
-        found = pictures.find(pathlib.Path(values.images).expanduser())
+        path = pathlib.Path(values.images).expanduser()
+        found = pictures.find(path)
         model, variables, config = _load(values.model)
         out.mkdir(parents=True, exist_ok=True)
         files.make_sure_of_room(out, _LEAST_BYTES)
@@ -181,9 +200,14 @@ def main() -> None:
         print(found.remark)
     with cli.user_errors(ValueError, OSError):
         pixels = _pixel_values(model, config, values)
+        shape = found.read(0).shape
+        truth = own_images.load_truth(path, (len(found.names), *shape))
         counted = count(model, variables, found, pixels)
-        num_objects = write(counted, out, values.overlays)
+        objects = write(counted, out, values.overlays, values.labels)
+    num_objects = sum(one.n for one in objects)
     print(f"{num_objects} objects in {len(found.names)} images: see {out}.")
+    if truth is not None:
+        print(*comparison.describe(truth, objects, shape[:2], values.tile), sep="\n")
 
 
 def _define_flags():
@@ -198,6 +222,10 @@ def _define_flags():
     )
     flags.DEFINE_integer(
         "overlays", 100, "How many first images are drawn with boxes.", lower_bound=0
+    )
+    flags.DEFINE_bool("labels", False, "Whether the pixels of objects are written too.")
+    flags.DEFINE_integer(
+        "tile", 0, "Counts are also compared in squares of this side.", lower_bound=0
     )
     flags.mark_flags_as_required(["images", "model"])
 

@@ -28,6 +28,9 @@ _SLOPE = 4.0
 _MOST_OPAQUE = 1 - 1e-6
 _LEAST_WEIGHT = 1e-9
 
+_LEAST_OPACITY = 0.05
+"""A sprite that is nowhere more opaque than this shows no object."""
+
 
 def log_weight(depth: Array) -> Array:
     """Computes log w of depths [...]."""
@@ -46,9 +49,14 @@ def to_layers(sprites: Array, depth: Array) -> Array:
     return jnp.concatenate([weight * colours, weight, transparency], axis=-1)
 
 
-def opacity(layers: Array) -> Array:
-    """Computes 1 − T, how much of the background is hidden, [..., H, W]."""
-    return 1 - jnp.exp(jnp.minimum(layers[..., -1], 0))
+def covers(alpha: Array) -> Array:
+    """Tells which pixels of a sprite its object covers: [..., S, S] bool from α.
+
+    They are half as opaque as its most opaque one: a dim object on black may be painted
+    by a faint sprite of a bright colour as well as by an opaque one of a dark colour.
+    """
+    most = alpha.max(axis=(-2, -1), keepdims=True)
+    return (alpha > most / 2) & (most > _LEAST_OPACITY)
 
 
 def blend(layers: Array, background: Array) -> Array:

@@ -23,7 +23,7 @@ from lavae_jax.latents import counts
 from lavae_jax.model import LAVAE
 from lavae_jax.types import Array, Variables, hard_locations
 
-_LIT = 0.5
+_COVERED = 0.5
 """A pixel belongs to an object if its mask (`inference.masks`) is above this there."""
 
 _LEAST_SLOTS = 8
@@ -41,11 +41,14 @@ class FoundObjects(NamedTuple):
             covers, bottom and right exclusive; cut at the border.
         log_evidence: [n] nats by which the object raises the ELBO: what it adds to
             log p(x | z), less the KL of its appearance and log D for its place.
+        mask: [n, S, S] in [0, 1], S odd: which pixels around its centre each object
+            covers, those above 0.5. `segmentation.segment` makes labels of them.
     """
 
     yx: np.ndarray
     box: np.ndarray
     log_evidence: np.ndarray
+    mask: np.ndarray
 
     @property
     def n(self) -> int:
@@ -139,13 +142,14 @@ def _find(model, variables, images, size):
     sites[active] = np.nonzero(is_object.reshape(len(batch), -1))[1]
     large, variables = _with_slots(large, variables, num_slots)
     images_and_sites = batch, behind, sites, active
-    lit, evidence = jax.device_get(_describe(large, variables, *images_and_sites))
+    masks, evidence = jax.device_get(_describe(large, variables, *images_and_sites))
     yx = np.stack(np.divmod(sites, size[1]), axis=-1)
     return [
         FoundObjects(
             yx[row, : n[row]],
-            _boxes(yx[row, : n[row]], lit[row, : n[row]], images[row].shape[:2]),
+            _boxes(yx[row, : n[row]], masks[row, : n[row]], images[row].shape[:2]),
             evidence[row, : n[row]],
+            masks[row, : n[row]],
         )
         for row in range(num)
     ]
@@ -199,10 +203,10 @@ def _describe(
     sites: Array,
     active: Array,
 ) -> tuple[Array, Array]:
-    """Paints objects at sites [B, M]; returns which pixels are lit, and the evidence.
+    """Paints objects at sites [B, M].
 
     Returns:
-        [B, M, S, S] bool and [B, M] nats.
+        Their masks [B, M, S, S], and the evidence, [B, M] nats.
     """
     bound = model.bind(variables)
     locations = hard_locations(sites, active)
@@ -233,15 +237,14 @@ def _describe(
 
     gains = jax.vmap(one_image)(sites, layers, x, canvas, behind)
     evidence = gains - appearances.kl(appearance) - math.log(model.num_sites)
-    masks = inference.masks_of(model, variables, appearance.mu, active)
-    return masks > _LIT, evidence
+    return inference.masks_of(model, variables, appearance.mu, active), evidence
 
 
-def _boxes(yx, lit, size):
-    """Returns the boxes [n, 4] of lit pixels of sprites; of the centre if none is."""
+def _boxes(yx, masks, size):
+    """Returns the boxes [n, 4] of what masks cover; of the centre if it is nothing."""
     boxes = []
-    for (row, column), mask in zip(yx, lit, strict=True):
-        rows, columns = np.nonzero(mask)
+    for (row, column), mask in zip(yx, masks, strict=True):
+        rows, columns = np.nonzero(mask > _COVERED)
         if not rows.size:
             rows, columns = np.array(mask.shape)[:, None] // 2
         top, left = row - mask.shape[0] // 2, column - mask.shape[1] // 2

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lavae_jax import background as backgrounds
-from lavae_jax import baseline, objectives
+from lavae_jax import baseline, blending, objectives
 from lavae_jax import images as image_checks
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.model import LAVAE
@@ -99,7 +99,7 @@ def masks_of(model: LAVAE, variables: Variables, z_app: Array, active: Array) ->
     if model.compositing == "sum":
         return painted.max(axis=-1)
     nearness = (1 + jax.nn.sigmoid(z_app[..., :1, None])) / 2
-    return jnp.where(painted[..., -1] > 0.5, nearness, 0)
+    return jnp.where(blending.covers(painted[..., -1]), nearness, 0)
 
 
 @partial(jax.jit, static_argnums=0)

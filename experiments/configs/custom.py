@@ -6,11 +6,13 @@ Appendix B, for an accelerator. `laptop` is for 2 CPU cores. `tiny` is for tests
 
 The images have one size. They are a folder of pictures (PNG, JPEG, TIFF, BMP) or a
 file of many (`.npz`, `.npy`, HDF5) with an array `images`, [N, H, W] or [N, H, W, C],
-C = 1 or 3. What such a file says about their objects is what the model is measured by:
-`masks` [N, H, W], `positions` [N, M, 2] or `n` [N], see `own.images.load_truth`.
+C = 1 or 3, or a TFRecord file of the multi-object data sets, such as Tetrominoes. What
+a file says about their objects is what the model is measured by: `masks` [N, H, W],
+`positions` [N, M, 2] or `n` [N], see `own.images.load_truth`.
 With `data.crop=64`, `data.num_crops` squares of 64×64 pixels are cut from images of any
 size, even from a single one; their objects are not compared with the truth, and
 held-out crops overlap the others.
+Of a file of many images, `data.num_images` are read, from the start; 0 reads all.
 `data.num_valid` of them (a tenth, 5,000 at most), chosen at random, are held out.
 
 The model assumes this of the images:
@@ -54,6 +56,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     data = config.data = ConfigDict()
     data.name = "custom"
     data.path = ""
+    data.num_images = 0
     data.threshold = 0  # the images are binary
     data.levels = placeholder(tuple)  # of pixels that need not be binary
     data.crop = 0  # side of squares that are cut from larger images; 0 for none

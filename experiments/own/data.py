@@ -65,7 +65,7 @@ def read(config: ConfigDict) -> CountedImages:
     if data.get("crop"):
         images = _read_crops(data, path, shape, values_of(config))
     else:
-        images = own_images.load_images(path, shape, values_of(config))
+        images = own_images.load_images(path, shape, values_of(config), _most(data))
     fingerprint = own_images.fingerprint(images)
     if data.fingerprint not in (None, fingerprint):
         raise ValueError(
@@ -99,7 +99,12 @@ def load_truth(config: ConfigDict, images: np.ndarray) -> own_images.Truth | Non
     """
     if config.data.get("crop"):
         return None
-    return own_images.load_truth(_path(config), images.shape)
+    return own_images.load_truth(_path(config), images.shape, _most(config.data))
+
+
+def _most(data):
+    """Returns how many images are read at most; None for all."""
+    return data.get("num_images") or None
 
 
 def _path(config):
@@ -119,7 +124,7 @@ def values_of(config: ConfigDict) -> own_images.Values:
     data = config.data
     if not is_own(config):
         levels = None if is_binary(config) else (0.0, 255.0)
-        return own_images.Values(levels=levels)
+        return own_images.Values(levels=levels, only_8_bit=levels is not None)
     if is_binary(config):
         if not data.threshold >= 0:
             raise ValueError(

@@ -27,15 +27,24 @@ class Values(NamedTuple):
             values must be 0 and one of 1, 255 and 65535.
         levels: for pixels that need not be binary, the values that become 0 and 255.
             Those between are rounded to whole numbers, and those beyond are cut.
+        only_8_bit: whether images of other number types are refused, as nothing says
+            which of their values are black and white.
     """
 
     threshold: float = 0
     levels: tuple[float, float] | None = None
+    only_8_bit: bool = False
 
     def convert(self, name: str, image: np.ndarray) -> np.ndarray:
         """Converts an image [H, W, C] to uint8; `name` is for messages."""
         if self.levels is None:
             return binary(name, image, self.threshold)
+        if self.only_8_bit and image.dtype != np.uint8:
+            raise ValueError(
+                f"{name} has pixels of type {image.dtype}, but this model was trained"
+                " on 8-bit ones: give the values of black and of white, for example"
+                f" --levels={image.min():g},{image.max():g}."
+            )
         black, white = self.levels
         shares = (image.astype(np.float64) - black) / (white - black)
         if np.isnan(shares).any():
@@ -77,6 +86,7 @@ def load_images(
     path: str | pathlib.Path,
     image_shape: _Shape | None = None,
     values: Values = BINARY,
+    most: int | None = None,
 ) -> np.ndarray:
     """Reads images of one size.
 
@@ -85,6 +95,7 @@ def load_images(
         image_shape: (H, W, C), the images that a model takes. None takes that of the
             first image.
         values: how the values of pixels become 0 to 255.
+        most: how many images of a file of many are read at most, from the start.
 
     Returns:
         [N, H, W, C] uint8, N at least 1.
@@ -93,7 +104,7 @@ def load_images(
         ValueError: if anything else is found. The message says what was found, what
             was expected and what to do.
     """
-    found = pictures.find(path)
+    found = pictures.find(path, most)
     images, shape = None, image_shape
     progress = tqdm.tqdm(
         found.names,
@@ -174,18 +185,20 @@ class Truth(NamedTuple):
         return Truth(self.n[indices], centres, labels)
 
 
-def load_truth(path: str | pathlib.Path, shape: tuple[int, ...]) -> Truth | None:
+def load_truth(
+    path: str | pathlib.Path, shape: tuple[int, ...], most: int | None = None
+) -> Truth | None:
     """Returns what a file of many images says about their objects, if anything.
 
     It may hold `masks`, whole numbers [N, H, W], 0 for the background; or `positions`,
     [N, M, 2] rows and columns, negative or NaN where there is no object; or `n`, [N].
 
-    `shape` is that of the images, [N, H, W, C].
+    `shape` is that of the images, [N, H, W, C], of which at most so many were read.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in pictures.ARRAYS:
         return None
-    arrays = pictures.read_arrays(path, "masks", "positions", "n")
+    arrays = pictures.read_arrays(path, "masks", "positions", "n", most=most)
     truths = []
     for name, (parse, kinds, wanted, meaning) in _TRUTHS.items():
         if name not in arrays:

@@ -17,11 +17,15 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from experiments.own import tfrecords
+
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 """Files of one picture each, by their suffixes."""
 
-ARRAYS = (".npz", ".npy", ".h5", ".hdf5")
+ARRAYS = (".npz", ".npy", ".h5", ".hdf5", ".tfrecord", ".tfrecords")
 """Files of many pictures."""
+
+_OTHER_NAMES = {"images": "image", "masks": "mask"}  # of the multi-object data sets
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _GREY_MODES = ("1", "L", "LA")
@@ -52,11 +56,12 @@ class Pictures(NamedTuple):
     remark: str = ""
 
 
-def find(path: str | pathlib.Path) -> Pictures:
+def find(path: str | pathlib.Path, most: int | None = None) -> Pictures:
     """Finds the pictures of a folder, of a file of one, or of a file of many.
 
     A folder's pictures are in order of name. A file of many holds an array, [N, H, W]
-    or [N, H, W, C], which is its array `images` if it has several.
+    or [N, H, W, C], which is its array `images` (or `image`) if it has several. At most
+    so many of its pictures are read, from the start.
     """
     path = pathlib.Path(path)
     if not path.exists():
@@ -65,7 +70,7 @@ def find(path: str | pathlib.Path) -> Pictures:
         return _in_folder(path)
     if path.suffix.lower() in PICTURES:
         return Pictures((path.name,), lambda index: read_picture(path))
-    images = _images(path)
+    images = _images(path, most)
     names = tuple(f"{path.name}[{index}]" for index in range(len(images)))
     return Pictures(names, lambda index: images[index])
 
@@ -121,10 +126,14 @@ def read_picture(file: pathlib.Path) -> np.ndarray:
     return pixels[..., : 1 if picture.mode in _GREY_MODES else 3]
 
 
-def read_arrays(path: pathlib.Path, *wanted: str) -> dict[str, np.ndarray]:
+def read_arrays(
+    path: pathlib.Path, *wanted: str, most: int | None = None
+) -> dict[str, np.ndarray]:
     """Reads arrays of numbers from a file by name: the wanted ones, or all it has.
 
-    The only array of an .npy file is called `images`.
+    The only array of an .npy file is called `images`. Of each array, at most so many
+    rows are read. Masks of several entities, [N, K, H, W] or [N, K, H, W, 1] with the
+    background first, become labels, [N, H, W].
     """
     suffix = path.suffix.lower()
     if suffix not in ARRAYS:
@@ -133,8 +142,7 @@ def read_arrays(path: pathlib.Path, *wanted: str) -> dict[str, np.ndarray]:
             f" folder of them, or an array ({', '.join(ARRAYS)}) is expected."
         )
     try:
-        read = _read_hdf5 if suffix in (".h5", ".hdf5") else _read_numpy
-        arrays = read(path, wanted)
+        arrays = _READERS.get(suffix, _read_numpy)(path, wanted, most)
     except _READ_ERRORS as error:
         raise unreadable(path.name, error) from error
     for name, array in arrays.items():
@@ -144,33 +152,63 @@ def read_arrays(path: pathlib.Path, *wanted: str) -> dict[str, np.ndarray]:
                 " numbers are expected: convert it, for example with"
                 " images.astype('uint8')."
             )
-    return {name: _native(array) for name, array in arrays.items()}
-
-
-def _read_numpy(path, wanted):
-    with path.open("rb") as stream:
-        content = np.load(stream, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return {"images": content} if not wanted or "images" in wanted else {}
-        arrays = {
-            name: content[name]
-            for name in wanted or content.files
-            if name in content.files
-        }
-    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise ValueError(f"not all of {', '.join(arrays)} are arrays")
+    arrays = {name: _native(array) for name, array in arrays.items()}
+    if (masks := arrays.get("masks")) is not None and masks.ndim > 3:
+        masks = masks[..., 0] if masks.ndim == 5 else masks
+        arrays["masks"] = tfrecords.labels_of(masks)
     return arrays
 
 
-def _read_hdf5(path, wanted):
+def _read_numpy(path, wanted, most):
+    with path.open("rb") as stream:
+        content = np.load(stream, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            has_images = not wanted or "images" in wanted
+            return {"images": content[:most]} if has_images else {}
+        names = _stored(wanted, content.files)
+        arrays = {name: content[stored] for name, stored in names.items()}
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise ValueError(f"not all of {', '.join(arrays)} are arrays")
+    return {
+        name: array[:most] if array.ndim else array for name, array in arrays.items()
+    }
+
+
+def _read_hdf5(path, wanted, most):
     with h5py.File(path) as file:
         names = [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
-        return {name: file[name][...] for name in names if not wanted or name in wanted}
+        stored = {name: file[other] for name, other in _stored(wanted, names).items()}
+        return {name: a[:most] if a.shape else a[()] for name, a in stored.items()}
 
 
-def _images(path):
+def _read_tfrecords(path, wanted, most):
+    arrays = tfrecords.read(path, most)
+    return {name: a for name, a in arrays.items() if not wanted or name in wanted}
+
+
+_READERS = {
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+    ".tfrecord": _read_tfrecords,
+    ".tfrecords": _read_tfrecords,
+}
+
+
+def _stored(wanted, names):
+    """Maps the wanted names, or all, to the names that arrays have in a file."""
+    if not wanted:
+        return {name: name for name in names}
+    choices = {name: (name, _OTHER_NAMES.get(name)) for name in wanted}
+    return {
+        name: next(other for other in others if other in names)
+        for name, others in choices.items()
+        if set(others) & set(names)
+    }
+
+
+def _images(path, most):
     """Reads the pictures of a file of many: [N, H, W, C], N at least 1."""
-    arrays = read_arrays(path, "images") or read_arrays(path)
+    arrays = read_arrays(path, "images", most=most) or read_arrays(path, most=most)
     if len(arrays) != 1:
         raise ValueError(
             f"{path.name} holds {', '.join(arrays) or 'no array'}, but one array named"

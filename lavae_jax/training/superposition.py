@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from lavae_jax.blending import opacity
+from lavae_jax.blending import covers
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import MASKED, at_sites
 from lavae_jax.model import LAVAE
@@ -60,15 +60,16 @@ def covered_pixels(model: LAVAE, x: Array) -> Array:
     """Finds the pixels of images [B, H, W, C] that objects cover: [B, H, W] bool.
 
     In binary images on black they are those that are not black. In others they are what
-    the model paints opaque at its most likely objects.
+    the sprites of the most likely objects cover.
     """
     if model.compositing == "sum":
         return x.any(axis=-1)
     h_loc = model.location_logits(x)
     locations = model.locations(h_loc, model.count(h_loc), keys=None)
     appearance = model.appearance(model.appearance_features(x), locations)
-    layers = model.layers(appearance.mu, locations.active)
-    return opacity(model.canvas(layers, locations)) > 0.5
+    sprites = model.sprites(appearance.mu, locations.active)
+    covered = covers(sprites[..., -1])[..., None].astype(x.dtype)
+    return model.canvas(covered, locations)[..., 0] > 0
 
 
 def superpose(
