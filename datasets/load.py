@@ -16,6 +16,7 @@ from datasets import records, scenes
 from datasets.multi_dsprites import multi_dsprites_dataset_builder
 from datasets.multi_mnist import multi_mnist_dataset_builder
 from datasets.scene_builder import SceneBuilder
+from datasets.tetrominoes import tetrominoes_dataset_builder
 
 Folder = str | os.PathLike[str] | None
 """A folder; None or "" stands for the default."""
@@ -37,6 +38,8 @@ BUILDERS = {
     "multi_mnist/1k": (multi_mnist_dataset_builder.Builder, "1k"),
     "multi_mnist/10k": (multi_mnist_dataset_builder.Builder, "10k"),
     "multi_mnist/tiny": (multi_mnist_dataset_builder.Builder, "tiny"),
+    "tetrominoes/full": (tetrominoes_dataset_builder.Builder, "full"),
+    "tetrominoes/tiny": (tetrominoes_dataset_builder.Builder, "tiny"),
 }
 """Builder and configuration of every data set, by name."""
 

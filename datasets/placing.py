@@ -102,12 +102,15 @@ def place_close(
 
 
 def place_freely(
-    draws: scenes.Draws, masks: Sequence[np.ndarray], canvas: int = scenes.CANVAS
+    draws: scenes.Draws,
+    masks: Sequence[np.ndarray],
+    canvas: int = scenes.CANVAS,
+    most_hidden: float = 0.5,
 ) -> np.ndarray:
     """Places objects anywhere on the canvas; later ones hide earlier ones.
 
-    Every place is uniform. Where an object would be hidden by more than half, all are
-    placed again.
+    Every place is uniform. Where more than the share `most_hidden` of an object's
+    pixels would be hidden, all are placed again.
 
     Returns:
         The corners [n, 2] of a `Placement`.
@@ -119,13 +122,13 @@ def place_freely(
         ).reshape(-1, 2)
         pixels = [_pixels(*pair) for pair in zip(masks, corners, strict=True)]
         if all(
-            np.isin(one, np.concatenate(pixels[i + 1 :])).mean() <= 0.5
+            np.isin(one, np.concatenate(pixels[i + 1 :])).mean() <= most_hidden
             for i, one in enumerate(pixels[:-1])
         ):
             return corners
     raise ValueError(
-        f"{len(masks)} objects, each at least half visible, were not placed in"
-        f" {MAX_TRIES} tries on a {canvas}x{canvas} canvas."
+        f"{len(masks)} objects, of which others hide at most {most_hidden:.0%}, were not"
+        f" placed in {MAX_TRIES} tries on a {canvas}x{canvas} canvas."
     )
 
 
@@ -149,7 +152,7 @@ def draw_objects(
     draw_some: Callable[[int], tuple[Any, Sequence[np.ndarray]]],
     canvas: int = scenes.CANVAS,
 ) -> tuple[Any, np.ndarray]:
-    """scenes.Draws the objects of a scene and where they are.
+    """Draws the objects of a scene and where they are.
 
     `draw_some` draws so many objects and returns them and their masks, bool [h, w].
 

@@ -7,6 +7,7 @@ import re
 import pytest
 
 import lavae_jax
+from datasets import load
 from experiments.configs import base, baseline, dsprites, mnist_1k
 from experiments.run import build, limits
 from lavae_jax import config as model_configs
@@ -34,6 +35,17 @@ def test_every_variant_builds(name, variant):
     assert (model.max_objects, model.app_dim, model.gamma) == (10, 32, 4.0)
     assert model.count_threshold == 4 * model.gamma
     assert build.build(config, "batch").model.axis_name is None  # to look at images
+
+
+@pytest.mark.parametrize("name", ["coloured", "tetrominoes"])
+@pytest.mark.parametrize("variant", base.VARIANTS)
+def test_configs_of_other_data_sets(name, variant):
+    """The model has the image size of its data set, and takes its pixels."""
+    config = importlib.import_module(f"experiments.configs.{name}").get_config(variant)
+    model = build.build(config).model
+    assert model.image_shape == load.image_shape(config.data.name)
+    assert model.is_binary == load.is_binary(config.data.name)
+    assert model.count_threshold == 4 * model.gamma
 
 
 @pytest.mark.parametrize("name", CONFIGS)

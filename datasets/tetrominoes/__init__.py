@@ -1,0 +1,1 @@
+"""Tetrominoes: three pieces of Tetris in six colours on black."""

@@ -1,0 +1,24 @@
+"""Configures Tetrominoes, which are not in the paper.
+
+`tetrominoes.py` or `tetrominoes.py:laptop` is for 2 CPU cores, and
+`tetrominoes.py:tiny` is for tests. `custom.py` trains on the public file.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base
+
+
+def get_config(variant: str = "laptop") -> ConfigDict:
+    """Returns the config of a variant."""
+    config = base.variant(variant)
+    config.data.name = f"tetrominoes/{'tiny' if variant == 'tiny' else 'full'}"
+    model = config.model
+    model.image_shape = (35, 35, 3)
+    model.stem_stride = 1  # no other number divides 35 pixels but 5 and 7
+    # D = 1225; see `custom.py`.
+    model.update(gamma=3.4, count_threshold=13.6, objects_per_image=3.5)
+    if variant == "laptop":
+        config.update(num_steps=3_000, eval_every=200)
+        config.data.num_valid = 2_000
+    return config
