@@ -127,7 +127,7 @@ def place_freely(
         ):
             return corners
     raise ValueError(
-        f"{len(masks)} objects, of which others hide at most {most_hidden:.0%}, were not"
+        f"{len(masks)} objects, each hidden by at most {most_hidden:.0%}, were not"
         f" placed in {MAX_TRIES} tries on a {canvas}x{canvas} canvas."
     )
 
