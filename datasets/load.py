@@ -97,7 +97,7 @@ def images(
 ) -> Sequence[np.ndarray]:
     """Returns a random-access source of images, twice as fast as whole examples.
 
-    They are uint8 [H, W, C], 0 or 255. `data_source` has the same arguments and errors.
+    They are uint8 [H, W, C]. `data_source` has the same arguments and errors.
     """
     prepared = _prepared(name, split, data_dir, manual_dir)
     return records.Examples(prepared, split, "image")

@@ -207,7 +207,8 @@ def main() -> None:
     num_objects = sum(one.n for one in objects)
     print(f"{num_objects} objects in {len(found.names)} images: see {out}.")
     if truth is not None:
-        print(*comparison.describe(truth, objects, shape[:2], values.tile), sep="\n")
+        compared = comparison.found_in(objects, shape[:2])
+        print(*comparison.describe(truth, compared, values.tile), sep="\n")
 
 
 def _define_flags():

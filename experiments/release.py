@@ -262,7 +262,7 @@ def _figures(split):
             "location error, mean, px": (".2f", truth.location.mean),
             "foreground ARI, 2 and more objects": (".3f", segments.fg_ari),
         }
-    return figures
+    return {label: pair for label, pair in figures.items() if pair[1] is not None}
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ class BatchNorm(nn.Module):
     """
 
     axis_name: str | None = None
-    momentum: float = 0.99
+    momentum: float = 0.9
     epsilon: float = 1e-5
 
     @nn.compact

@@ -43,8 +43,8 @@ def _numpy_batch_norm(x, rows):
     mean, var = counted.mean(0), counted.var(0)
     out = (x - mean) / np.sqrt(var + 1e-5) * AFFINE["scale"] + AFFINE["bias"]
     stats = {
-        "mean": 0.99 * STATS["mean"] + 0.01 * mean,
-        "var": 0.99 * STATS["var"] + 0.01 * var,
+        "mean": 0.9 * STATS["mean"] + 0.1 * mean,
+        "var": 0.9 * STATS["var"] + 0.1 * var,
     }
     return out, stats
 

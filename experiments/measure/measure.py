@@ -43,7 +43,7 @@ class ImageSet(NamedTuple):
     """Named images, with their true scenes and the floor where these are known."""
 
     name: str
-    images: np.ndarray  # [N, H, W, C] uint8, 0 or 255
+    images: np.ndarray  # [N, H, W, C] uint8
     truth: TrueScenes | None = None
     floor: floors.Floor | None = None
 
@@ -201,7 +201,11 @@ def _compare_scenes(image_set, scenes, log_p_n):
     largest = max(len(log_p_n) - 1, truth.n.max())
     log_p_n = np.pad(log_p_n, (0, largest + 1 - len(log_p_n)), constant_values=-np.inf)
 
+    is_binary = np.isin(images, (0, 255)).all()
+
     def components_accuracy(by_colour):
+        if not is_binary or (by_colour and images.shape[-1] == 1):
+            return None
         counts = segmentation.count_components(images, by_colour)
         return metrics.count_accuracy(truth.n, counts)
 
@@ -212,9 +216,7 @@ def _compare_scenes(image_set, scenes, log_p_n):
         location=_compare_locations(truth, scenes),
         segments=_compare_segments(truth, scenes),
         components_accuracy=components_accuracy(by_colour=False),
-        components_by_colour_accuracy=(
-            components_accuracy(by_colour=True) if images.shape[-1] > 1 else None
-        ),
+        components_by_colour_accuracy=components_accuracy(by_colour=True),
     )
 
 

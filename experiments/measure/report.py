@@ -59,8 +59,9 @@ class Truth(NamedTuple):
     count_nats: float  # mean -log p(n) of the true counts, under the learned p(n)
     location: LocationError | None  # pixels
     segments: Segments | None
-    components_accuracy: float  # counting connected lit pixels instead
-    components_by_colour_accuracy: float | None  # None for grey images
+    # Counting connected lit pixels instead, where pixels are lit or not.
+    components_accuracy: float | None
+    components_by_colour_accuracy: float | None  # None for grey images, too
 
 
 class SplitReport(NamedTuple):

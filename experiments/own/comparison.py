@@ -1,6 +1,7 @@
 """Compares the objects that were counted with what a file says about them."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,34 +9,42 @@ from experiments.own.images import Truth
 from lavae_jax import FoundObjects, segmentation
 
 
-def describe(
-    truth: Truth, found: Sequence[FoundObjects], size: tuple[int, int], tile: int = 0
-) -> Iterator[str]:
+class Found(NamedTuple):
+    """The objects of N images."""
+
+    n: np.ndarray  # [N]
+    centres: Sequence[np.ndarray]  # N times [n, 2], rows and columns
+    labels: np.ndarray  # [N, H, W], 0 for the background
+
+
+def found_in(objects: Sequence[FoundObjects], size: tuple[int, int]) -> Found:
+    """Collects what `find_objects` found in N images of one size (H, W)."""
+    return Found(
+        np.array([one.n for one in objects]),
+        [one.yx for one in objects],
+        np.stack([labels_of(one, size) for one in objects]),
+    )
+
+
+def describe(truth: Truth, found: Found, tile: int = 0) -> Iterator[str]:
     """Yields sentences that compare objects with the truth about N images.
 
-    Args:
-        truth: what the file says.
-        found: the objects of each image.
-        size: height and width of the images.
-        tile: objects are also counted in squares of so many pixels, those at the right
-            and lower border may be smaller; 0 leaves this out. An object belongs to the
-            square that its centre lies in.
+    With a `tile`, objects are also counted in squares of so many pixels, of which those
+    at the right and lower border may be smaller. An object belongs to the square that
+    its centre lies in.
     """
-    n = np.array([one.n for one in found])
-    yield f"Counts: {_errors(truth.n, n, 'images')}."
+    yield f"Counts: {_errors(truth.n, found.n, 'images')}."
+    size = found.labels.shape[1:]
     if tile and truth.centres is not None:
-        true = per_tile(truth.centres, size, tile)
-        counted = per_tile([one.yx for one in found], size, tile)
-        errors = _errors(true, counted, "squares")
-        yield f"Counts in squares of {tile} pixels: {errors}."
+        both = (per_tile(one.centres, size, tile) for one in (truth, found))
+        yield f"Counts in squares of {tile} pixels: {_errors(*both, 'squares')}."
     if truth.labels is not None:
-        labels = np.stack([labels_of(one, size) for one in found])
-        matched = segmentation.matched_objects(truth.labels, labels).sum()
-        recall, precision = (matched / max(a.sum(), 1) for a in (truth.n, n))
+        matched = segmentation.matched_objects(truth.labels, found.labels).sum()
+        recall, precision = (matched / max(one.n.sum(), 1) for one in (truth, found))
         yield (
             f"Objects of which half the pixels agree (IoU at least 0.5): {recall:.1%}"
             f" of the {truth.n.sum()} true ones, and {precision:.1%} of the"
-            f" {n.sum()} that were found."
+            f" {found.n.sum()} that were found."
         )
 
 

@@ -229,7 +229,8 @@ def _too_many(name, array):
     return name != "positions" and not ((array >= 0) & (array <= _MOST_OBJECTS)).all()
 
 
-def _from_masks(masks):
+def truth_of_masks(masks: np.ndarray) -> Truth:
+    """Returns what labels [N, H, W], 0 for the background, say about objects."""
     labels = masks.astype(np.int32)
     boxes = [[b for b in ndimage.find_objects(a) if b is not None] for a in labels]
     centres = [
@@ -251,7 +252,7 @@ def _from_counts(n):
 
 
 _TRUTHS = {
-    "masks": (_from_masks, "bui", "NHW", "whole numbers, a label per pixel,"),
+    "masks": (truth_of_masks, "bui", "NHW", "whole numbers, a label per pixel,"),
     "positions": (_from_positions, "uif", "NM2", "rows and columns"),
     "n": (_from_counts, "ui", "N", "numbers of objects from 0 on"),
 }

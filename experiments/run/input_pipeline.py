@@ -19,7 +19,7 @@ _READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
 class Data(NamedTuple):
     """Holds the images that a run reads."""
 
-    train: Sequence[np.ndarray]  # uint8 [H, W, C], 0 or 255
+    train: Sequence[np.ndarray]  # uint8 [H, W, C]
     held_out: own_data.CountedImages  # scenes that are never trained on
 
 
