@@ -12,7 +12,7 @@ pixels) or --levels (the values of black and of white) says otherwise. DIR gets
   right exclusive. log_evidence is by how many nats the object raises the ELBO.
 - `overlays`: the first images with the boxes drawn in them.
 - `labels`, with --labels: a 16-bit PNG per image, whose pixels are 0 for the background
-  and i for its i-th object in `objects.csv`.
+  and i for the i-th object of this image in `objects.csv`.
 
 If FILE holds `masks`, `positions` or `n` beside the images, as in training, the command
 also prints how well they agree.
@@ -46,6 +46,7 @@ _SOON = 2.0  # seconds after which a progress bar appears
 _LEAST_BYTES = 2**20
 _LEAST_SIDE = 256  # of an overlay; smaller images are enlarged
 _COLOUR = (255, 128, 0)
+_MOST_LABELS = np.iinfo(np.uint16).max
 _NO_OBJECTS = "--model={} is a baseline, which has no objects."
 
 
@@ -99,9 +100,11 @@ def write(
     out: pathlib.Path,
     num_overlays: int,
     with_labels: bool = False,
-) -> list[lavae_jax.FoundObjects]:
-    """Writes the tables and the first overlays, maybe labels; returns the objects."""
-    all_found = []
+) -> Iterator[lavae_jax.FoundObjects]:
+    """Writes the tables and the first overlays, maybe labels, and yields the objects.
+
+    An image with more objects than labels have numbers for is a ValueError.
+    """
     with (
         (out / "counts.csv").open("w", newline="", encoding="utf-8") as counts_file,
         (out / "objects.csv").open("w", newline="", encoding="utf-8") as objects_file,
@@ -116,17 +119,21 @@ def write(
             if index < num_overlays:
                 overlay(image, found.box).save(_picture(out / "overlays", name))
             if with_labels:
+                if found.n > _MOST_LABELS:
+                    raise ValueError(
+                        f"{name} has {found.n} objects, but labels of 16 bits can tell"
+                        f" {_MOST_LABELS} apart: leave out --labels."
+                    )
                 labels = comparison.labels_of(found, image.shape[:2])
                 path = _picture(out / "labels", name)
                 Image.fromarray(labels.astype(np.uint16)).save(path)
-            all_found.append(found)
-    return all_found
+            yield found
 
 
 def _picture(folder, name):
     """Returns the file for a picture of an image, in a folder that exists then."""
     folder.mkdir(exist_ok=True)
-    return folder / f"{name.replace('/', '_')}.png"
+    return folder / f"{name}.png"
 
 
 def overlay(image: np.ndarray, boxes: np.ndarray) -> Image.Image:
@@ -145,10 +152,13 @@ def _load(name):
     """Loads a released model or the newest of a run; returns its config too."""
     with cli.user_errors(ValueError, OSError):
         if name in pretrained.names():
-            model, variables = pretrained.load_pretrained(name)
-            if not isinstance(model, lavae_jax.LAVAE):
+            contents = released.read(pretrained.FOLDER / name)
+            if is_baseline(contents.config):
                 raise cli.UserError(_NO_OBJECTS.format(name))
-            return model, variables, released.read(pretrained.FOLDER / name).config
+            model, variables = pretrained.assemble(
+                contents.config, contents.tensors, name
+            )
+            return model, variables, contents.config
         if not pathlib.Path(name).is_dir():
             raise cli.UserError(
                 f"--model={name} is neither the workdir of a run nor a released model:"
@@ -200,15 +210,31 @@ def main() -> None:
         print(found.remark)
     with cli.user_errors(ValueError, OSError):
         pixels = _pixel_values(model, config, values)
-        shape = found.read(0).shape
-        truth = own_images.load_truth(path, (len(found.names), *shape))
+        truth, size = _truth(path, found, values.tile)
         counted = count(model, variables, found, pixels)
         objects = write(counted, out, values.overlays, values.labels)
-    num_objects = sum(one.n for one in objects)
+        if truth is None:
+            num_objects = sum(one.n for one in objects)
+        else:
+            compared = comparison.found_in(objects, size)
+            num_objects = compared.n.sum()
     print(f"{num_objects} objects in {len(found.names)} images: see {out}.")
     if truth is not None:
-        compared = comparison.found_in(objects, shape[:2])
         print(*comparison.describe(truth, compared, values.tile), sep="\n")
+
+
+def _truth(path, found, tile):
+    """Returns what the file says about its images, if anything, and their size."""
+    truth, size = None, None
+    if path.suffix.lower() in pictures.ARRAYS:
+        shape = found.read(0).shape
+        truth, size = own_images.load_truth(path, (len(found.names), *shape)), shape[:2]
+    if tile and (truth is None or truth.centres is None):
+        raise cli.UserError(
+            f"--tile compares where objects are with `masks` or `positions`, but {path}"
+            " has none: leave it out."
+        )
+    return truth, size
 
 
 def _define_flags():

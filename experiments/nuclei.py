@@ -26,7 +26,7 @@ from scipy import ndimage
 
 from experiments import cli
 from experiments.own import comparison, pictures
-from experiments.own.images import Truth, truth_of_masks
+from experiments.own.images import truth_of_masks
 
 _TILE = 64  # pixels of the whole resolution
 _SPECK = 30  # pixels of what is too small for a nucleus
@@ -94,10 +94,11 @@ def watersheds(
 
 def tuned(upper: Half) -> Callable[[np.ndarray], np.ndarray]:
     """Returns the watersheds with the settings that count the upper half best."""
+    true = _per_tile(upper.labels)
 
     def error(settings):
         labels = watersheds(upper.image, *settings)
-        return np.abs(_per_tile(labels) - _per_tile(upper.labels)).mean()
+        return np.abs(_per_tile(labels) - true).mean()
 
     grid = itertools.product(_THRESHOLDS, _SIGMAS, _SEED_DISTANCES)
     best = min(grid, key=error)
@@ -112,7 +113,7 @@ def _per_tile(labels):
 
 def compare(name: str, labels: np.ndarray, half: Half) -> Iterator[str]:
     """Yields sentences on how well labels [H, W] agree with those of a half."""
-    found: Truth = truth_of_masks(labels[None])
+    found = truth_of_masks(labels[None])
     true = truth_of_masks(half.labels[None])
     yield f"{name}:"
     yield from comparison.describe(
@@ -125,14 +126,17 @@ def main() -> None:
     values, out = flags.FLAGS, pathlib.Path(flags.FLAGS.out)
     with cli.user_errors(ValueError, OSError):
         image, labels = (
-            pictures.read_picture(pathlib.Path(path).expanduser())[..., 0]
+            pictures.read_picture(pathlib.Path(path).expanduser())
             for path in (values.image, values.masks)
         )
-        if image.shape != labels.shape:
+        is_grey = image.shape[2] == 1 and image.dtype.kind == "u"
+        if image.shape != labels.shape or not is_grey:
             raise cli.UserError(
-                f"the image is {image.shape} and the masks are {labels.shape}: both"
-                " need the same pixels."
+                f"the image is {image.dtype}{list(image.shape)} and the masks are"
+                f" {labels.dtype}{list(labels.shape)}: both need the same pixels, in"
+                " grey, of whole numbers."
             )
+        image, labels = image[..., 0], labels[..., 0]
         out.mkdir(parents=True, exist_ok=True)
         upper, lower = halves(image, labels)
         np.savez(out / "train.npz", images=shrink(upper).image[None])
@@ -145,7 +149,7 @@ def main() -> None:
             "Watersheds": tuned(upper),
         }
     except ImportError:
-        print("Without scikit-image (pip install scikit-image) nothing is compared.")
+        print("Nothing is compared without scikit-image (pip install scikit-image).")
         return
     for name, counter in counters.items():
         print(*compare(name, counter(lower.image), lower), sep="\n  ")

@@ -29,7 +29,11 @@ class ConstantBackground(nn.Module):
     """One learned value for each channel."""
 
     image_channels: int
-    dim: int = 0
+
+    @property
+    def dim(self) -> int:
+        """Returns the number of dimensions of z_bg, which is 0."""
+        return 0
 
     def encode(self, x: Array) -> None:
         """Returns None, as there is no z_bg."""
@@ -109,14 +113,16 @@ def of_large_images(
     Returns:
         [B, H, W, C], arbitrary in the margin; None for black.
     """
-    if network is None:
-        return None
+    if network is None or not network.dim:
+        behind = paint(network, None, window)
+        return behind if behind is None else jnp.broadcast_to(behind, x.shape)
+    if x.shape[1:3] == tuple(window):
+        return paint(network, posterior(network, x).mu, window)
     corners = jax.vmap(partial(_corners, whole=x.shape[1:3], window=window))(sizes)
     shape = (*window, x.shape[-1])
     parts = jax.vmap(jax.vmap(partial(_cut, shape=shape), (None, 0)))(x, corners)
     flat = parts.reshape(-1, *shape)  # from [B, P, ...] for P windows
-    q = posterior(network, flat)
-    painted = jnp.broadcast_to(paint(network, q and q.mu, window), flat.shape)
+    painted = paint(network, posterior(network, flat).mu, window)
     blended = jax.vmap(partial(_blended, whole=x.shape[1:3]))
     return blended(painted.reshape(parts.shape), corners)
 

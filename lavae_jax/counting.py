@@ -63,8 +63,9 @@ def find_objects(
 
     There is no limit to their number. Images of the model's size have the objects that
     `infer` finds. The background of larger ones is put together from windows of the
-    model's size (`background.of_large_images`); what is beyond their border is taken
-    for background, as in training.
+    model's size (`background.of_large_images`). Images of other sizes get a margin of
+    background at their right and lower border, so objects near it may be seen a little
+    differently than at the others.
 
     Args:
         model: LAVAE, as `load` and `load_pretrained` return it.
@@ -132,24 +133,24 @@ def _find(model, variables, images, size):
         batch[row] = np.pad(x[0], margin, mode)
         sizes[row] = height, width
     large, window = model.clone(image_shape=(*size, channels)), model.image_shape[:2]
+    sizes[num:] = 0  # these rows fill the batch up
     batch, behind, is_object = _peaks(large, window, variables, batch, sizes)
-    is_object = np.array(is_object)
-    is_object[num:] = False
+    is_object = np.asarray(is_object)
     n = is_object.sum(axis=(1, 2))
     num_slots = _rounded_up(max(int(n.max()), _LEAST_SLOTS))
     sites = np.zeros((len(batch), num_slots), np.int32)
     active = np.arange(num_slots) < n[:, None]
     sites[active] = np.nonzero(is_object.reshape(len(batch), -1))[1]
     large, variables = _with_slots(large, variables, num_slots)
-    images_and_sites = batch, behind, sites, active
-    masks, evidence = jax.device_get(_describe(large, variables, *images_and_sites))
+    arguments = batch, behind, sizes, sites, active
+    masks, evidence = jax.device_get(_describe(large, variables, *arguments))
     yx = np.stack(np.divmod(sites, size[1]), axis=-1)
     return [
         FoundObjects(
             yx[row, : n[row]],
             _boxes(yx[row, : n[row]], masks[row, : n[row]], images[row].shape[:2]),
             evidence[row, : n[row]],
-            masks[row, : n[row]],
+            masks[row, : n[row]].copy(),  # not a view, which would keep the batch
         )
         for row in range(num)
     ]
@@ -184,14 +185,19 @@ def _peaks(
     """
     bound = model.bind(variables)
     behind = backgrounds.of_large_images(bound.background_net, x, sizes, window)
-    rows, columns = map(jnp.arange, x.shape[1:3])
-    inside = rows[:, None] < sizes[:, 0, None, None]
-    inside &= columns < sizes[:, 1, None, None]
+    inside = _inside(sizes, x.shape[1:3])
     if behind is not None:
         x = jnp.where(inside[..., None], x, behind)
-    h_loc = bound.location_logits(x, behind=behind)
+    h_loc = jnp.where(inside, bound.location_logits(x, behind=behind), -jnp.inf)
     above = h_loc > model.count_threshold
-    return x, behind, counts.peaks(h_loc, model.exclusion_radius) & above & inside
+    return x, behind, counts.peaks(h_loc, model.exclusion_radius) & above
+
+
+def _inside(sizes, whole):
+    """Marks the pixels of images of sizes [B, 2] in a larger whole, [B, H, W]."""
+    rows, columns = map(jnp.arange, whole)
+    inside = rows[:, None] < sizes[:, 0, None, None]
+    return inside & (columns < sizes[:, 1, None, None])
 
 
 @partial(jax.jit, static_argnums=0)
@@ -200,10 +206,11 @@ def _describe(
     variables: Variables,
     x: Array,
     behind: Array | None,
+    sizes: Array,
     sites: Array,
     active: Array,
 ) -> tuple[Array, Array]:
-    """Paints objects at sites [B, M].
+    """Paints objects at sites [B, M] of images of `_peaks`, of sizes [B, 2].
 
     Returns:
         Their masks [B, M, S, S], and the evidence, [B, M] nats.
@@ -220,23 +227,25 @@ def _describe(
 
     def log_p(x, canvas, behind):
         painted = bound.blend(canvas, behind)
-        return likelihood.log_likelihood(x, painted, noise, model.pixels)
+        return likelihood.log_likelihood(x, painted, noise, model.pixels).sum(axis=-1)
 
     def one_image(sites, layers, *images):
         padded = [jnp.pad(image, margin) for image in images]
 
         def gain(site, layer):
             corner = site // width, site % width, 0
-            x, canvas, behind = (
+            x, canvas, behind, inside = (
                 lax.dynamic_slice(a, corner, (side, side, a.shape[-1])) for a in padded
             )
             without = log_p(x, bound.without(canvas, layer), behind)
-            return (log_p(x, canvas, behind) - without).sum()
+            return jnp.sum(inside[..., 0] * (log_p(x, canvas, behind) - without))
 
         return jax.vmap(gain)(sites, layers)
 
-    gains = jax.vmap(one_image)(sites, layers, x, canvas, behind)
-    evidence = gains - appearances.kl(appearance) - math.log(model.num_sites)
+    inside = _inside(sizes, x.shape[1:3])[..., None]
+    gains = jax.vmap(one_image)(sites, layers, x, canvas, behind, inside)
+    num_sites = jnp.maximum(sizes.prod(axis=1, keepdims=True), 1)
+    evidence = gains - appearances.kl(appearance) - jnp.log(num_sites)
     return inference.masks_of(model, variables, appearance.mu, active), evidence
 
 

@@ -98,3 +98,12 @@ def test_gradients_are_finite(alpha, depth):
     value, gradients = jax.value_and_grad(painted, argnums=(0, 1, 2))(*values)
     assert value == pytest.approx(alpha * 0.6 + (1 - alpha) * 0.3, abs=1e-5)
     assert np.isfinite(gradients).all()
+
+
+def test_what_a_sprite_covers():
+    """It covers pixels of more than half its largest opacity, unless it is blank."""
+    shape = np.array([[0.1, 0.6, 0.4], [0.9, 1.0, 0.51], [0.0, 0.2, 0.5]], np.float32)
+    expected = shape > 0.5
+    for most in (1.0, 0.3, 0.051):
+        np.testing.assert_array_equal(blending.covers(most * shape), expected)
+    assert not blending.covers(0.04 * shape).any()

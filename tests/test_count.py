@@ -85,6 +85,22 @@ def test_comparison_with_the_truth(tmp_path, capsys):
         assert labels[int(row["row"]), int(row["column"])] == index + 1
 
 
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"n": np.array([3])}, "--tile compares"),
+        ({"positions": np.array([[[3.0, 70.0]]])}, "inside images"),
+        ({"positions": np.array([[[3.0, np.inf]]])}, "inside images"),
+    ],
+)
+def test_what_can_not_be_compared(tmp_path, extra, message):
+    """Squares without places, and places outside the image, are refused first."""
+    np.savez(tmp_path / "own.npz", images=np.zeros((1, 64, 64, 3)), **extra)
+    arguments = (f"--images={tmp_path / 'own.npz'}", "--model=multi_dsprites")
+    status, said = run_here(count, *arguments, "--tile=8", f"--out={tmp_path}")
+    assert status == 1 and message in said and not (tmp_path / "counts.csv").exists()
+
+
 def test_squares_are_counted():
     """An object counts in the square of its centre; the last squares may be smaller."""
     centres = [np.array([(0, 0), (9.9, 10), (24, 14)]), np.zeros((0, 2))]
@@ -98,7 +114,7 @@ def test_levels_of_other_number_types():
     values = own_images.Values(levels=(0.0, 255.0), only_8_bit=True)
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     np.testing.assert_array_equal(values.convert("a.png", image), image)
-    with pytest.raises(ValueError, match="--levels=0,1100"):
+    with pytest.raises(ValueError, match="has --levels"):
         values.convert("a.tif", image.astype(np.uint16) * 100)
 
 

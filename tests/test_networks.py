@@ -199,3 +199,21 @@ def test_glimpses_are_a_convolution():
         h = h + _gelu(h @ layer["kernel"] + layer["bias"][None, :])
     expected = h @ last["kernel"] + last["bias"][None, :]
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        networks.MLPSpriteDecoder(9, 3, 64, has_opacity=True),
+        networks.SpriteDecoder(9, 3, 8, has_opacity=True),
+    ],
+)
+def test_sprites_start_grey_and_transparent(net):
+    """Fresh decoders with an opacity paint colours near ½, and opacities near σ(−3)."""
+    z_app, valid = np.random.default_rng(0).normal(size=(64, 5)), np.ones(64, bool)
+    arguments = z_app.astype(np.float32), valid, False
+    variables = jax.jit(net.init, static_argnums=3)(jax.random.key(0), *arguments)
+    sprites = np.asarray(jax.jit(net.apply, static_argnums=3)(variables, *arguments))
+    assert sprites.shape == (64, 9, 9, 3)
+    colours, opacity = np.median(sprites[..., :2]), np.median(sprites[..., 2])
+    assert abs(colours - 0.5) < 0.1 and 0.02 < opacity < 0.1

@@ -13,6 +13,7 @@ from lavae_jax.training.optimizer import split
 from lavae_jax.training.superposition import objects_of_both
 from tests.tiny_steps import (
     AUXILIARY,
+    GREY,
     OPTIMIZER,
     RECIPE,
     RELAXED,
@@ -109,16 +110,47 @@ def test_every_stage_trains_its_parts_and_nothing_else():
             assert all(moved) if expected else not any(moved), (stage, name, moved)
 
 
-def test_a_background_learns_first():
-    """With one, the auxiliary stage also trains it, and no other part of LAVAE."""
-    fields = dict(background="smooth", compositing="alpha", pixels="gaussian")
-    fields |= dict(sigma=0.1, app_dim=3)
+@pytest.mark.parametrize("stage", ["auxiliary", "guided"])
+def test_a_background_learns_first(stage):
+    """With one, the auxiliary stage also trains it, and no other part of LAVAE.
+
+    Steps are the same on 4 devices and on one, where the auxiliary VAE sees images less
+    their background.
+    """
+    fields = dict(**GREY, sigma=0.1, app_dim=3)
     start, images = start_state(**fields), make_images()
-    after, _ = compiled_step(RECIPE, "auxiliary", **fields)(start, images)
-    assert all(changed(start.params["auxiliary"], after.params["auxiliary"]))
+    one, metrics = compiled_step(PLAIN, stage, **fields)(start, images)
+    several, several_metrics = compiled_step(PLAIN, stage, 4, **fields)(
+        start, images.reshape(4, -1, *SHAPE)
+    )
+    assert_same_moves(several.params, one.params, start.params)
+    _assert_close(several_metrics, metrics)
+    if stage == "guided":
+        assert metrics.objects > 0
+        return
+    assert all(changed(start.params["auxiliary"], one.params["auxiliary"]))
     for name, params in start.params["lavae"].items():
-        moved = changed(params, after.params["lavae"][name])
+        moved = changed(params, one.params["lavae"][name])
         assert all(moved) if name == "background_net" else not any(moved), name
+
+
+def test_guided_steps_begin_without_momentum():
+    """The moments of LAVAE's parts restart after the auxiliary steps, and only then."""
+    fields = dict(**GREY, sigma=0.1, app_dim=3)
+    after, _ = compiled_step(PLAIN, "auxiliary", **fields)(
+        start_state(**fields), make_images()
+    )
+    fresh = after._replace(opt_state=OPTIMIZER.init(after.params))
+    fresh = fresh._replace(
+        opt_state=fresh.opt_state._replace(auxiliary=after.opt_state.auxiliary)
+    )
+
+    def step(state):
+        guided = compiled_step(PLAIN, "guided", **fields)
+        return guided(state, make_images())[0].params["lavae"]
+
+    assert not any(changed(step(after), step(fresh)))
+    assert any(changed(*(step(s._replace(step=s.step + 1)) for s in (after, fresh))))
 
 
 @pytest.mark.parametrize("recipe", [PLAIN, PLAIN._replace(target="kl_map")])

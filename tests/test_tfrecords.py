@@ -87,7 +87,7 @@ def test_hdf5_copies(tmp_path, axes):
         (_framed(_example(image=np.zeros((4, 4, 3), np.uint8)))[:-2], "cut off"),
         (_framed(b"abc"), "tf.train.Example"),
         (b"no TFRecords at all", "no TFRecords"),
-        (_framed(_example(mask=np.zeros(9, np.uint8))), "no feature 'image'"),
+        (_framed(_example(mask=np.zeros(9, np.uint8))), "no bytes 'image'"),
         (_framed(_example(image=np.zeros((4, 5, 3), np.uint8))), "not square"),
         (gzip.compress(_framed(b"abc"))[:-9], "damaged"),
     ],
@@ -103,9 +103,22 @@ def test_other_files_are_refused(tmp_path, content, message):
 
 def test_scenes_without_masks(tmp_path):
     """Images alone are read too, in grey as well."""
-    images = np.random.default_rng(0).integers(0, 256, (2, 7, 7), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (2, 9, 9), np.uint8)
     path = tmp_path / "a.tfrecords"
     path.write_bytes(_framed(*(_example(image=image) for image in images)))
-    arrays = tfrecords.read(path)
+    arrays = tfrecords.read(path, ("images", "masks"))
     assert list(arrays) == ["images"]
     np.testing.assert_array_equal(arrays["images"][..., 0], images)
+
+
+def test_labels_with_other_axes(tmp_path):
+    """Labels [N, H, W, 1] are labels, and [N, 1, H, W] are refused."""
+    labels = np.random.default_rng(0).integers(0, 9, (3, 6, 7))
+    for index, shape in enumerate([(3, 6, 7, 1), (3, 6, 7)]):
+        path = tmp_path / f"{index}.npz"
+        np.savez(path, images=np.zeros((3, 6, 7)), masks=labels.reshape(shape))
+        truth = own_images.load_truth(path, (3, 6, 7, 1))
+        assert truth.n.tolist() == [len(np.unique(one)) - 1 for one in labels]
+    np.savez(tmp_path / "c.npz", masks=labels[:, None])
+    with pytest.raises(ValueError, match="masks is"):
+        own_images.load_truth(tmp_path / "c.npz", (3, 6, 7, 1))

@@ -54,6 +54,7 @@ def tiny_model(
             channels,
             3,
             axis_name,
+            has_opacity=compositing == "alpha",
             base_size=2,
             base_channels=2,
             dtype=dtype,

@@ -57,7 +57,15 @@ def make_model(axis_name=None, **fields):
     return tiny_models.tiny_model(SHAPE, axis_name=axis_name, **(own | fields))
 
 
-AUXILIARY = AuxiliaryVAE(SHAPE[2], latent_channels=2, channels=4, cell=2)
+def make_auxiliary(model):
+    """Makes the tiny auxiliary VAE of a model."""
+    has_background = model.background_net is not None
+    return AuxiliaryVAE(SHAPE[2], 2, 4, 2, model.pixels, has_background)
+
+
+AUXILIARY = make_auxiliary(make_model())
+GREY = dict(background="smooth", compositing="alpha", pixels="gaussian")
+"""Fields of a model of pixels of many values, before a background."""
 
 
 # Unlike Adam's, first updates are proportional to gradients, which no norm clips, so
@@ -72,7 +80,8 @@ OPTIMIZER = optimizer.make_optimizer(
 def make_step(recipe, stage, axis_name=None, **fields):
     """Makes the step of a stage, not compiled."""
     model = make_model(axis_name, **fields)
-    return step.make_train_step(model, AUXILIARY, OPTIMIZER, SCHEDULES, recipe, stage)
+    auxiliary = make_auxiliary(model)
+    return step.make_train_step(model, auxiliary, OPTIMIZER, SCHEDULES, recipe, stage)
 
 
 @functools.cache
@@ -96,7 +105,7 @@ def start_state(**fields):
     """Makes a state in which every part has something to do."""
     # With some other keys, no drawn site is near a lit pixel.
     key, model = jax.random.key(1), make_model(**fields)
-    return tiny_models.train_state(model, AUXILIARY, OPTIMIZER, key)
+    return tiny_models.train_state(model, make_auxiliary(model), OPTIMIZER, key)
 
 
 def make_images(num_images=8):

@@ -1,6 +1,7 @@
 """Configures coloured multi-dSprites, which are not in the paper.
 
-Objects have any colours, hide each other, and lie before grey of any level.
+Objects have any colours, hide each other, and lie before grey of any level. It also
+trains on superposed scenes, as on the paper's data sets.
 `coloured.py` or `coloured.py:laptop` is for 2 CPU cores, and `coloured.py:tiny` is for
 tests.
 """
@@ -16,7 +17,7 @@ def get_config(variant: str = "laptop") -> ConfigDict:
     config.data.name = "multi_dsprites/coloured"
     if variant == "tiny":
         config.data.name = "multi_dsprites/coloured_tiny"
-    config.model.objects_per_image = 2.5
+    config.model.objects_per_image = 3.8  # more than 2.5, to hold superposed scenes
     return config
 
 
@@ -28,9 +29,11 @@ def of_many_values(config: ConfigDict) -> ConfigDict:
     config.optimizer.clip_norm = 1e5
     # At a weight of 30, wrong proposals outweigh the ELBO, which corrects them.
     elbo.wake_weight = min(elbo.wake_weight, 10.0)
-    # Objects of little contrast take longer to show in the map.
-    if 1 < config.warmup.auxiliary_steps < 800:
-        config.warmup.auxiliary_steps = 800
-    # Colours take longer to learn than pixels that are lit or not.
-    elbo.location_every = min(elbo.location_every, 4)
+    warmup = config.warmup
+    if warmup.auxiliary_steps == base.laptop().warmup.auxiliary_steps:
+        # Objects of little contrast take longer to show in the map.
+        warmup.auxiliary_steps = 800
+        # These teach the auxiliary VAE, too: its map has peaks for more objects if it
+        # sees more images.
+        elbo.location_every = 4
     return config

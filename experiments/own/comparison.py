@@ -1,6 +1,6 @@
 """Compares the objects that were counted with what a file says about them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,13 +17,11 @@ class Found(NamedTuple):
     labels: np.ndarray  # [N, H, W], 0 for the background
 
 
-def found_in(objects: Sequence[FoundObjects], size: tuple[int, int]) -> Found:
+def found_in(objects: Iterable[FoundObjects], size: tuple[int, int]) -> Found:
     """Collects what `find_objects` found in N images of one size (H, W)."""
-    return Found(
-        np.array([one.n for one in objects]),
-        [one.yx for one in objects],
-        np.stack([labels_of(one, size) for one in objects]),
-    )
+    parts = [(one.n, one.yx, labels_of(one, size)) for one in objects]
+    n, centres, labels = zip(*parts, strict=True)
+    return Found(np.array(n), centres, np.stack(labels))
 
 
 def describe(truth: Truth, found: Found, tile: int = 0) -> Iterator[str]:

@@ -104,6 +104,11 @@ def load_truth(config: ConfigDict, images: np.ndarray) -> own_images.Truth | Non
 
 def _most(data):
     """Returns how many images are read at most; None for all."""
+    if data.get("num_images", 0) < 0:
+        raise ValueError(
+            f"data.num_images must be at least 0, for all images: got"
+            f" {data.num_images}."
+        )
     return data.get("num_images") or None
 
 
@@ -131,7 +136,7 @@ def values_of(config: ConfigDict) -> own_images.Values:
                 f"data.threshold must be at least 0: got {data.threshold}."
             )
         return own_images.Values(threshold=data.threshold)
-    levels = data.levels or own_images.find_levels(_path(config))
+    levels = data.levels or own_images.find_levels(_path(config), _most(data))
     if len(levels) != 2 or not -math.inf < levels[0] < levels[1] < math.inf:
         raise ValueError(
             "data.levels must be two numbers, the values of black and of white, the"

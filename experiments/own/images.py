@@ -42,8 +42,8 @@ class Values(NamedTuple):
         if self.only_8_bit and image.dtype != np.uint8:
             raise ValueError(
                 f"{name} has pixels of type {image.dtype}, but this model was trained"
-                " on 8-bit ones: give the values of black and of white, for example"
-                f" --levels={image.min():g},{image.max():g}."
+                " on 8-bit ones: convert the images, or give the values of black and of"
+                " white (experiments.count has --levels)."
             )
         black, white = self.levels
         shares = (image.astype(np.float64) - black) / (white - black)
@@ -56,12 +56,15 @@ BINARY = Values()
 """For pixels that are binary already."""
 
 
-def find_levels(path: str | pathlib.Path) -> tuple[float, float]:
+def find_levels(
+    path: str | pathlib.Path, most: int | None = None
+) -> tuple[float, float]:
     """Finds the values that become 0 and 255 in images that need not be binary.
 
-    They are 0 and 255 for 8-bit pixels, and the least and largest of all others.
+    They are 0 and 255 for 8-bit pixels, and the least and largest of all others. At
+    most so many images of a file are looked at, from the start.
     """
-    found = pictures.find(path)
+    found = pictures.find(path, most)
     least, largest, are_8_bit = math.inf, -math.inf, set()
     for index in range(len(found.names)):
         image = found.read(index)
@@ -207,7 +210,8 @@ def load_truth(
         fits = array.ndim == len(wanted) and array.dtype.kind in kinds
         if name == "positions":
             expected[1:] = [*array.shape[1:2], 2]
-        if not fits or list(array.shape) != expected or _too_many(name, array):
+        fits = fits and list(array.shape) == expected and not _too_many(name, array)
+        if not fits or _outside(name, array, shape):
             raise ValueError(
                 f"{path.name}: {name} is {array.dtype}{list(array.shape)}, but"
                 f" {meaning} are expected, [{', '.join(map(str, wanted))}] for images"
@@ -231,7 +235,9 @@ def _too_many(name, array):
 
 def truth_of_masks(masks: np.ndarray) -> Truth:
     """Returns what labels [N, H, W], 0 for the background, say about objects."""
-    labels = masks.astype(np.int32)
+    # Labels may be any numbers; arrays as long as the largest one would not fit.
+    values, labels = np.unique(masks, return_inverse=True)
+    labels = labels.reshape(masks.shape).astype(np.int32) + (values[0] > 0)
     boxes = [[b for b in ndimage.find_objects(a) if b is not None] for a in labels]
     centres = [
         np.array([[(s.start + s.stop - 1) / 2 for s in box] for box in of_image])
@@ -239,6 +245,14 @@ def truth_of_masks(masks: np.ndarray) -> Truth:
     ]
     n = np.array([len(of_image) for of_image in boxes], np.int32)
     return Truth(n, tuple(a.reshape(-1, 2) for a in centres), labels)
+
+
+def _outside(name, array, shape):
+    """Tells whether positions lie outside images of a shape [N, H, W, C]."""
+    if name != "positions":
+        return False
+    present = (array >= 0).all(axis=2)
+    return not (array[present] < np.array(shape[1:3])).all()
 
 
 def _from_positions(positions):
@@ -253,7 +267,7 @@ def _from_counts(n):
 
 _TRUTHS = {
     "masks": (truth_of_masks, "bui", "NHW", "whole numbers, a label per pixel,"),
-    "positions": (_from_positions, "uif", "NM2", "rows and columns"),
+    "positions": (_from_positions, "uif", "NM2", "rows and columns inside images"),
     "n": (_from_counts, "ui", "N", "numbers of objects from 0 on"),
 }
 

@@ -153,10 +153,17 @@ def read_arrays(
                 " images.astype('uint8')."
             )
     arrays = {name: _native(array) for name, array in arrays.items()}
-    if (masks := arrays.get("masks")) is not None and masks.ndim > 3:
-        masks = masks[..., 0] if masks.ndim == 5 else masks
-        arrays["masks"] = tfrecords.labels_of(masks)
+    if (masks := arrays.get("masks")) is not None:
+        arrays["masks"] = _labels(masks)
     return arrays
+
+
+def _labels(masks):
+    """Turns masks of several entities into labels; others stay as they are."""
+    if masks.ndim > 3 and masks.shape[-1] == 1:
+        masks = masks[..., 0]
+    is_of_several = masks.ndim == 4 and masks.shape[1] > 1
+    return tfrecords.labels_of(masks) if is_of_several else masks
 
 
 def _read_numpy(path, wanted, most):
@@ -182,8 +189,7 @@ def _read_hdf5(path, wanted, most):
 
 
 def _read_tfrecords(path, wanted, most):
-    arrays = tfrecords.read(path, most)
-    return {name: a for name, a in arrays.items() if not wanted or name in wanted}
+    return tfrecords.read(path, wanted or ("images", "masks"), most)
 
 
 _READERS = {

@@ -10,7 +10,7 @@ import itertools
 import math
 import pathlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -24,30 +24,31 @@ _MOST_BYTES = 2**28  # of a record; a larger one is a sign of damage
 _SOON = 2.0  # seconds after which a progress bar appears
 
 
-def read(path: pathlib.Path, most: int | None = None) -> dict[str, np.ndarray]:
-    """Reads the images and masks of at most so many scenes, from the start.
+def read(
+    path: pathlib.Path, wanted: Collection[str], most: int | None = None
+) -> dict[str, np.ndarray]:
+    """Reads the images or masks of at most so many scenes, from the start.
+
+    The checksums of records are not compared. Other damage is a ValueError or EOFError.
 
     Returns:
-        `images` [N, H, W, C] uint8, and `masks` [N, H, W], labels from 0 for the
-        background on, if the file has them. Damage is a ValueError or EOFError.
+        Of `images` [N, H, W, C] uint8, and `masks` [N, H, W], labels from 0 for the
+        background on, those that are wanted and that the file has.
     """
     with path.open("rb") as file:
         is_packed = file.read(2) == _GZIP
     with gzip.open(path) if is_packed else path.open("rb") as file:
         records = itertools.islice(_records(file), most)
         scenes = [
-            _scene(record)
+            _scene(record, wanted)
             for record in tqdm.tqdm(
                 records, desc=path.name, unit=" scenes", leave=False, delay=_SOON
             )
         ]
     if not scenes:
         raise ValueError("it holds no records")
-    images, masks = zip(*scenes, strict=True)
-    arrays = {"images": np.array(images)}
-    if all(mask is not None for mask in masks):
-        arrays["masks"] = np.array(masks)
-    return arrays
+    names = set.intersection(*map(set, scenes))
+    return {name: np.array([scene[name] for scene in scenes]) for name in names}
 
 
 def _records(file: BinaryIO) -> Iterator[bytes]:
@@ -64,29 +65,32 @@ def _records(file: BinaryIO) -> Iterator[bytes]:
         yield content[_CHECKSUM_BYTES:-_CHECKSUM_BYTES]
 
 
-def _scene(record: bytes) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decodes the image [H, W, C] and labels [H, W] of a record."""
+def _scene(record: bytes, wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """Decodes the image [H, W, C] and the labels [H, W] of a record."""
     try:
         features = tf_example_pb2.Example.FromString(record).features.feature
     except message.DecodeError as error:
         raise ValueError("it holds no tf.train.Example") from error
     image = _pixels(features, "image")
-    if image is None:
-        raise ValueError(f"no feature 'image' among {', '.join(sorted(features))}")
-    channels = 3 if image.size % 3 == 0 else 1
-    side = math.isqrt(image.size // channels)
-    if side * side * channels != image.size:
+    if not image.size:
+        raise ValueError(f"no bytes 'image' among {', '.join(sorted(features))}")
+    sides = {channels: math.isqrt(image.size // channels) for channels in (3, 1)}
+    fitting = [c for c, side in sides.items() if side * side * c == image.size]
+    if not fitting:
         raise ValueError(f"an image of {image.size} bytes is not square")
-    mask = _pixels(features, "mask")
-    labels = None if mask is None else labels_of(mask.reshape(-1, side, side))
-    return image.reshape(side, side, channels), labels
+    channels, side = fitting[0], sides[fitting[0]]
+    scene, mask = {}, _pixels(features, "mask")
+    if "images" in wanted:
+        scene["images"] = image.reshape(side, side, channels)
+    if "masks" in wanted and mask.size:
+        scene["masks"] = labels_of(mask.reshape(-1, side, side))
+    return scene
 
 
 def _pixels(features, name):
-    """Returns the bytes of a feature, which may come in pieces; None without it."""
-    if name not in features:
-        return None
-    return np.frombuffer(b"".join(features[name].bytes_list.value), np.uint8)
+    """Returns the bytes of a feature, which may come in pieces; none without it."""
+    pieces = features[name].bytes_list.value if name in features else []
+    return np.frombuffer(b"".join(pieces), np.uint8)
 
 
 def labels_of(masks: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ _SHOWN = (
     *("loss", "elbo", "log_px", "kl_app", "kl_loc", "kl_n", "kl_background"),
     *("bound", "objects"),
 )
-_NUM_PICTURED, _MOST_PEAKS = 8, 100
+_NUM_PICTURED = 8
 
 
 class Experiment(NamedTuple):
@@ -51,7 +51,8 @@ class Experiment(NamedTuple):
     # maps a state and images to the next state and a NamedTuple of scalars.
     train_step_at: Callable[[int], Callable[..., Any]]
     shown: tuple[str, ...]  # names of those scalars that go to the terminal
-    # Maps a state and images to a picture of what the model infers from them.
+    # Maps a state and images to a picture of what the model infers from them, or at
+    # the beginning of the warm-up of where the auxiliary VAE sees objects.
     draw: Callable[[Any, np.ndarray], Figure]
     # Maps a state, held-out images and their true n, or None if it is not known, to a
     # NamedTuple of results per image, each [B] or None, whose means are reported.
@@ -137,24 +138,27 @@ def draw_warmup(
 ) -> Figure:
     """Draws images [B, H, W, C] beside their KL maps and the peaks of these.
 
-    Each map is shown from 0 to its largest value, and peaks are squares of 3×3 pixels.
+    A map is shown from 0 to its largest value or 1 nat, and a peak as a square of 3×3
+    pixels.
     """
-
-    @jax.jit
-    def find(train_state, x):
-        variables = {"params": train_state.params["auxiliary"]}
-        behind = model.bind(train_state.variables).inferred_background(x)
-        behind = jnp.broadcast_to(0.0 if behind is None else behind, x.shape)
-        kl_map = auxiliary.apply(variables, x, behind, method="kl_map")
-        return kl_map, *kl_peaks(kl_map, _MOST_PEAKS, object_size)
-
     x = to_float(images, model.is_binary)
-    maps, centres, valid = jax.device_get(find(train_state, x))
+    found = _find_peaks(model, auxiliary, object_size, train_state, x)
+    maps, centres, valid = jax.device_get(found)
     brightest = np.maximum(maps.max(axis=(1, 2), keepdims=True), PEAK_NATS)
     shown = np.clip(maps / brightest, 0, 1)[..., None]
     sites = plotting.location_maps(np.rint(centres).astype(int), valid, maps.shape[1:])
     rows = list(zip(images, shown, sites, strict=True))
     return plotting.grid(rows, column_labels=["input", "KL map", "peaks"])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _find_peaks(model, auxiliary, object_size, train_state, x):
+    """Computes KL maps [B, H, W], and the positions of their peaks."""
+    variables = {"params": train_state.params["auxiliary"]}
+    behind = model.bind(train_state.variables).inferred_background(x)
+    behind = jnp.broadcast_to(0.0 if behind is None else behind, x.shape)
+    kl_map = auxiliary.apply(variables, x, behind, method="kl_map")
+    return kl_map, *kl_peaks(kl_map, model.max_objects, object_size)
 
 
 def build_model(

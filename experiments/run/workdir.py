@@ -152,6 +152,8 @@ def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
     The lines call the first config "there" and the second one "here".
     """
     there, here = cli.flatten(stored), cli.flatten(new)
+    if "data.num_images" in here:  # earlier runs read all images
+        there.setdefault("data.num_images", 0)
     return [
         f"  {name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
         for name in sorted(there.keys() | here.keys())

@@ -13,7 +13,8 @@ class Recipe(NamedTuple):
     """Holds the settings of training, apart from schedules.
 
     Attributes:
-        auxiliary_steps: steps that train the auxiliary VAE, alone.
+        auxiliary_steps: steps that train the auxiliary VAE, and of LAVAE a background
+            that is not black.
         guided_steps: steps after these that train LAVAE with its objects at the peaks
             of the auxiliary VAE's KL map, to which h_loc is regressed.
         target: what h_loc is regressed on: the KL map as in the paper, or bumps of

@@ -44,7 +44,7 @@ from lavae_jax.warmup import AuxiliaryVAE
 
 
 def auxiliary_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
-    """Trains the auxiliary VAE on its ELBO, and first of LAVAE the background."""
+    """Trains the auxiliary VAE on its ELBO, and LAVAE's background if there is one."""
     keys, model = setup.keys(state, 0, x.shape[0]), setup.model
     grads, behind = Parts(), 0.0
     if model.background_net is not None:
