@@ -16,6 +16,7 @@ Transparency", 2013).
 
 import jax.numpy as jnp
 
+from lavae_jax import compositing
 from lavae_jax.types import Array
 
 _MOST_LEAD = 6.0
@@ -28,8 +29,8 @@ _SLOPE = 4.0
 _MOST_OPAQUE = 1 - 1e-6
 _LEAST_WEIGHT = 1e-9
 
-_LEAST_OPACITY = 0.05
-"""A sprite that is nowhere more opaque than this shows no object."""
+_LEAST_CHANGE = 0.02
+"""A sprite that changes no pixel by more than this shows no object."""
 
 
 def log_weight(depth: Array) -> Array:
@@ -49,14 +50,33 @@ def to_layers(sprites: Array, depth: Array) -> Array:
     return jnp.concatenate([weight * colours, weight, transparency], axis=-1)
 
 
-def covers(alpha: Array) -> Array:
-    """Tells which pixels of a sprite its object covers: [..., S, S] bool from α.
+def covers(
+    sprites: Array, sites: Array, behind: Array, inside: Array | None = None
+) -> Array:
+    """Tells which pixels around its site each object covers: [B, M, S, S] bool.
 
-    They are half as opaque as its most opaque one: a dim object on black may be painted
-    by a faint sprite of a bright colour as well as by an opaque one of a dark colour.
+    There it changes the background at least half as much as where it changes it most. α
+    alone does not tell: a dim object on black may be painted by a faint sprite of a
+    bright colour as well as by an opaque one of a dark colour.
+
+    Args:
+        sprites: colours and α, [B, M, S, S, C + 1].
+        sites: [B, M].
+        behind: the background, [B, H, W, C].
+        inside: [B, H, W] bool, the pixels of images that do not fill the canvas; what
+            is painted elsewhere is of no consequence.
     """
-    most = alpha.max(axis=(-2, -1), keepdims=True)
-    return (alpha > most / 2) & (most > _LEAST_OPACITY)
+    num_images, max_objects, side = sprites.shape[:3]
+    inside = jnp.ones(behind.shape[:3]) if inside is None else inside
+    images = jnp.concatenate([behind, inside[..., None].astype(behind.dtype)], axis=-1)
+    image = jnp.repeat(jnp.arange(num_images), max_objects)
+    windows = compositing.windows(images, image, sites.reshape(-1), side)
+    windows = windows.reshape(num_images, max_objects, *windows.shape[1:])
+    # Windows of `inside` are 0 beyond the border, too.
+    difference = jnp.abs(sprites[..., :-1] - windows[..., :-1]) * windows[..., -1:]
+    change = sprites[..., -1] * difference.max(axis=-1)
+    most = change.max(axis=(-2, -1), keepdims=True)
+    return (2 * change > most) & (most > _LEAST_CHANGE)
 
 
 def blend(layers: Array, background: Array) -> Array:

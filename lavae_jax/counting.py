@@ -242,22 +242,30 @@ def _describe(
 
         return jax.vmap(gain)(sites, layers)
 
-    inside = _inside(sizes, x.shape[1:3])[..., None]
-    gains = jax.vmap(one_image)(sites, layers, x, canvas, behind, inside)
+    inside = _inside(sizes, x.shape[1:3])
+    gains = jax.vmap(one_image)(sites, layers, x, canvas, behind, inside[..., None])
     num_sites = jnp.maximum(sizes.prod(axis=1, keepdims=True), 1)
     evidence = gains - appearances.kl(appearance) - jnp.log(num_sites)
-    return inference.masks_of(model, variables, appearance.mu, active), evidence
+    masks = inference.masks_at(
+        model, variables, appearance.mu, locations, behind, inside
+    )
+    return masks, evidence
 
 
 def _boxes(yx, masks, size):
-    """Returns the boxes [n, 4] of what masks cover; of the centre if it is nothing."""
+    """Returns the boxes [n, 4] of what masks cover in an image; of the centre if none.
+
+    The result is inside the image's size.
+    """
     boxes = []
     for (row, column), mask in zip(yx, masks, strict=True):
-        rows, columns = np.nonzero(mask > _COVERED)
-        if not rows.size:
-            rows, columns = np.array(mask.shape)[:, None] // 2
         top, left = row - mask.shape[0] // 2, column - mask.shape[1] // 2
-        box = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
-        boxes.append(np.add(box, (top, left, top, left)))
-    boxes = np.array(boxes, int).reshape(-1, 4)
-    return np.clip(boxes, 0, [*size, *size])
+        rows, columns = np.nonzero(mask > _COVERED) + np.array([[top], [left]])
+        is_inside = (
+            (rows >= 0) & (columns >= 0) & (rows < size[0]) & (columns < size[1])
+        )
+        rows, columns = rows[is_inside], columns[is_inside]
+        if not rows.size:
+            rows, columns = np.array([row]), np.array([column])
+        boxes.append((rows.min(), columns.min(), rows.max() + 1, columns.max() + 1))
+    return np.array(boxes, int).reshape(-1, 4)

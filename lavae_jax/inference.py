@@ -21,7 +21,15 @@ from lavae_jax import baseline, blending, objectives
 from lavae_jax import images as image_checks
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.model import LAVAE
-from lavae_jax.types import Array, Scene, Variables, hard_locations, site_at, yx_of
+from lavae_jax.types import (
+    Array,
+    Locations,
+    Scene,
+    Variables,
+    hard_locations,
+    site_at,
+    yx_of,
+)
 
 Model = LAVAE | baseline.BaselineVAE
 """LAVAE, or the baseline it is compared with, which has no objects to infer."""
@@ -90,16 +98,32 @@ def masks(model: LAVAE, variables: Variables, scene: Scene) -> Array:
     It does where the value is above 0.5. Where several sprites do, the object with the
     largest value is the one to be seen.
     """
-    return masks_of(model, variables, scene.z_app, scene.active)
+    locations = hard_locations(site_at(scene.yx, model.image_shape[:2]), scene.active)
+    behind = model.bind(variables).background(scene.background)
+    return masks_at(model, variables, scene.z_app, locations, behind)
 
 
-def masks_of(model: LAVAE, variables: Variables, z_app: Array, active: Array) -> Array:
-    """Computes the `masks` of appearances [B, M, L] in active slots [B, M]."""
-    painted = model.bind(variables).sprites(z_app, active)
+def masks_at(
+    model: LAVAE,
+    variables: Variables,
+    z_app: Array,
+    locations: Locations,
+    behind: Array | None,
+    inside: Array | None = None,
+) -> Array:
+    """Computes the `masks` of appearances [B, M, L] at locations, [B, M].
+
+    `behind` is what `LAVAE.background` paints, of as many images or one. `inside` is
+    that of `blending.covers`.
+    """
+    painted = model.bind(variables).sprites(z_app, locations.active)
     if model.compositing == "sum":
         return painted.max(axis=-1)
+    behind = jnp.zeros(()) if behind is None else behind
+    behind = jnp.broadcast_to(behind, (len(z_app), *model.image_shape))
     nearness = (1 + jax.nn.sigmoid(z_app[..., :1, None])) / 2
-    return jnp.where(blending.covers(painted[..., -1]), nearness, 0)
+    covered = blending.covers(painted, locations.site, behind, inside)
+    return jnp.where(covered, nearness, 0)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -100,10 +100,33 @@ def test_gradients_are_finite(alpha, depth):
     assert np.isfinite(gradients).all()
 
 
-def test_what_a_sprite_covers():
-    """It covers pixels of more than half its largest opacity, unless it is blank."""
-    shape = np.array([[0.1, 0.6, 0.4], [0.9, 1.0, 0.51], [0.0, 0.2, 0.5]], np.float32)
-    expected = shape > 0.5
-    for most in (1.0, 0.3, 0.051):
-        np.testing.assert_array_equal(blending.covers(most * shape), expected)
-    assert not blending.covers(0.04 * shape).any()
+def test_what_an_object_covers():
+    """It covers pixels that it changes at least half as much as any, by NumPy.
+
+    A faint sprite of a bright colour covers what an opaque one of a dark colour does,
+    and neither does by what it paints beyond the border.
+    """
+    rng = np.random.default_rng(0)
+    sprites = rng.uniform(size=(2, 3, 5, 5, 3)).astype(np.float32)
+    behind = rng.uniform(size=(2, 6, 7, 2)).astype(np.float32)
+    sites = np.array([[0, 23, 41], [6, 24, 30]], np.int32)
+    sprites[0, 1, ..., 2] *= 0.01  # it shows nothing
+    found = np.asarray(jax.jit(blending.covers)(sprites, sites, behind))
+    for b, m in np.ndindex(2, 3):
+        change = np.zeros((5, 5))
+        for i, j in np.ndindex(5, 5):
+            row, column = sites[b, m] // 7 + i - 2, sites[b, m] % 7 + j - 2
+            if 0 <= row < 6 and 0 <= column < 7:
+                *colour, alpha = np.float64(sprites[b, m, i, j])
+                change[i, j] = alpha * np.abs(colour - behind[b, row, column]).max()
+        expected = (change >= change.max() / 2) & (change.max() > 0.02)
+        np.testing.assert_array_equal(found[b, m], expected)
+        assert found[b, m].any() == ((b, m) != (0, 1))
+    black = np.zeros((1, 9, 9, 1), np.float32)
+    shape = rng.uniform(0.5, 1, (5, 5, 1)).astype(np.float32)
+    bright = np.concatenate([np.ones_like(shape), 0.3 * shape], axis=-1)
+    dark = np.concatenate([0.3 * shape, np.ones_like(shape)], axis=-1)
+    both = [
+        blending.covers(a[None, None], np.array([[40]]), black) for a in (bright, dark)
+    ]
+    np.testing.assert_array_equal(*both)

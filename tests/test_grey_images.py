@@ -141,7 +141,8 @@ def test_training_and_counting(tmp_path):
     arguments = [f"--images={tmp_path / 'large.npy'}", f"--model={tmp_path / 'run'}"]
     wrong = run_here(count, *arguments, "--levels=7,7", f"--out={tmp_path / 'no'}")
     assert wrong[0] == 1 and "--levels must be two numbers" in wrong[1]
-    assert run_here(count, *arguments, f"--out={tmp_path / 'counts'}")[0] == 0
+    status, said = run_here(count, *arguments, f"--out={tmp_path / 'counts'}")
+    assert status == 0, said
     with (tmp_path / "counts" / "objects.csv").open() as file:
         objects = list(csv.DictReader(file))
     scaled = np.rint((large - 200.0) / 2_800 * 255).clip(0, 255).astype(np.uint8)

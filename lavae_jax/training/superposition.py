@@ -68,7 +68,9 @@ def covered_pixels(model: LAVAE, x: Array) -> Array:
     locations = model.locations(h_loc, model.count(h_loc), keys=None)
     appearance = model.appearance(model.appearance_features(x), locations)
     sprites = model.sprites(appearance.mu, locations.active)
-    covered = covers(sprites[..., -1])[..., None].astype(x.dtype)
+    behind = model.inferred_background(x)
+    behind = jnp.broadcast_to(0.0 if behind is None else behind, x.shape)
+    covered = covers(sprites, locations.site, behind)[..., None].astype(x.dtype)
     return model.canvas(covered, locations)[..., 0] > 0
 
 
