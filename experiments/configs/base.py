@@ -146,6 +146,7 @@ def _elbo() -> ConfigDict:
     elbo.minibatches = 1  # parts of a batch that these updates take in turn
     elbo.superpose = 0.0  # 0 in the paper; objects that touch are rare without it
     elbo.touching = True  # the added scene is moved until objects touch
+    elbo.overlap = 0  # pixels that objects of both may cover
     elbo.superpose_appearance = 0.0  # share of images superposed in these updates
     elbo.wake_weight = 0.0  # of proposals for superposed scenes; not in the paper
     return elbo

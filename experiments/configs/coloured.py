@@ -27,6 +27,11 @@ def of_many_values(config: ConfigDict) -> ConfigDict:
     model.update(pixels="gaussian", compositing="alpha", background="smooth")
     # Densities have far larger gradients than probabilities of binary pixels.
     config.optimizer.clip_norm = 1e5
+    # Objects hide each other, up to a third of a large one.
+    elbo.overlap = 40
+    # The exclusion radius of 4 hides objects whose centres are nearer: in 3.6% of the
+    # scenes of multi_dsprites/coloured some are, and in 1% some are within 2 pixels.
+    model.exclusion_radius = model.exclusion_radius and 2
     # At a weight of 30, wrong proposals outweigh the ELBO, which corrects them.
     elbo.wake_weight = min(elbo.wake_weight, 10.0)
     warmup = config.warmup

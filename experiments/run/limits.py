@@ -111,6 +111,7 @@ LIMITS = {
     "elbo.appearance_updates": _at_least(0),
     "elbo.minibatches": _at_least(1),
     "elbo.superpose": _from_0_to(1),
+    "elbo.overlap": _at_least(0),
     "elbo.superpose_appearance": _from_0_to(1),
     "elbo.wake_weight": _at_least(0),
     "tighten.steps": _at_least(0),
@@ -220,6 +221,11 @@ def _check_together(config: ConfigDict) -> None:
             "elbo.superpose and elbo.superpose_appearance need model.compositing=alpha,"
             " or else binary pixels on black, whose objects are the lit pixels: set"
             " them to 0."
+        )
+    if model.compositing == "sum" and elbo.overlap:
+        raise ValueError(
+            "elbo.overlap must be 0 with model.compositing=sum, where no object hides"
+            f" another: got {elbo.overlap}."
         )
     if model.compositing == "alpha" and model.app_dim < 2:
         raise ValueError(

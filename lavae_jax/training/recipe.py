@@ -34,6 +34,7 @@ class Recipe(NamedTuple):
         minibatches: P, parts of the images of a step, which these updates take in turn.
         superpose: share of images that another one is added to, in updates of h_loc.
         touching: whether the added image is moved first, until objects of both touch.
+        overlap: how many pixels objects of both scenes may cover.
         superpose_appearance: the same share in the further updates.
         wake_weight: factor on `superposition.wake`, which proposes the objects of both
             scenes for a superposed one; 0 for no proposals.
@@ -59,6 +60,7 @@ class Recipe(NamedTuple):
     minibatches: int = 1
     superpose: float = 0.0
     touching: bool = True
+    overlap: int = 0
     superpose_appearance: float = 0.0
     wake_weight: float = 0.0
     tighten_after: int | None = None

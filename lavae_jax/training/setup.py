@@ -59,7 +59,8 @@ class Setup(NamedTuple):
         key_chosen, key_shift = jax.vmap(jax.random.split)(keys).T
         chosen = jax.vmap(jax.random.uniform)(key_chosen) < share
         covered = covered_pixels(self.model.bind(state.variables), x)
-        return superpose(x, covered, chosen, key_shift, self.model.axis_name, touching)
+        axis_name, overlap = self.model.axis_name, self.recipe.overlap
+        return superpose(x, covered, chosen, key_shift, axis_name, touching, overlap)
 
     def apply(
         self, state: TrainState, params: Variables, forward: Callable[[LAVAE], Any]

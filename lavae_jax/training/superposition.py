@@ -81,13 +81,15 @@ def superpose(
     keys: Array,
     axis_name: str | None,
     touching: bool,
+    overlap: int = 0,
 ) -> Superposed:
     """Puts its partner's objects on each chosen image, unmoved or until objects touch.
 
     A partner that can't be moved that far stays where it is. It is left out if objects
-    cover a pixel in both, so that no object is hidden. Objects that overlap would be
-    frequent in these scenes, which have more objects than others; h_loc would learn to
-    expect them wherever there are many objects, and see two in large ones.
+    of both cover more than `overlap` pixels. Where λ is a sum, no object should be
+    hidden: objects that overlap would be frequent in these scenes, which have more
+    objects than others; h_loc would learn to expect them wherever there are many
+    objects, and see two in large ones.
 
     Args:
         x: images, [B, H, W, C].
@@ -96,28 +98,33 @@ def superpose(
         keys: [B], one per image.
         axis_name: the mapped axis of devices, or None.
         touching: whether the partner is moved, by `touching_shift`.
+        overlap: how many pixels objects of both may cover.
     """
     other, on_top = partner((x, covered), axis_name)
     shift = jnp.zeros((x.shape[0], 2), jnp.int32)
     if touching:
-        shift = touching_shift(covered, on_top, keys)
+        shift = touching_shift(covered, on_top, keys, overlap)
     move = jax.vmap(lambda image, shift: jnp.roll(image, shift, axis=(0, 1)))
     other, on_top = move(other, shift), move(on_top, shift)
-    superposed = chosen & ~(covered & on_top).any(axis=(1, 2))
+    superposed = chosen & ((covered & on_top).sum(axis=(1, 2)) <= overlap)
     on_top &= superposed[:, None, None]
     x = jnp.where(on_top[..., None], other, x)
     return Superposed(x, chosen, superposed, shift)
 
 
-def touching_shift(covered: Array, other: Array, keys: Array) -> Array:
-    """Draws a shift at which objects of two scenes touch, and cover no pixel in both.
+def touching_shift(
+    covered: Array, other: Array, keys: Array, overlap: int = 0
+) -> Array:
+    """Draws a shift at which objects of two scenes touch, or overlap a little.
 
-    It is uniform over all such shifts that leave every covered pixel inside the image.
+    It is uniform over all shifts that leave every covered pixel inside the image, and
+    at which no more than `overlap` pixels are covered in both.
 
     Args:
         covered: the pixels that objects cover in a scene, [B, H, W] bool.
         other: those of the scene to move, [B, H, W] bool.
         keys: [B], one per image.
+        overlap: how many pixels may be covered in both.
 
     Returns:
         Rows and columns, [B, 2] int32; 0 where there is no such shift.
@@ -127,12 +134,13 @@ def touching_shift(covered: Array, other: Array, keys: Array) -> Array:
     near = counts.reduce_square(covered.astype(jnp.float32), 3, lax.max, -jnp.inf)
     moved = jnp.conj(jnp.fft.rfft2(other.astype(jnp.float32), size))
 
-    def in_both(pixels):
-        """Tells whether some pixel is in both at each shift (correlation theorem)."""
+    def num_in_both(pixels):
+        """Counts the pixels in both at each shift (correlation theorem)."""
         product = jnp.fft.rfft2(pixels.astype(jnp.float32), size) * moved
-        return jnp.fft.irfft2(product, size) > 0.5
+        return jnp.fft.irfft2(product, size)
 
-    valid = in_both(near) & ~in_both(covered)
+    valid = num_in_both(near) > 0.5
+    valid &= num_in_both(covered) < overlap + 0.5
     valid &= _stays_inside(other.any(axis=2))[:, :, None]
     valid &= _stays_inside(other.any(axis=1))[:, None, :]
     # One uniform number per image is much cheaper than noise at every shift.
