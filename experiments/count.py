@@ -44,7 +44,8 @@ _OBJECT_FIELDS = (*_IMAGE_FIELDS, "row", "column", *_BOX_FIELDS, "log_evidence")
 _AT_A_TIME = 128
 _SOON = 2.0  # seconds after which a progress bar appears
 _LEAST_BYTES = 2**20
-_LEAST_SIDE = 256  # of an overlay; smaller images are enlarged
+_LEAST_SIDE = 512  # of an overlay; smaller images are enlarged
+_SHARE_BELOW_WHITE = 99.0  # per cent of an overlay's values
 _COLOUR = (255, 128, 0)
 _MOST_LABELS = np.iinfo(np.uint16).max
 _NO_OBJECTS = "--model={} is a baseline, which has no objects."
@@ -137,10 +138,15 @@ def _picture(folder, name):
 
 
 def overlay(image: np.ndarray, boxes: np.ndarray) -> Image.Image:
-    """Draws the boxes [n, 4] of objects into an image [H, W, C], uint8."""
+    """Draws the boxes [n, 4] of objects into an image [H, W, C], uint8.
+
+    Dark images are brightened, and small ones enlarged.
+    """
     height, width, _ = image.shape
     scale = max(1, _LEAST_SIDE // max(height, width))
-    rgb = np.broadcast_to(image, (height, width, 3))
+    brightest = np.percentile(image, _SHARE_BELOW_WHITE) or image.max() or 1
+    bright = np.minimum(image * (255 / brightest), 255).astype(np.uint8)
+    rgb = np.broadcast_to(bright, (height, width, 3))
     picture = Image.fromarray(rgb.repeat(scale, axis=0).repeat(scale, axis=1))
     draw = ImageDraw.Draw(picture)
     for top, left, bottom, right in boxes * scale:

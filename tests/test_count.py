@@ -101,6 +101,19 @@ def test_what_can_not_be_compared(tmp_path, extra, message):
     assert status == 1 and message in said and not (tmp_path / "counts.csv").exists()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_overlays_are_bright(share):
+    """A dark image is brightened, small ones are enlarged, and boxes are orange."""
+    image = np.zeros((64, 32, 1), np.uint8)
+    image[: int(share * 64)] = 40
+    image[60, 20] = 50
+    picture = np.asarray(count.overlay(image, np.array([[10, 4, 20, 12]])))
+    assert picture.shape == (512, 256, 3)
+    assert picture[0, 0].tolist() == [255 * (share > 0)] * 3
+    assert picture[8 * 60 + 4, 8 * 20 + 4].tolist() == [255] * 3
+    assert picture[80, 32:95].tolist() == [[255, 128, 0]] * 63
+
+
 def test_squares_are_counted():
     """An object counts in the square of its centre; the last squares may be smaller."""
     centres = [np.array([(0, 0), (9.9, 10), (24, 14)]), np.zeros((0, 2))]
