@@ -145,7 +145,7 @@ def overlay(image: np.ndarray, boxes: np.ndarray) -> Image.Image:
     height, width, _ = image.shape
     scale = max(1, _LEAST_SIDE // max(height, width))
     brightest = np.percentile(image, _SHARE_BELOW_WHITE) or image.max() or 1
-    bright = np.minimum(image * (255 / brightest), 255).astype(np.uint8)
+    bright = np.rint(np.minimum(image * (255 / brightest), 255)).astype(np.uint8)
     rgb = np.broadcast_to(bright, (height, width, 3))
     picture = Image.fromarray(rgb.repeat(scale, axis=0).repeat(scale, axis=1))
     draw = ImageDraw.Draw(picture)
