@@ -6,13 +6,13 @@ The image, 512×512 pixels with 125 nuclei, comes with the package stardist, in 
 folder `stardist/data/images` of its wheel (Schmidt et al., "Cell Detection with
 Star-convex Polygons", 2018). At half the resolution, DIR gets
 
-- `train.npz`, the upper half, for `custom_grey.py`;
+- `train.npz`, the upper half, for `configs/nuclei.py`;
 - `test.npz`, the lower half and its masks, for `experiments.count --tile=32`.
 
 The command also prints how well two counters without learning do on the lower half: the
 connected components above Otsu's threshold, and watersheds of a distance transform. The
 threshold, smoothing and distance of seeds of the latter are those that are best on the
-upper half. Both need scikit-image.
+upper half.
 """
 
 import itertools
@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags
 from scipy import ndimage
+from skimage import feature, filters, morphology, segmentation
 
 from experiments import cli
 from experiments.own import comparison, pictures
@@ -59,8 +60,6 @@ def shrink(half: Half) -> Half:
 
 def components(image: np.ndarray) -> np.ndarray:
     """Labels the connected groups of pixels above Otsu's threshold, [H, W]."""
-    from skimage import filters
-
     return ndimage.label(image > filters.threshold_otsu(image), np.ones((3, 3)))[0]
 
 
@@ -75,8 +74,6 @@ def watersheds(
         sigma: of the smoothing, pixels.
         distance: the least one between the seeds of two basins, pixels.
     """
-    from skimage import feature, filters, morphology, segmentation
-
     smooth = filters.gaussian(image.astype(np.float64), sigma)
     if threshold == "local":
         level = filters.threshold_local(smooth, 51, offset=-smooth.std() / 10)
@@ -143,14 +140,7 @@ def main() -> None:
         small = shrink(lower)
         np.savez(out / "test.npz", images=small.image[None], masks=small.labels[None])
     print(f"Wrote train.npz and test.npz to {out}.")
-    try:
-        counters = {
-            "Otsu and connected components": components,
-            "Watersheds": tuned(upper),
-        }
-    except ImportError:
-        print("Nothing is compared without scikit-image (pip install scikit-image).")
-        return
+    counters = {"Otsu and connected components": components, "Watersheds": tuned(upper)}
     for name, counter in counters.items():
         print(*compare(name, counter(lower.image), lower), sep="\n  ")
 

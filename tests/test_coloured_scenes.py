@@ -86,7 +86,7 @@ def test_noisy_scenes_are_the_same_scenes(made):
 def test_objects_that_do_not_fit_are_told():
     """Objects that would always hide each other are refused in one line."""
     masks = [np.ones((4, 4), bool)] * 3
-    with pytest.raises(ValueError, match="3 objects, each at least half visible"):
+    with pytest.raises(ValueError, match="3 objects, each hidden by at most 50%"):
         placing.place_freely(scenes.Draws(0), masks, canvas=4)
 
 

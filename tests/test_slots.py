@@ -108,4 +108,4 @@ def test_devices_take_the_same_buffer():
     expected = (h - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
     np.testing.assert_allclose(out, expected * active[..., None], atol=1e-4)
     mean = updates["batch_stats"]["norm"]["mean"]
-    np.testing.assert_allclose(mean, 0.01 * np.tile(rows.mean(0), (4, 1)), atol=1e-5)
+    np.testing.assert_allclose(mean, 0.1 * np.tile(rows.mean(0), (4, 1)), atol=1e-5)
