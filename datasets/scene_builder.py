@@ -109,6 +109,14 @@ class SceneBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             disable_shuffling=True,
         )
 
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+        """Makes the examples of all splits, of data sets that download nothing."""
+        del dl_manager
+        return {split: self._generate_examples(split) for split in self.splits}
+
+    def _generate_examples(self, split: str):
+        return self._packed_examples(split, self.maker())
+
     def _packed_examples(
         self, split: str, maker: packing.Maker
     ) -> Iterator[tuple[int, dict[str, bytes]]]:

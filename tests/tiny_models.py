@@ -26,14 +26,9 @@ def tiny_model(
     **fields,
 ) -> lavae_jax.LAVAE:
     """Makes a LAVAE with a few channels."""
-    channels = image_shape[2]
-    background_net = {
-        "black": None,
-        "constant": backgrounds.ConstantBackground(channels),
-        "smooth": backgrounds.SmoothBackground(channels, dim=1, num_waves=2),
-    }[background]
+    channels, has_opacity = image_shape[2], compositing == "alpha"
+    background_net = _background(background, channels)
     site_channels = 0 if background_net is None else channels
-    channels += compositing == "alpha"
 
     def trunk():
         return blocks.Trunk(3, norm, axis_name=axis_name, num_blocks=1, dtype=dtype)
@@ -44,25 +39,11 @@ def tiny_model(
         )
     else:
         appearance = networks.AppearanceNet(trunk(), app_dim)
-    if sprite_net == "mlp":
-        f_sprite = networks.MLPSpriteDecoder(
-            sprite_size, channels, 6, compositing == "alpha", dtype
-        )
-    else:
-        f_sprite = networks.SpriteDecoder(
-            sprite_size,
-            channels,
-            3,
-            axis_name,
-            has_opacity=compositing == "alpha",
-            base_size=2,
-            base_channels=2,
-            dtype=dtype,
-        )
+    shape = sprite_size, channels + has_opacity
     return lavae_jax.LAVAE(
         location_net=networks.LocationNet(trunk(), 3),
         appearance_net=appearance,
-        f_sprite=f_sprite,
+        f_sprite=_f_sprite(sprite_net, *shape, axis_name, has_opacity, dtype),
         image_shape=image_shape,
         max_objects=max_objects,
         app_dim=app_dim,
@@ -79,6 +60,21 @@ def tiny_model(
             **fields,
         },
     )
+
+
+def _background(kind, channels):
+    return {
+        "black": None,
+        "constant": backgrounds.ConstantBackground(channels),
+        "smooth": backgrounds.SmoothBackground(channels, dim=1, num_waves=2),
+    }[kind]
+
+
+def _f_sprite(kind, size, channels, axis_name, has_opacity, dtype):
+    if kind == "mlp":
+        return networks.MLPSpriteDecoder(size, channels, 6, has_opacity, dtype)
+    small = dict(base_size=2, base_channels=2, dtype=dtype)
+    return networks.SpriteDecoder(size, channels, 3, axis_name, has_opacity, **small)
 
 
 def random_variables(model, seed=0, scale=0.5):

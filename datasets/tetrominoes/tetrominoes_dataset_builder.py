@@ -64,13 +64,6 @@ class Builder(SceneBuilder):
             },
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        del dl_manager  # nothing to download
-        return {split: self._generate_examples(split) for split in self.splits}
-
-    def _generate_examples(self, split: str):
-        return self._packed_examples(split, self.maker())
-
     def maker(self, manual_dir: epath.Path | None = None) -> packing.Maker:
         """Overrides the base class."""
         del manual_dir  # nothing is read

@@ -199,12 +199,12 @@ def _compare_scenes(image_set, scenes, log_p_n):
     images, truth = image_set.images, image_set.truth
     # Images may have more objects than the model has slots.
     largest = max(len(log_p_n) - 1, truth.n.max())
-    log_p_n = np.pad(log_p_n, (0, largest + 1 - len(log_p_n)), constant_values=-np.inf)
+    log_p_n = np.append(log_p_n, np.full(largest + 1 - len(log_p_n), -np.inf))
 
-    is_binary = np.isin(images, (0, 255)).all()
+    is_lit_or_not = np.isin(images, (0, 255)).all()
 
     def components_accuracy(by_colour):
-        if not is_binary or (by_colour and images.shape[-1] == 1):
+        if not is_lit_or_not or (by_colour and images.shape[-1] == 1):
             return None
         counts = segmentation.count_components(images, by_colour)
         return metrics.count_accuracy(truth.n, counts)
