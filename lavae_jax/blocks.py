@@ -141,7 +141,8 @@ class Trunk(nn.Module):
     """Residual network with 4 blocks of 2 convolutions, the same for h_loc and h_app.
 
     A `stem_stride` of 1 works on every pixel; 2 folds 2×2 pixels into channels first,
-    at a quarter of the cost and twice the receptive field.
+    at a quarter of the cost and twice the receptive field. Where it does not divide the
+    sides of an image, black pixels are added at the bottom and on the right.
     """
 
     channels: int = 48
@@ -153,7 +154,9 @@ class Trunk(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """Maps [B, H, W, C] to [B, H / stride, W / stride, channels]."""
+        """Maps [B, H, W, C] to [B, ⌈H / stride⌉, ⌈W / stride⌉, channels]."""
+        rows, columns = (-size % self.stem_stride for size in x.shape[1:3])
+        x = jnp.pad(x, [(0, 0), (0, rows), (0, columns), (0, 0)])
         x = space_to_depth(x, self.stem_stride)
         block = partial(
             ResidualBlock, self.channels, self.norm, self.axis_name, self.dtype
@@ -161,3 +164,12 @@ class Trunk(nn.Module):
         for _ in range(self.num_blocks):
             x = block()(x, train)
         return x
+
+    def per_pixel(self, maps: Array, size: tuple[int, int]) -> Array:
+        """Unfolds maps [B, ⌈H / stride⌉, ⌈W / stride⌉, F] for images of a `size` H, W.
+
+        Returns:
+            [B, H, W, F / stride²].
+        """
+        height, width = size
+        return depth_to_space(maps, self.stem_stride)[:, :height, :width]

@@ -30,7 +30,7 @@ class ModelConfig(NamedTuple):
         count_threshold: what f_count compares h_loc with, 4γ in the paper.
         channels: features of the convolutions.
         norm: normalisation in the trunks.
-        stem_stride: pixels per row and column of a trunk's maps; divides H and W.
+        stem_stride: pixels per row and column of a trunk's maps.
         location_hidden: channels of the layers that end in h_loc.
         location_scale: factor on the location net's output.
         appearance_net: a trunk that is read at z_loc, or a window around z_loc.

@@ -21,7 +21,6 @@ from lavae_jax.blocks import (
     ConvBlock,
     ResidualBlock,
     Trunk,
-    depth_to_space,
     leaky_relu,
 )
 from lavae_jax.types import Array, Locations
@@ -49,7 +48,7 @@ class LocationNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps [B, H, W, C] to location logits before γ, [B, H, W]."""
-        trunk, stride = self.trunk, self.trunk.stem_stride
+        trunk = self.trunk
         h = trunk(x, train)
         for _ in range(2):
             block = ConvBlock(
@@ -57,12 +56,12 @@ class LocationNet(nn.Module):
             )
             h = block(h, train)
         head = nn.Conv(
-            stride**2,
+            trunk.stem_stride**2,
             (3, 3),
             kernel_init=nn.initializers.normal(1e-2),
             dtype=jnp.float32,
         )
-        return self.output_scale * depth_to_space(head(h), stride)[..., 0]
+        return self.output_scale * trunk.per_pixel(head(h), x.shape[1:3])[..., 0]
 
 
 class AppearanceNet(nn.Module):
@@ -82,7 +81,7 @@ class AppearanceNet(nn.Module):
 
     def features(self, x: Array, train: bool) -> Array:
         """Maps [B, H, W, C] to the features of every site, [B, D, F]."""
-        h = depth_to_space(self.trunk(x, train), self.trunk.stem_stride)
+        h = self.trunk.per_pixel(self.trunk(x, train), x.shape[1:3])
         return h.reshape(h.shape[0], -1, h.shape[-1])
 
     def read(self, features: Array, locations: Locations, capacity: int) -> Array:

@@ -68,7 +68,7 @@ def test_the_paper_is_the_default(name):
     [
         ("model.norm", "other"),
         ("model.sprite_size", 20),
-        ("model.stem_stride", 3),
+        ("model.stem_stride", 0),
         ("model.epsilon", 0.0),
         ("model.exclusion_radius", 13),
         ("model.max_objects", 100),

@@ -34,8 +34,8 @@ kept in the run's `config.json`. You may have to set these:
   connected groups of lit pixels, so too large where objects often touch, and too small
   where one comes in pieces.
 - `model.max_objects`: the most objects that an image may have; more cost memory.
-- `model.stem_stride`: divides height and width. The network of h_loc sees 23 px times
-  it, which should be no less than an object; 1 is right for small ones.
+- `model.stem_stride`: the network of h_loc sees 23 px times it, which should be no less
+  than an object; 1 is right for small ones.
 - `warmup.object_size`: pixels of an object. All lengths of the warm-up (cells of the
   auxiliary VAE, windows around peaks) were found for objects of 19 pixels and are
   scaled by it, and in `laptop` and `tiny` `model.exclusion_radius` too.

@@ -16,7 +16,6 @@ def get_config(variant: str = "laptop") -> ConfigDict:
     config.data.name = f"tetrominoes/{'tiny' if variant == 'tiny' else 'full'}"
     model = config.model
     model.image_shape = (35, 35, 3)
-    model.stem_stride = 1  # no other number divides 35 pixels but 5 and 7
     # D = 1225; see `custom.py`.
     model.update(gamma=3.4, count_threshold=13.6)
     model.objects_per_image = 4.6  # more than 3, to hold superposed scenes

@@ -197,12 +197,6 @@ def _check_sites(model: ConfigDict) -> None:
 def _check_together(config: ConfigDict) -> None:
     """Refuses values that are valid alone, but not together."""
     model, elbo = config.model, config.elbo
-    if any(size % model.stem_stride for size in model.image_shape[:2]):
-        raise ValueError(
-            f"model.stem_stride must divide the image's height and width: got"
-            f" {model.stem_stride} for {tuple(model.image_shape)}. Lower it, or crop or"
-            " pad the images."
-        )
     if model.appearance_net == "trunk" and model.channels % model.stem_stride**2:
         raise ValueError(
             "model.channels must be a multiple of model.stem_stride² with"
