@@ -11,7 +11,7 @@ from scipy import stats
 
 import lavae_jax
 from experiments import count, train
-from experiments.configs import coloured, custom_grey
+from experiments.configs import coloured, custom, custom_grey
 from experiments.own import crops
 from experiments.own import data as own_data
 from experiments.own import images as own_images
@@ -182,6 +182,39 @@ def test_crops_of_large_images(tmp_path):
         crops.load(tmp_path, crops.Crops(34, 5), 1, values)
 
 
+def test_crops_that_vary(tmp_path):
+    """Crops that vary are turned, scaled and brightened around uniform centres."""
+    side, rows = 41, np.arange(180)
+    flat = np.broadcast_to(np.float32(60), (180, 180))
+    image = np.stack([flat, *np.meshgrid(rows, rows, indexing="ij")], axis=-1)
+    np.savez(tmp_path / "one.npz", images=image[None].astype(np.uint8))
+    how, values = (
+        crops.Crops(side, 2_000, varied=True),
+        own_images.Values(levels=(0, 255)),
+    )
+    found = crops.load(tmp_path / "one.npz", how, 3, values).astype(np.float64)
+    brightness = found[..., 0].mean(axis=(1, 2)) / 60
+    # Two channels hold the place in the image that a pixel of a crop comes from.
+    place = found[..., 1:] / brightness[:, None, None, None]
+    middle = place[:, side // 2, side // 2]
+    inside = (np.abs(middle - 89.5) < 50).all(axis=1)
+    place, middle = place[inside], middle[inside]
+    down, right = (np.diff(place, axis=axis).mean(axis=(1, 2)) for axis in (1, 2))
+    zoom = 1 / np.hypot(*down.T)
+    np.testing.assert_allclose(zoom, 1 / np.hypot(*right.T), atol=0.04)
+    np.testing.assert_allclose((down * right).sum(axis=1), 0, atol=0.04)
+    angle = np.arctan2(down[:, 1], down[:, 0])
+    for sample, low, high in (
+        (np.log(brightness), -np.log(1.4), np.log(1.4)),
+        (np.log(zoom), -np.log(1.15), np.log(1.15)),
+        (angle, -np.pi, np.pi),
+        (middle[:, 0], 39.5, 139.5),
+        (middle[:, 1], 39.5, 139.5),
+    ):
+        law = stats.uniform(low, high - low)
+        assert stats.kstest(sample, law.cdf).pvalue > 1e-3
+
+
 def test_a_config_of_crops(tmp_path):
     """The model gets the size of the crops, and held-out crops have no truth."""
     images, n = _scenes()
@@ -196,3 +229,7 @@ def test_a_config_of_crops(tmp_path):
     config.model.image_shape = (24, 32, 1)
     with pytest.raises(ValueError, match="crops are 16 x 16"):
         own_data.read(config)
+    binary = custom.get_config("tiny")
+    binary.data.update(path=config.data.path, crop=16, varied=True, threshold=128)
+    with pytest.raises(ValueError, match=r"data\.varied interpolates"):
+        own_data.read(binary)

@@ -130,6 +130,16 @@ def _locations(relaxed):
     return Locations(site, np.ones(site.shape, bool), zeros, zeros, z_loc)
 
 
+def test_stems_take_images_of_any_size():
+    """A stem that does not divide an image's sides sees black pixels beyond them."""
+    trunk = blocks.Trunk(4, "none", 4, num_blocks=1)
+    net, x = networks.LocationNet(trunk, hidden=4), _normal(2, 5, 7, C)
+    padded = np.pad(x, [(0, 0), (0, 3), (0, 1), (0, 0)])
+    variables = net.init(jax.random.key(0), padded, True)
+    expected = net.apply(variables, padded, True)[:, :5, :7]
+    np.testing.assert_array_equal(net.apply(variables, x, True), expected)
+
+
 @pytest.mark.parametrize(("relaxed", "stride"), [(False, 2), (True, 1)])
 def test_appearance_is_the_map_read_at_the_locations(relaxed, stride):
     """Reading at sites equals Eq. 9 on h_app in values, gradients and statistics."""

@@ -62,6 +62,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     data.crop = 0  # side of squares that are cut from larger images; 0 for none
     data.num_crops = 20_000
     data.turned = False  # whether crops are turned and mirrored
+    data.varied = False  # whether they also vary in angle, size and brightness
     data.num_valid = placeholder(int)
     data.fingerprint = placeholder(str)  # of the images, never to be set
     open_values = {

@@ -2,7 +2,7 @@
 
 It is an example of `custom_grey.py`, for 2 CPU cores, or with `:tiny` for tests. The 62
 nuclei of the upper half of the image are all that it learns from: its images are crops
-of this half, turned and mirrored.
+of this half, turned by any angle, mirrored, scaled, and made brighter or darker.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ def get_config(variant: str = "laptop") -> ConfigDict:
     config = custom_grey.get_config(variant)
     config.data.path = "runs/nuclei/train.npz"
     config.data.levels = (0.0, 235.0)  # the largest value of the image is 235
-    config.data.update(crop=48, num_crops=20_000, turned=True)
+    config.data.update(crop=48, num_crops=20_000, turned=True, varied=True)
     config.model.update(sprite_size=23, max_objects=14, objects_per_image=5.0)
     config.elbo.overlap = 0  # nuclei hide little of each other
     # Nuclei have up to 19 pixels at this resolution, and lie closer than objects of

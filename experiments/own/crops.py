@@ -4,11 +4,16 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from experiments.own import images as own_images
 from experiments.own import pictures
 
 _SEED = 5
+
+_ZOOM, _BRIGHTNESS = 1.15, 1.4
+"""The largest factors on the size and the values of crops that vary. The least ones are
+their inverses."""
 
 
 class Crops(NamedTuple):
@@ -18,11 +23,14 @@ class Crops(NamedTuple):
         side: of each square crop, pixels.
         number: of crops in all.
         turned: whether crops are turned by 0, 90, 180 or 270° and mirrored at random.
+        varied: whether they are also turned by any angle, scaled and made brighter or
+            darker, at random; for pixels of many values.
     """
 
     side: int
     number: int
     turned: bool = False
+    varied: bool = False
 
 
 def load(
@@ -62,9 +70,37 @@ def load(
     chosen = rng.choice(len(images), crops.number, p=number / number.sum())
     corners = (rng.uniform(size=(crops.number, 2)) * rooms[chosen]).astype(int)
     result = np.empty((crops.number, side, side, channels), np.uint8)
-    for index, (row, column) in enumerate(corners):
-        crop = images[chosen[index]][row : row + side, column : column + side]
+    for index, (image, corner) in enumerate(zip(chosen, corners, strict=True)):
+        cut = _vary if crops.varied else _cut
+        crop = cut(images[image], corner, side, rng)
         if crops.turned:
             crop = np.rot90(crop, rng.integers(4))[:, :: rng.choice((-1, 1))]
         result[index] = crop
     return result
+
+
+def _cut(image, corner, side, rng):
+    """Cuts a square [side, side, C] whose upper left pixel is `corner`."""
+    del rng
+    row, column = corner
+    return image[row : row + side, column : column + side]
+
+
+def _vary(image, corner, side, rng):
+    """Cuts a square with the same centre, turned, scaled, and brighter or darker.
+
+    Beyond its border the image is mirrored.
+    """
+    angle = rng.uniform(0, 2 * np.pi)
+    zoom, brightness = np.exp(rng.uniform(-1, 1, 2) * np.log((_ZOOM, _BRIGHTNESS)))
+    turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
+    middle = (side - 1) / 2
+    matrix = turn / zoom
+    offset = corner + middle - matrix @ np.full(2, middle)
+    channels = [
+        ndimage.affine_transform(
+            channel.astype(np.float32), matrix, offset, (side, side), mode="mirror"
+        )
+        for channel in np.moveaxis(image, -1, 0)
+    ]
+    return np.clip(np.rint(brightness * np.stack(channels, axis=-1)), 0, 255)

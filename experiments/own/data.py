@@ -83,7 +83,12 @@ def _read_crops(data, path, shape, values):
             f"data.crop must be at least {own_images.MIN_SIDE} and data.num_crops at"
             f" least 1: got {data.crop} and {data.num_crops}."
         )
-    how = crops.Crops(data.crop, data.num_crops, data.turned)
+    how = crops.Crops(data.crop, data.num_crops, data.turned, data.varied)
+    if how.varied and values.levels is None:
+        raise ValueError(
+            "data.varied interpolates between pixels, but the model takes binary ones:"
+            " set data.varied=False, or take custom_grey.py."
+        )
     if shape is not None and tuple(shape[:2]) != (data.crop, data.crop):
         raise ValueError(
             f"model.image_shape is {shape}, but crops are {data.crop} x {data.crop}:"
