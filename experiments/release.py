@@ -22,6 +22,7 @@ from experiments import cli
 from experiments.configs import base
 from experiments.measure import report
 from experiments.measure.report import Report
+from experiments.own import data as own_data
 from experiments.run import workdir as run_workdir
 from lavae_jax import pretrained, released, runs
 from lavae_jax.config import is_baseline
@@ -65,8 +66,7 @@ their mean.
 {tables}
 ## Limits
 
-- Images are {height}×{width} pixels with {channels}, each 0 or 1: sprites on black that
-  do not overlap.
+- Images are {height}×{width} pixels with {channels}{pixels}
 {objects}
 - −log p(x) is an upper bound. It is loose where few importance samples carry all the
   weight.
@@ -79,7 +79,15 @@ seen to fail with an earlier model of multi-MNIST-1k: `CHANGELOG.md` says what t
 changed. `experiments/RESULTS.md` says where test
 splits were measured while other settings still changed."""
 
-_BASELINE_TEST_SPLITS = "No test split was used in training or in choosing settings."
+_UNUSED_TEST_SPLITS = "No test split was used in training or in choosing settings."
+
+_BINARY_PIXELS = """\
+, each 0 or 1: sprites on black that
+  do not overlap."""
+
+_OTHER_PIXELS = """\
+ from 0 to 1: sprites of any
+  colours, which may hide each other, before a smooth background."""
 
 _LAVAE_LIMITS = """\
 - It finds {max_objects} objects at most, none with a side of more than
@@ -144,10 +152,13 @@ def card(
     splits = load.splits(config["data"]["name"])
     model, num_valid = config["model"], config["data"]["num_valid"]
     height, width, channels = model["image_shape"]
-    family, limits, test_splits = "LAVAE", _LAVAE_LIMITS, _LAVAE_TEST_SPLITS
+    family, limits, test_splits = "LAVAE", _LAVAE_LIMITS, _UNUSED_TEST_SPLITS
+    is_binary = own_data.is_binary(config)
     if is_baseline(config):
         family = "the baseline, a fully convolutional β-VAE"
-        limits, test_splits = _BASELINE_LIMITS, _BASELINE_TEST_SPLITS
+        limits = _BASELINE_LIMITS
+    elif is_binary:
+        test_splits = _LAVAE_TEST_SPLITS
     return _CARD.format(
         name=name,
         family=family,
@@ -174,6 +185,7 @@ def card(
         height=height,
         width=width,
         channels="one channel" if channels == 1 else f"{channels} channels",
+        pixels=_BINARY_PIXELS if is_binary else _OTHER_PIXELS,
         objects=limits.format(**model),
     )
 
@@ -205,10 +217,13 @@ def training_command(config: dict[str, Any], workdir: str) -> str:
 def _variants(of_baseline):
     """Yields each config of a model that may be released, by name, and its values."""
     folder = pathlib.Path(__file__).parent / "configs"
-    for data in ("dsprites", "mnist_1k", "mnist_10k"):
+    data_sets = ["dsprites", "mnist_1k", "mnist_10k"]
+    if not of_baseline:
+        data_sets += ["coloured", "tetrominoes"]
+    for data in data_sets:
         for variant in base.VARIANTS:
-            of_lavae, name = f"{data}.py:{variant}", f"baseline.py:{data}:{variant}"
-            name = name if of_baseline else of_lavae
+            name = f"{data}.py:{variant}"
+            name = f"baseline.py:{data}:{variant}" if of_baseline else name
             yield name, cli.flatten(cli.load_config(f"{folder}/{name}"))
 
 

@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 
 from experiments import cli, release
-from experiments.configs import baseline, mnist_10k
+from experiments.configs import baseline, coloured, mnist_10k
 from experiments.measure import report
 from experiments.run import build
 from lavae_jax import pretrained, released
@@ -184,7 +184,11 @@ VALUES = {
 
 @pytest.mark.parametrize(
     ("module", "name", "values"),
-    [(mnist_10k, "laptop", VALUES), (baseline, "mnist_1k:laptop", {"beta.steps": 7})],
+    [
+        (mnist_10k, "laptop", VALUES),
+        (baseline, "mnist_1k:laptop", {"beta.steps": 7}),
+        (coloured, "laptop", {"model.channels": 24}),
+    ],
 )
 def test_the_training_command_gives_the_config(module, name, values):
     """The card's command, read by a shell and by flags, gives the run's config."""
