@@ -84,6 +84,8 @@ def benchmark(config: ConfigDict, repeats: int = 10) -> list[Cost]:
 
 def main() -> None:
     """Prints the costs of the config that the command line names."""
+    # A program from an earlier run would hide the time that it takes to compile.
+    jax.config.update("jax_enable_compilation_cache", False)
     config = flags.FLAGS.config
     costs = benchmark(config, flags.FLAGS.repeats)
     for phase, milliseconds, gflop, seconds in costs:

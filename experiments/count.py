@@ -154,7 +154,9 @@ def overlay(image: np.ndarray, boxes: np.ndarray) -> Image.Image:
     return picture
 
 
-def _load(name):
+def load_model(
+    name: str,
+) -> tuple[lavae_jax.LAVAE, dict[str, Any], dict[str, Any]]:
     """Loads a released model or the newest of a run; returns its config too."""
     with cli.user_errors(ValueError, OSError):
         if name in pretrained.names():
@@ -209,7 +211,7 @@ def main() -> None:
     with cli.user_errors(ValueError, OSError):
         path = pathlib.Path(values.images).expanduser()
         found = pictures.find(path)
-        model, variables, config = _load(values.model)
+        model, variables, config = load_model(values.model)
         out.mkdir(parents=True, exist_ok=True)
         files.make_sure_of_room(out, _LEAST_BYTES)
     if found.remark:

@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from experiments import benchmark
+import lavae_jax
+from experiments import benchmark, benchmark_count
 from experiments.configs import baseline
 from experiments.run import build
 
@@ -48,3 +50,20 @@ def test_every_phase_is_timed_and_counted(monkeypatch):
     assert 1e3 * first.compile_seconds > first.milliseconds
     assert first.gflop == pytest.approx(2 * side**3 / 1e9, rel=0.01)
     assert 0 < second.gflop < first.gflop
+
+
+def test_counting_is_timed_for_each_batch():
+    """Batches have the numbers and sizes that are named, and images of the model."""
+    model, variables = lavae_jax.load_pretrained("multi_mnist_1k")
+    batches = benchmark_count.sampled_batches(model, variables)
+    assert [images.shape[:3] for images in batches] == [
+        *((num, 64, 64) for num in (1, 16, 17, 128)),
+        (1, 512, 512),
+    ]
+    scenes = batches[3]
+    for row, column in ((0, 0), (0, 7), (5, 3)):
+        window = batches[-1][0, 64 * row :][:64, 64 * column :][:, :64]
+        np.testing.assert_array_equal(window, scenes[8 * row + column])
+    (speed,) = benchmark_count.speeds(model, variables, [scenes[:2]], repeats=2)
+    assert (speed.num_images, speed.size) == (2, (64, 64))
+    assert speed.first_seconds > speed.seconds > 0
