@@ -8,8 +8,8 @@ pixels) or --levels (the values of black and of white) says otherwise. DIR gets
 
 - `counts.csv`: file, n; a row per image.
 - `objects.csv`: file, n, row, column, top, left, bottom, right, log_evidence; a row per
-  object. Row and column are its centre, and the others its box in pixels, bottom and
-  right exclusive. log_evidence is by how many nats the object raises the ELBO.
+  object. Row and column are the centre of its box, in pixels; bottom and right are
+  exclusive. log_evidence is by how many nats the object raises the ELBO.
 - `overlays`: the first images with the boxes drawn in them.
 - `labels`, with --labels: a 16-bit PNG per image, whose pixels are 0 for the background
   and i for the i-th object of this image in `objects.csv`.
@@ -115,8 +115,9 @@ def write(
         objects.writerow(_OBJECT_FIELDS)
         for index, (name, image, found) in enumerate(counted):
             counts.writerow((name, found.n))
-            for yx, box, evidence in zip(*found[:3], strict=True):
-                objects.writerow((name, found.n, *yx, *box, f"{evidence:.1f}"))
+            columns = found.centre, found.box, found.log_evidence
+            for centre, box, evidence in zip(*columns, strict=True):
+                objects.writerow((name, found.n, *centre, *box, f"{evidence:.1f}"))
             if index < num_overlays:
                 overlay(image, found.box).save(_picture(out / "overlays", name))
             if with_labels:

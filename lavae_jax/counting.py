@@ -55,6 +55,11 @@ class FoundObjects(NamedTuple):
         """The number of objects."""
         return len(self.yx)
 
+    @property
+    def centre(self) -> np.ndarray:
+        """The centres of the boxes, [n, 2], row and column; a half lies between two."""
+        return (self.box[:, :2] + self.box[:, 2:] - 1) / 2
+
 
 def find_objects(
     model: LAVAE, variables: Variables, images: Sequence[np.ndarray]

@@ -33,8 +33,8 @@ class Diagnosis(NamedTuple):
             lit pixels.
         overcounted: whether f_count is M though n is less than M, or unknown.
         blank: share of the inferred objects whose sprite shows nothing.
-        unsteady: share of the inferred objects that do not move along with the image
-            when it is moved by one pixel in both directions.
+        unsteady: share of the inferred objects off the border that do not move along
+            with the image when it is moved by one pixel in both directions.
         split: whether one object is inferred as two: two are less than half a sprite's
             window apart, and more than n are inferred; None if n is unknown.
     """
@@ -69,7 +69,7 @@ def measure(
         uncounted=(scene.n == 0) & has_objects,
         overcounted=scene.n == model.max_objects,
         blank=blank.sum(1) / per_object,
-        unsteady=_unsteady(model, variables, images, scene).sum(1) / per_object,
+        unsteady=_unsteady(model, variables, images, scene),
         split=None,
     )
     if n is None:
@@ -87,11 +87,19 @@ def measure(
 
 
 def _unsteady(model, variables, images, scene):
-    """Finds the objects that do not move along with their image, [B, M] bool."""
-    moved = inference.infer(model, variables, jnp.roll(images, (1, 1), axis=(1, 2)))
-    expected = (scene.yx + 1) % jnp.array([[images.shape[1:3]]])
+    """Computes the share of the objects that do not move along with their image, [B].
+
+    Only objects whose window lies inside the image count, before and after it is moved:
+    a part of the others may come into the image or leave it.
+    """
+    padded = jnp.pad(images, ((0, 0), (1, 0), (1, 0), (0, 0)), mode="edge")
+    moved = inference.infer(model, variables, padded[:, :-1, :-1])
+    expected, half = scene.yx + 1, model.sprite_size // 2
+    last = jnp.array([[images.shape[1:3]]]) - 1 - half
+    inside = ((scene.yx >= half) & (expected <= last)).all(-1) & scene.active
     same = (moved.yx[:, None] == expected[:, :, None]).all(-1)
-    return scene.active & ~(same & moved.active[:, None]).any(2)
+    unsteady = inside & ~(same & moved.active[:, None]).any(2)
+    return unsteady.sum(1) / jnp.maximum(inside.sum(1), 1)
 
 
 def warnings(means: Diagnosis) -> list[str]:

@@ -50,8 +50,10 @@ def test_tables_and_overlays(folder, tmp_path, capsys):
     assert [row["file"] for row in objects] == ["3.png"] * 3 + ["7.png"] * 7
     for row in objects:
         assert row["file"] == f"{row['n']}.png"
-        assert int(row["top"]) <= int(row["row"]) < int(row["bottom"])
-        assert int(row["left"]) <= int(row["column"]) < int(row["right"])
+        top, left, bottom, right = (int(row[name]) for name in count._BOX_FIELDS)
+        assert top < bottom and left < right
+        assert float(row["row"]) == (top + bottom - 1) / 2
+        assert float(row["column"]) == (left + right - 1) / 2
         assert float(row["log_evidence"]) > 0
     drawn = sorted(path.name for path in (tmp_path / "overlays").iterdir())
     assert drawn == ["0.png.png", "3.png.png"]
@@ -82,7 +84,9 @@ def test_comparison_with_the_truth(tmp_path, capsys):
     assert labels.max() == 3 and np.mean((labels > 0) == (masks[0] > 0)) > 0.99
     objects = _rows(tmp_path / "objects.csv")
     for index, row in enumerate(objects):
-        assert labels[int(row["row"]), int(row["column"])] == index + 1
+        assert (
+            labels[round(float(row["row"])), round(float(row["column"]))] == index + 1
+        )
 
 
 @pytest.mark.parametrize(

@@ -111,9 +111,9 @@ def test_objects_that_do_not_move_with_the_image(net, unsteady):
     model = tiny_models.tiny_model((20, 20, 1), sprite_size=9, max_objects=5)
     model = model.clone(location_net=net())
     images = np.zeros((1, 20, 20, 1), np.uint8)
-    images[0, [4, 13], [8, 19]] = 255  # the second one leaves at the right, and returns
+    images[0, [4, 13, 19], [8, 12, 3]] = 255  # the last one leaves at the bottom
     variables = tiny_models.random_variables(model)
-    seen = _measure(model, variables, images, jnp.array([2]))
+    seen = _measure(model, variables, images, jnp.array([3]))
     assert seen.count_accuracy.all() and seen.unsteady.tolist() == [unsteady]
     warnings = diagnostics.warnings(jax.tree.map(lambda x: float(x[0]), seen))
     assert len(warnings) == unsteady

@@ -148,7 +148,7 @@ def test_training_and_counting(tmp_path):
     scaled = np.rint((large - 200.0) / 2_800 * 255).clip(0, 255).astype(np.uint8)
     found = lavae_jax.find_objects(model, variables, list(scaled[..., None]))
     assert len(objects) == sum(one.n for one in found) > 0
-    assert all(0 <= int(row["row"]) < large.shape[1] for row in objects)
+    assert all(0 <= float(row["row"]) < large.shape[1] for row in objects)
 
 
 def test_crops_of_large_images(tmp_path):

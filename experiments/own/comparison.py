@@ -19,14 +19,9 @@ class Found(NamedTuple):
 
 def found_in(objects: Iterable[FoundObjects], size: tuple[int, int]) -> Found:
     """Collects what `find_objects` found in N images of one size (H, W)."""
-    parts = [(one.n, _centres(one), labels_of(one, size)) for one in objects]
+    parts = [(one.n, one.centre, labels_of(one, size)) for one in objects]
     n, centres, labels = zip(*parts, strict=True)
     return Found(np.array(n), centres, np.stack(labels))
-
-
-def _centres(found):
-    """Returns the centres of the boxes [n, 2], as the truth has them."""
-    return (found.box[:, :2] + found.box[:, 2:] - 1) / 2
 
 
 def describe(truth: Truth, found: Found, tile: int = 0) -> Iterator[str]:
