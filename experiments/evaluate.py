@@ -119,7 +119,11 @@ def _image_sets(config, splits, images_path, num_images):
         return [_own_set("own images", images, truth, num_images)]
     if own:
         return [_held_out_set(config, splits, num_images)]
-    return measure.split_sets(config.data, splits, num_images)
+    sets = measure.split_sets(config.data, splits, num_images)
+    if config.model.get("location_prior") == "learned":
+        # The floors of the data sets are those of a uniform prior.
+        sets = (one._replace(floor=None) for one in sets)
+    return sets
 
 
 def _held_out_set(config, splits, num_images):

@@ -12,7 +12,7 @@ from lavae_jax import baseline, blocks, networks
 from lavae_jax.compositing import Kind as Compositing
 from lavae_jax.inference import Model
 from lavae_jax.likelihood import Kind as Pixels
-from lavae_jax.model import LAVAE
+from lavae_jax.model import LAVAE, LocationPrior
 
 # Values of `model` in a run's config that only training or earlier versions use.
 _UNUSED = frozenset({"epsilon_init", "sigma_init", "composite_method"})
@@ -50,6 +50,8 @@ class ModelConfig(NamedTuple):
         background: "black" as in the paper, "constant" or "smooth", see `background`.
         background_dim: dimensions of the latent of a smooth background.
         background_waves: cosine waves per direction of a smooth background.
+        location_prior: p(z_loc | n), "uniform" as in the paper, or "learned", a
+            probability per pixel.
     """
 
     image_shape: tuple[int, int, int]
@@ -78,6 +80,7 @@ class ModelConfig(NamedTuple):
     background: backgrounds.Kind = "black"
     background_dim: int = 4
     background_waves: int = 1
+    location_prior: LocationPrior = "uniform"
 
 
 class BaselineConfig(NamedTuple):

@@ -137,7 +137,9 @@ def _find(model, variables, images, size):
         mode = "constant" if model.is_binary else "edge"
         batch[row] = np.pad(x[0], margin, mode)
         sizes[row] = height, width
-    large, window = model.clone(image_shape=(*size, channels)), model.image_shape[:2]
+    # A learned prior of locations is for images of the model's size; it is not needed.
+    large = model.clone(image_shape=(*size, channels), location_prior="uniform")
+    window = model.image_shape[:2]
     sizes[num:] = 0  # these rows fill the batch up
     batch, behind, is_object = _peaks(large, window, variables, batch, sizes)
     is_object = np.asarray(is_object)

@@ -1,7 +1,7 @@
 """LAVAE: the generative model of Eq. 1 and the inference model of Eq. 5."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -13,9 +13,16 @@ from lavae_jax import blending, compositing, likelihood, slots
 from lavae_jax.compositing import Kind as Compositing
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import draw_locations
+from lavae_jax.latents.locations import (
+    draw_locations,
+    kl_locations,
+    log_p_locations,
+    log_p_of_sites,
+)
 from lavae_jax.likelihood import Kind as Pixels
 from lavae_jax.types import Appearance, Array, Locations
+
+LocationPrior = Literal["uniform", "learned"]
 
 
 class LAVAE(nn.Module):
@@ -58,6 +65,7 @@ class LAVAE(nn.Module):
     count_threshold: float = 16.0
     epsilon: float = 1e-6
     exclusion_radius: int = 0
+    location_prior: LocationPrior = "uniform"
     objects_per_image: float = 1.5
     pixels: Pixels = "bernoulli"
     sigma: float = 0.0
@@ -66,11 +74,14 @@ class LAVAE(nn.Module):
     axis_name: str | None = None
 
     def setup(self) -> None:
-        """Makes the parameters outside the networks: a's logits in Eq. 2, maybe σ."""
+        """Makes the parameters outside the networks, a's logits in Eq. 2 first."""
         zeros, shape = nn.initializers.zeros, (self.max_objects + 1,)
         self.prior_n_logits = self.param("prior_n_logits", zeros, shape, jnp.float32)
         if self.learns_sigma:
             self.sigma_shift = self.param("sigma_shift", zeros, (), jnp.float32)
+        if self.location_prior == "learned":
+            size = self.image_shape[:2]
+            self.prior_location = self.param("prior_location", zeros, size, jnp.float32)
 
     @property
     def num_sites(self) -> int:
@@ -292,6 +303,28 @@ class LAVAE(nn.Module):
     def log_p_n(self, n: Array) -> Array:
         """Computes Eq. 2, log p(n), nats, [B]."""
         return counts.log_p_n(n, self.prior_n_logits)
+
+    def log_prior_of_sites(self) -> Array | None:
+        """Returns the log-probability of each site, nats, [D]; None if they are equal.
+
+        The paper's prior is uniform. A learned one knows how near the border objects
+        lie.
+        """
+        if self.location_prior == "uniform":
+            return None
+        return jax.nn.log_softmax(self.prior_location.reshape(-1))
+
+    def kl_locations(self, locations: Locations) -> Array:
+        """Computes Appendix A's KL of z_loc from the prior of Eq. 3, nats, [B]."""
+        return kl_locations(locations, self.num_sites, self.log_prior_of_sites())
+
+    def log_p_locations(self, locations: Locations) -> Array:
+        """Computes Eq. 3, log p(z_loc | n), of hard locations, nats, [B]."""
+        log_prior = self.log_prior_of_sites()
+        if log_prior is not None:
+            return log_p_of_sites(locations, log_prior)
+        n = locations.active.sum(axis=1)
+        return log_p_locations(n, self.num_sites, self.max_objects)
 
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Reconstructs x [B, H, W, C] as one object at h_loc's maximum.

@@ -48,7 +48,7 @@ def log_weights(
         [num_samples, B], nats. log mean exp over the samples is a lower bound on
         log p(x) in expectation.
     """
-    h_loc, n, features, background, prior = before_draws(model.bind(variables), x)
+    h_loc, n, features, background, log_p_n = before_draws(model.bind(variables), x)
 
     def one_sample(index):
         bound = model.bind(variables)
@@ -72,7 +72,8 @@ def log_weights(
         )
         if background is not None:
             log_w += appearances.log_ratio(background, z_background)
-        return log_w + prior - locations.log_q.sum(axis=-1)
+        log_p = log_p_n + bound.log_p_locations(locations)
+        return log_w + log_p - locations.log_q.sum(axis=-1)
 
     return lax.map(one_sample, jnp.arange(num_samples))
 

@@ -12,7 +12,7 @@ from lavae_jax import background as backgrounds
 from lavae_jax import distributions
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import draw_uniform, kl_locations, log_p_locations
+from lavae_jax.latents.locations import draw_prior
 from lavae_jax.model import LAVAE
 from lavae_jax.types import Appearance, Array, Locations, Variables, hard_locations
 
@@ -66,7 +66,7 @@ def reconstruct(
     return ElboTerms(
         log_px=model.log_likelihood(repeated(x), canvas, noise),
         kl_app=appearances.kl(appearance).sum(axis=-1),
-        kl_loc=kl_locations(locations, model.num_sites),
+        kl_loc=model.kl_locations(locations),
         kl_n=-model.log_p_n(n),
         kl_background=background and appearances.kl(background),
     )
@@ -178,7 +178,7 @@ def importance_bound(
     terms = ElboTerms(
         log_px=draws.log_px.mean(axis=1),
         kl_app=-draws.app.mean(axis=1),
-        kl_loc=kl_locations(locations, model.num_sites),
+        kl_loc=model.kl_locations(locations),
         kl_n=-model.log_p_n(n),
         kl_background=(
             None if draws.background is None else -draws.background.mean(axis=1)
@@ -195,13 +195,12 @@ def before_draws(
 
     Returns:
         h_loc [B, H, W], n̂ [B], what `model.appearance` reads, the parameters of
-        q(z_bg | x) or None, and log p(z_loc | n̂) + log p(n̂) [B], nats.
+        q(z_bg | x) or None, and log p(n̂) [B], nats.
     """
     h_loc = model.location_logits(x)
     features, background = model.appearance_features(x), model.background_posterior(x)
     n = model.count(h_loc)
-    prior = log_p_locations(n, model.num_sites, model.max_objects) + model.log_p_n(n)
-    return h_loc, n, features, background, prior
+    return h_loc, n, features, background, model.log_p_n(n)
 
 
 def log_weights(
@@ -216,7 +215,7 @@ def log_weights(
     Returns:
         [K, B], nats. log mean exp over K is the bound of Table 1.
     """
-    h_loc, n, features, background, prior = before_draws(model.bind(variables), x)
+    h_loc, n, features, background, log_p_n = before_draws(model.bind(variables), x)
 
     def one_sample(index):
         # It is bound again: no module may be used across JAX's transformations.
@@ -226,7 +225,8 @@ def log_weights(
         locations = bound.locations(h_loc, n, key_loc)
         appearance = bound.appearance(features, locations)
         draws = log_ratios(bound, x, appearance, background, locations, key_app)
-        return draws.total + prior - locations.log_q.sum(axis=-1)
+        log_p = log_p_n + bound.log_p_locations(locations)
+        return draws.total + log_p - locations.log_q.sum(axis=-1)
 
     return lax.map(one_sample, jnp.arange(num_samples))
 
@@ -250,7 +250,8 @@ def sample_prior(
     p_n = distributions.Categorical(logits=logits)
     n = jax.vmap(lambda key: p_n.sample(seed=key))(key_n).astype(jnp.int32)
     active = counts.active_slots(n, model.max_objects)
-    site = draw_uniform(n, key_loc, model.num_sites, model.max_objects)
+    log_prior = model.bind(variables).log_prior_of_sites()
+    site = draw_prior(n, key_loc, model.num_sites, model.max_objects, log_prior)
     shape = (model.max_objects, model.app_dim)
     z_app = jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(key_app)
     z_app = jnp.where(active[..., None], z_app, 0)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from lavae_jax import objectives
 from lavae_jax.types import hard_locations
@@ -44,27 +44,36 @@ def _log_joint(model, variables, x, num_nodes):
     def log_px(canvas, x):
         return reference.log_likelihood(x, canvas, model.epsilon).sum((-3, -2, -1))
 
+    logits = variables["params"].get("prior_location", jnp.zeros((H, W)))
+    prior = special.softmax(np.float64(logits).ravel())
     joint = []
     for image in x:
         none = np.exp(log_px(np.zeros(model.image_shape), image))
-        one = np.mean([weights @ np.exp(log_px(a, image)) for a in painted])
-        pairs = [
-            weights @ np.exp(log_px(a[:, None] + b[None], image)) @ weights
-            for a, b in itertools.permutations(painted, 2)
-        ]
-        joint.append([none, one, np.mean(pairs)])
+        one = prior @ [weights @ np.exp(log_px(a, image)) for a in painted]
+        two = 0.0
+        for a, b in itertools.permutations(range(D), 2):
+            both = painted[a][:, None] + painted[b][None]
+            share = weights @ np.exp(log_px(both, image)) @ weights
+            two += prior[a] * prior[b] / (1 - prior[a]) * share
+        joint.append([none, one, two])
     logits = variables["params"]["prior_n_logits"]
     return np.log(joint) + [reference.log_p_n(n, logits) for n in range(3)]
 
 
-def test_bounds_against_enumeration():
+@pytest.mark.parametrize("location_prior", ["uniform", "learned"])
+def test_bounds_against_enumeration(location_prior):
     """The bound rises from the ELBO with the samples, and stays below log p(x).
 
     More strictly, weights average to p(x, n̂), whatever q is, and the analytic KL terms
     give the same expectation as the sampled ones.
     """
     model = tiny_models.tiny_model(
-        (3, 3, 1), max_objects=2, app_dim=1, epsilon=0.1, gamma=0.3
+        (3, 3, 1),
+        max_objects=2,
+        app_dim=1,
+        epsilon=0.1,
+        gamma=0.3,
+        location_prior=location_prior,
     )
     variables = tiny_models.random_variables(model, seed=1)
     # With q(z_app | x) wider than the posterior, weights have a small variance.

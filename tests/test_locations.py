@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from lavae_jax.latents import locations
 from tests import reference
@@ -160,23 +161,28 @@ def test_prior_of_the_locations():
     )
 
 
-def test_uniform_draws():
-    """All ordered pairs of distinct sites come equally often; slots beyond n are 0."""
+@pytest.mark.parametrize("prior", [None, (0.4, 0.1, 0.3, 0.2)])
+def test_draws_from_the_prior(prior):
+    """Ordered pairs of distinct sites come as often as they should; others are 0."""
     draws, sites = 12_000, 4
+    log_prior = None if prior is None else jnp.log(jnp.array(prior))
     drawn = np.asarray(
-        locations.draw_uniform(
+        locations.draw_prior(
             jnp.full(draws, 2),
             jax.random.split(jax.random.key(0), draws),
             sites,
             3,
+            log_prior,
         )
     )
     assert not drawn[:, 2].any()
     pairs, counts = np.unique(drawn[:, :2], axis=0, return_counts=True)
     assert len(pairs) == 12
     assert (pairs[:, 0] != pairs[:, 1]).all()
-    # By chance, chi-square with 11 degrees of freedom exceeds 31.3 once in 1,000.
-    assert ((counts - 1_000) ** 2 / 1_000).sum() < 31.3
+    p = np.array(prior or [0.25] * 4)
+    first, second = pairs.T
+    expected = draws * p[first] * p[second] / (1 - p[first])
+    assert stats.chisquare(counts, expected).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("radius", [0, 1])

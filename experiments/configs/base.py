@@ -88,6 +88,7 @@ def _model() -> ConfigDict:
     model.background_dim = 4  # of background=smooth
     model.background_waves = 1  # of background=smooth; 1 for one level per image
     model.exclusion_radius = 0
+    model.location_prior = "uniform"  # or "learned"
     model.objects_per_image = 1.5
     return model
 

@@ -54,11 +54,38 @@ def log_p_locations(n: Array, num_sites: int, max_objects: int) -> Array:
     return -total[n]
 
 
-def draw_uniform(n: Array, keys: Array, num_sites: int, max_objects: int) -> Array:
-    """Draws z_loc from the prior: distinct uniform sites, [B, M] int32, 0 beyond n."""
+def log_p_of_sites(locations: Locations, log_prior: Array) -> Array:
+    """Computes log p(z_loc | n) where sites are not equally likely, nats, [B].
+
+    They are drawn one after the other without replacement, as in Eq. 3, but in
+    proportion to exp(log_prior), [D]:
+    Σ_i [log π(z_i) − log(1 − Σ_{j<i} π(z_j))]. For a relaxed z_i, log π(z_i) is the
+    mean over its sites.
+    """
+    log_p = log_prior[locations.site]
+    drawn = jnp.where(locations.active, jnp.exp(log_p), 0)
+    # Of all sites, at least the one that is drawn is left.
+    left = jnp.maximum(1 - (jnp.cumsum(drawn, axis=1) - drawn), jnp.exp(log_p))
+    if locations.z_loc is not None:
+        log_p = locations.z_loc @ log_prior
+    return jnp.where(locations.active, log_p - jnp.log(left), 0).sum(axis=1)
+
+
+def draw_prior(
+    n: Array,
+    keys: Array,
+    num_sites: int,
+    max_objects: int,
+    log_prior: Array | None = None,
+) -> Array:
+    """Draws z_loc from the prior: distinct sites, [B, M] int32, 0 beyond n.
+
+    They are uniform, or those of `log_p_of_sites`.
+    """
+    p = None if log_prior is None else jnp.exp(log_prior)
 
     def one_image(key):
-        return jax.random.choice(key, num_sites, (max_objects,), replace=False)
+        return jax.random.choice(key, num_sites, (max_objects,), replace=False, p=p)
 
     sites = jax.vmap(one_image)(keys).astype(jnp.int32)
     return jnp.where(active_slots(n, max_objects), sites, 0)
@@ -213,12 +240,18 @@ def at_sites(
     return Locations(site, active, log_q, entropy, None)
 
 
-def kl_locations(locations: Locations, num_sites: int) -> Array:
+def kl_locations(
+    locations: Locations, num_sites: int, log_prior: Array | None = None
+) -> Array:
     """Computes Appendix A's Σ_i [log(D − i + 1) − H(b^i)] given earlier sites, nats.
 
     Each step is analytic: it has the expectation of the sampled log-ratio, with less
-    variance. The result is [B].
+    variance. With `log_prior` the first term is −log p of the drawn sites, see
+    `log_p_of_sites`. The result is [B].
     """
-    n = locations.active.sum(axis=-1)
-    log_p = log_p_locations(n, num_sites, locations.active.shape[1])
+    if log_prior is None:
+        n = locations.active.sum(axis=-1)
+        log_p = log_p_locations(n, num_sites, locations.active.shape[1])
+    else:
+        log_p = log_p_of_sites(locations, log_prior)
     return -log_p - locations.entropy.sum(axis=-1)
