@@ -13,12 +13,7 @@ from lavae_jax import blending, compositing, likelihood, slots
 from lavae_jax.compositing import Kind as Compositing
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import (
-    draw_locations,
-    kl_locations,
-    log_p_locations,
-    log_p_of_sites,
-)
+from lavae_jax.latents.locations import draw_locations
 from lavae_jax.likelihood import Kind as Pixels
 from lavae_jax.types import Appearance, Array, Locations
 
@@ -313,18 +308,6 @@ class LAVAE(nn.Module):
         if self.location_prior == "uniform":
             return None
         return jax.nn.log_softmax(self.prior_location.reshape(-1))
-
-    def kl_locations(self, locations: Locations) -> Array:
-        """Computes Appendix A's KL of z_loc from the prior of Eq. 3, nats, [B]."""
-        return kl_locations(locations, self.num_sites, self.log_prior_of_sites())
-
-    def log_p_locations(self, locations: Locations) -> Array:
-        """Computes Eq. 3, log p(z_loc | n), of hard locations, nats, [B]."""
-        log_prior = self.log_prior_of_sites()
-        if log_prior is not None:
-            return log_p_of_sites(locations, log_prior)
-        n = locations.active.sum(axis=1)
-        return log_p_locations(n, self.num_sites, self.max_objects)
 
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Reconstructs x [B, H, W, C] as one object at h_loc's maximum.

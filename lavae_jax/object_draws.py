@@ -27,6 +27,7 @@ from jax import lax
 from lavae_jax import background as backgrounds
 from lavae_jax import likelihood
 from lavae_jax.latents import appearance as appearances
+from lavae_jax.latents.locations import log_p_of_sites
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import before_draws
 from lavae_jax.types import Appearance, Array, Locations, Variables
@@ -72,7 +73,8 @@ def log_weights(
         )
         if background is not None:
             log_w += appearances.log_ratio(background, z_background)
-        log_p = log_p_n + bound.log_p_locations(locations)
+        log_prior = bound.log_prior_of_sites()
+        log_p = log_p_n + log_p_of_sites(locations, model.num_sites, log_prior)
         return log_w + log_p - locations.log_q.sum(axis=-1)
 
     return lax.map(one_sample, jnp.arange(num_samples))

@@ -12,7 +12,7 @@ from lavae_jax import background as backgrounds
 from lavae_jax import distributions
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import draw_prior
+from lavae_jax.latents.locations import draw_prior, kl_locations, log_p_of_sites
 from lavae_jax.model import LAVAE
 from lavae_jax.types import Appearance, Array, Locations, Variables, hard_locations
 
@@ -66,7 +66,7 @@ def reconstruct(
     return ElboTerms(
         log_px=model.log_likelihood(repeated(x), canvas, noise),
         kl_app=appearances.kl(appearance).sum(axis=-1),
-        kl_loc=model.kl_locations(locations),
+        kl_loc=kl_locations(locations, model.num_sites, model.log_prior_of_sites()),
         kl_n=-model.log_p_n(n),
         kl_background=background and appearances.kl(background),
     )
@@ -178,7 +178,7 @@ def importance_bound(
     terms = ElboTerms(
         log_px=draws.log_px.mean(axis=1),
         kl_app=-draws.app.mean(axis=1),
-        kl_loc=model.kl_locations(locations),
+        kl_loc=kl_locations(locations, model.num_sites, model.log_prior_of_sites()),
         kl_n=-model.log_p_n(n),
         kl_background=(
             None if draws.background is None else -draws.background.mean(axis=1)
@@ -225,7 +225,8 @@ def log_weights(
         locations = bound.locations(h_loc, n, key_loc)
         appearance = bound.appearance(features, locations)
         draws = log_ratios(bound, x, appearance, background, locations, key_app)
-        log_p = log_p_n + bound.log_p_locations(locations)
+        log_prior = bound.log_prior_of_sites()
+        log_p = log_p_n + log_p_of_sites(locations, model.num_sites, log_prior)
         return draws.total + log_p - locations.log_q.sum(axis=-1)
 
     return lax.map(one_sample, jnp.arange(num_samples))

@@ -38,7 +38,7 @@ def test_sites_that_are_not_equally_likely():
         )
         for sites, n in zip(np.asarray(drawn.site), N, strict=True)
     ]
-    log_p = locations.log_p_of_sites(drawn, np.float32(log_prior))
+    log_p = locations.log_p_of_sites(drawn, D, np.float32(log_prior))
     np.testing.assert_allclose(log_p, expected, rtol=1e-5, atol=1e-5)
     kl = locations.kl_locations(drawn, D, np.float32(log_prior))
     entropy = np.float64(drawn.entropy).sum(1)
@@ -49,7 +49,7 @@ def test_equally_likely_sites():
     """A prior of equal probabilities is Eq. 3, also where it draws every site."""
     site = np.random.default_rng(0).permuted(np.tile(np.arange(4), (3, 1)), axis=1)
     drawn = hard_locations(site, np.arange(4) < np.array([[4], [2], [0]]))
-    equal = locations.log_p_of_sites(drawn, jnp.full(4, -math.log(4), jnp.float32))
+    equal = locations.log_p_of_sites(drawn, 4, jnp.full(4, -math.log(4), jnp.float32))
     expected = [reference.log_p_locations(n, 4) for n in (4, 2, 0)]
     np.testing.assert_allclose(equal, expected, rtol=1e-5, atol=1e-6)
 
@@ -60,7 +60,7 @@ def test_relaxed_draws_have_a_gradient():
     drawn = jax.jit(lambda: _drawn(jnp.float32(0.5)))()
 
     def total(z_loc):
-        return locations.log_p_of_sites(drawn._replace(z_loc=z_loc), log_prior).sum()
+        return locations.log_p_of_sites(drawn._replace(z_loc=z_loc), D, log_prior).sum()
 
     gradient = jax.grad(total)(drawn.z_loc)
     expected = np.where(drawn.active[..., None], log_prior, 0)

@@ -54,14 +54,19 @@ def log_p_locations(n: Array, num_sites: int, max_objects: int) -> Array:
     return -total[n]
 
 
-def log_p_of_sites(locations: Locations, log_prior: Array) -> Array:
-    """Computes log p(z_loc | n) where sites are not equally likely, nats, [B].
+def log_p_of_sites(
+    locations: Locations, num_sites: int, log_prior: Array | None = None
+) -> Array:
+    """Computes log p(z_loc | n) of drawn sites, nats, [B]: Eq. 3, or a learned prior.
 
-    They are drawn one after the other without replacement, as in Eq. 3, but in
-    proportion to exp(log_prior), [D]:
+    With `log_prior`, [D], sites are still drawn one after the other without
+    replacement, but in proportion to π = exp(log_prior):
     Σ_i [log π(z_i) − log(1 − Σ_{j<i} π(z_j))]. For a relaxed z_i, log π(z_i) is the
     mean over its sites.
     """
+    if log_prior is None:
+        n = locations.active.sum(axis=-1)
+        return log_p_locations(n, num_sites, locations.active.shape[1])
     log_p = log_prior[locations.site]
     drawn = jnp.where(locations.active, jnp.exp(log_p), 0)
     # Of all sites, at least the one that is drawn is left.
@@ -246,12 +251,8 @@ def kl_locations(
     """Computes Appendix A's Σ_i [log(D − i + 1) − H(b^i)] given earlier sites, nats.
 
     Each step is analytic: it has the expectation of the sampled log-ratio, with less
-    variance. With `log_prior` the first term is −log p of the drawn sites, see
+    variance. With `log_prior` the first term is that of the drawn sites, see
     `log_p_of_sites`. The result is [B].
     """
-    if log_prior is None:
-        n = locations.active.sum(axis=-1)
-        log_p = log_p_locations(n, num_sites, locations.active.shape[1])
-    else:
-        log_p = log_p_of_sites(locations, log_prior)
+    log_p = log_p_of_sites(locations, num_sites, log_prior)
     return -log_p - locations.entropy.sum(axis=-1)
