@@ -27,7 +27,7 @@ from datasets.multi_mnist import digits
 from datasets.multi_mnist import multi_mnist_dataset_builder as multi_mnist
 from experiments.configs import dsprites
 from experiments.run import build
-from lavae_jax import editing, pretrained
+from lavae_jax import editing, pretrained, released
 
 RECORD = pathlib.Path(__file__).with_suffix(".json")
 
@@ -35,32 +35,29 @@ NUM_SAMPLES = 3
 
 TINY_RUN = "a run of dsprites.py:tiny"
 
-SPLITS = (
-    scenes.Split(num_examples=5, counts=(0, 1, 2, 3), stream=1),
-    scenes.Split(num_examples=1, counts=(7,), stream=2),
-)
+
+def images_like(data):
+    """Makes 6 scenes of a data set, the last of 7 objects if it has such: uint8.
+
+    The digits of multi-MNIST are scikit-learn's, which are no download.
+    """
+    splits = load.splits(data)
+    counts = splits["train"].counts
+    most = 7 if "test_7" in splits else max(counts)
+    make = _scenes_of_digits() if "mnist" in data else load.scene_maker(data)
+    few = scenes.Split(num_examples=5, counts=counts, stream=1)
+    many = scenes.Split(num_examples=1, counts=(most,), stream=2)
+    made = [make(s, i)["image"] for s in (few, many) for i in range(s.num_examples)]
+    return np.stack(made)
 
 
-def coloured_images():
-    """Makes 6 multi-dSprites scenes, the last of 7 objects: [6, 64, 64, 3] uint8."""
-    return _images(load.scene_maker("multi_dsprites"))
-
-
-def grey_images():
-    """Makes 6 scenes of scikit-learn's digits (no download): [6, 64, 64, 1] uint8."""
+def _scenes_of_digits():
     found = load_digits()
     scaled = (found.images * 15.9375).astype(np.uint8).repeat(3, 1).repeat(3, 2)
     masks = digits.shrink(np.pad(scaled, ((0, 0), (2, 2), (2, 2))))
     index = np.arange(len(masks))
     pool = digits.Digits(masks, found.target, index, index)
-    return _images(
-        lambda split, i: multi_mnist.make_scenes(pool, (0, 0), split, [i])[0]
-    )
-
-
-def _images(make_scene):
-    made = [make_scene(s, i)["image"] for s in SPLITS for i in range(s.num_examples)]
-    return np.stack(made)
+    return lambda split, i: multi_mnist.make_scenes(pool, (0, 0), split, [i])[0]
 
 
 def figures(name):
@@ -74,7 +71,8 @@ def figures(name):
         floats are nats and sums of pixel means and of appearances.
     """
     model, variables = lavae_jax.load_pretrained(name)
-    images = grey_images() if model.image_shape[-1] == 1 else coloured_images()
+    data = released.read(pretrained.FOLDER / name).config["data"]["name"]
+    images = images_like(data)
     key_bound, key_sample = jax.random.split(jax.random.key(17))
     computed = {
         "log_weights": lavae_jax.log_weights(
@@ -97,17 +95,22 @@ def tiny_run():
     config.model.count_threshold = 1e-3  # so that a model sees objects from the start
     config.optimizer.rise_steps = 0  # so that no learning rate is 0
     experiment = build.build(config)
-    state, images = experiment.init(jax.random.key(config.seed)), coloured_images()
+    state, images = (
+        experiment.init(jax.random.key(config.seed)),
+        images_like(config.data.name),
+    )
     for step in range(1, config.num_steps + 1):
         state, _ = jax.jit(experiment.train_step_at(step))(state, images)
     return pretrained.flatten(jax.tree.map(np.asarray, state.params))
 
 
 def _edited(scene, image_shape):
-    """Moves, restyles, mixes and removes objects of the crowded scene."""
+    """Moves and restyles objects of the last scene; mixes and removes some of many."""
     crowded = len(scene.n) - 1
     scene = editing.move(scene, 0, (20, 30), image_shape, only=crowded)
     scene = editing.restyle(scene, 1, [0, 1], [1.0, -1.0], only=crowded)
+    if scene.n[crowded] < 5:
+        return scene
     scene = editing.interpolate(scene, 2, 3, 0.5, only=crowded)
     return editing.remove(scene, 4, only=crowded)
 
