@@ -6,6 +6,11 @@ default) is for 2 CPU cores, and `tiny` is for tests. You have to set
 
 - `--config.model.sprite_size`, odd: the largest object and a margin, in pixels.
 
+All objects share a window of this size. In multi-dSprites, whose window has 21 pixels,
+they are 9 to 19 pixels long and cover 38 to 185. A larger object is seen in pieces. A
+much smaller one is painted as well, but in the warm-up it may share its peak in the KL
+map with a neighbour, and be found only later.
+
 You may have to set
 
 - `--config.data.levels=LOW,HIGH`, the values of black and of white, which are 0 and 255
