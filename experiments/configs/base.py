@@ -150,6 +150,7 @@ def _elbo() -> ConfigDict:
     elbo.overlap = 0  # pixels that objects of both may cover
     elbo.superpose_appearance = 0.0  # share of images superposed in these updates
     elbo.wake_weight = 0.0  # of proposals for superposed scenes; not in the paper
+    elbo.wake_less_one = False  # whether they are also proposed without an object
     return elbo
 
 

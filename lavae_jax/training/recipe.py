@@ -38,6 +38,7 @@ class Recipe(NamedTuple):
         superpose_appearance: the same share in the further updates.
         wake_weight: factor on `superposition.wake`, which proposes the objects of both
             scenes for a superposed one; 0 for no proposals.
+        wake_less_one: whether the same objects without one of them are proposed, too.
         tighten_after: steps after which all but h_loc learns from a bound of several
             draws of z_app; None for never, as in the paper.
         tighten_draws: number of draws of that bound.
@@ -63,6 +64,7 @@ class Recipe(NamedTuple):
     overlap: int = 0
     superpose_appearance: float = 0.0
     wake_weight: float = 0.0
+    wake_less_one: bool = False
     tighten_after: int | None = None
     tighten_draws: int = 1
     tighten_elbo: float = 1.0

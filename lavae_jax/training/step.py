@@ -32,7 +32,12 @@ from lavae_jax.training.recipe import Recipe, Stage
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState, restart_moments
-from lavae_jax.training.superposition import objects_of_both, wake, without_prior_of_n
+from lavae_jax.training.superposition import (
+    objects_of_both,
+    wake,
+    with_less_one,
+    without_prior_of_n,
+)
 from lavae_jax.training.updates import (
     Stepped,
     appearance_update,
@@ -120,11 +125,17 @@ def elbo_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
         advantage = leave_one_out(elbo, recipe.advantage_limit)
         objective = (elbo + advantage * log_q).mean()
         if recipe.superpose and recipe.wake_weight:
-            both = objects_of_both(model, scenes, model.location_logits(x))
-            key_both = key_app[:: recipe.num_draws]
-            temperature = recipe.count_temperature
+            proposed = objects_of_both(model, scenes, model.location_logits(x))
+            key_proposed = key_app.reshape(log_q.shape)[:, :1]
+            if recipe.wake_less_one:
+                key_choice = jax.vmap(jax.random.fold_in, (0, None))(
+                    key_proposed[:, 0], 1
+                )
+                proposed = with_less_one(proposed, key_choice)
+                key_proposed = jnp.repeat(key_proposed, 2, axis=1)
             objective += recipe.wake_weight * wake(
-                model, scenes, both, h_loc, elbo, key_both, noise, temperature
+                *(model, scenes, proposed, h_loc, elbo, key_proposed.reshape(-1)),
+                *(noise, recipe.count_temperature),
             )
         return objective, (terms, n)
 

@@ -166,7 +166,7 @@ def _stays_inside(lit: Array) -> Array:
 def wake(
     model: LAVAE,
     scenes: Superposed,
-    both: Locations,
+    proposed: Locations,
     h_loc: Array,
     elbo: Array,
     keys: Array,
@@ -176,36 +176,74 @@ def wake(
     """Computes the objective by which h_loc learns the objects found in both scenes.
 
     Their log q is weighted with their share of Σ_k exp(ELBO_k) over the K draws and
-    themselves, as in reweighted wake-sleep (Bornschein & Bengio, 2015). So log q rises
-    as far as the ELBO is higher with them than with the objects that were drawn.
+    all proposals, as in reweighted wake-sleep (Bornschein & Bengio, 2015). So log q
+    rises as far as the ELBO is higher with them than with the objects that were drawn.
 
     Args:
         model: bound to its variables.
         scenes: what `superpose` gives for B images.
-        both: what `objects_of_both` finds in the scenes.
+        proposed: P proposals for each scene, [B · P, ...], those of a scene in a row:
+            what `objects_of_both` finds, maybe `with_less_one`.
         h_loc: their location logits, [B, H, W].
         elbo: of the draws, nats, [B, K].
-        keys: [B], one per image.
+        keys: [B · P], one per proposal.
         noise: ε or σ of the likelihood; None for the model's.
         temperature: T of `counts.draw_n`.
 
     Returns:
         The mean of the weighted log q over all images, nats.
     """
+    num_proposals = len(keys) // h_loc.shape[0]
+    h_loc = jnp.repeat(h_loc, num_proposals, axis=0)
     threshold, radius = model.count_threshold, model.exclusion_radius
-    site, active, capacity = both.site, both.active, model.capacity(h_loc.shape[0])
-    both = at_sites(h_loc, site, active, exclusion_radius=radius, capacity=capacity)
-    log_q = both.log_q.sum(axis=1)
+    site, active = proposed.site, proposed.active
+    capacity = model.capacity(h_loc.shape[0])
+    proposed = at_sites(h_loc, site, active, exclusion_radius=radius, capacity=capacity)
+    log_q = proposed.log_q.sum(axis=1)
     if temperature:
-        log_q += counts.log_q_count(h_loc, both, threshold, temperature, radius)
-    n = both.active.sum(axis=1)
-    terms = reconstruct(model, scenes.x, both, n, keys, noise)
+        log_q += counts.log_q_count(h_loc, proposed, threshold, temperature, radius)
+    n = proposed.active.sum(axis=1)
+    terms = reconstruct(model, scenes.x, proposed, n, keys, noise)
     # p(n) is left out for superposed images, see `without_prior_of_n`.
-    all_elbo = jnp.concatenate([elbo, (terms.elbo + terms.kl_n)[:, None]], axis=1)
-    share = jax.nn.softmax(lax.stop_gradient(all_elbo), axis=1)[:, -1]
+    proposed_elbo = (terms.elbo + terms.kl_n).reshape(-1, num_proposals)
+    all_elbo = jnp.concatenate([elbo, proposed_elbo], axis=1)
+    shares = jax.nn.softmax(lax.stop_gradient(all_elbo), axis=1)[:, elbo.shape[1] :]
+    log_q = log_q.reshape(shares.shape)
     # Sites that exclude each other can't be drawn together.
-    possible = scenes.superposed & (log_q > MASKED / 2)
-    return jnp.where(possible, share * log_q, 0).mean()
+    possible = scenes.superposed[:, None] & (log_q > MASKED / 2)
+    return jnp.where(possible, shares * log_q, 0).sum(axis=1).mean()
+
+
+def with_less_one(locations: Locations, keys: Array) -> Locations:
+    """Repeats the objects of each image, the second time without one of them.
+
+    An object that h_loc finds twice is found twice in superposed scenes, too, and draws
+    that miss several objects are no match for it; only the same objects without the
+    second one are.
+
+    Args:
+        locations: [B, ...].
+        keys: [B], by which the object is chosen.
+
+    Returns:
+        Locations [2 B, ...], those of an image in a row.
+    """
+    site, active = locations.site, locations.active
+    n = active.sum(axis=1)
+    left_out = jnp.floor(jax.vmap(jax.random.uniform)(keys) * n).astype(jnp.int32)
+    fewer = active & (jnp.arange(active.shape[1])[None] != left_out[:, None])
+    both = jax.tree.map(
+        lambda a, b: jnp.stack([a, b], axis=1).reshape(-1, a.shape[1]),
+        (site, active),
+        (site, fewer),
+    )
+    return hard_locations(*_first_active(*both))
+
+
+def _first_active(site: Array, active: Array) -> tuple[Array, Array]:
+    """Moves active slots [B, M] to the front, in the same order."""
+    first = jnp.argsort(~active, axis=1, stable=True)
+    return tuple(jnp.take_along_axis(a, first, axis=1) for a in (site, active))
 
 
 def objects_of_both(model: LAVAE, scenes: Superposed, h_single: Array) -> Locations:
@@ -227,9 +265,8 @@ def objects_of_both(model: LAVAE, scenes: Superposed, h_single: Array) -> Locati
     other_active &= scenes.superposed[:, None]
     site = jnp.concatenate([likely.site, other_site], axis=1)
     active = jnp.concatenate([likely.active, other_active], axis=1)
-    first = jnp.argsort(~active, axis=1, stable=True)[:, : model.max_objects]
-    site, active = (jnp.take_along_axis(a, first, axis=1) for a in (site, active))
-    return hard_locations(site, active)
+    most = model.max_objects
+    return hard_locations(*(a[:, :most] for a in _first_active(site, active)))
 
 
 def without_prior_of_n(terms: ElboTerms, chosen: Array) -> ElboTerms:
