@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special, stats
 
 from lavae_jax import objectives
+from lavae_jax.latents import counts
 from lavae_jax.latents.locations import at_sites, draw_locations
 from lavae_jax.training import superposition
+from lavae_jax.types import hard_locations
 from tests import reference, tiny_models
 
 # optax and distrax mix dtypes and ranks.
@@ -181,6 +184,66 @@ def test_the_weights_of_proposals(draws_are):
     )
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert (abs(expected) < 1e-6) == (draws_are == "far better")
+
+
+def test_objects_without_one_of_them():
+    """The second proposal leaves out one object, each as often; the others stay."""
+    n = np.array([0, 1, 3])
+    images = 2_000
+    site = np.tile(np.arange(1, M + 1), (images, 1))
+    active = np.arange(M) < np.repeat(n, [1, 1, images - 2])[:, None]
+    given = hard_locations(site, active)
+    keys = tiny_models.image_keys(images)
+    found = jax.jit(superposition.with_less_one)(given, keys)
+    sites, kept = (np.asarray(a).reshape(images, 2, M) for a in found[:2])
+    np.testing.assert_array_equal(sites[:, 0], np.where(active, site, 0))
+    np.testing.assert_array_equal(kept[:, 0], active)
+    assert not kept[:2, 1].any()  # nothing is left of none and one
+    assert (kept[2:, 1] == [True, True, False, False]).all()
+    pairs, numbers = np.unique(sites[2:, 1, :2], axis=0, return_counts=True)
+    assert pairs.tolist() == [[1, 2], [1, 3], [2, 3]]
+    assert stats.chisquare(numbers).pvalue > 1e-3
+
+
+def test_proposals_share_their_weight():
+    """Of two proposals, each is weighted by its share of Σ exp(ELBO) over all."""
+    model, variables, single, scenes = _problem()
+    h_loc = _logits(model, variables, scenes.x)
+    keys = tiny_models.image_keys(2 * B, seed=1)
+
+    @jax.jit
+    def run(h_loc):
+        bound = model.bind(variables)
+        both = superposition.objects_of_both(
+            bound, scenes, bound.location_logits(single)
+        )
+        proposed = superposition.with_less_one(both, tiny_models.image_keys(B))
+        noise = jnp.float32(0.1)
+        repeated = jnp.repeat(h_loc, 2, axis=0)
+        given = at_sites(
+            repeated, proposed.site, proposed.active, exclusion_radius=RADIUS
+        )
+        threshold = model.count_threshold
+        log_q = given.log_q.sum(axis=1) + counts.log_q_count(
+            repeated, given, threshold, TEMPERATURE, RADIUS
+        )
+        n = given.active.sum(axis=1)
+        terms = objectives.reconstruct(bound, scenes.x, given, n, keys, noise)
+        # Draws as good as one of the two.
+        elbo = (terms.elbo + terms.kl_n).reshape(B, 2)[:, :1] + jnp.array([[0.0, -1.0]])
+        found = superposition.wake(
+            bound, scenes, proposed, h_loc, elbo, keys, noise, TEMPERATURE
+        )
+        return found, elbo, (terms.elbo + terms.kl_n).reshape(B, 2), log_q
+
+    found, elbo, proposed_elbo, log_q = jax.device_get(run(h_loc))
+    log_q = np.float64(log_q).reshape(B, 2)
+    all_elbo = np.concatenate([elbo, proposed_elbo], axis=1).astype(np.float64)
+    shares = special.softmax(all_elbo, axis=1)[:, 2:]
+    possible = SUPERPOSED[:, None] & (log_q > -1e8)
+    expected = np.where(possible, shares * log_q, 0).sum(axis=1).mean()
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert (shares[SUPERPOSED].min(axis=1) > 1e-6).any()
 
 
 def test_proposals_teach_h_loc_alone():
