@@ -122,6 +122,7 @@ def test_training_and_counting(tmp_path):
         "--config.model.sprite_size=9",
         "--config.model.max_objects=3",
         "--config.model.count_threshold=0.001",
+        "--config.model.sigma=0.0",  # it is learned
         f"--workdir={tmp_path / 'run'}",
         "--nodistributed",
     ]
