@@ -121,9 +121,14 @@ def _image_sets(config, splits, images_path, num_images):
         return [_held_out_set(config, splits, num_images)]
     sets = measure.split_sets(config.data, splits, num_images)
     if config.model.get("location_prior") == "learned":
-        # The floors of the data sets are those of a uniform prior.
-        sets = (one._replace(floor=None) for one in sets)
+        # The data sets' floors of the model are those of a uniform prior.
+        sets = (one._replace(floor=_entropy_alone(one.floor)) for one in sets)
     return sets
+
+
+def _entropy_alone(floor):
+    """Returns a floor that any model obeys, whatever its prior of locations."""
+    return floor and floor._replace(floor=floor.entropy)
 
 
 def _held_out_set(config, splits, num_images):

@@ -157,7 +157,7 @@ def card(
     if is_baseline(config):
         family = "the baseline, a fully convolutional β-VAE"
         limits = _BASELINE_LIMITS
-    elif is_binary:
+    elif "test_7" in splits and is_binary:
         test_splits = _LAVAE_TEST_SPLITS
     return _CARD.format(
         name=name,
@@ -195,6 +195,7 @@ def training_command(config: dict[str, Any], workdir: str) -> str:
     wanted = cli.flatten(run_workdir.from_json(config))
     nearest, overrides = None, None
     for name, values in _variants(is_baseline(config)):
+        wanted = run_workdir.with_later_values(wanted, values)
         if unshared := sorted(values.keys() ^ wanted.keys()):
             raise cli.UserError(
                 f"only one of the run's config and this version's has"

@@ -33,8 +33,10 @@ class Diagnosis(NamedTuple):
             lit pixels.
         overcounted: whether f_count is M though n is less than M, or unknown.
         blank: share of the inferred objects whose sprite shows nothing.
-        unsteady: share of the inferred objects off the border that do not move along
-            with the image when it is moved by one pixel in both directions.
+        unsteady: number of the inferred objects off the border that do not move along
+            with the image when it is moved by one pixel in both directions. It is
+            divided by the mean number of such objects in all B images, so that its mean
+            is a share.
         split: whether one object is inferred as two: two are less than half a sprite's
             window apart, and more than n are inferred; None if n is unknown.
     """
@@ -87,10 +89,11 @@ def measure(
 
 
 def _unsteady(model, variables, images, scene):
-    """Computes the share of the objects that do not move along with their image, [B].
+    """Finds the objects that do not move along with their image: numbers, [B].
 
-    Only objects whose window lies inside the image count, before and after it is moved:
-    a part of the others may come into the image or leave it.
+    They are divided by the mean number of objects per image that count. Only those
+    count whose window lies inside the image, before and after it is moved: a part of
+    the others may come into the image or leave it.
     """
     padded = jnp.pad(images, ((0, 0), (1, 0), (1, 0), (0, 0)), mode="edge")
     moved = inference.infer(model, variables, padded[:, :-1, :-1])
@@ -99,7 +102,8 @@ def _unsteady(model, variables, images, scene):
     inside = ((scene.yx >= half) & (expected <= last)).all(-1) & scene.active
     same = (moved.yx[:, None] == expected[:, :, None]).all(-1)
     unsteady = inside & ~(same & moved.active[:, None]).any(2)
-    return unsteady.sum(1) / jnp.maximum(inside.sum(1), 1)
+    per_image = jnp.maximum(inside.sum() / len(images), 1 / len(images))
+    return unsteady.sum(1).astype(jnp.float32) / per_image
 
 
 def warnings(means: Diagnosis) -> list[str]:
@@ -128,7 +132,7 @@ def warnings(means: Diagnosis) -> list[str]:
         )
     if means.unsteady > _UNSTEADY:
         sentences.append(
-            f"{means.unsteady:.0%} of the objects in held-out scenes do not move along"
+            f"{means.unsteady:.0%} of the objects off the border do not move along"
             " with an image that is moved by a pixel: f_sprite has to learn each sprite"
             " at several offsets. Lower warmup.bump_sigma or model.stem_stride."
         )

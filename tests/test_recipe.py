@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.configs import dsprites
+from experiments.configs import coloured, dsprites
 from experiments.run import build_training
 from lavae_jax.training import optimizer, recipe
 from lavae_jax.training.optimizer import Parts
@@ -15,10 +15,13 @@ from lavae_jax.training.optimizer import Parts
 pytestmark = pytest.mark.standard_promotion
 
 
-@pytest.mark.parametrize("variant", ["paper", "laptop"])
-def test_the_stages_of_the_configs(variant):
+@pytest.mark.parametrize(
+    ("module", "variant"),
+    [(dsprites, "paper"), (dsprites, "laptop"), (coloured, "laptop")],
+)
+def test_the_stages_of_the_configs(module, variant):
     """Stages come in order and last as long as the config says, the last to the end."""
-    config = dsprites.get_config(variant)
+    config = module.get_config(variant)
     settings = build_training.build_recipe(config)
     steps = range(1, config.num_steps + 1)
     stages = [recipe.stage_at(settings, step) for step in steps]
@@ -27,7 +30,8 @@ def test_the_stages_of_the_configs(variant):
     counted = [
         ("auxiliary", warmup.auxiliary_steps),
         ("guided", warmup.guided_steps),
-        ("elbo", learning),
+        ("apart", config.elbo.apart_steps),
+        ("elbo", learning - config.elbo.apart_steps),
         ("tighten", tighten),
     ]
     expected = [stage for stage, number in counted for _ in range(number)]
@@ -62,7 +66,7 @@ def test_the_laptops_schedules():
     for name, rate in [
         ("location", c.location_learning_rate),
         ("rest", c.learning_rate),
-        ("prior_n", c.learning_rate),
+        ("prior", c.learning_rate),
     ]:
         schedule = getattr(rates, name)
         steps = [0, first - 1, first, first + rise, last - 1]
@@ -71,7 +75,7 @@ def test_the_laptops_schedules():
     steps = [last, last + rise, config.num_steps]
     rate = config.tighten.learning_rate
     expected = [0, rate, rate * c.final_factor]
-    for schedule in (rates.rest, rates.prior_n):
+    for schedule in (rates.rest, rates.prior):
         np.testing.assert_allclose([schedule(k) for k in steps], expected, atol=1e-6)
 
 

@@ -95,9 +95,9 @@ def test_every_stage_trains_its_parts_and_nothing_else():
     """A stage changes all its parts, and no bit of the others or of their moments."""
     trained = {
         "auxiliary": {"auxiliary"},
-        "guided": {"location", "rest", "prior_n"},
-        "elbo": {"location", "rest", "prior_n"},
-        "tighten": {"rest", "prior_n"},
+        "guided": {"location", "rest", "prior"},
+        "elbo": {"location", "rest", "prior"},
+        "tighten": {"rest", "prior"},
     }
     start = start_state()
     for stage, (after, _) in run_stages().items():
@@ -213,7 +213,7 @@ def test_what_further_updates_see(share):
     )
     before, after = (split(state.params) for state in (between, found))
     assert all(changed(before.rest, after.rest))
-    for part in ("location", "prior_n", "auxiliary"):
+    for part in ("location", "prior", "auxiliary"):
         assert not any(changed(getattr(before, part), getattr(after, part)))
 
 
@@ -224,7 +224,7 @@ def test_which_images_teach_h_loc():
     found, _ = compiled_step(RECIPE, "elbo")(start_state(), images)
     before, after = split(run_stages()["elbo"][0].params), split(found.params)
     assert not any(changed(before.location, after.location))
-    assert not any(changed(before.prior_n, after.prior_n))
+    assert not any(changed(before.prior, after.prior))
     assert all(changed(before.rest, after.rest))
 
 
@@ -289,6 +289,29 @@ def test_superposed_scenes():
     assert all(changed(before["prior_n_logits"], other["prior_n_logits"]))
     for part in ("f_sprite", "appearance_net"):
         assert all(changed(before[part], after[part]))
+
+
+def test_a_learned_prior_of_locations():
+    """It learns where objects are in the scenes as they are, not in superposed ones."""
+    images, fields = make_images(), dict(location_prior="learned")
+    start = start_state(**fields)
+    for share, learns in ((0.0, True), (1.0, False)):
+        for recipe in (PLAIN, RECIPE):  # the latter has further updates
+            one_step = compiled_step(recipe._replace(superpose=share), "elbo", **fields)
+            after = one_step(start, images)[0].params["lavae"]["prior_location"]
+            before = start.params["lavae"]["prior_location"]
+            assert changed(before, after) == [learns], (share, recipe)
+
+
+def test_an_earlier_stage_keeps_objects_apart():
+    """The stage `apart` is `elbo` of a model with another exclusion radius."""
+    recipe = PLAIN._replace(apart_steps=1, apart_radius=4)
+    apart, _ = compiled_step(recipe, "apart")(start_state(), make_images())
+    wide = compiled_step(PLAIN, "elbo", exclusion_radius=4)
+    expected, _ = wide(start_state(), make_images())
+    narrow, _ = compiled_step(PLAIN, "elbo")(start_state(), make_images())
+    jax.tree.map(np.testing.assert_array_equal, apart.params, expected.params)
+    assert any(changed(narrow.params, expected.params))
 
 
 def test_the_share_of_superposed_scenes():

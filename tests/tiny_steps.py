@@ -26,6 +26,7 @@ RECIPE = recipe.Recipe(
     minibatches=2,
     superpose=0.5,
     wake_weight=0.5,
+    wake_less_one=True,
     tighten_after=4,
     tighten_draws=3,
     tighten_elbo=0.25,

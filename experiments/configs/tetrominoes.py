@@ -22,8 +22,8 @@ def get_config(variant: str = "laptop") -> ConfigDict:
     if variant == "laptop":
         config.update(num_steps=4_600, eval_every=200, picture_every=400)
         # Pieces are crowded. With the lengths for objects of 19 pixels, the KL map
-        # merges neighbours: its peaks count 33% of held-out scenes, and so 69%. After
-        # more steps of the auxiliary VAE, long pieces have two peaks.
+        # merges neighbours, and its peaks count 33% of held-out scenes right. With
+        # these it is 69%, and few scenes are counted too high; see RESULTS.md.
         config.warmup.update(object_size=15, auxiliary_steps=200)
         config.data.num_valid = 2_000
     return config

@@ -69,38 +69,41 @@ def load(
     number = rooms.prod(axis=1)
     chosen = rng.choice(len(images), crops.number, p=number / number.sum())
     corners = (rng.uniform(size=(crops.number, 2)) * rooms[chosen]).astype(int)
+    splines = list(map(_spline, images)) if crops.varied else []
     result = np.empty((crops.number, side, side, channels), np.uint8)
-    for index, (image, corner) in enumerate(zip(chosen, corners, strict=True)):
-        cut = _vary if crops.varied else _cut
-        crop = cut(images[image], corner, side, rng)
+    for index, (row, column) in enumerate(corners):
+        if crops.varied:
+            crop = _vary(splines[chosen[index]], (row, column), side, rng)
+        else:
+            crop = images[chosen[index]][row : row + side, column : column + side]
         if crops.turned:
             crop = np.rot90(crop, rng.integers(4))[:, :: rng.choice((-1, 1))]
         result[index] = crop
     return result
 
 
-def _cut(image, corner, side, rng):
-    """Cuts a square [side, side, C] whose upper left pixel is `corner`."""
-    del rng
-    row, column = corner
-    return image[row : row + side, column : column + side]
+def _spline(image):
+    """Computes what a cubic interpolation of [H, W, C] needs: float64 [C, H, W].
+
+    In float64, all machines round the interpolated values alike.
+    """
+    channels = np.moveaxis(image, -1, 0)
+    return np.stack([ndimage.spline_filter(one, mode="mirror") for one in channels])
 
 
-def _vary(image, corner, side, rng):
-    """Cuts a square with the same centre, turned, scaled, and brighter or darker.
+def _vary(spline, corner, side, rng):
+    """Cuts a square with an upper left `corner`, turned, scaled, brighter or darker.
 
-    Beyond its border the image is mirrored.
+    Its centre stays. Beyond its border the image is mirrored. Values above 255 are cut.
     """
     angle = rng.uniform(0, 2 * np.pi)
     zoom, brightness = np.exp(rng.uniform(-1, 1, 2) * np.log((_ZOOM, _BRIGHTNESS)))
     turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
     middle = (side - 1) / 2
     matrix = turn / zoom
-    offset = corner + middle - matrix @ np.full(2, middle)
+    offset = np.array(corner) + middle - matrix @ np.full(2, middle)
+    options = dict(output_shape=(side, side), mode="mirror", prefilter=False)
     channels = [
-        ndimage.affine_transform(
-            channel.astype(np.float32), matrix, offset, (side, side), mode="mirror"
-        )
-        for channel in np.moveaxis(image, -1, 0)
+        ndimage.affine_transform(one, matrix, offset, **options) for one in spline
     ]
     return np.clip(np.rint(brightness * np.stack(channels, axis=-1)), 0, 255)

@@ -83,7 +83,7 @@ def _read_crops(data, path, shape, values):
             f"data.crop must be at least {own_images.MIN_SIDE} and data.num_crops at"
             f" least 1: got {data.crop} and {data.num_crops}."
         )
-    how = crops.Crops(data.crop, data.num_crops, data.turned, data.varied)
+    how = crops.Crops(data.crop, data.num_crops, data.turned, data.get("varied", False))
     if how.varied and values.levels is None:
         raise ValueError(
             "data.varied interpolates between pixels, but the model takes binary ones:"

@@ -66,7 +66,7 @@ def build_optimizer(config: ConfigDict) -> optimizers.Optimizer:
     rates = optimizers.Parts(
         location=optax.join_schedules([first, location], [warmup]),
         rest=optax.join_schedules(rest, [warmup, last]),
-        prior_n=optax.join_schedules(rest, [warmup, last]),
+        prior=optax.join_schedules(rest, [warmup, last]),
         auxiliary=learning_rate(
             c, c.warmup_learning_rate, config.warmup.auxiliary_steps
         ),

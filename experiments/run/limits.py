@@ -113,7 +113,10 @@ LIMITS = {
     "elbo.superpose": _from_0_to(1),
     "elbo.overlap": _at_least(0),
     "elbo.superpose_appearance": _from_0_to(1),
+    "model.location_prior": _one_of("uniform", "learned"),
     "elbo.wake_weight": _at_least(0),
+    "elbo.apart_steps": _at_least(0),
+    "elbo.apart_radius": _at_least(0),
     "tighten.steps": _at_least(0),
     "tighten.num_draws": _at_least(1),
     "tighten.elbo_share": _from_0_to(1),
@@ -134,7 +137,11 @@ def check(config: ConfigDict) -> None:
     if is_baseline(config):
         _check_baseline(config.model)
     else:
-        _check_sites(config.model)
+        _check_sites(
+            config.model, "model.exclusion_radius", config.model.exclusion_radius
+        )
+        if config.elbo.apart_steps:
+            _check_sites(config.model, "elbo.apart_radius", config.elbo.apart_radius)
         _check_together(config)
 
 
@@ -176,18 +183,19 @@ def _check_baseline(model: ConfigDict) -> None:
         )
 
 
-def _check_sites(model: ConfigDict) -> None:
+def _check_sites(model: ConfigDict, name: str, radius: int) -> None:
     """Refuses models that may have no site left to draw the last object from.
 
-    The discs around the sites drawn before are counted as if none overlapped.
+    `radius` is the exclusion radius, a value of this name. The discs around the sites
+    drawn before are counted as if none overlapped.
     """
     height, width, _ = model.image_shape
-    radius, others = model.exclusion_radius, model.max_objects - 1
+    others = model.max_objects - 1
     rows = range(-radius, radius + 1)
     disc = sum(2 * math.isqrt(radius**2 - row**2) + 1 for row in rows)
     if others * disc >= height * width:
         raise ValueError(
-            f"the discs of model.exclusion_radius={radius} px around {others} objects"
+            f"the discs of {name}={radius} px around {others} objects"
             f" may cover all of a {height}x{width} image, {others} * {disc} of"
             f" {height * width} sites, and leave none for another: lower it or"
             f" model.max_objects, got {model.max_objects}."
@@ -215,6 +223,11 @@ def _check_together(config: ConfigDict) -> None:
             "elbo.superpose and elbo.superpose_appearance need model.compositing=alpha,"
             " or else binary pixels on black, whose objects are the lit pixels: set"
             " them to 0."
+        )
+    if model.sigma > model.sigma_init:
+        raise ValueError(
+            "model.sigma_init, from which σ falls to model.sigma, must be no less: got"
+            f" {model.sigma_init} and {model.sigma}."
         )
     if model.compositing == "sum" and elbo.overlap:
         raise ValueError(

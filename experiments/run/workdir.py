@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from ml_collections import ConfigDict
@@ -146,14 +146,29 @@ def _tighten_after(config):
     return config.get("num_steps", 0) - config.get("tighten", {}).get("steps", 0)
 
 
+_LATER = {
+    "data.num_images": 0,
+    "data.varied": False,
+    "model.location_prior": "uniform",
+    "elbo.wake_less_one": False,
+    "elbo.apart_steps": 0,
+    "elbo.apart_radius": 4,
+}
+"""Values that configs of earlier runs lack, and what these runs did."""
+
+
+def with_later_values(values: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Adds to a run's values those of `names` that earlier runs lack."""
+    return {name: _LATER[name] for name in names if name in _LATER} | values
+
+
 def differences(stored: ConfigDict, new: ConfigDict) -> list[str]:
     """Lists the values by which two configs are of different runs, a line each.
 
     The lines call the first config "there" and the second one "here".
     """
     there, here = cli.flatten(stored), cli.flatten(new)
-    if "data.num_images" in here:  # earlier runs read all images
-        there.setdefault("data.num_images", 0)
+    there = with_later_values(there, here)
     return [
         f"  {name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
         for name in sorted(there.keys() | here.keys())

@@ -71,6 +71,7 @@ def log_p_of_sites(
     drawn = jnp.where(locations.active, jnp.exp(log_p), 0)
     # Of all sites, at least the one that is drawn is left.
     left = jnp.maximum(1 - (jnp.cumsum(drawn, axis=1) - drawn), jnp.exp(log_p))
+    left = jnp.where(locations.active, left, 1)  # the logarithm of 0 has no gradient
     if locations.z_loc is not None:
         log_p = locations.z_loc @ log_prior
     return jnp.where(locations.active, log_p - jnp.log(left), 0).sum(axis=1)
@@ -85,7 +86,7 @@ def draw_prior(
 ) -> Array:
     """Draws z_loc from the prior: distinct sites, [B, M] int32, 0 beyond n.
 
-    They are uniform, or those of `log_p_of_sites`.
+    All sites are equally likely, or have the `log_prior` of `log_p_of_sites`.
     """
     p = None if log_prior is None else jnp.exp(log_prior)
 

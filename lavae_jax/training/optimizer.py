@@ -7,6 +7,8 @@ import optax
 
 from lavae_jax.types import Array, Variables
 
+_PRIORS = ("prior_n_logits", "prior_location")
+
 
 class Parts(NamedTuple):
     """Holds one value for each part that is optimised on its own, or None.
@@ -14,21 +16,22 @@ class Parts(NamedTuple):
     Attributes:
         location: the value for the location network.
         rest: the value for LAVAE's other networks.
-        prior_n: the value for the logits of p(n).
+        prior: the value for the logits of p(n), and of p(z_loc | n) if it is learned.
         auxiliary: the value for the auxiliary VAE.
     """
 
     location: Any = None
     rest: Any = None
-    prior_n: Any = None
+    prior: Any = None
     auxiliary: Any = None
 
 
 def split(params: Variables) -> Parts:
     """Splits {"lavae": ..., "auxiliary": ...} into the parameters of each part."""
     rest = dict(params["lavae"])
-    location, prior_n = rest.pop("location_net"), rest.pop("prior_n_logits")
-    return Parts(location, rest, prior_n, params["auxiliary"])
+    location = rest.pop("location_net")
+    prior = {name: rest.pop(name) for name in _PRIORS if name in rest}
+    return Parts(location, rest, prior, params["auxiliary"])
 
 
 def lavae_parts(lavae: Variables) -> Parts:
@@ -38,11 +41,7 @@ def lavae_parts(lavae: Variables) -> Parts:
 
 def join(parts: Parts) -> Variables:
     """Joins the parts again; undoes `split`."""
-    lavae = {
-        **parts.rest,
-        "location_net": parts.location,
-        "prior_n_logits": parts.prior_n,
-    }
+    lavae = {**parts.rest, **parts.prior, "location_net": parts.location}
     return {"lavae": lavae, "auxiliary": parts.auxiliary}
 
 

@@ -6,7 +6,7 @@ from lavae_jax.warmup import OBJECT_SIZE
 
 Draws = Literal["score", "relaxed", "straight_through"]
 Target = Literal["bumps", "kl_map"]
-Stage = Literal["auxiliary", "guided", "elbo", "tighten"]
+Stage = Literal["auxiliary", "guided", "apart", "elbo", "tighten"]
 
 
 class Recipe(NamedTuple):
@@ -39,6 +39,9 @@ class Recipe(NamedTuple):
         wake_weight: factor on `superposition.wake`, which proposes the objects of both
             scenes for a superposed one; 0 for no proposals.
         wake_less_one: whether the same objects without one of them are proposed, too.
+        apart_steps: first steps in which the ELBO teaches h_loc; they have a wider
+            exclusion radius.
+        apart_radius: this radius, px.
         tighten_after: steps after which all but h_loc learns from a bound of several
             draws of z_app; None for never, as in the paper.
         tighten_draws: number of draws of that bound.
@@ -65,6 +68,8 @@ class Recipe(NamedTuple):
     superpose_appearance: float = 0.0
     wake_weight: float = 0.0
     wake_less_one: bool = False
+    apart_steps: int = 0
+    apart_radius: int = 0
     tighten_after: int | None = None
     tighten_draws: int = 1
     tighten_elbo: float = 1.0
@@ -83,4 +88,6 @@ def stage_at(recipe: Recipe, step: int) -> Stage:
         return "guided"
     if recipe.tighten_after is not None and step > recipe.tighten_after:
         return "tighten"
+    if step <= recipe.warmup_steps + recipe.apart_steps:
+        return "apart"
     return "elbo"

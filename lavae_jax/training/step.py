@@ -5,9 +5,11 @@ A run goes through the stages of `recipe.stage_at`:
 1. `auxiliary`: the auxiliary VAE learns, for as long as its KL map needs to show one
    peak per object. Of LAVAE, only a background that is not black learns.
 2. `guided`: LAVAE learns with its objects at these peaks, on which h_loc is regressed.
-3. `elbo`: everything learns from the ELBO of K draws of n, z_loc and z_app. Some images
+3. `apart`: as `elbo`, with a wider exclusion radius, as long as sprites are blurred and
+   a second one on an object pays. A run may have no such steps.
+4. `elbo`: everything learns from the ELBO of K draws of n, z_loc and z_app. Some images
    may be superposed on others (`superposition`).
-4. `tighten`: all but h_loc learns from a bound of several draws of z_app.
+5. `tighten`: all but h_loc learns from a bound of several draws of z_app.
 
 A step takes images x, [N, H, W, C]. In the paper, all of them teach all
 networks. Here one in `location_every` can do that, and then h_app and f_sprite, which
@@ -33,10 +35,11 @@ from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState, restart_moments
 from lavae_jax.training.superposition import (
+    Superposed,
     objects_of_both,
     wake,
     with_less_one,
-    without_prior_of_n,
+    without_priors,
 )
 from lavae_jax.training.updates import (
     Stepped,
@@ -46,6 +49,8 @@ from lavae_jax.training.updates import (
 )
 from lavae_jax.types import Array, Locations, hard_locations, site_at
 from lavae_jax.warmup import AuxiliaryVAE
+
+_LESS_ONE = 2**31 - 2  # tells the key of this choice from those of draws
 
 
 def auxiliary_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
@@ -120,22 +125,16 @@ def elbo_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
         locations, log_q, key_app = _draw(setup, model, state, h_loc, keys)
         n = locations.active.sum(axis=1)
         terms = reconstruct(model, scenes.x, locations, n, key_app, noise, train=True)
-        terms = without_prior_of_n(terms, scenes.chosen)
+        terms = without_priors(model, terms, locations, scenes.chosen)
         elbo = terms.elbo.reshape(log_q.shape)
         advantage = leave_one_out(elbo, recipe.advantage_limit)
         objective = (elbo + advantage * log_q).mean()
         if recipe.superpose and recipe.wake_weight:
-            proposed = objects_of_both(model, scenes, model.location_logits(x))
-            key_proposed = key_app.reshape(log_q.shape)[:, :1]
-            if recipe.wake_less_one:
-                key_choice = jax.vmap(jax.random.fold_in, (0, None))(
-                    key_proposed[:, 0], 1
-                )
-                proposed = with_less_one(proposed, key_choice)
-                key_proposed = jnp.repeat(key_proposed, 2, axis=1)
+            key_both = key_app[:: recipe.num_draws]
+            proposed, key_proposed = _proposals(setup, model, scenes, x, key_both)
+            temperature = recipe.count_temperature
             objective += recipe.wake_weight * wake(
-                *(model, scenes, proposed, h_loc, elbo, key_proposed.reshape(-1)),
-                *(noise, recipe.count_temperature),
+                model, scenes, proposed, h_loc, elbo, key_proposed, noise, temperature
             )
         return objective, (terms, n)
 
@@ -147,6 +146,22 @@ def elbo_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     terms, n, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
     return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
+
+
+def _proposals(
+    setup: Setup, model: LAVAE, scenes: Superposed, x: Array, keys: Array
+) -> tuple[Locations, Array]:
+    """Proposes objects for superposed scenes of images x, [B, H, W, C].
+
+    Returns:
+        The locations [B · P, ...] of P proposals per scene, and keys [B · P], equal for
+        all proposals of a scene.
+    """
+    proposed = objects_of_both(model, scenes, model.location_logits(x))
+    if not setup.recipe.wake_less_one:
+        return proposed, keys
+    key_choice = jax.vmap(jax.random.fold_in, (0, None))(keys, _LESS_ONE)
+    return with_less_one(proposed, key_choice), jnp.repeat(keys, 2)
 
 
 def _draw(
@@ -194,7 +209,7 @@ def tighten_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
         setup,
         num_draws=recipe.tighten_draws,
         elbo_share=recipe.tighten_elbo,
-        with_prior_n=True,
+        with_prior=True,
     )
     return minibatch_updates(setup, state, x, sampled, update, recipe.minibatches)
 
@@ -202,6 +217,7 @@ def tighten_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
 _STEPS = {
     "auxiliary": auxiliary_step,
     "guided": guided_step,
+    "apart": elbo_step,
     "elbo": elbo_step,
     "tighten": tighten_step,
 }
@@ -223,9 +239,12 @@ def make_train_step(
         From a state and images (uint8 or float, [B, H, W, C], this device's
         share of the batch) to the next state and metrics, the same on every device.
     """
+    if stage == "apart":
+        model = model.clone(exclusion_radius=recipe.apart_radius)
     setup = Setup(model, auxiliary, optimizer, schedules, recipe)
     steps_before = {
         "guided": recipe.auxiliary_steps,
+        "apart": recipe.warmup_steps,
         "elbo": recipe.warmup_steps,
         "tighten": recipe.tighten_after,
     }
@@ -236,7 +255,7 @@ def make_train_step(
         x = to_float(images, model.is_binary)
         location_images = x if stage == "tighten" else x[:: recipe.location_every]
         state, metrics = _STEPS[stage](setup, state, location_images)
-        if stage in ("guided", "elbo"):
+        if stage in ("guided", "apart", "elbo"):
             state = appearance_updates(setup, state, x)
         return state._replace(step=state.step + 1), setup.average(metrics)
 

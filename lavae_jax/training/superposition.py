@@ -17,7 +17,7 @@ from jax import lax
 
 from lavae_jax.blending import covers
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import MASKED, at_sites
+from lavae_jax.latents.locations import MASKED, at_sites, kl_locations
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import ElboTerms, reconstruct
 from lavae_jax.types import Array, Locations, hard_locations, site_at, yx_of
@@ -186,7 +186,7 @@ def wake(
             what `objects_of_both` finds, maybe `with_less_one`.
         h_loc: their location logits, [B, H, W].
         elbo: of the draws, nats, [B, K].
-        keys: [B · P], one per proposal.
+        keys: [B · P], for draws of z_app; the proposals of a scene may share theirs.
         noise: ε or σ of the likelihood; None for the model's.
         temperature: T of `counts.draw_n`.
 
@@ -204,7 +204,7 @@ def wake(
         log_q += counts.log_q_count(h_loc, proposed, threshold, temperature, radius)
     n = proposed.active.sum(axis=1)
     terms = reconstruct(model, scenes.x, proposed, n, keys, noise)
-    # p(n) is left out for superposed images, see `without_prior_of_n`.
+    # p(n) is left out for superposed images, see `without_priors`.
     proposed_elbo = (terms.elbo + terms.kl_n).reshape(-1, num_proposals)
     all_elbo = jnp.concatenate([elbo, proposed_elbo], axis=1)
     shares = jax.nn.softmax(lax.stop_gradient(all_elbo), axis=1)[:, elbo.shape[1] :]
@@ -217,9 +217,9 @@ def wake(
 def with_less_one(locations: Locations, keys: Array) -> Locations:
     """Repeats the objects of each image, the second time without one of them.
 
-    An object that h_loc finds twice is found twice in superposed scenes, too, and draws
-    that miss several objects are no match for it; only the same objects without the
-    second one are.
+    An object that h_loc finds twice in a scene is proposed twice. The ELBO of such a
+    proposal is still higher than that of draws that miss other objects. It is lower
+    than that of the same objects without the second one, so these are proposed, too.
 
     Args:
         locations: [B, ...].
@@ -269,11 +269,18 @@ def objects_of_both(model: LAVAE, scenes: Superposed, h_single: Array) -> Locati
     return hard_locations(*(a[:, :most] for a in _first_active(site, active)))
 
 
-def without_prior_of_n(terms: ElboTerms, chosen: Array) -> ElboTerms:
-    """Leaves chosen images out of p(n), as superposed scenes have more objects.
+def without_priors(
+    model: LAVAE, terms: ElboTerms, locations: Locations, chosen: Array
+) -> ElboTerms:
+    """Leaves chosen images out of p(n), and out of what a learned p(z_loc | n) learns.
 
-    Chosen images that were not superposed are left out too: scenes with many objects
-    are superposed less often, and would teach p(n) too large an n.
+    Superposed scenes have more objects, at other places. Chosen images that were not
+    superposed are left out too: scenes with many objects are superposed less often, and
+    would teach p(n) too large an n.
     """
     chosen = jnp.repeat(chosen, terms.kl_n.shape[0] // chosen.shape[0])
+    log_prior = model.log_prior_of_sites()
+    if log_prior is not None:
+        fixed = kl_locations(locations, model.num_sites, lax.stop_gradient(log_prior))
+        terms = terms._replace(kl_loc=jnp.where(chosen, fixed, terms.kl_loc))
     return terms._replace(kl_n=jnp.where(chosen, 0, terms.kl_n))

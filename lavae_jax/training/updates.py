@@ -86,9 +86,9 @@ def appearance_update(
     keys: Array,
     num_draws: int = 1,
     elbo_share: float = 1.0,
-    with_prior_n: bool = False,
+    with_prior: bool = False,
 ) -> Stepped:
-    """Makes one update of h_app, f_sprite and maybe p(n), on x [B, H, W, C].
+    """Makes one update of h_app, f_sprite and maybe the priors, on x [B, H, W, C].
 
     The objective is elbo_share · ELBO + (1 − elbo_share) · log 1/K Σ_k w_k (Burda et
     al., "Importance Weighted Autoencoders", 2016) over K = `num_draws` draws of z_app,
@@ -112,7 +112,7 @@ def appearance_update(
     (value, aux), grad = jax.value_and_grad(loss, has_aux=True)(state.params["lavae"])
     terms, bound, batch_stats = aux
     grads = lavae_parts(grad)
-    prior_n = grads.prior_n if with_prior_n else None
-    state = setup.update(state, Parts(rest=grads.rest, prior_n=prior_n), batch_stats)
+    prior = grads.prior if with_prior else None
+    state = setup.update(state, Parts(rest=grads.rest, prior=prior), batch_stats)
     metrics = TrainMetrics(value, bound=bound if num_draws > 1 else None)
     return state, of_terms(metrics, terms, n)
