@@ -10,7 +10,9 @@ C = 1 or 3, or a TFRecord file of the multi-object data sets, such as Tetrominoe
 a file says about their objects is what the model is measured by: `masks` [N, H, W],
 `positions` [N, M, 2] or `n` [N], see `own.images.load_truth`.
 With `data.crop=64`, `data.num_crops` squares of 64×64 pixels are cut from images of any
-size, even from a single one; their objects are not compared with the truth, and
+size, even from a single one, maybe turned by right angles and mirrored (`data.turned`),
+and where pixels have many values turned by any angle, scaled, and made brighter or
+darker (`data.varied`); their objects are not compared with the truth, and
 held-out crops overlap the others.
 Of a file of many images, `data.num_images` are read, from the start; 0 reads all.
 `data.num_valid` of them (a tenth, 5,000 at most), chosen at random, are held out.

@@ -1,6 +1,6 @@
 """Configures the image of nuclei that `python -m experiments.nuclei` prepares.
 
-It is an example of `custom_grey.py`, for 2 CPU cores, or with `:tiny` for tests. The 62
+It is an example of `custom_grey.py`, for 2 CPU cores, or with `:tiny` for tests. The 64
 nuclei of the upper half of the image are all that it learns from: its images are crops
 of this half, turned by any angle, mirrored, scaled, and made brighter or darker.
 """
