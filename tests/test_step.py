@@ -304,14 +304,19 @@ def test_a_learned_prior_of_locations():
 
 
 def test_an_earlier_stage_keeps_objects_apart():
-    """The stage `apart` is `elbo` of a model with another exclusion radius."""
-    recipe = PLAIN._replace(apart_steps=1, apart_radius=4)
+    """`apart` is `elbo` with another exclusion radius, and without overlaps."""
+    plain = PLAIN._replace(superpose=1.0)
+    recipe = plain._replace(apart_steps=1, apart_radius=4, overlap=9)
     apart, _ = compiled_step(recipe, "apart")(start_state(), make_images())
-    wide = compiled_step(PLAIN, "elbo", exclusion_radius=4)
+    wide = compiled_step(plain, "elbo", exclusion_radius=4)
     expected, _ = wide(start_state(), make_images())
-    narrow, _ = compiled_step(PLAIN, "elbo")(start_state(), make_images())
     jax.tree.map(np.testing.assert_array_equal, apart.params, expected.params)
-    assert any(changed(narrow.params, expected.params))
+    for other in (
+        compiled_step(plain, "elbo"),
+        compiled_step(recipe, "elbo", exclusion_radius=4),
+    ):
+        params = other(start_state(), make_images())[0].params
+        assert any(changed(params, expected.params))
 
 
 def test_the_share_of_superposed_scenes():

@@ -37,7 +37,7 @@ def of_many_values(config: ConfigDict) -> ConfigDict:
     # scenes of multi_dsprites/coloured some are, and in 1% some are within 2 pixels.
     model.exclusion_radius = model.exclusion_radius and 2
     # But sprites are blurred at first, and two of them, 3 or 4 pixels apart, explain an
-    # object better than one; see RESULTS.md.
+    # object better than one. Scenes that overlap then teach h_loc to see more of them.
     elbo.apart_steps = 800
     # A learned σ becomes so small that a second sprite on an object corrects errors of
     # the first one by more nats than it costs.

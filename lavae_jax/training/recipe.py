@@ -39,8 +39,8 @@ class Recipe(NamedTuple):
         wake_weight: factor on `superposition.wake`, which proposes the objects of both
             scenes for a superposed one; 0 for no proposals.
         wake_less_one: whether the same objects without one of them are proposed, too.
-        apart_steps: first steps in which the ELBO teaches h_loc; they have a wider
-            exclusion radius.
+        apart_steps: first steps in which the ELBO teaches h_loc; objects are kept apart
+            in them, by another exclusion radius and an overlap of 0.
         apart_radius: this radius, px.
         tighten_after: steps after which all but h_loc learns from a bound of several
             draws of z_app; None for never, as in the paper.

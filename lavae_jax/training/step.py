@@ -5,8 +5,9 @@ A run goes through the stages of `recipe.stage_at`:
 1. `auxiliary`: the auxiliary VAE learns, for as long as its KL map needs to show one
    peak per object. Of LAVAE, only a background that is not black learns.
 2. `guided`: LAVAE learns with its objects at these peaks, on which h_loc is regressed.
-3. `apart`: as `elbo`, with a wider exclusion radius, as long as sprites are blurred and
-   a second one on an object pays. A run may have no such steps.
+3. `apart`: as `elbo`, with a wider exclusion radius and superposed scenes that do not
+   overlap, as long as sprites are blurred and a second one on an object pays. A run may
+   have no such steps.
 4. `elbo`: everything learns from the ELBO of K draws of n, z_loc and z_app. Some images
    may be superposed on others (`superposition`).
 5. `tighten`: all but h_loc learns from a bound of several draws of z_app.
@@ -241,6 +242,7 @@ def make_train_step(
     """
     if stage == "apart":
         model = model.clone(exclusion_radius=recipe.apart_radius)
+        recipe = recipe._replace(overlap=0)
     setup = Setup(model, auxiliary, optimizer, schedules, recipe)
     steps_before = {
         "guided": recipe.auxiliary_steps,
