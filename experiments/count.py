@@ -9,7 +9,8 @@ pixels) or --levels (the values of black and of white) says otherwise. DIR gets
 - `counts.csv`: file, n; a row per image.
 - `objects.csv`: file, n, row, column, top, left, bottom, right, log_evidence; a row per
   object. Row and column are the centre of its box, in pixels; bottom and right are
-  exclusive. log_evidence is by how many nats the object raises the ELBO.
+  exclusive. log_evidence is by how many nats the object raises the ELBO; objects below
+  --least_evidence, 0 nats, are left out.
 - `overlays`: the first images with the boxes drawn in them.
 - `labels`, with --labels: a 16-bit PNG per image, whose pixels are 0 for the background
   and i for the i-th object of this image in `objects.csv`.
@@ -64,9 +65,11 @@ def count(
     variables: dict[str, Any],
     found: pictures.Pictures,
     values: own_images.Values = own_images.BINARY,
+    least_evidence: float = 0.0,
 ) -> Iterator[Counted]:
     """Returns what a model finds in each picture, in order, with a progress bar.
 
+    Objects of less evidence are left out: below 0 nats, the ELBO is higher without one.
     All pictures are read and checked before this returns, and then counted one after
     the other. What can't be used is a ValueError.
     """
@@ -88,7 +91,10 @@ def count(
             for start in indices[::_AT_A_TIME]:
                 batch = indices[start : start + _AT_A_TIME]
                 images = [read(index) for index in batch]
-                objects = lavae_jax.find_objects(model, variables, images)
+                objects = [
+                    one.with_evidence(least_evidence)
+                    for one in lavae_jax.find_objects(model, variables, images)
+                ]
                 names = [found.names[index] for index in batch]
                 yield from map(Counted, names, images, objects)
                 progress.update(len(batch))
@@ -220,7 +226,7 @@ def main() -> None:
     with cli.user_errors(ValueError, OSError):
         pixels = _pixel_values(model, config, values)
         truth, size = _truth(path, found, values.tile)
-        counted = count(model, variables, found, pixels)
+        counted = count(model, variables, found, pixels, values.least_evidence)
         objects = write(counted, out, values.overlays, values.labels)
         if truth is None:
             num_objects = sum(one.n for one in objects)
@@ -255,6 +261,9 @@ def _define_flags():
     )
     flags.DEFINE_list(
         "levels", None, "Values of black and of white; by default those of training."
+    )
+    flags.DEFINE_float(
+        "least_evidence", 0.0, "Leave out objects of less evidence, in nats."
     )
     flags.DEFINE_integer(
         "overlays", 100, "How many first images are drawn with boxes.", lower_bound=0

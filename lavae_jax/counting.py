@@ -55,6 +55,10 @@ class FoundObjects(NamedTuple):
         """The number of objects."""
         return len(self.yx)
 
+    def with_evidence(self, least: float) -> "FoundObjects":
+        """Returns the objects whose `log_evidence` is at least so many nats."""
+        return FoundObjects(*(field[self.log_evidence >= least] for field in self))
+
     @property
     def centre(self) -> np.ndarray:
         """The centres of the boxes, [n, 2], row and column; a half lies between two."""

@@ -57,6 +57,12 @@ def test_tables_and_overlays(folder, tmp_path, capsys):
         assert float(row["log_evidence"]) > 0
     drawn = sorted(path.name for path in (tmp_path / "overlays").iterdir())
     assert drawn == ["0.png.png", "3.png.png"]
+    evidence = sorted(float(row["log_evidence"]) for row in objects)
+    least = f"--least_evidence={(evidence[1] + evidence[2]) / 2}"
+    assert run_here(count, *arguments, least)[0] == 0
+    left = _rows(tmp_path / "objects.csv")
+    assert sorted(float(row["log_evidence"]) for row in left) == evidence[2:]
+    assert "8 objects in 3 images" in capsys.readouterr().out
     with Image.open(tmp_path / "overlays" / "3.png.png") as picture:
         assert (np.asarray(picture) == (255, 128, 0)).all(axis=-1).any()
 

@@ -140,6 +140,7 @@ def test_training_and_counting(tmp_path):
     large = np.pad(images[:2, ..., 0], ((0, 0), (3, 40), (5, 60)), mode="edge")
     np.save(tmp_path / "large.npy", large)
     arguments = [f"--images={tmp_path / 'large.npy'}", f"--model={tmp_path / 'run'}"]
+    arguments += ["--least_evidence=-inf"]
     wrong = run_here(count, *arguments, "--levels=7,7", f"--out={tmp_path / 'no'}")
     assert wrong[0] == 1 and "--levels must be two numbers" in wrong[1]
     status, said = run_here(count, *arguments, f"--out={tmp_path / 'counts'}")
