@@ -36,15 +36,16 @@ def of_many_values(config: ConfigDict) -> ConfigDict:
     # The exclusion radius of 4 hides objects whose centres are nearer: in 3.6% of the
     # scenes of multi_dsprites/coloured some are, and in 1% some are within 2 pixels.
     model.exclusion_radius = model.exclusion_radius and 2
-    # But sprites are blurred at first, and two of them, 3 or 4 pixels apart, explain an
-    # object better than one. Scenes that overlap then teach h_loc to see more of them.
-    elbo.apart_steps = 800
     # A learned σ becomes so small that a second sprite on an object corrects errors of
     # the first one by more nats than it costs.
     model.update(sigma=0.05, sigma_init=0.1)
     # At a weight of 30, wrong proposals outweigh the ELBO, which corrects them. And an
     # object that is found twice is proposed twice, so one less is proposed as well.
     elbo.update(wake_weight=min(elbo.wake_weight, 10.0), wake_less_one=True)
+    if model.exclusion_radius != 0:
+        # But sprites are blurred at first, and two of them, 3 or 4 pixels apart,
+        # explain an object better than one; scenes that overlap repeat the mistake.
+        elbo.apart_steps = min(800, config.num_steps // 4)
     warmup = config.warmup
     if warmup.auxiliary_steps == base.laptop().warmup.auxiliary_steps:
         # Objects of little contrast take longer to show in the map.

@@ -245,6 +245,8 @@ def _fit_lavae(config, found):
     _fill(steps, object_size=max(model.sprite_size - 2, 1))
     size = steps.object_size
     radius = round(warmup.scaled(_EXCLUSION, size))
+    if model.exclusion_radius is None:
+        config.elbo.apart_radius = radius
     _fill(model, glimpse_size=model.sprite_size, exclusion_radius=radius)
 
 

@@ -227,7 +227,8 @@ def _check_together(config: ConfigDict) -> None:
     if model.sigma > model.sigma_init:
         raise ValueError(
             "model.sigma_init, from which σ falls to model.sigma, must be no less: got"
-            f" {model.sigma_init} and {model.sigma}."
+            f" {model.sigma_init} and {model.sigma}. Raise it, too:"
+            f" --config.model.sigma_init={model.sigma}."
         )
     if model.compositing == "sum" and elbo.overlap:
         raise ValueError(
