@@ -1,4 +1,4 @@
-"""The objects of two superposed scenes become proposals, which the ELBO weighs."""
+"""Objects that h_loc may miss become proposals, which the ELBO weighs."""
 
 import functools
 
@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import special
 
 from lavae_jax import objectives
 from lavae_jax.latents import counts
 from lavae_jax.latents.locations import at_sites, draw_locations
-from lavae_jax.training import superposition
+from lavae_jax.training import proposals, superposition
 from lavae_jax.types import hard_locations
 from tests import reference, tiny_models
 
@@ -57,7 +57,7 @@ def _logits(model, variables, x):
 def _both(model, variables, single, scenes):
     bound = model.bind(variables)
     h_single = bound.location_logits(single)
-    return superposition.objects_of_both(bound, scenes, h_single)
+    return proposals.objects_of_both(bound, scenes, h_single)
 
 
 @functools.cache
@@ -117,10 +117,11 @@ def test_the_objects_of_both_scenes():
 
 
 def _wake(model, variables, single, scenes, h_loc, elbo):
-    return superposition.wake(
+    both = _both(model, variables, single, scenes)
+    return proposals.wake(
         model.bind(variables),
         scenes,
-        _both(model, variables, single, scenes),
+        proposals.Proposals(both, SUPERPOSED[:, None]),
         h_loc,
         elbo,
         tiny_models.image_keys(B, seed=1),
@@ -186,64 +187,126 @@ def test_the_weights_of_proposals(draws_are):
     assert (abs(expected) < 1e-6) == (draws_are == "far better")
 
 
-def test_objects_without_one_of_them():
-    """The second proposal leaves out one object, each as often; the others stay."""
-    n = np.array([0, 1, 3])
-    images = 2_000
-    site = np.tile(np.arange(1, M + 1), (images, 1))
-    active = np.arange(M) < np.repeat(n, [1, 1, images - 2])[:, None]
-    given = hard_locations(site, active)
-    keys = tiny_models.image_keys(images)
-    found = jax.jit(superposition.with_less_one)(given, keys)
-    sites, kept = (np.asarray(a).reshape(images, 2, M) for a in found[:2])
-    np.testing.assert_array_equal(sites[:, 0], np.where(active, site, 0))
-    np.testing.assert_array_equal(kept[:, 0], active)
-    assert not kept[:2, 1].any()  # nothing is left of none and one
-    assert (kept[2:, 1] == [True, True, False, False]).all()
-    pairs, numbers = np.unique(sites[2:, 1, :2], axis=0, return_counts=True)
-    assert pairs.tolist() == [[1, 2], [1, 3], [2, 3]]
-    assert stats.chisquare(numbers).pvalue > 1e-3
+def test_objects_with_one_more():
+    """The second proposal has one more object behind the others, if a slot is left."""
+    n = np.array([0, 2, M])
+    site = np.tile(np.arange(1, M + 1), (3, 1))
+    given = hard_locations(site, np.arange(M) < n[:, None])
+    found = proposals.with_one_more(given, np.array([17, 18, 19]))
+    sites = [
+        np.asarray(s)[np.asarray(a)].tolist()
+        for s, a in zip(found.site, found.active, strict=True)
+    ]
+    assert sites == [[], [17], [1, 2], [1, 2, 18], [1, 2, 3, 4], [1, 2, 3, 4]]
+
+
+def _lost(model, variables, x, scene, noise):
+    """Sums the nats that are lost around sites, in float64; −∞ near an object."""
+    bound = model.bind(variables)
+    appearance = bound.appearance(bound.appearance_features(x), scene)
+    q = bound.background_posterior(x)
+    canvas = np.float64(bound.paint(appearance.mu, q and q.mu, scene))
+    if model.is_binary:
+        mean = np.clip(canvas, 0, 1) * (1 - 2 * noise) + noise
+        log_p = x * np.log(mean) + (1 - x) * np.log(1 - mean) - np.log(1 - noise)
+    else:
+        log_p = -((x - canvas) ** 2) / (2 * noise**2)
+    reach, radius = model.sprite_size // 5, max(1, model.exclusion_radius)
+    lost = np.full(x.shape[:3], -np.inf)
+    for b, row, column in np.ndindex(lost.shape):
+        objects = np.asarray(scene.site)[b, np.asarray(scene.active)[b]]
+        yx = np.stack(np.unravel_index(objects, x.shape[1:3]), axis=-1)
+        if not (np.abs(yx - [row, column]).max(axis=1) <= radius).any():
+            rows = slice(max(0, row - reach), row + reach + 1)
+            columns = slice(max(0, column - reach), column + reach + 1)
+            lost[b, row, column] = -log_p[b, rows, columns].sum()
+    return lost
+
+
+@pytest.mark.parametrize("kind", ["binary", "grey"])
+def test_one_more_object_where_the_likelihood_is_lowest(kind):
+    """The site loses the most nats in the square around it, and no object is near."""
+    fields = {"max_objects": M, "exclusion_radius": RADIUS, "sprite_size": 5}
+    if kind == "grey":
+        fields |= {"compositing": "alpha", "pixels": "gaussian", "background": "smooth"}
+    model = tiny_models.tiny_model(**fields)
+    variables = tiny_models.random_variables(model)
+    images = tiny_models.binary_images if kind == "binary" else tiny_models.grey_images
+    x = np.asarray(images(model, B), np.float32)
+    n = np.array([0, 1, 3, 4, 2])
+    sites = np.random.default_rng(3).permuted(
+        np.tile(np.arange(model.num_sites), (B, 1)), axis=1
+    )[:, :M]
+    scene = hard_locations(sites, np.arange(M) < n[:, None])
+    found = jax.jit(
+        lambda variables: proposals.worst_site(
+            model.bind(variables), x, scene, jnp.float32(0.1)
+        )
+    )(variables)
+    lost = _lost(model, variables, x, scene, 0.1).reshape(B, -1)
+    at_found = np.take_along_axis(lost, np.asarray(found)[:, None], axis=1)[:, 0]
+    np.testing.assert_allclose(at_found, lost.max(axis=1), rtol=1e-4)
+    assert len(set(found.tolist())) > 2
+
+
+@pytest.mark.parametrize("one_more", [False, True])
+def test_which_proposals_are_valid(one_more):
+    """Single scenes get a proposal only where it has one more object."""
+    model, variables, single, scenes = _problem()
+
+    @jax.jit
+    def propose(variables):
+        bound = model.bind(variables)
+        h_single, noise = bound.location_logits(single), jnp.float32(0.1)
+        both = proposals.objects_of_both(bound, scenes, h_single)
+        site = proposals.worst_site(bound, scenes.x, both, noise)
+        found = proposals.propose(bound, scenes, h_single, noise, one_more)
+        return found, both, proposals.with_one_more(both, site)
+
+    found, both, more = propose(variables)
+    valid = np.stack([SUPERPOSED, np.full(B, True)], axis=1)
+    np.testing.assert_array_equal(found.valid, valid if one_more else valid[:, :1])
+    expected = more if one_more else both
+    jax.tree.map(np.testing.assert_array_equal, found.locations, expected)
 
 
 def test_proposals_share_their_weight():
     """Of two proposals, each is weighted by its share of Σ exp(ELBO) over all."""
     model, variables, single, scenes = _problem()
     h_loc = _logits(model, variables, scenes.x)
-    keys = tiny_models.image_keys(2 * B, seed=1)
+    keys = tiny_models.image_keys(B, seed=1)
 
     @jax.jit
     def run(h_loc):
-        bound = model.bind(variables)
-        both = superposition.objects_of_both(
-            bound, scenes, bound.location_logits(single)
-        )
-        proposed = superposition.with_less_one(both, tiny_models.image_keys(B))
-        noise = jnp.float32(0.1)
-        repeated = jnp.repeat(h_loc, 2, axis=0)
-        given = at_sites(
-            repeated, proposed.site, proposed.active, exclusion_radius=RADIUS
-        )
-        threshold = model.count_threshold
+        bound, noise = model.bind(variables), jnp.float32(0.1)
+        h_single = bound.location_logits(single)
+        proposed = proposals.propose(bound, scenes, h_single, noise, one_more=True)
+        site, active = proposed.locations.site, proposed.locations.active
+        twice = jnp.repeat(h_loc, 2, axis=0)
+        given = at_sites(twice, site, active, exclusion_radius=RADIUS)
         log_q = given.log_q.sum(axis=1) + counts.log_q_count(
-            repeated, given, threshold, TEMPERATURE, RADIUS
+            twice, given, model.count_threshold, TEMPERATURE, RADIUS
         )
         n = given.active.sum(axis=1)
-        terms = objectives.reconstruct(bound, scenes.x, given, n, keys, noise)
+        both_keys = jnp.repeat(keys, 2)
+        terms = objectives.reconstruct(bound, scenes.x, given, n, both_keys, noise)
+        chosen = jnp.repeat(scenes.chosen, 2)  # p(n) is for single scenes alone
+        of_proposals = (terms.elbo + jnp.where(chosen, terms.kl_n, 0)).reshape(B, 2)
         # Draws as good as one of the two.
-        elbo = (terms.elbo + terms.kl_n).reshape(B, 2)[:, :1] + jnp.array([[0.0, -1.0]])
-        found = superposition.wake(
+        elbo = of_proposals[:, :1] + jnp.array([[0.0, -1.0]])
+        found = proposals.wake(
             bound, scenes, proposed, h_loc, elbo, keys, noise, TEMPERATURE
         )
-        return found, elbo, (terms.elbo + terms.kl_n).reshape(B, 2), log_q
+        return found, elbo, of_proposals, log_q
 
-    found, elbo, proposed_elbo, log_q = jax.device_get(run(h_loc))
+    found, elbo, of_proposals, log_q = jax.device_get(run(h_loc))
     log_q = np.float64(log_q).reshape(B, 2)
-    all_elbo = np.concatenate([elbo, proposed_elbo], axis=1).astype(np.float64)
+    all_elbo = np.concatenate([elbo, of_proposals], axis=1).astype(np.float64)
     shares = special.softmax(all_elbo, axis=1)[:, 2:]
-    possible = SUPERPOSED[:, None] & (log_q > -1e8)
+    possible = np.stack([SUPERPOSED, np.full(B, True)], axis=1) & (log_q > -1e8)
     expected = np.where(possible, shares * log_q, 0).sum(axis=1).mean()
     assert found == pytest.approx(expected, rel=1e-4)
-    assert (shares[SUPERPOSED].min(axis=1) > 1e-6).any()
+    assert (shares.min(axis=1) > 1e-6).any()
 
 
 def test_proposals_teach_h_loc_alone():

@@ -150,7 +150,7 @@ def _elbo() -> ConfigDict:
     elbo.overlap = 0  # pixels that objects of both may cover
     elbo.superpose_appearance = 0.0  # share of images superposed in these updates
     elbo.wake_weight = 0.0  # of proposals for superposed scenes; not in the paper
-    elbo.wake_less_one = False  # whether they are also proposed without an object
+    elbo.wake_one_more = False  # whether one more object is proposed, too
     elbo.apart_steps = 0  # steps after the warm-up that keep objects apart
     elbo.apart_radius = 4  # the exclusion radius in these steps
     return elbo

@@ -150,7 +150,7 @@ _LATER = {
     "data.num_images": 0,
     "data.varied": False,
     "model.location_prior": "uniform",
-    "elbo.wake_less_one": False,
+    "elbo.wake_one_more": False,
     "elbo.apart_steps": 0,
     "elbo.apart_radius": 4,
 }

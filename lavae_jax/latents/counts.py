@@ -111,6 +111,19 @@ def draw_n(
     return jnp.minimum(n, max_objects).astype(jnp.int32), log_q
 
 
+def near_objects(locations: Locations, size: tuple[int, int], radius: int = 0) -> Array:
+    """Marks the squares around objects in which no other peak counts, [B, H, W] bool.
+
+    Only the sites and active slots of the locations, [B, ...], are used.
+    """
+    num_images = locations.site.shape[0]
+    objects = jnp.zeros((num_images, size[0] * size[1]), jnp.float32)
+    image = jnp.arange(num_images)[:, None]
+    objects = objects.at[image, locations.site].max(locations.active)
+    objects = objects.reshape(num_images, *size)
+    return reduce_square(objects, _side(radius), lax.max, -jnp.inf) > 0
+
+
 def log_q_count(
     h_loc: Array,
     locations: Locations,
@@ -131,11 +144,8 @@ def log_q_count(
         logits.reshape(num_images, -1), locations.site, axis=1
     )
     present = jnp.where(locations.active, jax.nn.log_sigmoid(at_sites), 0)
-    image = jnp.arange(num_images)[:, None]
-    objects = jnp.zeros((num_images, h_loc[0].size), jnp.float32)
-    objects = objects.at[image, locations.site].max(locations.active)
-    near = reduce_square(objects.reshape(h_loc.shape), _side(radius), lax.max, -jnp.inf)
-    others = peaks(lax.stop_gradient(h_loc), radius) & (near == 0)
+    near = near_objects(locations, h_loc.shape[1:], radius)
+    others = peaks(lax.stop_gradient(h_loc), radius) & ~near
     absent = jnp.where(others, jax.nn.log_sigmoid(-logits), 0)
     return present.sum(axis=1) + absent.sum(axis=(1, 2))
 

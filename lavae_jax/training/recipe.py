@@ -36,11 +36,13 @@ class Recipe(NamedTuple):
         touching: whether the added image is moved first, until objects of both touch.
         overlap: how many pixels objects of both scenes may cover.
         superpose_appearance: the same share in the further updates.
-        wake_weight: factor on `superposition.wake`, which proposes the objects of both
-            scenes for a superposed one; 0 for no proposals.
-        wake_less_one: whether the same objects without one of them are proposed, too.
+        wake_weight: factor on `proposals.wake`, by which h_loc learns the objects that
+            both scenes of a superposed one have alone; 0 for no proposals.
+        wake_one_more: whether these are also proposed with one more object, and the
+            objects that h_loc finds in other scenes, too.
         apart_steps: first steps in which the ELBO teaches h_loc; objects are kept apart
-            in them, by another exclusion radius and an overlap of 0.
+            in them: there are another exclusion radius, no overlaps, and no proposals
+            of one more object.
         apart_radius: this radius, px.
         tighten_after: steps after which all but h_loc learns from a bound of several
             draws of z_app; None for never, as in the paper.
@@ -67,7 +69,7 @@ class Recipe(NamedTuple):
     overlap: int = 0
     superpose_appearance: float = 0.0
     wake_weight: float = 0.0
-    wake_less_one: bool = False
+    wake_one_more: bool = False
     apart_steps: int = 0
     apart_radius: int = 0
     tighten_after: int | None = None

@@ -29,19 +29,14 @@ from lavae_jax.images import to_float
 from lavae_jax.latents import counts
 from lavae_jax.model import LAVAE
 from lavae_jax.objectives import leave_one_out, reconstruct
+from lavae_jax.training import proposals
 from lavae_jax.training.metrics import TrainMetrics, of_terms
 from lavae_jax.training.optimizer import Optimizer, Parts, lavae_parts
 from lavae_jax.training.recipe import Recipe, Stage
 from lavae_jax.training.schedules import Schedules
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState, restart_moments
-from lavae_jax.training.superposition import (
-    Superposed,
-    objects_of_both,
-    wake,
-    with_less_one,
-    without_priors,
-)
+from lavae_jax.training.superposition import without_priors
 from lavae_jax.training.updates import (
     Stepped,
     appearance_update,
@@ -50,8 +45,6 @@ from lavae_jax.training.updates import (
 )
 from lavae_jax.types import Array, Locations, hard_locations, site_at
 from lavae_jax.warmup import AuxiliaryVAE
-
-_LESS_ONE = 2**31 - 2  # tells the key of this choice from those of draws
 
 
 def auxiliary_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
@@ -130,12 +123,12 @@ def elbo_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
         elbo = terms.elbo.reshape(log_q.shape)
         advantage = leave_one_out(elbo, recipe.advantage_limit)
         objective = (elbo + advantage * log_q).mean()
-        if recipe.superpose and recipe.wake_weight:
-            key_both = key_app[:: recipe.num_draws]
-            proposed, key_proposed = _proposals(setup, model, scenes, x, key_both)
-            temperature = recipe.count_temperature
-            objective += recipe.wake_weight * wake(
-                model, scenes, proposed, h_loc, elbo, key_proposed, noise, temperature
+        if recipe.wake_weight and (recipe.superpose or recipe.wake_one_more):
+            h_single, one_more = model.location_logits(x), recipe.wake_one_more
+            proposed = proposals.propose(model, scenes, h_single, noise, one_more)
+            key, temperature = key_app[:: recipe.num_draws], recipe.count_temperature
+            objective += recipe.wake_weight * proposals.wake(
+                model, scenes, proposed, h_loc, elbo, key, noise, temperature
             )
         return objective, (terms, n)
 
@@ -147,22 +140,6 @@ def elbo_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
     terms, n, batch_stats = aux
     state = setup.update(state, lavae_parts(grad), batch_stats)
     return state, of_terms(TrainMetrics(-terms.elbo.mean()), terms, n)
-
-
-def _proposals(
-    setup: Setup, model: LAVAE, scenes: Superposed, x: Array, keys: Array
-) -> tuple[Locations, Array]:
-    """Proposes objects for superposed scenes of images x, [B, H, W, C].
-
-    Returns:
-        The locations [B · P, ...] of P proposals per scene, and keys [B · P], equal for
-        all proposals of a scene.
-    """
-    proposed = objects_of_both(model, scenes, model.location_logits(x))
-    if not setup.recipe.wake_less_one:
-        return proposed, keys
-    key_choice = jax.vmap(jax.random.fold_in, (0, None))(keys, _LESS_ONE)
-    return with_less_one(proposed, key_choice), jnp.repeat(keys, 2)
 
 
 def _draw(
@@ -242,7 +219,7 @@ def make_train_step(
     """
     if stage == "apart":
         model = model.clone(exclusion_radius=recipe.apart_radius)
-        recipe = recipe._replace(overlap=0)
+        recipe = recipe._replace(overlap=0, wake_one_more=False)
     setup = Setup(model, auxiliary, optimizer, schedules, recipe)
     steps_before = {
         "guided": recipe.auxiliary_steps,

@@ -1,12 +1,8 @@
-"""Superposes scenes, and proposes the objects of the single scenes for the sum.
+"""Superposes scenes, so that objects touch more often.
 
 Two scenes on top of each other are a scene again: λ is a sum over objects (Eq. 4), or
-objects hide what is behind them.
-Where two objects touch, h_loc has one maximum at first. No draw from q then puts an
-object on the second one, so the ELBO never compares one object with two; and in single
-scenes objects seldom touch. One scene can be moved until its objects touch those of the
-other one. The objects that q finds in each of the two scenes alone are then a proposal
-for both together, which the ELBO weighs.
+objects hide what is behind them. One scene can be moved until its objects touch those
+of the other one.
 """
 
 from typing import NamedTuple
@@ -17,10 +13,10 @@ from jax import lax
 
 from lavae_jax.blending import covers
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import MASKED, at_sites, kl_locations
+from lavae_jax.latents.locations import kl_locations
 from lavae_jax.model import LAVAE
-from lavae_jax.objectives import ElboTerms, reconstruct
-from lavae_jax.types import Array, Locations, hard_locations, site_at, yx_of
+from lavae_jax.objectives import ElboTerms
+from lavae_jax.types import Array, Locations
 
 
 def partner(tree, axis_name: str | None):
@@ -161,112 +157,6 @@ def _stays_inside(lit: Array) -> Array:
     shift = jnp.arange(2 * side)
     shift = jnp.where(shift < side, shift, shift - 2 * side)
     return (first + shift >= 0) & (last + shift < side)
-
-
-def wake(
-    model: LAVAE,
-    scenes: Superposed,
-    proposed: Locations,
-    h_loc: Array,
-    elbo: Array,
-    keys: Array,
-    noise: Array | None,
-    temperature: float,
-) -> Array:
-    """Computes the objective by which h_loc learns the objects found in both scenes.
-
-    Their log q is weighted with their share of Σ_k exp(ELBO_k) over the K draws and
-    all proposals, as in reweighted wake-sleep (Bornschein & Bengio, 2015). So log q
-    rises as far as the ELBO is higher with them than with the objects that were drawn.
-
-    Args:
-        model: bound to its variables.
-        scenes: what `superpose` gives for B images.
-        proposed: P proposals for each scene, [B · P, ...], those of a scene in a row:
-            what `objects_of_both` finds, maybe `with_less_one`.
-        h_loc: their location logits, [B, H, W].
-        elbo: of the draws, nats, [B, K].
-        keys: [B · P], for draws of z_app; the proposals of a scene may share theirs.
-        noise: ε or σ of the likelihood; None for the model's.
-        temperature: T of `counts.draw_n`.
-
-    Returns:
-        The mean of the weighted log q over all images, nats.
-    """
-    num_proposals = len(keys) // h_loc.shape[0]
-    h_loc = jnp.repeat(h_loc, num_proposals, axis=0)
-    threshold, radius = model.count_threshold, model.exclusion_radius
-    site, active = proposed.site, proposed.active
-    capacity = model.capacity(h_loc.shape[0])
-    proposed = at_sites(h_loc, site, active, exclusion_radius=radius, capacity=capacity)
-    log_q = proposed.log_q.sum(axis=1)
-    if temperature:
-        log_q += counts.log_q_count(h_loc, proposed, threshold, temperature, radius)
-    n = proposed.active.sum(axis=1)
-    terms = reconstruct(model, scenes.x, proposed, n, keys, noise)
-    # p(n) is left out for superposed images, see `without_priors`.
-    proposed_elbo = (terms.elbo + terms.kl_n).reshape(-1, num_proposals)
-    all_elbo = jnp.concatenate([elbo, proposed_elbo], axis=1)
-    shares = jax.nn.softmax(lax.stop_gradient(all_elbo), axis=1)[:, elbo.shape[1] :]
-    log_q = log_q.reshape(shares.shape)
-    # Sites that exclude each other can't be drawn together.
-    possible = scenes.superposed[:, None] & (log_q > MASKED / 2)
-    return jnp.where(possible, shares * log_q, 0).sum(axis=1).mean()
-
-
-def with_less_one(locations: Locations, keys: Array) -> Locations:
-    """Repeats the objects of each image, the second time without one of them.
-
-    An object that h_loc finds twice in a scene is proposed twice. The ELBO of such a
-    proposal is still higher than that of draws that miss other objects. It is lower
-    than that of the same objects without the second one, so these are proposed, too.
-
-    Args:
-        locations: [B, ...].
-        keys: [B], by which the object is chosen.
-
-    Returns:
-        Locations [2 B, ...], those of an image in a row.
-    """
-    site, active = locations.site, locations.active
-    n = active.sum(axis=1)
-    left_out = jnp.floor(jax.vmap(jax.random.uniform)(keys) * n).astype(jnp.int32)
-    fewer = active & (jnp.arange(active.shape[1])[None] != left_out[:, None])
-    both = jax.tree.map(
-        lambda a, b: jnp.stack([a, b], axis=1).reshape(-1, a.shape[1]),
-        (site, active),
-        (site, fewer),
-    )
-    return hard_locations(*_first_active(*both))
-
-
-def _first_active(site: Array, active: Array) -> tuple[Array, Array]:
-    """Moves active slots [B, M] to the front, in the same order."""
-    first = jnp.argsort(~active, axis=1, stable=True)
-    return tuple(jnp.take_along_axis(a, first, axis=1) for a in (site, active))
-
-
-def objects_of_both(model: LAVAE, scenes: Superposed, h_single: Array) -> Locations:
-    """Finds the most likely sites of an image's objects and of its partner's objects.
-
-    Args:
-        model: LAVAE, whose parameters are not needed.
-        scenes: what `superpose` gives for B images.
-        h_single: location logits of the images before they were superposed, [B, H, W].
-
-    Returns:
-        Locations [B, ...] of at most M objects.
-    """
-    h_single = lax.stop_gradient(h_single)
-    likely = model.locations(h_single, model.count(h_single), keys=None)
-    other_site, other_active = partner((likely.site, likely.active), model.axis_name)
-    moved_yx = yx_of(other_site, model.image_shape[1]) + scenes.shift[:, None]
-    other_site = site_at(moved_yx, model.image_shape[:2])
-    other_active &= scenes.superposed[:, None]
-    site = jnp.concatenate([likely.site, other_site], axis=1)
-    active = jnp.concatenate([likely.active, other_active], axis=1)
-    most = model.max_objects
-    return hard_locations(*(a[:, :most] for a in _first_active(site, active)))
 
 
 def without_priors(

@@ -14,9 +14,9 @@ from jax import lax
 from lavae_jax.objectives import importance_bound, reconstruct
 from lavae_jax.training.metrics import TrainMetrics, of_terms
 from lavae_jax.training.optimizer import Parts, lavae_parts
+from lavae_jax.training.proposals import objects_of_both
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState
-from lavae_jax.training.superposition import objects_of_both
 from lavae_jax.types import Array, Locations
 
 Stepped = tuple[TrainState, TrainMetrics]
