@@ -13,6 +13,14 @@ from lavae_jax import objectives
 from lavae_jax.latents import locations
 from lavae_jax.types import hard_locations
 from tests import reference, tiny_models
+from tests.tiny_steps import (
+    PLAIN,
+    RECIPE,
+    changed,
+    compiled_step,
+    make_images,
+    start_state,
+)
 
 H, W, M = 4, 5, 4
 D = H * W
@@ -118,3 +126,15 @@ def test_images_of_other_sizes_need_no_prior():
     (other,) = lavae_jax.find_objects(plain, {**variables, "params": params}, large)
     assert found.n > 1
     np.testing.assert_array_equal(found.yx, other.yx)
+
+
+def test_scenes_that_teach_the_prior():
+    """The prior learns from scenes as they are, not from superposed ones."""
+    images, fields = make_images(), dict(location_prior="learned")
+    start = start_state(**fields)
+    for share, learns in ((0.0, True), (1.0, False)):
+        for recipe in (PLAIN, RECIPE):  # the latter has further updates
+            one_step = compiled_step(recipe._replace(superpose=share), "elbo", **fields)
+            after = one_step(start, images)[0].params["lavae"]["prior_location"]
+            before = start.params["lavae"]["prior_location"]
+            assert changed(before, after) == [learns], (share, recipe)

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from lavae_jax.latents import locations
-from tests import reference
+from tests import reference, tiny_models
 
 H, W, M = 4, 5, 4
 D = H * W
@@ -206,3 +206,31 @@ def test_kl_locations_is_appendix_a_in_expectation(radius):
     )
     terms = np.asarray(locations.kl_locations(given, 6), np.float64)
     assert (list(draws.values()) * terms).sum() == pytest.approx(kl, abs=1e-5)
+
+
+@pytest.mark.parametrize("radius", [0, 2])
+def test_densities_at_given_sites_are_those_of_draws(radius):
+    """Densities at the sites of draws equal those of the draws, and of float64."""
+    h_loc = np.random.default_rng(0).normal(size=(4, 6, 7)).astype(np.float32)
+    n = np.array([0, 3, 1, 2], np.int32)
+    draw, at_sites = (
+        partial(density, exclusion_radius=radius)
+        for density in (locations.draw_locations, locations.at_sites)
+    )
+
+    @jax.jit
+    def run(h_loc, n, keys):
+        drawn = draw(h_loc, n, 3, keys=keys)
+        return drawn, at_sites(h_loc, drawn.site, drawn.active)
+
+    drawn, given = run(h_loc, n, tiny_models.image_keys(4))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
+        given,
+        drawn,
+    )
+    log_q, entropy = reference.location_terms(
+        h_loc.astype(np.float64), np.asarray(drawn.site), n, radius
+    )
+    np.testing.assert_allclose(given.log_q, log_q, atol=1e-5)
+    np.testing.assert_allclose(given.entropy, entropy, atol=1e-5)

@@ -10,9 +10,8 @@ from scipy import special
 
 from lavae_jax import objectives
 from lavae_jax.latents import counts
-from lavae_jax.latents.locations import at_sites, draw_locations
+from lavae_jax.latents.locations import at_sites
 from lavae_jax.training import proposals, superposition
-from lavae_jax.types import hard_locations
 from tests import reference, tiny_models
 
 # optax and distrax mix dtypes and ranks.
@@ -21,31 +20,6 @@ pytestmark = pytest.mark.standard_promotion
 B, M, RADIUS, TEMPERATURE = 5, 4, 1, 2.0
 SUPERPOSED = np.array([True, False, True, True, True])
 SHIFT = np.array([[1, -2], [0, 0], [0, 1], [-30, 0], [0, 30]], np.int32)
-
-
-@pytest.mark.parametrize("radius", [0, 2])
-def test_densities_at_given_sites_are_those_of_draws(radius):
-    """Densities at the sites of draws equal those of the draws, and of float64."""
-    h_loc = np.random.default_rng(0).normal(size=(4, 6, 7)).astype(np.float32)
-    n = np.array([0, 3, 1, 2], np.int32)
-
-    @jax.jit
-    def run(h_loc, n, keys):
-        drawn = draw_locations(h_loc, n, 3, keys=keys, exclusion_radius=radius)
-        given = at_sites(h_loc, drawn.site, drawn.active, exclusion_radius=radius)
-        return drawn, given
-
-    drawn, given = run(h_loc, n, tiny_models.image_keys(4))
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
-        given,
-        drawn,
-    )
-    log_q, entropy = reference.location_terms(
-        h_loc.astype(np.float64), np.asarray(drawn.site), n, radius
-    )
-    np.testing.assert_allclose(given.log_q, log_q, atol=1e-5)
-    np.testing.assert_allclose(given.entropy, entropy, atol=1e-5)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -185,68 +159,6 @@ def test_the_weights_of_proposals(draws_are):
     )
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert (abs(expected) < 1e-6) == (draws_are == "far better")
-
-
-def test_objects_with_one_more():
-    """The second proposal has one more object behind the others, if a slot is left."""
-    n = np.array([0, 2, M])
-    site = np.tile(np.arange(1, M + 1), (3, 1))
-    given = hard_locations(site, np.arange(M) < n[:, None])
-    found = proposals.with_one_more(given, np.array([17, 18, 19]))
-    sites = [
-        np.asarray(s)[np.asarray(a)].tolist()
-        for s, a in zip(found.site, found.active, strict=True)
-    ]
-    assert sites == [[], [17], [1, 2], [1, 2, 18], [1, 2, 3, 4], [1, 2, 3, 4]]
-
-
-def _lost(model, variables, x, scene, noise):
-    """Sums the nats that are lost around sites, in float64; −∞ near an object."""
-    bound = model.bind(variables)
-    appearance = bound.appearance(bound.appearance_features(x), scene)
-    q = bound.background_posterior(x)
-    canvas = np.float64(bound.paint(appearance.mu, q and q.mu, scene))
-    if model.is_binary:
-        mean = np.clip(canvas, 0, 1) * (1 - 2 * noise) + noise
-        log_p = x * np.log(mean) + (1 - x) * np.log(1 - mean) - np.log(1 - noise)
-    else:
-        log_p = -((x - canvas) ** 2) / (2 * noise**2)
-    reach, radius = model.sprite_size // 5, max(1, model.exclusion_radius)
-    lost = np.full(x.shape[:3], -np.inf)
-    for b, row, column in np.ndindex(lost.shape):
-        objects = np.asarray(scene.site)[b, np.asarray(scene.active)[b]]
-        yx = np.stack(np.unravel_index(objects, x.shape[1:3]), axis=-1)
-        if not (np.abs(yx - [row, column]).max(axis=1) <= radius).any():
-            rows = slice(max(0, row - reach), row + reach + 1)
-            columns = slice(max(0, column - reach), column + reach + 1)
-            lost[b, row, column] = -log_p[b, rows, columns].sum()
-    return lost
-
-
-@pytest.mark.parametrize("kind", ["binary", "grey"])
-def test_one_more_object_where_the_likelihood_is_lowest(kind):
-    """The site loses the most nats in the square around it, and no object is near."""
-    fields = {"max_objects": M, "exclusion_radius": RADIUS, "sprite_size": 5}
-    if kind == "grey":
-        fields |= {"compositing": "alpha", "pixels": "gaussian", "background": "smooth"}
-    model = tiny_models.tiny_model(**fields)
-    variables = tiny_models.random_variables(model)
-    images = tiny_models.binary_images if kind == "binary" else tiny_models.grey_images
-    x = np.asarray(images(model, B), np.float32)
-    n = np.array([0, 1, 3, 4, 2])
-    sites = np.random.default_rng(3).permuted(
-        np.tile(np.arange(model.num_sites), (B, 1)), axis=1
-    )[:, :M]
-    scene = hard_locations(sites, np.arange(M) < n[:, None])
-    found = jax.jit(
-        lambda variables: proposals.worst_site(
-            model.bind(variables), x, scene, jnp.float32(0.1)
-        )
-    )(variables)
-    lost = _lost(model, variables, x, scene, 0.1).reshape(B, -1)
-    at_found = np.take_along_axis(lost, np.asarray(found)[:, None], axis=1)[:, 0]
-    np.testing.assert_allclose(at_found, lost.max(axis=1), rtol=1e-4)
-    assert len(set(found.tolist())) > 2
 
 
 @pytest.mark.parametrize("one_more", [False, True])

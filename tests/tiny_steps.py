@@ -31,6 +31,14 @@ RECIPE = recipe.Recipe(
     tighten_draws=3,
     tighten_elbo=0.25,
 )
+PLAIN = RECIPE._replace(
+    location_every=1,
+    minibatches=1,
+    superpose=0.0,
+    wake_weight=0.0,
+    appearance_updates=0,
+    num_draws=1,
+)
 # These draws are the paper's, in the stage in which everything is trained.
 RELAXED = recipe.Recipe(
     auxiliary_steps=0,
