@@ -86,6 +86,16 @@ def test_impossible_values_are_refused(field, value):
     _assert_refused(config, field, value)
 
 
+def test_proposals_without_a_weight():
+    """One more object can't be proposed where proposals have no weight."""
+    config = dsprites.get_config("laptop")
+    config.elbo.wake_one_more = True
+    limits.check(config)
+    config.elbo.wake_weight = 0.0
+    with pytest.raises(ValueError, match=r"elbo\.wake_weight"):
+        limits.check(config)
+
+
 def test_impossible_values_of_the_baseline():
     """Impossible values of the baseline are refused in the same way."""
     values = {"model.stem_stride": 3, "model.image_shape": (64, 60, 3)}

@@ -235,3 +235,7 @@ def test_a_config_of_crops(tmp_path):
     binary.data.update(path=config.data.path, crop=16, varied=True, threshold=128)
     with pytest.raises(ValueError, match=r"data\.varied interpolates"):
         own_data.read(binary)
+    for idle in ("turned", "varied"):
+        whole = _config(tmp_path / "own.npz", **{idle: True})
+        with pytest.raises(ValueError, match="crop too"):
+            own_data.read(whole)

@@ -47,7 +47,7 @@ def of_many_values(config: ConfigDict) -> ConfigDict:
     elbo.wake_weight = min(elbo.wake_weight, 10.0)
     # Where an object is missed, the ELBO is nearly always higher with it, but h_loc has
     # no maximum there; see RESULTS.md. These proposals need no superposed scenes.
-    elbo.wake_one_more = True
+    elbo.wake_one_more = elbo.wake_weight > 0
     elbo.superpose = min(elbo.superpose, 0.5)
     if model.exclusion_radius != 0:
         # But sprites are blurred at first, and two of them, 3 or 4 pixels apart,

@@ -64,6 +64,11 @@ def read(config: ConfigDict) -> CountedImages:
         own_images.check_shape(shape)
     if data.get("crop"):
         images = _read_crops(data, path, shape, values_of(config))
+    elif data.get("turned") or data.get("varied"):
+        raise ValueError(
+            "data.turned and data.varied are for crops: set data.crop too, the side of"
+            " the squares that are cut from the images, or leave them out."
+        )
     else:
         images = own_images.load_images(path, shape, values_of(config), _most(data))
     fingerprint = own_images.fingerprint(images)

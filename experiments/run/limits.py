@@ -230,6 +230,11 @@ def _check_together(config: ConfigDict) -> None:
             f" {model.sigma_init} and {model.sigma}. Raise it, too:"
             f" --config.model.sigma_init={model.sigma}."
         )
+    if elbo.get("wake_one_more") and not elbo.wake_weight:
+        raise ValueError(
+            "elbo.wake_one_more proposes objects, whose weight is elbo.wake_weight: it"
+            " must be above 0."
+        )
     if model.compositing == "sum" and elbo.overlap:
         raise ValueError(
             "elbo.overlap must be 0 with model.compositing=sum, where no object hides"
