@@ -19,7 +19,7 @@ def get_config(variant: str = "laptop") -> ConfigDict:
         config.data.name = "multi_dsprites/coloured_tiny"
     config.model.objects_per_image = 3.8  # more than 2.5, to hold superposed scenes
     if variant == "laptop":
-        config.num_steps = 3_500
+        config.num_steps = 3_100
         config.tighten.steps = 200
         # Objects of any colour that touch are found by more features than objects of
         # the seven colours of multi-dSprites, and learned from more images.
