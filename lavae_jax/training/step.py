@@ -5,11 +5,12 @@ A run goes through the stages of `recipe.stage_at`:
 1. `auxiliary`: the auxiliary VAE learns, for as long as its KL map needs to show one
    peak per object. Of LAVAE, only a background that is not black learns.
 2. `guided`: LAVAE learns with its objects at these peaks, on which h_loc is regressed.
-3. `apart`: as `elbo`, with a wider exclusion radius and superposed scenes that do not
-   overlap, as long as sprites are blurred and a second one on an object pays. A run may
-   have no such steps.
+3. `apart`: as `elbo`, as long as sprites are blurred and a second one on an object
+   pays: the exclusion radius is wider, superposed scenes do not overlap, and no further
+   object is proposed. A run may have no such steps.
 4. `elbo`: everything learns from the ELBO of K draws of n, z_loc and z_app. Some images
-   may be superposed on others (`superposition`).
+   may be superposed on others (`superposition`), and the ELBO weighs proposals of
+   objects that these draws miss (`proposals`).
 5. `tighten`: all but h_loc learns from a bound of several draws of z_app.
 
 A step takes images x, [N, H, W, C]. In the paper, all of them teach all
