@@ -87,7 +87,9 @@ _BINARY_PIXELS = """\
 
 _OTHER_PIXELS = """\
  from 0 to 1: sprites of any
-  colours, which may hide each other, before a smooth background."""
+  colours, which may hide each other, before a smooth background.
+- −log p(x) is that of a density of the pixels, so that it may be negative; it can't be
+  compared with that of binary pixels."""
 
 _LAVAE_LIMITS = """\
 - It finds {max_objects} objects at most, none with a side of more than

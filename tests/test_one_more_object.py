@@ -29,7 +29,7 @@ def test_objects_with_one_more():
 
 
 def _lost(model, variables, x, scene, noise):
-    """Sums the nats that are lost around sites, in float64; −∞ near an object."""
+    """Sums the nats lost around sites, [B, D], and marks the sites near an object."""
     bound = model.bind(variables)
     appearance = bound.appearance(bound.appearance_features(x), scene)
     q = bound.background_posterior(x)
@@ -39,29 +39,31 @@ def _lost(model, variables, x, scene, noise):
         log_p = x * np.log(mean) + (1 - x) * np.log(1 - mean) - np.log(1 - noise)
     else:
         log_p = -((x - canvas) ** 2) / (2 * noise**2)
-    reach, radius = model.sprite_size // 5, max(1, model.exclusion_radius)
-    lost = np.full(x.shape[:3], -np.inf)
+    radius = max(1, model.exclusion_radius)
+    lost, near = np.zeros(x.shape[:3]), np.zeros(x.shape[:3], bool)
     for b, row, column in np.ndindex(lost.shape):
         objects = np.asarray(scene.site)[b, np.asarray(scene.active)[b]]
         yx = np.stack(np.unravel_index(objects, x.shape[1:3]), axis=-1)
-        if not (np.abs(yx - [row, column]).max(axis=1) <= radius).any():
-            rows = slice(max(0, row - reach), row + reach + 1)
-            columns = slice(max(0, column - reach), column + reach + 1)
-            lost[b, row, column] = -log_p[b, rows, columns].sum()
-    return lost
+        rows = slice(max(0, row - 1), row + 2)  # 2 · 5 // 5 + 1 = 3 rows
+        columns = slice(max(0, column - 1), column + 2)
+        lost[b, row, column] = -log_p[b, rows, columns].sum()
+        if (np.abs(yx - [row, column]).max(axis=1) <= radius).any():
+            near[b, row, column] = True
+    return lost.reshape(len(x), -1), near.reshape(len(x), -1)
 
 
+@pytest.mark.parametrize("radius", [0, 2])
 @pytest.mark.parametrize("kind", ["binary", "grey"])
-def test_one_more_object_where_the_likelihood_is_lowest(kind):
+def test_one_more_object_where_the_likelihood_is_lowest(kind, radius):
     """The site loses the most nats in the square around it, and no object is near."""
-    fields = {"max_objects": M, "exclusion_radius": 1, "sprite_size": 5}
+    fields = {"max_objects": M, "exclusion_radius": radius, "sprite_size": 5}
     if kind == "grey":
         fields |= {"compositing": "alpha", "pixels": "gaussian", "background": "smooth"}
     model = tiny_models.tiny_model(**fields)
     variables = tiny_models.random_variables(model)
     images = tiny_models.binary_images if kind == "binary" else tiny_models.grey_images
     x = np.asarray(images(model, B), np.float32)
-    n = np.array([0, 1, 3, 4, 2])
+    n = np.array([0, 1, 2, 1, 2])
     sites = np.random.default_rng(3).permuted(
         np.tile(np.arange(model.num_sites), (B, 1)), axis=1
     )[:, :M]
@@ -71,7 +73,11 @@ def test_one_more_object_where_the_likelihood_is_lowest(kind):
             model.bind(variables), x, scene, jnp.float32(0.1)
         )
     )(variables)
-    lost = _lost(model, variables, x, scene, 0.1).reshape(B, -1)
-    at_found = np.take_along_axis(lost, np.asarray(found)[:, None], axis=1)[:, 0]
-    np.testing.assert_allclose(at_found, lost.max(axis=1), rtol=1e-4)
-    assert len(set(found.tolist())) > 2
+    lost, near = _lost(model, variables, x, scene, 0.1)
+    found = np.asarray(found)[:, None]
+    assert not np.take_along_axis(near, found, axis=1).any()
+    most = np.where(near, -np.inf, lost).max(axis=1)
+    at_found = np.take_along_axis(lost, found, axis=1)[:, 0]
+    np.testing.assert_allclose(at_found, most, rtol=1e-4)
+    assert (lost.max(axis=1) > most + 1).any()  # the sites left out matter
+    assert len(np.unique(found)) > 2

@@ -163,7 +163,7 @@ def test_the_weights_of_proposals(draws_are):
 
 @pytest.mark.parametrize("one_more", [False, True])
 def test_which_proposals_are_valid(one_more):
-    """Single scenes get a proposal only where it has one more object."""
+    """Single scenes get one only with one more object, full scenes none with it."""
     model, variables, single, scenes = _problem()
 
     @jax.jit
@@ -176,7 +176,9 @@ def test_which_proposals_are_valid(one_more):
         return found, both, proposals.with_one_more(both, site)
 
     found, both, more = propose(variables)
-    valid = np.stack([SUPERPOSED, np.full(B, True)], axis=1)
+    has_room = np.asarray(both.active).sum(axis=1) < M
+    assert 0 < has_room.sum() < B
+    valid = np.stack([SUPERPOSED, has_room], axis=1)
     np.testing.assert_array_equal(found.valid, valid if one_more else valid[:, :1])
     expected = more if one_more else both
     jax.tree.map(np.testing.assert_array_equal, found.locations, expected)
@@ -209,16 +211,16 @@ def test_proposals_share_their_weight():
         found = proposals.wake(
             bound, scenes, proposed, h_loc, elbo, keys, noise, TEMPERATURE
         )
-        return found, elbo, of_proposals, log_q
+        return found, elbo, of_proposals, log_q, proposed.valid
 
-    found, elbo, of_proposals, log_q = jax.device_get(run(h_loc))
+    found, elbo, of_proposals, log_q, valid = jax.device_get(run(h_loc))
     log_q = np.float64(log_q).reshape(B, 2)
     all_elbo = np.concatenate([elbo, of_proposals], axis=1).astype(np.float64)
     shares = special.softmax(all_elbo, axis=1)[:, 2:]
-    possible = np.stack([SUPERPOSED, np.full(B, True)], axis=1) & (log_q > -1e8)
+    possible = valid & (log_q > -1e8)
     expected = np.where(possible, shares * log_q, 0).sum(axis=1).mean()
     assert found == pytest.approx(expected, rel=1e-4)
-    assert (shares.min(axis=1) > 1e-6).any()
+    assert (shares[possible] > 1e-6).any()
 
 
 def test_proposals_teach_h_loc_alone():

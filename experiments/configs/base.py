@@ -149,7 +149,7 @@ def _elbo() -> ConfigDict:
     elbo.touching = True  # the added scene is moved until objects touch
     elbo.overlap = 0  # pixels that objects of both may cover
     elbo.superpose_appearance = 0.0  # share of images superposed in these updates
-    elbo.wake_weight = 0.0  # of proposals for superposed scenes; not in the paper
+    elbo.wake_weight = 0.0  # of proposals of objects; not in the paper
     elbo.wake_one_more = False  # whether one more object is proposed, too
     elbo.apart_steps = 0  # steps after the warm-up that keep objects apart
     elbo.apart_radius = 4  # the exclusion radius in these steps

@@ -52,7 +52,7 @@ def of_many_values(config: ConfigDict) -> ConfigDict:
     if model.exclusion_radius != 0:
         # But sprites are blurred at first, and two of them, 3 or 4 pixels apart,
         # explain an object better than one; scenes that overlap repeat the mistake.
-        elbo.apart_steps = min(600, config.num_steps // 4)
+        elbo.apart_steps = min(600, config.num_steps // 4)  # fewer in `tiny`
     warmup = config.warmup
     if warmup.auxiliary_steps == base.laptop().warmup.auxiliary_steps:
         # Objects of little contrast take longer to show in the map.

@@ -17,8 +17,8 @@ You may have to set
   for 8-bit pixels, and the least and largest value of all others.
 - `--config.model.sigma`: the standard deviation of pixels around what is painted, as a
   share of these levels. The smaller it is, the more a second sprite on an object pays,
-  which corrects errors of the first one; at the default of 0.05 it does not. Raise it
-  for noisier images.
+  which corrects errors of the first one; at the default of 0.05 it does where an object
+  is painted badly. Raise it for noisier images.
 - `--config.model.background_waves`: 1 for a background of one colour per image, and
   more for one that varies within it, with so many half periods less one.
 - `--config.model.pixels`: "gaussian", or "discretised", whose nats can be compared with

@@ -232,8 +232,8 @@ def _check_together(config: ConfigDict) -> None:
         )
     if elbo.get("wake_one_more") and not elbo.wake_weight:
         raise ValueError(
-            "elbo.wake_one_more proposes objects, whose weight is elbo.wake_weight: it"
-            " must be above 0."
+            "elbo.wake_one_more=True proposes objects, but with elbo.wake_weight=0 they"
+            " have no weight: raise it, or set --config.elbo.wake_one_more=False."
         )
     if model.compositing == "sum" and elbo.overlap:
         raise ValueError(

@@ -123,13 +123,14 @@ def propose(
         noise: ε or σ of the likelihood; None for the model's.
         one_more: whether the objects of both scenes are also proposed with another
             object, where the likelihood is lowest. Scenes that were not superposed get
-            this proposal, too.
+            this proposal, too; scenes of M objects do not.
     """
     both, valid = objects_of_both(model, scenes, h_single), scenes.superposed[:, None]
     if not one_more:
         return Proposals(both, valid)
     more = with_one_more(both, worst_site(model, scenes.x, both, noise))
-    return Proposals(more, jnp.concatenate([valid, jnp.ones_like(valid)], axis=1))
+    has_room = ~both.active.all(axis=1, keepdims=True)
+    return Proposals(more, jnp.concatenate([valid, has_room], axis=1))
 
 
 def wake(
@@ -147,7 +148,8 @@ def wake(
     Log q of the proposals is weighted with their share of Σ_k exp(ELBO_k) over the K
     draws and all proposals, as in reweighted wake-sleep (Bornschein & Bengio, 2015). So
     log q rises as far as the ELBO is higher with them than with the objects that were
-    drawn.
+    drawn. Proposals that h_loc may not learn, or can't draw, have a share as well, of
+    which nothing is learned.
 
     Args:
         model: bound to its variables.
