@@ -18,6 +18,7 @@ from experiments.run import workdir as run_workdir
 from experiments.run.checkpoints import Checkpoints
 from experiments.run.progress import Window
 from lavae_jax import runs
+from lavae_jax.training.metrics import TrainMetrics
 from tests.joined_processes import started
 from tests.mean_images import assert_close_end, assert_same_end, last, run, six_steps
 from tests.tiny_runs import rows
@@ -140,6 +141,16 @@ def test_a_state_that_is_not_finite_is_an_error(tmp_path):
     message = "step 2: params/b .* no checkpoint"
     with pytest.raises(cli.UserError, match=message):
         window.check_state(2, state)
+
+
+def test_the_host_runs_a_few_steps_ahead_of_the_device(tmp_path, monkeypatch):
+    """A step waits for the step four before it, so that interruptions end a run soon."""
+    window, waited = Window(Checkpoints(tmp_path)), []
+    monkeypatch.setattr(jax, "block_until_ready", lambda row: waited.append(row[0]))
+    for step in range(1, 9):
+        window.add(step, TrainMetrics(loss=jnp.float32(step)))
+    assert waited == [1, 2, 3, 4]
+    assert window.mean().loss == 4.5
 
 
 @contextlib.contextmanager

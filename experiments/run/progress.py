@@ -24,6 +24,8 @@ from experiments import cli, files
 from experiments.run.checkpoints import Checkpoints
 from lavae_jax import plotting
 
+_MAX_AHEAD = 4
+
 
 class Progress:
     """Reports on one run, in its workdir.
@@ -196,7 +198,9 @@ class DivergedError(cli.UserError):
 class Window:
     """The metrics of the steps since the last report, which must be finite.
 
-    They stay on the device until they are needed, so that no step waits for them.
+    They stay on the device until they are needed, so that no step waits for them. But
+    the host runs only `_MAX_AHEAD` steps ahead of the device: an interruption has to
+    wait for these steps, and a step may take seconds.
     `optax.apply_if_finite` would skip the gradients of a bad step silently. Here the
     run ends: each method may raise a `DivergedError`, which says what was wrong and
     names the last good checkpoint. A continued run starts with the rows that were
@@ -211,6 +215,8 @@ class Window:
         """Takes the metrics of a step: scalars, None for what it did not compute."""
         self._kind = type(metrics)
         self._waiting.append((step, metrics))
+        if len(self._waiting) > _MAX_AHEAD:
+            jax.block_until_ready(self._waiting[-1 - _MAX_AHEAD])
 
     def rows(self) -> list[dict[str, float]]:
         """Waits for the steps made so far, and returns their metrics for JSON."""
