@@ -14,6 +14,7 @@ try:
         from distrax import (
             Bernoulli,
             Categorical,
+            Laplace,
             MultivariateNormalDiag,
             Normal,
         )
@@ -21,8 +22,9 @@ except (ImportError, AttributeError):
     from lavae_jax.plain_distributions import (
         Bernoulli,
         Categorical,
+        Laplace,
         MultivariateNormalDiag,
         Normal,
     )
 
-__all__ = ["Bernoulli", "Categorical", "MultivariateNormalDiag", "Normal"]
+__all__ = ["Bernoulli", "Categorical", "Laplace", "MultivariateNormalDiag", "Normal"]

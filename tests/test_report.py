@@ -27,7 +27,8 @@ def _printed(**model):
     ("pixels", "said"),
     [
         ("bernoulli", "pixel means lie in [ε, 1 - ε], ε = 0.125"),
-        ("gaussian", "σ = 0.125, and -log p(x) is of their density"),
+        ("gaussian", "normal with σ = 0.125, and -log p(x) is of their density"),
+        ("laplace", "Laplace-distributed with σ = 0.125, and -log p(x) is of their"),
         # 12,288 pixels and channels have 1 nat each, 1 / ln 2 bits.
         ("discretised", "rounded to 8 bits: test has 1.443 bits per pixel and channel"),
     ],
