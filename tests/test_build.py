@@ -8,7 +8,7 @@ import pytest
 
 import lavae_jax
 from datasets import load
-from experiments.configs import base, baseline, dsprites, mnist_1k
+from experiments.configs import base, baseline, coloured, dsprites, mnist_1k
 from experiments.run import build, limits
 from lavae_jax import config as model_configs
 from tests import reference
@@ -86,13 +86,23 @@ def test_impossible_values_are_refused(field, value):
     _assert_refused(config, field, value)
 
 
-def test_proposals_without_a_weight():
-    """One more object can't be proposed where proposals have no weight."""
+def test_proposals_without_a_weight_or_a_step():
+    """One more object can't be proposed where no proposal has a weight, or no step."""
     config = dsprites.get_config("laptop")
     config.elbo.wake_one_more = True
     limits.check(config)
     config.elbo.wake_weight = 0.0
     with pytest.raises(ValueError, match=r"elbo\.wake_weight"):
+        limits.check(config)
+    config = coloured.get_config("laptop")
+    warmup, tighten = config.warmup, config.tighten.steps
+    num_elbo = (
+        config.num_steps - tighten - warmup.auxiliary_steps - warmup.guided_steps
+    )
+    config.elbo.apart_steps = num_elbo - 1
+    limits.check(config)
+    config.elbo.apart_steps = num_elbo
+    with pytest.raises(ValueError, match=rf"elbo\.apart_steps.* {num_elbo} of"):
         limits.check(config)
 
 

@@ -253,3 +253,11 @@ def _check_together(config: ConfigDict) -> None:
             f" {num_warmup} steps of the warm-up (warmup.auxiliary_steps,"
             " warmup.guided_steps). Lower them, to 0 for none."
         )
+    num_elbo = config.num_steps - config.tighten.steps - num_warmup
+    if elbo.get("wake_one_more") and 0 < num_elbo <= elbo.apart_steps:
+        raise ValueError(
+            "elbo.wake_one_more=True proposes objects after the first elbo.apart_steps"
+            f" of the ELBO, but these are {elbo.apart_steps} of {num_elbo}: lower them"
+            " (to 0 for none), raise num_steps, or set"
+            " --config.elbo.wake_one_more=False."
+        )
