@@ -96,9 +96,7 @@ def test_proposals_without_a_weight_or_a_step():
         limits.check(config)
     config = coloured.get_config("laptop")
     warmup, tighten = config.warmup, config.tighten.steps
-    num_elbo = (
-        config.num_steps - tighten - warmup.auxiliary_steps - warmup.guided_steps
-    )
+    num_elbo = config.num_steps - tighten - warmup.auxiliary_steps - warmup.guided_steps
     config.elbo.apart_steps = num_elbo - 1
     limits.check(config)
     config.elbo.apart_steps = num_elbo
