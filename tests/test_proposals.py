@@ -18,7 +18,8 @@ from tests import reference, tiny_models
 pytestmark = pytest.mark.standard_promotion
 
 B, M, RADIUS, TEMPERATURE = 5, 4, 1, 2.0
-SUPERPOSED = np.array([True, False, True, True, True])
+CHOSEN = np.array([True, False, True, True, True])
+SUPERPOSED = np.array([True, False, True, True, False])  # the last had no place
 SHIFT = np.array([[1, -2], [0, 0], [0, 1], [-30, 0], [0, 30]], np.int32)
 
 
@@ -51,7 +52,7 @@ def _problem():
         model,
         variables,
         single,
-        superposition.Superposed(x, SUPERPOSED, SUPERPOSED, SHIFT),
+        superposition.Superposed(x, CHOSEN, SUPERPOSED, SHIFT),
     )
 
 
