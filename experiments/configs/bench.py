@@ -87,5 +87,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "superpose-appearance-0": {"elbo.superpose_appearance": 0.0},
     "proposals-0": {"elbo.wake_weight": 0.0},
     "proposals-1": {"elbo.wake_weight": 1.0},
+    "one-more": {"elbo.wake_one_more": True},
+    "single-scenes-one-more": {**_PLAIN, "elbo.wake_one_more": True},
 }
 """The values of `bench.py:laptop` that each setting changes, by their full names."""
