@@ -14,7 +14,6 @@ try:
         from distrax import (
             Bernoulli,
             Categorical,
-            Laplace,
             MultivariateNormalDiag,
             Normal,
         )
@@ -22,9 +21,8 @@ except (ImportError, AttributeError):
     from lavae_jax.plain_distributions import (
         Bernoulli,
         Categorical,
-        Laplace,
         MultivariateNormalDiag,
         Normal,
     )
 
-__all__ = ["Bernoulli", "Categorical", "Laplace", "MultivariateNormalDiag", "Normal"]
+__all__ = ["Bernoulli", "Categorical", "MultivariateNormalDiag", "Normal"]

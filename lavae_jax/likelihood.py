@@ -1,13 +1,9 @@
 """Eq. 12: the distribution of pixels, which are independent given the canvas λ.
 
 The paper's pixels are binary, and their distribution is Bernoulli. Pixels with many
-values have one of these around the canvas:
-
-- a normal distribution;
-- its discretised form: the probability that a normal variable is rounded to the pixel's
-  8-bit value, whose nats can be compared with those of other models of 8-bit images;
-- a Laplace distribution: few pixels that are far off, as at the edges of objects, cost
-  less, and many that are a little off, as of an object of little contrast, cost more.
+values have a normal distribution around the canvas, or its discretised form: the
+probability that a normal variable is rounded to the pixel's 8-bit value, whose nats can
+be compared with those of other models of 8-bit images.
 """
 
 import math
@@ -20,7 +16,7 @@ from jax.scipy.special import log_ndtr
 from lavae_jax import distributions
 from lavae_jax.types import Array
 
-Kind = Literal["bernoulli", "gaussian", "discretised", "laplace"]
+Kind = Literal["bernoulli", "gaussian", "discretised"]
 
 FIRST_SIGMA = 0.3
 """Where a learned standard deviation of pixels starts: any image is likely then."""
@@ -73,8 +69,7 @@ def log_likelihood(
             values in 0 to 1, which a discretised distribution rounds to 8 bits.
         canvas: λ.
         noise: ε of the Bernoulli distribution, else the standard deviation σ.
-        kind: the distribution; "gaussian" and "laplace" have a density, not a
-            probability.
+        kind: the distribution; a "gaussian" one has a density, not a probability.
 
     >>> import jax.numpy as jnp
     >>> from lavae_jax import likelihood
@@ -87,8 +82,6 @@ def log_likelihood(
         return distributions.Bernoulli(probs=pixel_mean(canvas, noise)).log_prob(x)
     if kind == "gaussian":
         return distributions.Normal(canvas, noise).log_prob(x)
-    if kind == "laplace":
-        return distributions.Laplace(canvas, noise / math.sqrt(2)).log_prob(x)
     return _log_probability_of_bin(x, canvas, noise)
 
 

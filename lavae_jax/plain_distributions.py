@@ -1,4 +1,4 @@
-"""Five distributions in plain JAX, with the methods that this library calls.
+"""Four distributions in plain JAX, with the methods that this library calls.
 
 They stand in for those of distrax where it can't be imported. Names, arguments and
 values are the same. All densities are in nats.
@@ -39,17 +39,6 @@ class Categorical(NamedTuple):
     def sample(self, *, seed: Array) -> Array:
         """Draws categories [...] with a key."""
         return jax.random.categorical(seed, jax.nn.log_softmax(self.logits))
-
-
-class Laplace(NamedTuple):
-    """Independent numbers whose density falls by e every `scale` from `loc`."""
-
-    loc: Array
-    scale: Array | float
-
-    def log_prob(self, value: Array) -> Array:
-        """Returns the log-density of values of the shape of `loc`."""
-        return stats.laplace.logpdf(value, self.loc, self.scale)
 
 
 class Normal(NamedTuple):

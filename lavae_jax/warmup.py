@@ -78,7 +78,7 @@ class AuxiliaryVAE(nn.Module):
     latent_channels: int
     channels: int
     cell: int = CELL
-    is_binary: bool = True
+    pixels: likelihood.Kind = "bernoulli"
     has_background: bool = False
     dtype: DTypeLike = jnp.float32
 
@@ -151,8 +151,8 @@ class AuxiliaryVAE(nn.Module):
         if self.has_background:
             opacity = means[..., -1:]
             means = opacity * means[..., :-1] + (1 - opacity) * behind
-        law = (_EPSILON, "bernoulli") if self.is_binary else (_SIGMA, "gaussian")
-        log_px = likelihood.log_likelihood(x, means, *law)
+        noise = _EPSILON if self.pixels == "bernoulli" else _SIGMA
+        log_px = likelihood.log_likelihood(x, means, noise, self.pixels)
         return log_px.sum(axis=(1, 2, 3)), _kl(mu, logvar).sum(axis=(1, 2))
 
     def kl_map(self, x: Array, behind: Array | float = 0.0) -> Array:

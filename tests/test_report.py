@@ -27,8 +27,7 @@ def _printed(**model):
     ("pixels", "said"),
     [
         ("bernoulli", "pixel means lie in [ε, 1 - ε], ε = 0.125"),
-        ("gaussian", "normal with σ = 0.125, and -log p(x) is of their density"),
-        ("laplace", "Laplace-distributed with σ = 0.125, and -log p(x) is of their"),
+        ("gaussian", "σ = 0.125, and -log p(x) is of their density"),
         # 12,288 pixels and channels have 1 nat each, 1 / ln 2 bits.
         ("discretised", "rounded to 8 bits: test has 1.443 bits per pixel and channel"),
     ],

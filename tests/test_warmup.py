@@ -176,7 +176,7 @@ def test_a_background_behind_the_auxiliary_vae(small):
     σ is 0.05. The map is less its median.
     """
     _, _, x, keys = small
-    vae = warmup.AuxiliaryVAE(2, 3, 4, is_binary=False, has_background=True)
+    vae = warmup.AuxiliaryVAE(2, 3, 4, pixels="gaussian", has_background=True)
     shapes = jax.eval_shape(vae.init, keys[0], x, keys)
     variables = tiny_models.random_leaves(shapes, scale=0.3)
     rng = np.random.default_rng(1)

@@ -69,7 +69,7 @@ def make_model(axis_name=None, **fields):
 def make_auxiliary(model):
     """Makes the tiny auxiliary VAE of a model."""
     has_background = model.background_net is not None
-    return AuxiliaryVAE(SHAPE[2], 2, 4, 2, model.is_binary, has_background)
+    return AuxiliaryVAE(SHAPE[2], 2, 4, 2, model.pixels, has_background)
 
 
 AUXILIARY = make_auxiliary(make_model())

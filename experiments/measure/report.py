@@ -169,9 +169,8 @@ def _pixels(report):
     kind = report.config["model"].get("pixels", "bernoulli")
     if kind == "bernoulli":
         return f"pixel means lie in [ε, 1 - ε], ε = {report.noise:g}"
-    law = "Laplace-distributed" if kind == "laplace" else "normal"
-    sigma = f"pixels are {law} with σ = {report.noise:.3g}"
-    if kind in ("gaussian", "laplace"):
+    sigma = f"pixels are normal with σ = {report.noise:.3g}"
+    if kind == "gaussian":
         return f"{sigma}, and -log p(x) is of their density"
     bound, shape = report.splits[0].bounds[-1], report.config["model"]["image_shape"]
     bits = bits_per_dimension(bound.negative_log_p.mean, shape)

@@ -195,7 +195,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         num_channels,
         *sizes,
         cell_for(warmup.object_size),
-        model.is_binary,
+        model.pixels,
         model.background_net is not None,
         dtype,
     )

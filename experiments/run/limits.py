@@ -66,7 +66,7 @@ LIMITS = {
     "model.width": _at_least(1),
     "model.epsilon": _BELOW_A_HALF,
     "model.epsilon_init": _BELOW_A_HALF,
-    "model.pixels": _one_of("bernoulli", "gaussian", "discretised", "laplace"),
+    "model.pixels": _one_of("bernoulli", "gaussian", "discretised"),
     "model.sigma": _from_0_to(1),
     "model.sigma_init": _POSITIVE,
     "model.compositing": _one_of("sum", "alpha"),
