@@ -144,7 +144,7 @@ def test_a_state_that_is_not_finite_is_an_error(tmp_path):
 
 
 def test_the_host_runs_a_few_steps_ahead_of_the_device(tmp_path, monkeypatch):
-    """A step waits for the step four before it, so that interruptions end a run soon."""
+    """A step waits for the step four before it, so an interruption ends a run soon."""
     window, waited = Window(Checkpoints(tmp_path)), []
     monkeypatch.setattr(jax, "block_until_ready", lambda row: waited.append(row[0]))
     for step in range(1, 9):

@@ -79,7 +79,9 @@ def _model() -> ConfigDict:
     model.sprite_net = "conv"
     model.width = 256  # of appearance_net=glimpse and sprite_net=mlp
     model.epsilon = 1e-6  # open
-    model.epsilon_init = 1e-6  # falls to epsilon by a constant factor per step
+    # It falls to epsilon by a constant factor per step. Wrong pixels then cost less
+    # while sprites are learned, which are learned sooner; see RESULTS.md.
+    model.epsilon_init = 1e-2
     model.pixels = "bernoulli"
     model.sigma = 0.0  # of other pixels, which lie in 0 to 1; 0 for a learned one
     model.sigma_init = 0.3  # falls to sigma by a constant factor per step
@@ -124,7 +126,8 @@ def _warmup() -> ConfigDict:
     warmup.auxiliary_steps = 2_000  # 60,000 in the paper, beside LAVAE
     warmup.auxiliary_channels = 64  # open; half as many before the last downsampling
     warmup.auxiliary_latents = 8  # per cell: 11×11×8 in the paper
-    warmup.guided_steps = 2_000  # open; until the most likely sites are right
+    # Open. In more steps, h_loc learns the mistakes of the KL map; see RESULTS.md.
+    warmup.guided_steps = 1_000
     warmup.target = "bumps"  # "kl_map" in the paper, with peaks of unequal height
     warmup.bump_height = 10.0  # of target=bumps, before γ; f_count's threshold is 4
     warmup.bump_sigma = 3.0  # of target=bumps, pixels
@@ -181,7 +184,6 @@ def laptop() -> ConfigDict:
     model.location_scale = 10.0  # heights move faster at small learning rates
     model.appearance_net = "glimpse"
     model.sprite_net = "mlp"
-    model.epsilon_init = 1e-2  # wrong pixels cost less while sprites are learned
     model.exclusion_radius = 4  # keeps two draws from landing on one object
     model.objects_per_image = 2.3  # more than 1.5, to hold superposed scenes too
 
