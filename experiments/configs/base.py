@@ -80,7 +80,7 @@ def _model() -> ConfigDict:
     model.width = 256  # of appearance_net=glimpse and sprite_net=mlp
     model.epsilon = 1e-6  # open
     # It falls to epsilon by a constant factor per step. Wrong pixels then cost less
-    # while sprites are learned, which are learned sooner; see RESULTS.md.
+    # while sprites are learned, which are learned sooner; see TRIALS.md.
     model.epsilon_init = 1e-2
     model.pixels = "bernoulli"
     model.sigma = 0.0  # of other pixels, which lie in 0 to 1; 0 for a learned one
@@ -126,7 +126,7 @@ def _warmup() -> ConfigDict:
     warmup.auxiliary_steps = 2_000  # 60,000 in the paper, beside LAVAE
     warmup.auxiliary_channels = 64  # open; half as many before the last downsampling
     warmup.auxiliary_latents = 8  # per cell: 11×11×8 in the paper
-    # Open. In more steps, h_loc learns the mistakes of the KL map; see RESULTS.md.
+    # Open. In more steps, h_loc learns the mistakes of the KL map; see TRIALS.md.
     warmup.guided_steps = 1_000
     warmup.target = "bumps"  # "kl_map" in the paper, with peaks of unequal height
     warmup.bump_height = 10.0  # of target=bumps, before γ; f_count's threshold is 4
@@ -149,7 +149,7 @@ def _elbo() -> ConfigDict:
     elbo.appearance_updates = 0  # per step, of h_app and f_sprite alone
     elbo.minibatches = 1  # parts of a batch that these updates take in turn
     # Not in the paper. Of objects that touch, h_loc has a single maximum otherwise, and
-    # no draw ever compares one object with two; see RESULTS.md.
+    # no draw ever compares one object with two; see TRIALS.md.
     elbo.superpose = 0.5
     elbo.touching = True  # the added scene is moved until objects touch
     elbo.overlap = 0  # pixels that objects of both may cover
@@ -193,12 +193,12 @@ def laptop() -> ConfigDict:
     optimizer.update(name="adam", learning_rate=1e-3, warmup_learning_rate=2e-3)
     optimizer.location_learning_rate = 3e-4
     optimizer.update(decay="cosine", rise_steps=25, final_factor=0.02)
-    optimizer.clip_norm = 500.0  # at 100, long runs learn less; see RESULTS.md
+    optimizer.clip_norm = 500.0  # at 100, long runs learn less; see TRIALS.md
 
     # After these steps the map has one peak per object in nearly all held-out scenes.
     config.warmup.auxiliary_steps = 400
     # From wide bumps h_loc does not learn single pixels: it puts objects on every
-    # second one, and f_sprite must learn each sprite at four offsets; see RESULTS.md.
+    # second one, and f_sprite must learn each sprite at four offsets; see TRIALS.md.
     config.warmup.guided_steps = 300
     config.warmup.bump_sigma = 1.0
 
@@ -208,7 +208,7 @@ def laptop() -> ConfigDict:
     # Appearances take longer to learn than locations: h_loc learns from few images, and
     # h_app and f_sprite from several passes over all of them.
     elbo.update(location_every=8, appearance_updates=18, minibatches=2)
-    # Otherwise objects that touch are counted as one; see RESULTS.md. The share is
+    # Otherwise objects that touch are counted as one; see TRIALS.md. The share is
     # below 1, as p(n) learns only from the scenes that are not chosen for it.
     elbo.superpose = 0.9
     # Otherwise h_app and f_sprite hardly ever see objects that touch, paint them badly,
@@ -262,7 +262,7 @@ def mnist(name: str, pool: str) -> ConfigDict:
     if name == "laptop":
         # Single digits take longer to learn than dSprites. Those that f_sprite has not
         # learned well are counted as two if h_loc learns from the ELBO too early; see
-        # RESULTS.md.
+        # TRIALS.md.
         config.update(num_steps=7_500, batch_size=256)  # estimated: 120 minutes
         config.tighten.steps = 600
         config.warmup.update(auxiliary_steps=800, guided_steps=400)

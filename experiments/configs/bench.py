@@ -37,7 +37,7 @@ def get_config(variant: str = "laptop") -> ConfigDict:
     warmup.update(auxiliary_steps=400, guided_steps=100)
     if variant == "paper":
         model.channels = 8
-        # In more steps, h_loc learns the mistakes of the KL map; see RESULTS.md.
+        # In more steps, h_loc learns the mistakes of the KL map; see TRIALS.md.
         warmup.guided_steps = 200
         # The paper's rates need more steps.
         config.optimizer.update(learning_rate=3e-3, warmup_learning_rate=3e-3)
@@ -53,7 +53,7 @@ def get_config(variant: str = "laptop") -> ConfigDict:
 # Scenes stay as they are, so that nothing but the draws teaches h_loc.
 _PLAIN = {"elbo.superpose": 0.0, "elbo.superpose_appearance": 0.0}
 # Glimpses need exact draws, so the kinds of draws are compared with the trunk, whose
-# convolutions are slow in loops of updates; see RESULTS.md.
+# convolutions are slow in loops of updates; see TRIALS.md.
 _SCORE = {**_PLAIN, "model.appearance_net": "trunk", "batch_size": 64}
 _SCORE |= {"elbo.location_every": 1, "elbo.appearance_updates": 0, "tighten.steps": 0}
 _RELAXED = {**_SCORE, "elbo.draws": "relaxed"}

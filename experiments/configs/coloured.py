@@ -46,7 +46,7 @@ def of_many_values(config: ConfigDict) -> ConfigDict:
     # At a weight of 30, wrong proposals outweigh the ELBO, which corrects them.
     elbo.wake_weight = min(elbo.wake_weight, 10.0)
     # Where an object is missed, the ELBO is nearly always higher with it, but h_loc has
-    # no maximum there; see RESULTS.md. These proposals need no superposed scenes.
+    # no maximum there; see TRIALS.md. These proposals need no superposed scenes.
     elbo.wake_one_more = elbo.wake_weight > 0
     elbo.superpose = min(elbo.superpose, 0.5)
     if model.exclusion_radius != 0:

@@ -55,7 +55,7 @@ def minibatch_updates(
 
     `scenes_of` makes scenes and their objects once, from each minibatch and keys, both
     [N / P, ...]. As the updates of an image lie apart, they teach more than updates in
-    a row; see experiments/RESULTS.md, "Updates of an image that lie apart". The metrics
+    a row; see experiments/TRIALS.md, "Updates of an image that lie apart". The metrics
     are means over the updates.
     """
     num_minibatches = setup.recipe.minibatches
