@@ -29,7 +29,9 @@ from lavae_jax.types import Array, Locations
 # begin at hundreds of nats and take minutes to come down.
 head_init = nn.initializers.normal(1e-3)
 
-_DARK = -3.0  # the logit that sprites start at
+# The logit that sprites start at. If they started grey, the first steps would darken
+# all of them alike, and shapes and colours would be learned far later; see TRIALS.md.
+_DARK = -3.0
 
 
 class LocationNet(nn.Module):
@@ -237,7 +239,7 @@ class SpriteDecoder(nn.Module):
         # The last block has neither leaky ReLU nor batch norm; it starts as identity.
         conv = partial(nn.Conv, self.channels, (3, 3), dtype=self.dtype)
         h = h + conv(kernel_init=nn.initializers.zeros)(conv()(h))
-        start = nn.initializers.zeros
+        start = nn.initializers.constant(_DARK)
         if self.has_opacity:
             start = TransparentStart(self.image_channels)
         head = nn.Conv(self.image_channels, (3, 3), bias_init=start, dtype=jnp.float32)

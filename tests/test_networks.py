@@ -211,19 +211,25 @@ def test_glimpses_are_a_convolution():
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "net",
-    [
-        networks.MLPSpriteDecoder(9, 3, 64, has_opacity=True),
-        networks.SpriteDecoder(9, 3, 8, has_opacity=True),
-    ],
-)
+@pytest.mark.parametrize("net", [networks.MLPSpriteDecoder, networks.SpriteDecoder])
+def test_sprites_start_dark(net):
+    """Fresh decoders without an opacity paint sprites near σ(−3)."""
+    sprites = _fresh_sprites(net(9, 3))
+    assert sprites.shape == (64, 9, 9, 3)
+    assert 0.02 < np.median(sprites) < 0.1
+
+
+@pytest.mark.parametrize("net", [networks.MLPSpriteDecoder, networks.SpriteDecoder])
 def test_sprites_start_grey_and_transparent(net):
     """Fresh decoders with an opacity paint colours near ½, and opacities near σ(−3)."""
+    sprites = _fresh_sprites(net(9, 3, has_opacity=True))
+    colours, opacity = np.median(sprites[..., :2]), np.median(sprites[..., 2])
+    assert abs(colours - 0.5) < 0.1 and 0.02 < opacity < 0.1
+
+
+def _fresh_sprites(net):
+    """Decodes random appearances by a network that has not been trained."""
     z_app, valid = np.random.default_rng(0).normal(size=(64, 5)), np.ones(64, bool)
     arguments = z_app.astype(np.float32), valid, False
     variables = jax.jit(net.init, static_argnums=3)(jax.random.key(0), *arguments)
-    sprites = np.asarray(jax.jit(net.apply, static_argnums=3)(variables, *arguments))
-    assert sprites.shape == (64, 9, 9, 3)
-    colours, opacity = np.median(sprites[..., :2]), np.median(sprites[..., 2])
-    assert abs(colours - 0.5) < 0.1 and 0.02 < opacity < 0.1
+    return np.asarray(jax.jit(net.apply, static_argnums=3)(variables, *arguments))

@@ -11,9 +11,10 @@ config, and hold for all variants:
   out, and n is no longer forced, where the paper goes on to force n = 1 in a tenth of
   the images. The moments of the optimisers restart, and τ and the rate of h_loc begin
   to fall.
-- Open are also: f_sprite's first map of 7×7×16, its last block, which starts at 0, the
-  slope of leaky ReLUs (0.01), and the momentum of batch statistics (0.9: at 0.99, a
-  tenth of them are still their initial values after 225 steps).
+- Open are also: f_sprite's first map of 7×7×16, its last block, which starts at 0, and
+  its dark start (from grey, it learns far more slowly), the slope of leaky ReLUs
+  (0.01), and the momentum of batch statistics (0.9: at 0.99, a tenth of them are still
+  their initial values after 225 steps).
 - log σ² of an object stays above −8, and the last layers of the inference networks
   start near 0.
 - p(n) does not learn from the scenes that are chosen to be superposed.

@@ -30,7 +30,7 @@ def get_config(variant: str = "laptop") -> ConfigDict:
         return config
 
     # `paper` has one update of h_app and f_sprite in a step, and `laptop` has 19.
-    config.num_steps = 700 if variant == "laptop" else 1_500
+    config.num_steps = 700 if variant == "laptop" else 1_000
     config.update(log_every=25, eval_every=50, picture_every=250)
     config.data.num_valid = 2_000
     model.update(channels=16, width=128)
