@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from lavae_jax.convolution import Conv
 from lavae_jax.types import Array
 
 Norm = Literal["batch", "none"]
@@ -104,7 +105,7 @@ class ConvBlock(nn.Module):
         kernel_init = (
             nn.initializers.zeros if self.zero_init else nn.linear.default_kernel_init
         )
-        conv = nn.Conv(self.channels, (3, 3), kernel_init=kernel_init, dtype=self.dtype)
+        conv = Conv(self.channels, (3, 3), kernel_init=kernel_init, dtype=self.dtype)
         x = leaky_relu(conv(x))
         if self.norm == "batch":
             x = BatchNorm(axis_name=self.axis_name)(x, train, valid)
@@ -133,7 +134,7 @@ class ResidualBlock(nn.Module):
         y = block()(x, train, valid)
         y = block(zero_init=self.norm == "none")(y, train, valid)
         if x.shape[-1] != self.channels:
-            x = nn.Conv(self.channels, (1, 1), dtype=self.dtype)(x)
+            x = Conv(self.channels, (1, 1), dtype=self.dtype)(x)
         return x + y
 
 

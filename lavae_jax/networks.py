@@ -23,6 +23,7 @@ from lavae_jax.blocks import (
     Trunk,
     leaky_relu,
 )
+from lavae_jax.convolution import Conv
 from lavae_jax.types import Array, Locations
 
 # Heads that give (μ, log σ²) start near the prior. From larger values the KL terms
@@ -57,7 +58,7 @@ class LocationNet(nn.Module):
                 self.hidden, trunk.norm, trunk.axis_name, dtype=trunk.dtype
             )
             h = block(h, train)
-        head = nn.Conv(
+        head = Conv(
             trunk.stem_stride**2,
             (3, 3),
             kernel_init=nn.initializers.normal(1e-2),
@@ -237,12 +238,12 @@ class SpriteDecoder(nn.Module):
         for _ in range(2):
             h = ResidualBlock(self.channels, **shared)(h, train, valid)
         # The last block has neither leaky ReLU nor batch norm; it starts as identity.
-        conv = partial(nn.Conv, self.channels, (3, 3), dtype=self.dtype)
+        conv = partial(Conv, self.channels, (3, 3), dtype=self.dtype)
         h = h + conv(kernel_init=nn.initializers.zeros)(conv()(h))
         start = nn.initializers.constant(_DARK)
         if self.has_opacity:
             start = TransparentStart(self.image_channels)
-        head = nn.Conv(self.image_channels, (3, 3), bias_init=start, dtype=jnp.float32)
+        head = Conv(self.image_channels, (3, 3), bias_init=start, dtype=jnp.float32)
         return nn.sigmoid(head(h))
 
 

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from lavae_jax import background, likelihood
 from lavae_jax.blocks import ResidualBlock, depth_to_space, leaky_relu, space_to_depth
+from lavae_jax.convolution import Conv
 from lavae_jax.latents import appearance
 from lavae_jax.latents.counts import local_maxima, reduce_square
 from lavae_jax.model import LAVAE
@@ -85,20 +86,20 @@ class AuxiliaryVAE(nn.Module):
     def setup(self) -> None:
         """Makes encoder and decoder."""
         half, full = self.channels // 2, self.channels
-        conv = partial(nn.Conv, dtype=self.dtype)
+        conv = partial(Conv, dtype=self.dtype)
         block = partial(ResidualBlock, norm="none", dtype=self.dtype)
         self.enc_fine = block(half)
         # An even kernel is centred on the cell; an odd one would shift the KL map.
         self.enc_down = conv(full, (4, 4), strides=(2, 2))
         self.enc_coarse = [block(full) for _ in range(2)]
-        self.enc_head = nn.Conv(
+        self.enc_head = Conv(
             2 * self.latent_channels, (1, 1), kernel_init=head_init, dtype=jnp.float32
         )
         self.dec_in = conv(full, (3, 3))
         self.dec_coarse = [block(full) for _ in range(2)]
         self.dec_up = conv(4 * half, (1, 1))
         self.dec_fine = conv(half, (3, 3))
-        self.dec_head = nn.Conv(
+        self.dec_head = Conv(
             (self.cell // 2) ** 2 * self.num_painted,
             (3, 3),
             bias_init=nn.initializers.constant(-3.0),  # images start dark
