@@ -51,8 +51,8 @@ def get_config(variant: str = "laptop") -> ConfigDict:
 
 # Scenes stay as they are, so that nothing but the draws teaches h_loc.
 _PLAIN = {"elbo.superpose": 0.0, "elbo.superpose_appearance": 0.0}
-# Glimpses need exact draws, so the kinds of draws are compared with the trunk, whose
-# convolutions are slow in loops of updates; see TRIALS.md.
+# Glimpses need exact draws, so the kinds of draws are compared with the trunk, and
+# without further updates, in which its convolutions were slow; see TRIALS.md.
 _SCORE = {**_PLAIN, "model.appearance_net": "trunk", "batch_size": 64}
 _SCORE |= {"elbo.location_every": 1, "elbo.appearance_updates": 0}
 _RELAXED = {**_SCORE, "elbo.draws": "relaxed"}
