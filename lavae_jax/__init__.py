@@ -23,7 +23,7 @@ With a trained model:
 - `lavae_jax.counting`: finds the objects of images of any size and number.
 - `lavae_jax.editing`: scenes with objects moved, swapped, added, restyled.
 - `lavae_jax.metrics`, `lavae_jax.segmentation`: how well it counts and locates.
-- `lavae_jax.plotting`: pictures, laid out by `lavae_jax.panels`.
+- `lavae_jax.plotting`: pictures.
 
 The paper's equations:
 

@@ -8,7 +8,6 @@ in the attribute `dtype`, and `axis_name` is the mapped axis of devices, if any.
 
 import math
 from functools import partial
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -184,20 +183,22 @@ class GlimpseAppearanceNet(nn.Module):
         )
 
 
-class TransparentStart(NamedTuple):
-    """Initialises biases of the logits of C channels, of which the last is an opacity.
+def _dark_start(num_channels: int, has_opacity: bool) -> nn.initializers.Initializer:
+    """Returns an initialiser of the biases of sprites' logits, [C] or [S · S · C].
 
-    Sprites start grey and transparent. If they started dark, they would learn to paint
-    a dark background instead of becoming transparent there.
+    With an opacity, the last channel, sprites start grey and transparent. If they
+    started dark, they would learn to paint a dark background instead of becoming
+    transparent there.
     """
 
-    channels: int
-
-    def __call__(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Returns biases [C] or [S · S · C]."""
+    def start(key, shape, dtype):
         del key
-        first = jnp.zeros(self.channels, dtype).at[-1].set(_DARK)
-        return jnp.tile(first, shape[0] // self.channels)
+        first = jnp.full(num_channels, _DARK, dtype)
+        if has_opacity:
+            first = first.at[:-1].set(0)
+        return jnp.tile(first, shape[0] // num_channels)
+
+    return start
 
 
 class SpriteDecoder(nn.Module):
@@ -240,9 +241,7 @@ class SpriteDecoder(nn.Module):
         # The last block has neither leaky ReLU nor batch norm; it starts as identity.
         conv = partial(Conv, self.channels, (3, 3), dtype=self.dtype)
         h = h + conv(kernel_init=nn.initializers.zeros)(conv()(h))
-        start = nn.initializers.constant(_DARK)
-        if self.has_opacity:
-            start = TransparentStart(self.image_channels)
+        start = _dark_start(self.image_channels, self.has_opacity)
         head = Conv(self.image_channels, (3, 3), bias_init=start, dtype=jnp.float32)
         return nn.sigmoid(head(h))
 
@@ -261,9 +260,7 @@ class MLPSpriteDecoder(nn.Module):
         """Decodes as `SpriteDecoder` does; there are no batch statistics."""
         del valid, train
         shape = (self.sprite_size, self.sprite_size, self.image_channels)
-        start = nn.initializers.constant(_DARK)
-        if self.has_opacity:
-            start = TransparentStart(self.image_channels)
+        start = _dark_start(self.image_channels, self.has_opacity)
         network = ResidualMLP(
             self.width, math.prod(shape), bias_init=start, dtype=self.dtype
         )

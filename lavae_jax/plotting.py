@@ -7,14 +7,22 @@ them by itself.
 
 import math
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Rectangle
 
-from lavae_jax import panels as layout
 from lavae_jax.types import Scene
+
+_DPI = 128  # a 64-pixel image fills a one-inch panel with 2 x 2 dots per pixel
+_GAP = 0.08
+_LINE = 0.17
+_LABEL = 0.95
+_LETTERS = 14  # letters of a title per inch
 
 
 def reconstructions(
@@ -109,12 +117,12 @@ def grid(
     num_columns = max(map(len, images), default=0)
     if not num_columns:
         raise ValueError("a grid needs at least one image: got none.")
-    texts = layout.Texts(title, row_labels, column_labels)
-    figure, panels = layout.panels(len(images), num_columns, texts)
+    texts = _Texts(title, row_labels, column_labels)
+    figure, panels = _panels(len(images), num_columns, texts)
     for row, shown in enumerate(images):
         for column, image in enumerate(shown):
             if image is not None:
-                layout.show(panels[row, column], np.asarray(image))
+                _show(panels[row, column], np.asarray(image))
     for row, column, y, x, side in frames:
         corner = (x - side / 2, y - side / 2)
         panels[row, column].add_patch(
@@ -144,16 +152,16 @@ def beside(grids: Mapping[str, np.ndarray], columns: int | None = None) -> Figur
     most = max(map(len, grids.values()))
     columns = columns or math.ceil(math.sqrt(most))
     rows = math.ceil(most / columns)
-    sizes = [layout.size(rows, columns, layout.Texts(title)) for title in grids]
+    sizes = [_size(rows, columns, _Texts(title)) for title in grids]
     figure = Figure(
         figsize=(sum(width for width, _ in sizes), max(height for _, height in sizes)),
-        dpi=layout.DPI,
+        dpi=_DPI,
     )
     parts = figure.subfigures(1, len(grids), squeeze=False)[0]
     for part, (title, images) in zip(parts, grids.items(), strict=True):
-        panels = layout.add_panels(part, rows, columns, layout.Texts(title))
+        panels = _add_panels(part, rows, columns, _Texts(title))
         for panel, image in zip(panels.flat, images, strict=False):
-            layout.show(panel, image)
+            _show(panel, image)
     return figure
 
 
@@ -163,7 +171,7 @@ def confusion(matrix: np.ndarray, *, title: str = "") -> Figure:
     The matrix is that of `metrics.count_confusion`. Non-zero cells carry their number.
     """
     matrix = np.asarray(matrix)
-    figure = Figure(figsize=(4.5, 4.5), dpi=layout.DPI, layout="constrained")
+    figure = Figure(figsize=(4.5, 4.5), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
@@ -187,3 +195,93 @@ def save(figure: Figure, path: str | pathlib.Path) -> None:
     unfinished = path.with_name(f".unfinished.{path.name}")
     figure.savefig(unfinished)
     unfinished.replace(path)
+
+
+class _Texts(NamedTuple):
+    """The title of a figure and the labels of its rows and columns, if it has any."""
+
+    title: str = ""
+    row_labels: Sequence[str] = ()
+    column_labels: Sequence[str] = ()
+
+
+def _panels(rows: int, columns: int, texts: _Texts) -> tuple[Figure, np.ndarray]:
+    """Makes a figure of [rows, columns] blank one-inch panels, with its texts."""
+    figure = Figure(figsize=_size(rows, columns, texts), dpi=_DPI)
+    return figure, _add_panels(figure, rows, columns, texts)
+
+
+def _size(rows: int, columns: int, texts: _Texts) -> tuple[float, float]:
+    """Computes width and height in inches of panels with their texts."""
+    width = columns + (columns - 1) * _GAP + _left(texts) + _GAP
+    top = _GAP
+    if len(texts.column_labels):
+        top += _LINE
+    if texts.title:
+        top += _GAP + len(_lines(texts.title, width)) * _LINE
+    return width, rows + (rows - 1) * _GAP + _GAP + top
+
+
+def _left(texts):
+    return _LABEL if len(texts.row_labels) else _GAP
+
+
+def _lines(title, width):
+    """Breaks a title into lines so short that none is cut off."""
+    letters = int(width * _LETTERS)
+    return [
+        part for line in title.splitlines() for part in textwrap.wrap(line, letters)
+    ]
+
+
+def _add_panels(
+    figure: FigureBase, rows: int, columns: int, texts: _Texts
+) -> np.ndarray:
+    """Adds [rows, columns] blank panels to a figure of that size, with its texts.
+
+    Raises:
+        ValueError: if there are labels, but not one for each row or column.
+    """
+    numbers = len(texts.row_labels), len(texts.column_labels)
+    if numbers[0] not in (0, rows) or numbers[1] not in (0, columns):
+        raise ValueError(
+            f"{rows} rows and {columns} columns need as many labels, or none: got"
+            f" {numbers[0]} and {numbers[1]}."
+        )
+    width, height = _size(rows, columns, texts)
+    highest = _GAP + rows + (rows - 1) * _GAP
+    panels = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        gridspec_kw={
+            "left": _left(texts) / width,
+            "right": 1 - _GAP / width,
+            "bottom": _GAP / height,
+            "top": highest / height,
+            "wspace": _GAP,
+            "hspace": _GAP,
+        },
+    )
+    for panel in panels.flat:
+        panel.set_axis_off()
+    for panel, label in zip(panels[0], texts.column_labels, strict=False):
+        panel.set_title(label, fontsize=8, pad=3)
+    for panel, label in zip(panels[:, 0], texts.row_labels, strict=False):
+        beside = dict(ha="right", va="center", transform=panel.transAxes)
+        panel.text(-0.05, 0.5, label, fontsize=8, **beside)
+    if texts.title:
+        top_left = dict(x=_GAP / width, y=1 - _GAP / height, ha="left", va="top")
+        figure.suptitle("\n".join(_lines(texts.title, width)), fontsize=9, **top_left)
+    return panels
+
+
+def _show(panel: Axes, image: np.ndarray) -> None:
+    """Draws an image [H, W, C], uint8 or in [0, 1], unblurred in a thin frame."""
+    panel.set_axis_on()
+    panel.set(xticks=[], yticks=[])
+    panel.spines[:].set(color="0.6", linewidth=0.5)
+    # matplotlib reads colours of dtype uint8 as 0..255, even where all are 0 or 1.
+    image = image / (255 if image.dtype == np.uint8 and image.max() > 1 else 1)
+    image = image[..., 0] if image.shape[-1] == 1 else np.clip(image, 0, 1)
+    panel.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

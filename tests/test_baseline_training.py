@@ -8,6 +8,7 @@ import pytest
 
 from lavae_jax.baseline import BaselineVAE
 from lavae_jax.training import baseline as training
+from lavae_jax.training.state import TrainState
 from tests import tiny_models
 from tests.tiny_steps import assert_same_moves
 
@@ -38,7 +39,7 @@ def _start():
     variables = tiny_models.random_variables(_model(), scale=0.3)
     opt_state = OPTIMIZER.init(variables["params"])
     key = jax.random.key(0)
-    return training.BaselineState(
+    return TrainState(
         jnp.int32(0), variables["params"], variables["batch_stats"], opt_state, key
     )
 

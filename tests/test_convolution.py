@@ -90,3 +90,22 @@ def test_gradients_in_a_branch_are_convolutions_of_images():
 
     assert dimensions(layer) == {"b01f_01io->b01f"}
     assert dimensions(nn.Conv(5, (3, 3))) - {"b01f_01io->b01f"}
+
+
+def test_accelerators_keep_plain_gradients():
+    """The moved form is for CPUs alone: its kernels are as large as images."""
+    x, kernel, cotangent = _arrays((3, 3))
+
+    def gradients(x, kernel, cotangent):
+        def layer(x, kernel):
+            return convolution.conv_general_dilated(x, kernel, (1, 1), "SAME")
+
+        return jax.vjp(layer, x, kernel)[1](cotangent)
+
+    def first_dimensions(platform):
+        traced = jax.jit(gradients).trace(x, kernel, cotangent)
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        return set(re.findall(r"dim_numbers = \[(\w)", text))
+
+    assert first_dimensions("cpu") == {"b"}
+    assert first_dimensions("cuda") == first_dimensions("tpu") == {"b", "f"}

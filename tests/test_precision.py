@@ -20,6 +20,7 @@ from experiments.configs import dsprites
 from experiments.run import build
 from lavae_jax import baseline, blocks, networks
 from lavae_jax.training import optimizer, schedules, step
+from lavae_jax.training.setup import Setup
 from lavae_jax.types import hard_locations
 from lavae_jax.warmup import AuxiliaryVAE
 from tests import tiny_models, tiny_steps
@@ -128,9 +129,8 @@ def _step(dtype):
         SHAPE, norm="batch", appearance_net="trunk", sprite_net="conv", dtype=dtype
     )
     auxiliary = AuxiliaryVAE(SHAPE[2], 2, 4, dtype=dtype)
-    train_step = step.make_train_step(
-        model, auxiliary, optim, constants, tiny_steps.RELAXED, "elbo"
-    )
+    parts = Setup(model, auxiliary, optim, constants, tiny_steps.RELAXED)
+    train_step = step.make_train_step(parts, "elbo")
     start = tiny_models.train_state(model, auxiliary, optim, KEYS[0])
     return jax.jit(train_step), start
 

@@ -15,6 +15,7 @@ from lavae_jax.latents.locations import draw_locations
 from lavae_jax.networks import GlimpseAppearanceNet
 from lavae_jax.training import optimizer, recipe, schedules, step
 from lavae_jax.training.optimizer import Parts
+from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState
 from lavae_jax.types import hard_locations
 from lavae_jax.warmup import AuxiliaryVAE
@@ -136,23 +137,21 @@ def _gradients(model, variables, x, temperature):
     ascent = optimizer.make_optimizer(
         optax.identity(), Parts(*[optax.constant_schedule(1.0)] * 4), 1e9
     )
-    train_step = jax.jit(
-        step.make_train_step(
-            model,
-            auxiliary,
-            ascent,
-            schedules.Schedules(*[optax.constant_schedule(0.1)] * 2),
-            recipe.Recipe(
-                auxiliary_steps=0,
-                guided_steps=0,
-                draws="score",
-                num_draws=4,
-                count_temperature=temperature,
-                advantage_limit=1e9,
-            ),
-            "elbo",
-        )
+    setup = Setup(
+        model,
+        auxiliary,
+        ascent,
+        schedules.Schedules(*[optax.constant_schedule(0.1)] * 2),
+        recipe.Recipe(
+            auxiliary_steps=0,
+            guided_steps=0,
+            draws="score",
+            num_draws=4,
+            count_temperature=temperature,
+            advantage_limit=1e9,
+        ),
     )
+    train_step = jax.jit(step.make_train_step(setup, "elbo"))
     params = {"lavae": variables["params"], "auxiliary": {"w": jnp.zeros(1)}}
     start = TrainState(jnp.array(0), params, {}, ascent.init(params), jax.random.key(4))
     images, gradients = np.repeat(x, NUM_IMAGES, axis=0), []

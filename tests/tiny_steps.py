@@ -8,6 +8,7 @@ import optax
 
 from lavae_jax.training import optimizer, recipe, schedules, step
 from lavae_jax.training.optimizer import Parts
+from lavae_jax.training.setup import Setup
 from lavae_jax.warmup import AuxiliaryVAE
 from tests import tiny_models
 
@@ -89,8 +90,8 @@ OPTIMIZER = optimizer.make_optimizer(
 def make_step(recipe, stage, axis_name=None, **fields):
     """Makes the step of a stage, not compiled."""
     model = make_model(axis_name, **fields)
-    auxiliary = make_auxiliary(model)
-    return step.make_train_step(model, auxiliary, OPTIMIZER, SCHEDULES, recipe, stage)
+    setup = Setup(model, make_auxiliary(model), OPTIMIZER, SCHEDULES, recipe)
+    return step.make_train_step(setup, stage)
 
 
 @functools.cache

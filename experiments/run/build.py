@@ -33,6 +33,7 @@ from lavae_jax.training import baseline as baseline_training
 from lavae_jax.training import recipe as recipes
 from lavae_jax.training import state, step
 from lavae_jax.training.keys import image_keys
+from lavae_jax.training.setup import Setup
 from lavae_jax.warmup import PEAK_NATS, AuxiliaryVAE, cell_for, kl_peaks
 
 _SHOWN = (
@@ -200,7 +201,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
         dtype,
     )
     optimizer, recipe = build_optimizer(config), build_recipe(config)
-    schedules = build_schedules(config)
+    setup = Setup(model, auxiliary, optimizer, build_schedules(config), recipe)
 
     def init(key: jax.Array) -> state.TrainState:
         return state.init_state(single, auxiliary, optimizer, key)
@@ -227,9 +228,7 @@ def _build_lavae(config: ConfigDict, axis_name: str | None) -> Experiment:
 
     @functools.cache
     def train_step_of(stage: recipes.Stage):
-        return step.make_train_step(
-            model, auxiliary, optimizer, schedules, recipe, stage
-        )
+        return step.make_train_step(setup, stage)
 
     return Experiment(
         model=single,
@@ -256,7 +255,7 @@ def _build_baseline(config: ConfigDict, axis_name: str | None) -> Experiment:
     train_step = baseline_training.make_train_step(model, optimizer, beta)
 
     def measure(
-        train_state: baseline_training.BaselineState, images: Any, n: jax.Array | None
+        train_state: state.TrainState, images: Any, n: jax.Array | None
     ) -> HeldOutElbo:
         del n  # it has no objects to count
         bound = single.bind(train_state.variables)

@@ -12,17 +12,8 @@ from jax import lax
 from lavae_jax import baseline
 from lavae_jax.images import to_float
 from lavae_jax.training.keys import image_keys
-from lavae_jax.training.state import TrainState, init_variables
-from lavae_jax.types import Array, Variables
-
-
-class BaselineState(TrainState):
-    """The state of a run of the baseline, whose `params` are those of the model."""
-
-    @property
-    def variables(self) -> Variables:
-        """Returns the variables that the baseline's functions take."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+from lavae_jax.training.state import TrainState, fresh_state, init_variables
+from lavae_jax.types import Array
 
 
 class BaselineMetrics(NamedTuple):
@@ -37,25 +28,19 @@ class BaselineMetrics(NamedTuple):
 
 def init_state(
     model: baseline.BaselineVAE, optimizer: optax.GradientTransformation, key: Array
-) -> BaselineState:
+) -> TrainState:
     """Makes a fresh state from a single key."""
     key_model, key_run = jax.random.split(key)
     x = jnp.zeros((1, *model.image_shape), jnp.float32)
     variables = init_variables(model, key_model, x)
-    return BaselineState(
-        step=jnp.zeros((), jnp.int32),
-        params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(variables["params"]),
-        key=key_run,
-    )
+    return fresh_state(variables, variables["params"], optimizer, key_run)
 
 
 def make_train_step(
     model: baseline.BaselineVAE,
     optimizer: optax.GradientTransformation,
     beta: optax.Schedule,
-) -> Callable[[BaselineState, Array], tuple[BaselineState, BaselineMetrics]]:
+) -> Callable[[TrainState, Array], tuple[TrainState, BaselineMetrics]]:
     """Makes the train step, which descends on β KL − log p(x | z).
 
     The model's `axis_name` is the mapped axis of devices, or None. The optimiser

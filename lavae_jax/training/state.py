@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from lavae_jax.model import LAVAE
 from lavae_jax.training.optimizer import Optimizer, Parts, split
@@ -17,7 +18,7 @@ class TrainState(NamedTuple):
 
     Attributes:
         step: [] int32, the number of steps made.
-        params: {"lavae": ..., "auxiliary": ...}.
+        params: {"lavae": ..., "auxiliary": ...}, or the parameters of the baseline.
         batch_stats: of the model; empty where it has no batch normalisation.
         opt_state: of the optimiser.
         key: [], a random key; step and image are folded in for every draw.
@@ -31,8 +32,9 @@ class TrainState(NamedTuple):
 
     @property
     def variables(self) -> Variables:
-        """Returns the variables that LAVAE's functions take."""
-        return {"params": self.params["lavae"], "batch_stats": self.batch_stats}
+        """Returns the variables that the functions of the model take."""
+        params = self.params.get("lavae", self.params)
+        return {"params": params, "batch_stats": self.batch_stats}
 
 
 def init_variables(module: nn.Module, key: Array, *inputs: Any) -> Variables:
@@ -56,12 +58,22 @@ def init_state(
     variables = init_variables(model, key_model, x)
     auxiliary_variables = init_variables(auxiliary, key_auxiliary, x, key_model[None])
     params = {"lavae": variables["params"], "auxiliary": auxiliary_variables["params"]}
+    return fresh_state(variables, params, optimizer, key_run)
+
+
+def fresh_state(
+    variables: Variables,
+    params: Variables,
+    optimizer: Optimizer | optax.GradientTransformation,
+    key: Array,
+) -> TrainState:
+    """Makes a state at step 0 from the model's variables and all that is trained."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(params),
-        key=key_run,
+        key=key,
     )
 
 

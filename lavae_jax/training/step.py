@@ -32,9 +32,8 @@ from lavae_jax.model import LAVAE
 from lavae_jax.objectives import leave_one_out, reconstruct
 from lavae_jax.training import proposals
 from lavae_jax.training.metrics import TrainMetrics, of_terms
-from lavae_jax.training.optimizer import Optimizer, Parts, lavae_parts
-from lavae_jax.training.recipe import Recipe, Stage
-from lavae_jax.training.schedules import Schedules
+from lavae_jax.training.optimizer import Parts, lavae_parts
+from lavae_jax.training.recipe import Stage
 from lavae_jax.training.setup import Setup
 from lavae_jax.training.state import TrainState, restart_moments
 from lavae_jax.training.superposition import without_priors
@@ -45,7 +44,6 @@ from lavae_jax.training.updates import (
     minibatch_updates,
 )
 from lavae_jax.types import Array, Locations, hard_locations, site_at
-from lavae_jax.warmup import AuxiliaryVAE
 
 
 def auxiliary_step(setup: Setup, state: TrainState, x: Array) -> Stepped:
@@ -203,25 +201,19 @@ _STEPS = {
 
 
 def make_train_step(
-    model: LAVAE,
-    auxiliary: AuxiliaryVAE,
-    optimizer: Optimizer,
-    schedules: Schedules,
-    recipe: Recipe,
-    stage: Stage,
+    setup: Setup, stage: Stage
 ) -> Callable[[TrainState, Array], Stepped]:
     """Makes the train step of a stage.
-
-    The other arguments are the parts of a `Setup`.
 
     Returns:
         From a state and images (uint8 or float, [B, H, W, C], this device's
         share of the batch) to the next state and metrics, the same on every device.
     """
+    recipe = setup.recipe
     if stage == "apart":
-        model = model.clone(exclusion_radius=recipe.apart_radius)
+        model = setup.model.clone(exclusion_radius=recipe.apart_radius)
         recipe = recipe._replace(overlap=0, wake_one_more=False)
-    setup = Setup(model, auxiliary, optimizer, schedules, recipe)
+        setup = setup._replace(model=model, recipe=recipe)
     steps_before = {
         "guided": recipe.auxiliary_steps,
         "apart": recipe.warmup_steps,
@@ -231,8 +223,8 @@ def make_train_step(
 
     def train_step(state, images):
         if stage in steps_before:
-            state = restart_moments(state, optimizer, steps_before[stage])
-        x = to_float(images, model.is_binary)
+            state = restart_moments(state, setup.optimizer, steps_before[stage])
+        x = to_float(images, setup.model.is_binary)
         location_images = x if stage == "tighten" else x[:: recipe.location_every]
         state, metrics = _STEPS[stage](setup, state, location_images)
         if stage in ("guided", "apart", "elbo"):
