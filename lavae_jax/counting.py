@@ -17,7 +17,7 @@ from jax import lax
 
 from lavae_jax import background as backgrounds
 from lavae_jax import inference, likelihood
-from lavae_jax.images import check
+from lavae_jax.images import check, check_each
 from lavae_jax.latents import appearance as appearances
 from lavae_jax.latents import counts
 from lavae_jax.model import LAVAE
@@ -52,7 +52,7 @@ class FoundObjects(NamedTuple):
 
     @property
     def n(self) -> int:
-        """The number of objects."""
+        """Returns the number of objects."""
         return len(self.yx)
 
     def with_evidence(self, least: float) -> "FoundObjects":
@@ -61,7 +61,7 @@ class FoundObjects(NamedTuple):
 
     @property
     def centre(self) -> np.ndarray:
-        """The centres of the boxes, [n, 2], row and column; a half lies between two."""
+        """Returns the centres of the boxes, [n, 2], between two pixels at a half."""
         return (self.box[:, :2] + self.box[:, 2:] - 1) / 2
 
 
@@ -81,7 +81,7 @@ def find_objects(
         variables: its variables.
         images: images [H, W, C], or [H, W] for a model of grey images, of any sizes,
             with pixels as `infer` takes them. A ValueError or TypeError says what is
-            wrong with others.
+            wrong with others, before any is looked at.
 
     Returns:
         What was found in each image.
@@ -94,9 +94,11 @@ def find_objects(
     >>> [found.n for found in lavae_jax.find_objects(model, variables, images)]
     [2, 1, 0, 3]
     """
+    inference.check_has_objects(model)
+    images = check_each(images, model.image_shape[2], model.is_binary)
     groups = collections.defaultdict(list)
     for index, image in enumerate(images):
-        groups[padded_size(np.shape(image)[:2], model.image_shape)].append(index)
+        groups[padded_size(image.shape[:2], model.image_shape)].append(index)
     found: dict[int, FoundObjects] = {}
     for size, indices in groups.items():
         num = max(_BATCH_PIXELS // math.prod(size), 1)
@@ -127,16 +129,14 @@ def padded_size(
 
 
 def _find(model, variables, images, size):
-    """Finds the objects of images that are padded to one size."""
+    """Finds the objects of images that `check_each` returned, padded to one size."""
     channels, num = model.image_shape[2], len(images)
     # The number of images is rounded up too, as every other one has to be compiled.
     batch = np.zeros((_rounded_up(num), *size, channels), np.float32)
     sizes = np.tile(size, (len(batch), 1))
     for row, image in enumerate(images):
-        image = np.asarray(image)
-        image = image[..., None] if image.ndim == 2 else image
-        height, width = image.shape[:2]
-        x = check(image[None], (height, width, channels), model.is_binary)
+        height, width, _ = image.shape
+        x = check(image[None], image.shape, model.is_binary)
         margin = ((0, size[0] - height), (0, size[1] - width), (0, 0))
         mode = "constant" if model.is_binary else "edge"
         batch[row] = np.pad(x[0], margin, mode)

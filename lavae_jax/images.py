@@ -1,5 +1,7 @@
 """Images as the model takes them, and the checks on images that users pass in."""
 
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,16 +44,52 @@ def check(
         )
     if isinstance(images, jax.core.Tracer):
         return to_float(images, is_binary)
-    images = np.asarray(images)
-    if images.dtype.kind not in "biuf":
-        raise TypeError(
-            f"images must be uint8, bool or float, got {images.dtype}. Convert them"
-            " with np.asarray(images, np.uint8)."
-        )
+    images = _of_native_type(np.asarray(images))
     problem = _binary_problem(images) if is_binary else _range_problem(images)
     if problem:
         raise ValueError(problem)
     return to_float(images, is_binary)
+
+
+def check_each(
+    images: Iterable[Array | np.ndarray], channels: int, is_binary: bool = True
+) -> list[np.ndarray]:
+    """Checks images [H, W, C], or [H, W] if C is 1, of any sizes; returns [H, W, C].
+
+    Errors are those of `check`, and name the image.
+    """
+    shape, checked = getattr(images, "shape", ()), []
+    if len(shape) == 3 and shape[2] == channels:
+        raise ValueError(
+            "images must be several images, but this is a single one,"
+            f" {list(shape)}: pass [image]."
+        )
+    for index, image in enumerate(images):
+        image = np.asarray(image)
+        whole = image[..., None] if image.ndim == 2 and channels == 1 else image
+        if whole.ndim != 3 or whole.shape[2] != channels or not whole.size:
+            raise ValueError(
+                f"images[{index}] must be an image [H, W, {channels}] of at least one"
+                f" pixel, got {list(image.shape)}. A single image is passed as [image]."
+            )
+        try:
+            check(whole[None], whole.shape, is_binary)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"images[{index}]: {error}") from error
+        checked.append(whole)
+    return checked
+
+
+def _of_native_type(images):
+    """Returns the same values in a number type and byte order that JAX takes."""
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images.astype(np.float32)
+    if images.dtype.kind not in "biu":
+        raise TypeError(
+            f"images must be uint8, bool or float, got {images.dtype}. Convert them"
+            " with np.asarray(images, np.float32)."
+        )
+    return images.astype(images.dtype.newbyteorder("="), copy=False)
 
 
 def _binary_problem(images):
@@ -60,8 +98,10 @@ def _binary_problem(images):
     valid = (images == 0) | (images == lit)
     if valid.all():
         return None
+    is_float = images.dtype.kind == "f"
+    kinds = "floats of 0 and 1" if is_float else "0 and 1 or 0 and 255"
     return (
-        "images must be binary, 0 and 1 or 0 and 255, got a pixel of"
+        f"images must be binary, {kinds}, got a pixel of"
         f" {images[~valid].flat[0]}. Binarise them first, for example with images >"
         " threshold."
     )

@@ -3,9 +3,9 @@
 These arguments are the same everywhere:
 
 - model, variables: LAVAE or the baseline, with its variables, as `load` returns them.
-- images: [B, H, W, C] in {0, 1}, or in [0, 1] if the model's pixels are not binary, or
-  uint8. A ValueError or a TypeError says what is
-  wrong with images that the model was not built for.
+- images: [B, H, W, C], whole numbers as in uint8, or floats in {0, 1}; in [0, 1] if the
+  model's pixels are not binary. A ValueError or a TypeError says what is wrong with
+  images that the model was not built for.
 - key: one key for the batch, or [B] keys for draws that do not depend on how images
   are batched.
 """
@@ -47,14 +47,19 @@ def infer(
     sites and the means of the appearances. Images with the largest possible n may hold
     more objects: see `Scene.is_capped`. The baseline is refused with a TypeError.
     """
-    if not isinstance(model, LAVAE):
-        raise TypeError(
-            f"infer needs a model with objects, LAVAE: got {type(model).__name__}, see"
-            " reconstruct."
-        )
+    check_has_objects(model)
     x = image_checks.check(images, model.image_shape, model.is_binary)
     keys = None if key is None else _image_keys(key, len(x))
     return _infer(model, variables, x, keys)
+
+
+def check_has_objects(model: Model) -> None:
+    """Raises a TypeError for the baseline, which has no objects to infer."""
+    if not isinstance(model, LAVAE):
+        raise TypeError(
+            f"a model with objects, LAVAE, is needed: got {type(model).__name__}, which"
+            " can only reconstruct images."
+        )
 
 
 @partial(jax.jit, static_argnums=0)
@@ -167,18 +172,22 @@ def log_weights(
 ) -> Array:
     """Computes log p(x, z) − log q(z | x), nats, [K, B]: K = `num_samples` draws."""
     x = image_checks.check(images, model.image_shape, model.is_binary)
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, got {num_samples}.")
+    if num_samples < 1 or int(num_samples) != num_samples:
+        raise ValueError(
+            f"num_samples must be a whole number of at least 1, got {num_samples}."
+        )
+    num_samples = int(num_samples)
     return _log_weights(model, variables, x, _image_keys(key, len(x)), num_samples)
 
 
 def _image_keys(key: Array, num_images: int) -> Array:
     """Returns one key per image: those given, or split from a single key."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if not typed or key.shape not in ((), (num_images,)):
+    kind, shape = getattr(key, "dtype", type(key).__name__), np.shape(key)
+    typed = jnp.issubdtype(getattr(key, "dtype", object), jax.dtypes.prng_key)
+    if not typed or shape not in ((), (num_images,)):
         raise ValueError(
             f"key must be one jax.random.key or {num_images} of them, one per image:"
-            f" got {key.dtype}{list(key.shape)}."
+            f" got {kind}{list(shape)}."
         )
     return jax.random.split(key, num_images) if key.ndim == 0 else key
 
@@ -200,15 +209,6 @@ def log_likelihood_bound(
 
     It is log (1/K Σ_k w_k) for the weights of `log_weights`, as in Table 1 with
     K = 100. K = 1 gives the ELBO.
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> key = jax.random.key(1)
-    >>> images = lavae_jax.generate(model, variables, key, 3) > 0.5
-    >>> bound = lavae_jax.log_likelihood_bound(model, variables, images, key, 10)
-    >>> int(bound.argmax())  # the image without objects
-    2
     """
     log_w = log_weights(model, variables, images, key, num_samples)
     return jax.nn.logsumexp(log_w, axis=0) - jnp.log(float(num_samples))

@@ -31,20 +31,6 @@ class LAVAE(nn.Module):
         axis_name: mapped axis of devices, if any.
 
     The other attributes are those of `ModelConfig`.
-
-    >>> import jax
-    >>> import lavae_jax
-    >>> model, variables = lavae_jax.load_pretrained("multi_dsprites")
-    >>> images = lavae_jax.generate(model, variables, jax.random.key(1), 3) > 0.5
-    >>> x = images.astype(float)
-    >>> @jax.jit
-    ... def count(x):
-    ...     bound = model.bind(variables)
-    ...     h_loc = bound.location_logits(x)
-    ...     return h_loc, bound.count(h_loc)
-    >>> h_loc, n = count(x)
-    >>> h_loc.shape, n.tolist()
-    ((3, 64, 64), [2, 1, 0])
     """
 
     location_net: nn.Module

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import lavae_jax
 from datasets import load, scenes
@@ -214,9 +215,37 @@ def test_sizes_are_few():
     assert counting.padded_size((70, 130), (100, 100, 1)) == (100, 192)
 
 
-def test_wrong_images_are_refused(released):
-    """Images of other channels or values are refused as `infer` refuses them."""
-    with pytest.raises(ValueError, match="binary"):
-        lavae_jax.find_objects(*released, [np.full((70, 70, 3), 7)])
-    with pytest.raises(ValueError, match=r"\[B, 70, 70, 3\]"):
-        lavae_jax.find_objects(*released, [np.zeros((70, 70, 1))])
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([np.full((70, 70, 3), 7)], r"images\[0\]: .*binary"),
+        ([np.zeros((9, 9, 3)), np.zeros((7, 7, 1))], r"images\[1\] .*\[H, W, 3\]"),
+        ([np.zeros((64, 64))], r"images\[0\] .*got \[64, 64\]"),
+        ([np.zeros((0, 64, 3))], "at least one pixel"),
+        (np.zeros((64, 64, 3)), r"a single one, \[64, 64, 3\]: pass \[image\]"),
+        ("picture.png", r"images\[0\] .*got \[\]"),
+    ],
+)
+def test_wrong_images_are_refused(released, images, message):
+    """A message names the image, what was expected, and what was found."""
+    with pytest.raises(ValueError, match=message):
+        lavae_jax.find_objects(*released, images)
+
+
+def test_baseline_finds_no_objects():
+    """The baseline is refused by a message, as `infer` refuses it."""
+    with pytest.raises(TypeError, match="a model with objects"):
+        lavae_jax.find_objects(lavae_jax.BaselineVAE((64, 64, 1)), {}, [])
+
+
+def test_images_of_any_kind_are_taken(released):
+    """Lists, Pillow's images, other byte orders and generators count as arrays do."""
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[8:20, 10:24, 0] = 255
+    kinds = [image, image.tolist(), Image.fromarray(image), image.astype(">i2")]
+    kinds.append((image > 0).astype(np.longdouble))
+    found = lavae_jax.find_objects(*released, (kind for kind in kinds))
+    for one in found:
+        np.testing.assert_array_equal(one.box, found[0].box)
+        np.testing.assert_array_equal(one.log_evidence, found[0].log_evidence)
+    assert found[0].n

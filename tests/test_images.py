@@ -15,7 +15,13 @@ def _binary():
     return np.random.default_rng(0).integers(0, 2, (2, *SHAPE))
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *(np.uint8, np.int64, bool, np.float16, np.float32, np.float64),
+        *(np.longdouble, jnp.bfloat16, ">i2", ">f4"),
+    ],
+)
 def test_every_binary_image_is_taken(binary, dtype):
     """Images of every type become float32 with the same pixels."""
     x = images.check(binary.astype(dtype), SHAPE)
@@ -38,7 +44,9 @@ def test_images_as_stored_are_taken(binary):
         (lambda a: a[..., :1], ValueError, r"got \[2, 4, 5, 1\]"),
         (lambda a: a[:0], ValueError, "at least one image"),
         (lambda a: a.astype(np.complex64), TypeError, "got complex64"),
+        (lambda a: a.astype(object), TypeError, r"np.asarray\(images, np.float32\)"),
         (lambda a: a / 3, ValueError, "binary.*got a pixel of 0.33"),
+        (lambda a: 255.0 * a, ValueError, "floats of 0 and 1, got a pixel of 255.0"),
         (lambda a: a * np.nan, ValueError, "binary.*got a pixel of nan"),
         (lambda a: 7 * a, ValueError, "binary.*got a pixel of 7"),
         (lambda a: a + 254 * a * (a.cumsum(2) > 1), ValueError, "a pixel of 255"),
