@@ -15,6 +15,8 @@ from absl import app, flags, logging
 from flax import traverse_util
 from ml_collections import ConfigDict, config_flags
 
+from experiments import files
+
 _KNOWN_CONFIGS = "The experiments of this project are in experiments/configs."
 COMPILED = "~/.cache/lavae_jax/jax"
 """Commands keep compiled programs here, unless JAX_COMPILATION_CACHE_DIR is set."""
@@ -43,6 +45,17 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
 def warn(text: str) -> None:
     """Prints a warning about a problem that does not end the command."""
     print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def make_writable(folder: pathlib.Path, num_bytes: int) -> None:
+    """Makes a folder, and refuses one that can't take so many bytes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.make_sure_of_room(folder, num_bytes)
+    except OSError as error:
+        raise UserError(
+            f"{folder} can't be written to: {error}. Give another folder, --out."
+        ) from error
 
 
 def define_config() -> flags.FlagHolder:
@@ -139,9 +152,22 @@ def _parse_flags(argv):
                 f"--{name}={value} is an address, but files of this machine are needed:"
                 " mount the bucket (gcsfuse, s3fs), and give the folder."
             )
+    _expand_homes()
     if "config" in flags.FLAGS and flags.FLAGS.config is None:
         raise UserError(f"--config=FILE is needed. {_KNOWN_CONFIGS}")
     return remaining
+
+
+def _expand_homes():
+    """Replaces a ~ at the beginning of values, which no shell replaces after a =."""
+    for name, value in list(_texts()):
+        if value.startswith("~"):
+            expanded = os.path.expanduser(value)
+            if name.startswith("config."):
+                part = name.removeprefix("config.")
+                flags.FLAGS.config.update_from_flattened_dict({part: expanded})
+            else:
+                flags.FLAGS[name].value = expanded
 
 
 def _texts():

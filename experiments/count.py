@@ -15,6 +15,9 @@ pixels) or --levels (the values of black and of white) says otherwise. DIR gets
 - `labels`, with --labels: a 16-bit PNG per image, whose pixels are 0 for the background
   and i for the i-th object of this image in `objects.csv`.
 
+The tables of an interrupted count are called `counts.unfinished.csv` and so on.
+Overlays and labels of an earlier count are moved to the folder `earlier`.
+
 If FILE holds `masks`, `positions` or `n` beside the images, as in training, the command
 also prints how well they agree.
 """
@@ -27,12 +30,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
-from PIL import Image, ImageDraw
+from PIL import Image
 from tqdm import auto as tqdm
 
 import lavae_jax
 from experiments import cli, files
-from experiments.own import comparison, pictures
+from experiments.own import comparison, overlays, pictures, survey
 from experiments.own import data as own_data
 from experiments.own import images as own_images
 from experiments.run import workdir as run_workdir
@@ -45,9 +48,6 @@ _OBJECT_FIELDS = (*_IMAGE_FIELDS, "row", "column", *_BOX_FIELDS, "log_evidence")
 _AT_A_TIME = 128
 _SOON = 2.0  # seconds after which a progress bar appears
 _LEAST_BYTES = 2**20
-_LEAST_SIDE = 512  # of an overlay; smaller images are enlarged
-_SHARE_BELOW_WHITE = 99.0  # per cent of an overlay's values
-_COLOUR = (255, 128, 0)
 _MOST_LABELS = np.iinfo(np.uint16).max
 _NO_OBJECTS = "--model={} is a baseline, which has no objects."
 
@@ -81,10 +81,15 @@ def count(
         return values.convert(name, image)
 
     indices = range(len(found.names))
-    for index in tqdm.tqdm(
+    looked_at = tqdm.tqdm(
         indices, desc="reading", unit=" images", leave=False, delay=_SOON
-    ):
-        read(index)
+    )
+    lit = np.mean([np.mean(read(index) > 0) for index in looked_at])
+    if model.is_binary and (lit > survey.MOST_LIT or not lit):
+        cli.warn(
+            f"{lit:.0%} of all pixels are lit, but objects have to be lit, and the"
+            " background black: invert the images, or give another --threshold."
+        )
 
     def counted():
         with tqdm.tqdm(total=len(indices), desc="counting", unit=" images") as progress:
@@ -113,8 +118,8 @@ def write(
     An image with more objects than labels have numbers for is a ValueError.
     """
     with (
-        (out / "counts.csv").open("w", newline="", encoding="utf-8") as counts_file,
-        (out / "objects.csv").open("w", newline="", encoding="utf-8") as objects_file,
+        files.finished_at_the_end(out / "counts.csv") as counts_file,
+        files.finished_at_the_end(out / "objects.csv") as objects_file,
     ):
         counts, objects = csv.writer(counts_file), csv.writer(objects_file)
         counts.writerow(_IMAGE_FIELDS)
@@ -125,7 +130,9 @@ def write(
             for centre, box, evidence in zip(*columns, strict=True):
                 objects.writerow((name, found.n, *centre, *box, f"{evidence:.1f}"))
             if index < num_overlays:
-                overlay(image, found.box).save(_picture(out / "overlays", name))
+                overlays.overlay(image, found.box).save(
+                    out / "overlays" / f"{name}.png"
+                )
             if with_labels:
                 if found.n > _MOST_LABELS:
                     raise ValueError(
@@ -133,39 +140,19 @@ def write(
                         f" {_MOST_LABELS} apart: leave out --labels."
                     )
                 labels = comparison.labels_of(found, image.shape[:2])
-                path = _picture(out / "labels", name)
+                path = out / "labels" / f"{name}.png"
                 Image.fromarray(labels.astype(np.uint16)).save(path)
             yield found
-
-
-def _picture(folder, name):
-    """Returns the file for a picture of an image, in a folder that exists then."""
-    folder.mkdir(exist_ok=True)
-    return folder / f"{name}.png"
-
-
-def overlay(image: np.ndarray, boxes: np.ndarray) -> Image.Image:
-    """Draws the boxes [n, 4] of objects into an image [H, W, C], uint8.
-
-    Dark images are brightened, and small ones enlarged.
-    """
-    height, width, _ = image.shape
-    scale = max(1, _LEAST_SIDE // max(height, width))
-    brightest = np.percentile(image, _SHARE_BELOW_WHITE) or image.max() or 1
-    bright = np.rint(np.minimum(image * (255 / brightest), 255)).astype(np.uint8)
-    rgb = np.broadcast_to(bright, (height, width, 3))
-    picture = Image.fromarray(rgb.repeat(scale, axis=0).repeat(scale, axis=1))
-    draw = ImageDraw.Draw(picture)
-    for top, left, bottom, right in boxes * scale:
-        draw.rectangle((left, top, right - 1, bottom - 1), outline=_COLOUR)
-    return picture
 
 
 def load_model(
     name: str,
 ) -> tuple[lavae_jax.LAVAE, dict[str, Any], dict[str, Any]]:
     """Loads a released model or the newest of a run; returns its config too."""
+    path = pathlib.Path(name)
     with cli.user_errors(ValueError, OSError):
+        if path.resolve().parent == pretrained.FOLDER.resolve():
+            name = path.name
         if name in pretrained.names():
             contents = released.read(pretrained.FOLDER / name)
             if is_baseline(contents.config):
@@ -174,7 +161,7 @@ def load_model(
                 contents.config, contents.tensors, name
             )
             return model, variables, contents.config
-        if not pathlib.Path(name).is_dir():
+        if not path.is_dir():
             raise cli.UserError(
                 f"--model={name} is neither the workdir of a run nor a released model:"
                 f" {', '.join(pretrained.names())}."
@@ -197,6 +184,10 @@ def _pixel_values(model, config, values):
             f" it out, or give --{right}."
         )
     if values.threshold is not None:
+        if not 0 <= values.threshold < math.inf:
+            raise cli.UserError(
+                f"--threshold must be a number of at least 0: got {values.threshold}."
+            )
         return own_images.Values(threshold=values.threshold)
     if values.levels is None:
         return own_data.values_of(run_workdir.from_json(config))
@@ -215,18 +206,20 @@ def _pixel_values(model, config, values):
 def main() -> None:
     """Counts the objects of the images that the command line names."""
     values, out = flags.FLAGS, pathlib.Path(flags.FLAGS.out)
+    if math.isnan(values.least_evidence):
+        raise cli.UserError("--least_evidence must be a number of nats: got nan.")
     with cli.user_errors(ValueError, OSError):
-        path = pathlib.Path(values.images).expanduser()
-        found = pictures.find(path)
         model, variables, config = load_model(values.model)
-        out.mkdir(parents=True, exist_ok=True)
-        files.make_sure_of_room(out, _LEAST_BYTES)
+        pixels = _pixel_values(model, config, values)
+        path = pathlib.Path(values.images)
+        found = pictures.find(path)
     if found.remark:
         print(found.remark)
+    cli.make_writable(out, _LEAST_BYTES)
     with cli.user_errors(ValueError, OSError):
-        pixels = _pixel_values(model, config, values)
         truth, size = _truth(path, found, values.tile)
         counted = count(model, variables, found, pixels, values.least_evidence)
+        overlays.prepare_folders(out, found.names, values.overlays, values.labels)
         objects = write(counted, out, values.overlays, values.labels)
         if truth is None:
             num_objects = sum(one.n for one in objects)

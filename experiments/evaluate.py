@@ -29,7 +29,7 @@ from rich.console import Console
 
 import lavae_jax
 from datasets import load
-from experiments import cli, files
+from experiments import cli
 from experiments.measure import measure, report
 from experiments.own import data as own_data
 from experiments.own import images as own_images
@@ -73,7 +73,7 @@ def evaluate(
     settings = settings or measure.Settings()
     if out is not None:
         out = pathlib.Path(out)
-        _make_writable(out)
+        cli.make_writable(out, _PROBABLE_BYTES)
     with cli.user_errors(ValueError, OSError):
         sets = _image_sets(config, splits, images_path, settings.num_images)
     variables = jax.device_put(variables)
@@ -95,17 +95,6 @@ def evaluate(
             samples = lavae_jax.generate(model, variables, key, _NUM_SAMPLES)
             plotting.save(plotting.samples_grid(samples), out / "samples.png")
     return result
-
-
-def _make_writable(folder):
-    """Makes a folder, and refuses one that the results do not fit into."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files.make_sure_of_room(folder, _PROBABLE_BYTES)
-    except OSError as error:
-        raise cli.UserError(
-            f"{folder} can't be written to: {error}. Give another folder, --out."
-        ) from error
 
 
 def _image_sets(config, splits, images_path, num_images):
@@ -253,7 +242,9 @@ def _define_flags():
     flags.DEFINE_list(
         "splits", [], "Measure splits, or parts as train[-10%:] (default: all tests)."
     )
-    flags.DEFINE_string("images", None, "Use your images in this folder or .npz file.")
+    flags.DEFINE_string(
+        "images", None, "Use your images: a folder, a picture, or an array."
+    )
     flags.DEFINE_integer(
         "num_images", None, "Use the first images, this many a split.", lower_bound=1
     )
@@ -263,7 +254,7 @@ def _define_flags():
     flags.DEFINE_integer(
         "num_candidates",
         10,
-        "Draw this number of objects in turn for a second bound (0: leave it out).",
+        "Draw so many candidates per object for a second bound (0: leave it out).",
         lower_bound=0,
     )
     flags.DEFINE_integer("seed", 0, "Seed the importance samples by this number.")

@@ -3,12 +3,15 @@
 Where the file system refuses, these functions raise an OSError.
 """
 
+import contextlib
 import errno
 import itertools
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 from concurrent import futures
+from typing import TextIO
 
 from lavae_jax import released
 
@@ -20,6 +23,19 @@ def write(path: pathlib.Path, text: str) -> None:
     sync(unfinished)
     unfinished.replace(path)
     sync(path.parent)
+
+
+@contextlib.contextmanager
+def finished_at_the_end(path: pathlib.Path) -> Iterator[TextIO]:
+    """Opens a table for writing; `table.csv` is `table.unfinished.csv` until the end.
+
+    Names of files that are not UTF-8 are written as the system has them.
+    """
+    unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
+    encoding = {"encoding": "utf-8", "errors": "surrogateescape"}
+    with unfinished.open("w", newline="", **encoding) as file:
+        yield file
+    unfinished.replace(path)
 
 
 def sync(path: pathlib.Path) -> None:

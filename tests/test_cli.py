@@ -4,6 +4,7 @@ import types
 
 import jax
 import pytest
+from absl import flags
 
 from datasets import extras
 from experiments import cli
@@ -101,3 +102,21 @@ def test_commands_keep_programs_in_the_home(tmp_path, monkeypatch):
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
     assert found == [str(tmp_path / ".cache" / "lavae_jax" / "jax")]
+
+
+def test_home_directories(config_file, monkeypatch, capsys):
+    """A ~ at the beginning of a flag, or of a config's value, is the home directory."""
+    monkeypatch.setenv("HOME", "/home/someone")
+    flag = []
+
+    def define():
+        flag.append(cli.define_config())
+        flags.DEFINE_string("out", None, "")
+
+    def main():
+        print(flag[0].value.data.data_dir, flags.FLAGS.out)
+
+    command = types.SimpleNamespace(_define_flags=define, main=main)
+    paths = ("--config.data.data_dir=~/data", "--out=~/out")
+    assert run_here(command, f"--config={config_file}", *paths)[0] == 0
+    assert capsys.readouterr().out == "/home/someone/data /home/someone/out\n"

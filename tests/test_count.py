@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from datasets import load, scenes
-from experiments import count
-from experiments.own import comparison
+from experiments import count, files
+from experiments.own import comparison, overlays
 from experiments.own import images as own_images
+from lavae_jax import pretrained
 from tests.commands import ROOT, run_here
 
 # distrax mixes dtypes.
@@ -117,7 +118,7 @@ def test_overlays_are_bright(share):
     image = np.zeros((64, 32, 1), np.uint8)
     image[: int(share * 64)] = 40
     image[60, 20] = 50
-    picture = np.asarray(count.overlay(image, np.array([[10, 4, 20, 12]])))
+    picture = np.asarray(overlays.overlay(image, np.array([[10, 4, 20, 12]])))
     assert picture.shape == (512, 256, 3)
     assert picture[0, 0].tolist() == [255 * (share > 0)] * 3
     assert picture[8 * 60 + 4, 8 * 20 + 4].tolist() == [255] * 3
@@ -149,6 +150,11 @@ def test_levels_of_other_number_types():
         ("--images=nowhere", "does not exist"),
         ("--out=gs://bucket/counts", "address"),
         ("--model=multi_mnist_1k", "3.png is in colour"),
+        ("--threshold=nan", "at least 0: got nan"),
+        ("--threshold=-3", "at least 0: got -3"),
+        ("--threshold=inf", "at least 0: got inf"),
+        ("--least_evidence=nan", "--least_evidence must be"),
+        ("--model=multi_dsprites_coloured --threshold=1", "--threshold is not for"),
     ],
 )
 def test_what_can_not_be_counted(folder, tmp_path, argument, message):
@@ -158,10 +164,55 @@ def test_what_can_not_be_counted(folder, tmp_path, argument, message):
         f"--images={folder}",
         "--model=multi_dsprites",
         f"--out={tmp_path}",
-        argument,
+        *argument.split(),
     )
     assert status == 1 and message in said and "Traceback" not in said
     assert not list(tmp_path.iterdir())
+
+
+def test_a_second_count_does_not_mix_with_the_first(folder, tmp_path):
+    """Earlier overlays are moved, and a released model's folder names the model."""
+    arguments = (f"--images={folder}", f"--out={tmp_path}", "--overlays=1")
+    assert run_here(count, *arguments, "--model=multi_dsprites")[0] == 0
+    path = pretrained.FOLDER / "multi_dsprites"
+    (folder / "0.png").rename(folder / "00.png")
+    assert run_here(count, *arguments, f"--model={path}")[0] == 0
+    (folder / "00.png").rename(folder / "0.png")
+    shown = [path.name for path in (tmp_path / "overlays").iterdir()]
+    moved = [path.name for path in (tmp_path / "earlier" / "overlays-0").iterdir()]
+    assert shown == ["00.png.png"] and moved == ["0.png.png"]
+    assert not list(tmp_path.glob("*unfinished*"))
+
+
+def test_unfinished_tables_say_so(tmp_path):
+    """Until its end, a table has another name, and an error leaves the old one."""
+    path = tmp_path / "counts.csv"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), files.finished_at_the_end(path) as file:
+        file.write("\udcff.png")  # the name of a file that is not UTF-8
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert (tmp_path / "counts.unfinished.csv").read_bytes() == b"\xff.png"
+    with files.finished_at_the_end(path) as file:
+        file.write("new")
+    assert path.read_text() == "new"
+
+
+def test_names_too_long_for_a_picture(tmp_path):
+    """A name that leaves no room for .png is refused before anything is counted."""
+    with pytest.raises(ValueError, match="too long for a file of overlays"):
+        overlays.prepare_folders(tmp_path, ["a.png", "x" * 252], 2, False)
+    overlays.prepare_folders(tmp_path, ["a.png", "x" * 252], 1, False)
+    assert (tmp_path / "overlays").is_dir() and not (tmp_path / "labels").exists()
+
+
+@pytest.mark.parametrize("pixels", [0, 255])
+def test_images_without_contrast_are_reported(tmp_path, pixels):
+    """Images that are all black, or white, can't be counted, and a warning says so."""
+    np.save(tmp_path / "own.npy", np.full((2, 64, 64, 3), pixels, np.uint8))
+    arguments = (f"--images={tmp_path / 'own.npy'}", f"--out={tmp_path}")
+    status, said = run_here(count, *arguments, "--model=multi_dsprites")
+    assert status == 0 and "of all pixels are lit" in said
 
 
 def test_a_console_without_unicode(tmp_path):

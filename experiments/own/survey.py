@@ -10,7 +10,7 @@ from scipy import ndimage
 _MOST_SURVEYED = 2_000
 _FITTING = 0.95
 _MARGIN = 2
-_MOST_LIT = 0.5
+MOST_LIT = 0.5
 
 
 class Survey(NamedTuple):
@@ -69,7 +69,7 @@ def check(survey: Survey) -> None:
             " to learn: objects are lit pixels on a black background, from"
             " data.threshold on where one is set."
         )
-    if survey.lit > _MOST_LIT:
+    if survey.lit > MOST_LIT:
         raise ValueError(
             f"{survey.lit:.0%} of the pixels are lit, but objects on a black background"
             " are expected: images of dark objects on white have to be inverted,"
