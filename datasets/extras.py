@@ -15,6 +15,7 @@ PACKAGES = {
     "PIL": "Pillow",
     "requests": "requests",
     "rich": "rich",
+    "skimage": "scikit-image",
     "tensorboardX": "tensorboardX",
     "tensorflow_datasets": "tensorflow-datasets",
     "tqdm": "tqdm",

@@ -22,25 +22,15 @@ Folder = str | os.PathLike[str] | None
 """A folder; None or "" stands for the default."""
 
 BUILDERS = {
-    "multi_dsprites": (multi_dsprites_dataset_builder.Builder, "full"),
-    "multi_dsprites/small": (multi_dsprites_dataset_builder.Builder, "small"),
-    "multi_dsprites/tiny": (multi_dsprites_dataset_builder.Builder, "tiny"),
-    "multi_dsprites/bench": (multi_dsprites_dataset_builder.Builder, "bench"),
-    "multi_dsprites/coloured": (multi_dsprites_dataset_builder.Builder, "coloured"),
-    "multi_dsprites/coloured_noisy": (
-        multi_dsprites_dataset_builder.Builder,
-        "coloured_noisy",
-    ),
-    "multi_dsprites/coloured_tiny": (
-        multi_dsprites_dataset_builder.Builder,
-        "coloured_tiny",
-    ),
-    "multi_mnist/1k": (multi_mnist_dataset_builder.Builder, "1k"),
-    "multi_mnist/10k": (multi_mnist_dataset_builder.Builder, "10k"),
-    "multi_mnist/tiny": (multi_mnist_dataset_builder.Builder, "tiny"),
-    "tetrominoes/full": (tetrominoes_dataset_builder.Builder, "full"),
-    "tetrominoes/tiny": (tetrominoes_dataset_builder.Builder, "tiny"),
+    f"{name}/{config.name}": (module.Builder, config.name)
+    for name, module in {
+        "multi_dsprites": multi_dsprites_dataset_builder,
+        "multi_mnist": multi_mnist_dataset_builder,
+        "tetrominoes": tetrominoes_dataset_builder,
+    }.items()
+    for config in module.Builder.BUILDER_CONFIGS
 }
+BUILDERS["multi_dsprites"] = BUILDERS.pop("multi_dsprites/full")
 """Builder and configuration of every data set, by name."""
 
 

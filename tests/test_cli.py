@@ -1,5 +1,7 @@
 """The command line takes configs and overrides, and names what it can't take."""
 
+import configparser
+import re
 import types
 
 import jax
@@ -8,7 +10,7 @@ from absl import flags
 
 from datasets import extras
 from experiments import cli
-from tests.commands import run_here
+from tests.commands import ROOT, run_here
 
 CONFIG = """
 import ml_collections
@@ -102,6 +104,15 @@ def test_commands_keep_programs_in_the_home(tmp_path, monkeypatch):
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
     assert found == [str(tmp_path / ".cache" / "lavae_jax" / "jax")]
+
+
+def test_every_package_is_looked_for():
+    """Commands look for each package of the extra `train` in setup.cfg."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    wanted = setup["options.extras_require"]["train"]
+    names = re.findall(r"^[\w-]+", wanted, re.MULTILINE)
+    assert sorted(names) == sorted(extras.PACKAGES.values())
 
 
 def test_home_directories(config_file, monkeypatch, capsys):

@@ -1,7 +1,6 @@
 """Configures coloured multi-dSprites, which are not in the paper.
 
-Objects have any colours, hide each other, and lie before grey of any level. It also
-trains on superposed scenes, as on the paper's data sets.
+Objects have any colours, hide each other, and lie before grey of any level.
 `coloured.py` or `coloured.py:laptop` is for 2 CPU cores, and `coloured.py:tiny` is for
 tests.
 """
@@ -13,7 +12,7 @@ from experiments.configs import base
 
 def get_config(variant: str = "laptop") -> ConfigDict:
     """Returns the config of a variant."""
-    config = of_many_values(base.variant(variant))
+    config = of_many_values(base.variant(variant), variant)
     config.data.name = "multi_dsprites/coloured"
     if variant == "tiny":
         config.data.name = "multi_dsprites/coloured_tiny"
@@ -29,8 +28,8 @@ def get_config(variant: str = "laptop") -> ConfigDict:
     return config
 
 
-def of_many_values(config: ConfigDict) -> ConfigDict:
-    """Changes a config for binary pixels into one for pixels of many values."""
+def of_many_values(config: ConfigDict, variant: str) -> ConfigDict:
+    """Changes a variant for binary pixels into one for pixels of many values."""
     model, elbo = config.model, config.elbo
     model.update(pixels="gaussian", compositing="alpha", background="smooth")
     # Densities have far larger gradients than probabilities of binary pixels.
@@ -53,10 +52,9 @@ def of_many_values(config: ConfigDict) -> ConfigDict:
         # But sprites are blurred at first, and two of them, 3 or 4 pixels apart,
         # explain an object better than one; scenes that overlap repeat the mistake.
         elbo.apart_steps = min(600, config.num_steps // 4)  # fewer in `tiny`
-    warmup = config.warmup
-    if warmup.auxiliary_steps == base.laptop().warmup.auxiliary_steps:
+    if variant == "laptop":
         # Objects of little contrast take longer to show in the map.
-        warmup.auxiliary_steps = 800
+        config.warmup.auxiliary_steps = 800
         # These teach the auxiliary VAE, too: its map has peaks for more objects if it
         # sees more images.
         elbo.location_every = 4

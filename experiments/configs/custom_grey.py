@@ -32,4 +32,4 @@ from experiments.configs import coloured, custom
 
 def get_config(variant: str = "laptop") -> ConfigDict:
     """Returns the config of a variant; values that the images decide are None."""
-    return coloured.of_many_values(custom.get_config(variant))
+    return coloured.of_many_values(custom.get_config(variant), variant)

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import lavae_jax
-from experiments.measure.measure import in_batches
 from experiments.run import limits
 from experiments.run.build_training import (
     build_optimizer,
@@ -60,37 +59,6 @@ class Experiment(NamedTuple):
     measure: Callable[..., Any]
     # Maps the number of a step and these means to warnings for the user.
     warnings: Callable[[int, Any], Sequence[str]]
-
-
-class Evaluator:
-    """Measures states of a model on scenes that it is not trained on.
-
-    The images are [N, H, W, C] uint8, and n are their [N] numbers of objects, or None.
-    """
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        images: np.ndarray,
-        n: np.ndarray | None,
-        batch_size: int,
-    ):
-        self._draw, self._measure = experiment.draw, jax.jit(experiment.measure)
-        self._images, self._n, self._batch_size = images, n, batch_size
-
-    def measure(self, state: Any) -> Any:
-        """Returns the means over all images of what `experiment.measure` gives.
-
-        The state is on one device.
-        """
-        scenes = (self._images, self._n)
-        function = functools.partial(self._measure, state)
-        figures = in_batches(function, scenes, self._batch_size)
-        return jax.tree.map(lambda figure: float(figure.mean()), figures)
-
-    def draw(self, state: Any) -> Figure:
-        """Returns a picture of what the model infers from the first images."""
-        return self._draw(state, first_lit(self._images))
 
 
 HeldOutScenes = collections.namedtuple(

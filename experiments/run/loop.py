@@ -4,7 +4,7 @@ import contextlib
 import functools
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +12,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import cli
+from experiments.measure.measure import in_batches
+from experiments.own.data import CountedImages
 from experiments.run import build, input_pipeline, limits, processes
-from experiments.run.build import Evaluator, Experiment
+from experiments.run.build import Experiment
 from experiments.run.checkpoints import Checkpoints, Position
 from experiments.run.progress import Progress, Window
 from experiments.run.workdir import open_workdir
@@ -34,7 +36,8 @@ class _Run(NamedTuple):
     experiment: Experiment
     devices: Devices
     batches: Iterator[np.ndarray]
-    evaluator: Evaluator
+    held_out: CountedImages
+    measure: Callable[..., Any]  # the experiment's, compiled
     store: Checkpoints
     window: Window
     report: Progress | None  # of the first process, which reports for all
@@ -121,7 +124,8 @@ def _start_or_resume(experiment, config, workdir, devices, data, store):
             experiment=experiment,
             devices=devices,
             batches=batches,
-            evaluator=Evaluator(experiment, *data.held_out, config.batch_size),
+            held_out=data.held_out,
+            measure=jax.jit(experiment.measure),
             store=store,
             window=Window(store, position.rows),
             report=report,
@@ -167,7 +171,9 @@ def _report_first_step(run, step, begin):
 
 
 def _evaluate(run, step, state):
-    means = run.evaluator.measure(run.devices.unreplicate(state))
+    measure = functools.partial(run.measure, run.devices.unreplicate(state))
+    figures = in_batches(measure, tuple(run.held_out), run.config.batch_size)
+    means = jax.tree.map(lambda figure: float(figure.mean()), figures)
 
     def tell(report):
         report.held_out(step, means)
@@ -179,8 +185,9 @@ def _evaluate(run, step, state):
 
 
 def _draw(run, step, state):
-    state = run.devices.unreplicate(state)
-    _report(run, step, lambda report: report.picture(step, run.evaluator.draw(state)))
+    state, images = run.devices.unreplicate(state), run.held_out.images
+    draw = functools.partial(run.experiment.draw, state, build.first_lit(images))
+    _report(run, step, lambda report: report.picture(step, draw()))
 
 
 def _save(run, step, state):
