@@ -1,4 +1,7 @@
-"""Data sets of scenes: multi-dSprites and multi-MNIST. Run from the repository root."""
+"""Data sets of scenes: multi-dSprites, multi-MNIST and Tetrominoes.
+
+Their commands run from the root of the repository.
+"""
 
 from datasets import extras
 

@@ -154,7 +154,7 @@ def draw_objects(
 ) -> tuple[Any, np.ndarray]:
     """Draws the objects of a scene and where they are.
 
-    `draw_some` draws so many objects and returns them and their masks, bool [h, w].
+    `draw_some` draws n objects and returns them and their masks, bool [h, w].
 
     Returns:
         The objects, and the corners of a `Placement`.

@@ -48,7 +48,7 @@ def warn(text: str) -> None:
 
 
 def make_writable(folder: pathlib.Path, num_bytes: int) -> None:
-    """Makes a folder, and refuses one that can't take so many bytes."""
+    """Makes a folder, and refuses one that can't take `num_bytes`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.make_sure_of_room(folder, num_bytes)

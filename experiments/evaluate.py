@@ -254,7 +254,7 @@ def _define_flags():
     flags.DEFINE_integer(
         "num_candidates",
         10,
-        "Draw so many candidates per object for a second bound (0: leave it out).",
+        "Candidates per object in a second bound (0: leave this bound out).",
         lower_bound=0,
     )
     flags.DEFINE_integer("seed", 0, "Seed the importance samples by this number.")

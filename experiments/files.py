@@ -52,7 +52,7 @@ def sync(path: pathlib.Path) -> None:
 
 
 def make_sure_of_room(folder: pathlib.Path, num_bytes: int) -> None:
-    """Makes sure that a folder can take so many bytes, in a single file if need be.
+    """Makes sure that a folder can take `num_bytes`, in a single file if need be.
 
     Asked beforehand, the system says in one sentence what is missing: a right, space, a
     quota, or a limit on the size of a file.

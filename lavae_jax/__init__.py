@@ -28,12 +28,14 @@ With a trained model:
 The paper's equations:
 
 - `lavae_jax.model`: Eq. 1 and 5. `lavae_jax.objectives`: Eq. 6 and Table 1's bound.
+- `lavae_jax.object_draws`: a tighter bound, of draws of each object in turn.
 - `lavae_jax.latents`: Eq. 2, 3 and 7 to 11, how many objects, where, and what.
 - `lavae_jax.compositing`: Eq. 4. `lavae_jax.likelihood`: Eq. 12.
 - `lavae_jax.background`, `lavae_jax.blending`: for images that are not black behind
   their objects, and objects that hide each other.
 - `lavae_jax.distributions`: their densities, from distrax where it can be imported.
-- `lavae_jax.networks`, with `lavae_jax.blocks` and `lavae_jax.slots`: Appendix B.
+- `lavae_jax.networks`, with `lavae_jax.blocks`, `lavae_jax.convolution` and
+  `lavae_jax.slots`: Appendix B.
 - `lavae_jax.baseline`: the β-VAE that LAVAE is compared with.
 
 Training:

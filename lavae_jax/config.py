@@ -42,7 +42,8 @@ class ModelConfig(NamedTuple):
             the paper.
         objects_per_image: sizes the buffer in which sprites are decoded.
         mean_limit, logvar_limit: see `latents.appearance.from_outputs`. Configs of
-            earlier models don't state them, nor the following values.
+            released models may lack these and the following values, which then have
+            their defaults.
         pixels: the distribution of pixels, see `likelihood`; "bernoulli" in the paper.
         sigma: the standard deviation σ of other pixels, which lie in 0 to 1; 0 for one
             that is learned.

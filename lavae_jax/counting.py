@@ -29,7 +29,7 @@ _COVERED = 0.5
 _LEAST_SLOTS = 8
 
 _BATCH_PIXELS = 2**19
-"""Images are taken together up to so many pixels, 128 of 64×64."""
+"""Images are taken together up to this number of pixels, 128 images of 64×64."""
 
 
 class FoundObjects(NamedTuple):
@@ -56,7 +56,7 @@ class FoundObjects(NamedTuple):
         return len(self.yx)
 
     def with_evidence(self, least: float) -> "FoundObjects":
-        """Returns the objects whose `log_evidence` is at least so many nats."""
+        """Returns the objects whose `log_evidence` is at least `least` nats."""
         return FoundObjects(*(field[self.log_evidence >= least] for field in self))
 
     @property

@@ -17,7 +17,8 @@ _LONGEST_REASON = 300
 class Newest(NamedTuple):
     """The newest checkpoint that can be used, and newer ones, which are damaged.
 
-    `damaged` says by step why each can't be used, without a full stop.
+    `damaged` maps the step of each newer checkpoint that can't be used to the reason, a
+    clause without a full stop.
     """
 
     step: int

@@ -100,16 +100,11 @@ class AuxiliaryVAE(nn.Module):
         self.dec_up = conv(4 * half, (1, 1))
         self.dec_fine = conv(half, (3, 3))
         self.dec_head = Conv(
-            (self.cell // 2) ** 2 * self.num_painted,
+            (self.cell // 2) ** 2 * (self.image_channels + self.has_background),
             (3, 3),
             bias_init=nn.initializers.constant(-3.0),  # images start dark
             dtype=jnp.float32,
         )
-
-    @property
-    def num_painted(self) -> int:
-        """Returns the number of channels that the decoder paints."""
-        return self.image_channels + self.has_background
 
     def encode(self, x: Array) -> tuple[Array, Array]:
         """Maps images less their background, [B, H, W, C], to μ and log σ².
@@ -203,7 +198,7 @@ class AuxiliaryVAE(nn.Module):
 
 
 def background_loss(model: LAVAE, x: Array, keys: Array) -> tuple[Array, Array]:
-    """Computes how far images are from their background: a loss [B], and it.
+    """Returns the background's loss per image, [B], and the background of x.
 
     The loss is the negative ELBO of Laplace-distributed pixels, but for a constant, as
     if there were no objects. The background that minimises it has the median of the

@@ -26,7 +26,9 @@ class Settings(NamedTuple):
 
     num_images: int | None = None  # at most this many, the first of each set
     num_samples: int = 100  # importance samples per image, the largest K
-    num_candidates: int = 0  # of these, draws of each object for its bound; 0 for none
+    # Candidates per object in the bound of `object_draws`, which then has
+    # num_samples / num_candidates draws of the locations; 0 leaves this bound out.
+    num_candidates: int = 0
     batch_size: int = 100
     seed: int = 0
 

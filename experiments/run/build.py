@@ -67,8 +67,8 @@ HeldOutScenes = collections.namedtuple(
 )
 """Holds what is measured on scenes that LAVAE is not trained on, [B] each.
 
-The ELBO and its terms are nats. The ELBO of training batches is no substitute: it is
-that of superposed scenes, too, and of the draws that the model is trained with.
+The ELBO and its terms are nats. The ELBO of training batches is no substitute: they
+contain superposed scenes, and use the draws of training.
 """
 
 

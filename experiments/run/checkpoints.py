@@ -136,8 +136,7 @@ class Checkpoints:
                     files.set_aside(self._folder / str(damaged), aside)
                 self._manager.reload()
                 cli.warn(f"{newest.warning} What can't be used is kept in {aside}.")
-            # Checkpoints of older versions, and one whose run was killed before writing
-            # them, have no checksums.
+            # A run that was killed before it wrote the checksums has none.
             files.add_checksums(self._folder / str(newest.step))
         return newest.step, *newest.content
 

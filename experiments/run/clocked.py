@@ -76,7 +76,7 @@ def compile_stages(
 
 
 class Clock(NamedTuple):
-    """Holds how long a run has trained; its state holds the step of the schedule."""
+    """Holds how long a run has trained; the step of the schedule is in its state."""
 
     seconds: float = 0.0  # of training so far
     warmup_seconds: float | None = None  # None before the end of the warm-up
@@ -219,7 +219,7 @@ def _read(run, steps, before, origin, store):
 
 
 def _is_due(seconds, before, clock):
-    """Tells whether a multiple of so many seconds lies between two times."""
+    """Tells whether a multiple of `seconds` lies between the times of two clocks."""
     return int(before.seconds / seconds) < int(clock.seconds / seconds)
 
 
@@ -230,7 +230,7 @@ def _save(store, state, clock):
 
 
 def _check(config, steps_per_dispatch):
-    """Refuses a config that can't be trained in dispatches of so many steps."""
+    """Refuses a config that can't be trained in dispatches of `steps_per_dispatch`."""
     if is_baseline(config):
         raise cli.UserError("this command trains LAVAE: use experiments.train.")
     for name in ("auxiliary_steps", "guided_steps"):

@@ -146,7 +146,7 @@ def check(config: ConfigDict) -> None:
 
 
 def check_batch(config: ConfigDict, num_devices: int = 1) -> None:
-    """Refuses batches that can't be split among so many devices and minibatches."""
+    """Refuses batches that can't be split among the devices and the minibatches."""
     elbo = config.get("elbo", {})
     names = ("location_every", "minibatches")
     multiple = num_devices * math.lcm(*(elbo.get(name, 1) for name in names))

@@ -40,10 +40,10 @@ class Recipe(NamedTuple):
             both scenes of a superposed one have alone; 0 for no proposals.
         wake_one_more: whether these are also proposed with one more object, and the
             objects that h_loc finds in other scenes, too.
-        apart_steps: first steps in which the ELBO teaches h_loc; objects are kept apart
-            in them: there are another exclusion radius, no overlaps, and no proposals
-            of one more object.
-        apart_radius: this radius, px.
+        apart_steps: number of steps after the warm-up that keep objects apart: the
+            exclusion radius is `apart_radius`, superposed scenes do not overlap, and no
+            further object is proposed.
+        apart_radius: the exclusion radius in these steps, px.
         tighten_after: steps after which all but h_loc learns from a bound of several
             draws of z_app; None for never, as in the paper.
         tighten_draws: number of draws of that bound.
@@ -78,7 +78,7 @@ class Recipe(NamedTuple):
 
     @property
     def warmup_steps(self) -> int:
-        """Steps after which nothing but the ELBO teaches h_loc."""
+        """Returns the number of steps after which only the ELBO teaches h_loc."""
         return self.auxiliary_steps + self.guided_steps
 
 
