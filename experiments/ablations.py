@@ -132,7 +132,9 @@ def _measure(config, folder):
     elbo, bound = metrics.importance_bounds(log_weights, [1, _NUM_SAMPLES])
     return {
         "minutes": curves.read(folder).minutes[-1],
-        "counts": metrics.count_accuracy(held_out.n, inferred.scenes.n),
+        "counts": math.nan
+        if held_out.n is None
+        else metrics.count_accuracy(held_out.n, inferred.scenes.n),
         "crowded_counts": _crowded_counts(config, model, variables),
         "negative_elbo": float(-elbo.log_p.mean()),
         "negative_log_p": float(-bound.log_p.mean()),

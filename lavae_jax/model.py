@@ -160,15 +160,10 @@ class LAVAE(nn.Module):
         return self.appearance_net.features(foreground, train)
 
     def appearance(self, features: Array, locations: Locations) -> Appearance:
-        """Computes Eq. 9: reads the appearance parameters at the locations.
+        """Computes Eq. 9: reads the appearance parameters at the active locations.
 
-        Args:
-            features: from `appearance_features`, of B images.
-            locations: K draws for each image, [B · K, ...], draws of the same image in
-                a row; the slots of `active` are read.
-
-        Returns:
-            Parameters [B · K, M, L].
+        The features are those of B images. The locations are K draws for each image,
+        [B · K, ...], in a row, and so are the parameters, [B · K, M, L].
         """
         num_images, num_draws = features.shape[0], locations.active.shape[0]
         slots_of_image = jax.tree.map(  # [B · K, M, ...] to [B, K · M, ...]
@@ -192,16 +187,10 @@ class LAVAE(nn.Module):
     # Generative model, Eq. 1.
 
     def sprites(self, z_app: Array, active: Array, train: bool = False) -> Array:
-        """Computes f_sprite of Eq. 4 for the active slots.
+        """Computes f_sprite of Eq. 4 for the active slots: z_app [B, M, L], [B, M].
 
-        Args:
-            z_app: [B, M, L].
-            active: [B, M] bool.
-            train: whether batch statistics are used and updated.
-
-        Returns:
-            [B, M, S, S, C] in [0, 1], zeros in inactive slots. With the compositing
-            "alpha" these are colours and α, C + 1 channels.
+        The sprites are [B, M, S, S, C] in [0, 1], zeros in inactive slots. With the
+        compositing "alpha" these are colours and α, C + 1 channels.
         """
 
         def decode(module, image, valid, z_app):

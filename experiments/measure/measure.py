@@ -26,9 +26,7 @@ class Settings(NamedTuple):
 
     num_images: int | None = None  # at most this many, the first of each set
     num_samples: int = 100  # importance samples per image, the largest K
-    # Candidates per object in the bound of `object_draws`, which then has
-    # num_samples / num_candidates draws of the locations; 0 leaves this bound out.
-    num_candidates: int = 0
+    num_candidates: int = 0  # per object, of num_samples; 0 for no bound by object
     batch_size: int = 100
     seed: int = 0
 
