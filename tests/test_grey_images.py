@@ -12,7 +12,7 @@ from scipy import stats
 import lavae_jax
 from experiments import count, train
 from experiments.configs import coloured, custom, custom_grey
-from experiments.own import crops
+from experiments.own import crops, fit
 from experiments.own import data as own_data
 from experiments.own import images as own_images
 from experiments.run import limits
@@ -49,7 +49,7 @@ def test_values_are_scaled(tmp_path, order):
     own = own_data.read(config)
     expected = np.rint((images - 200.0) / 2_800 * 255)
     np.testing.assert_array_equal(own.images, expected)
-    fitted, remarks = own_data.fit(config, own)
+    fitted, remarks = fit.fit(config, own)
     assert fitted.data.levels == (200, 3000)
     assert "pixels from 200 to 3000" in remarks[0]
     # What was found is kept: other images of the run are scaled alike.
@@ -96,7 +96,7 @@ def test_the_size_of_objects_must_be_given(tmp_path):
     with config.unlocked():
         config.model.sprite_size = None
     with pytest.raises(ValueError, match="set it to an odd number of pixels"):
-        own_data.fit(config, own)
+        fit.fit(config, own)
 
 
 def test_what_can_not_be_superposed():
@@ -222,7 +222,7 @@ def test_a_config_of_crops(tmp_path):
     images, n = _scenes()
     np.savez(tmp_path / "own.npz", images=images, n=n)
     config = _config(tmp_path / "own.npz", crop=16, num_crops=50)
-    fitted, remarks = own_data.fit(config, own_data.read(config))
+    fitted, remarks = fit.fit(config, own_data.read(config))
     assert any("held-out crops" in remark for remark in remarks)
     assert fitted.model.image_shape == (16, 16, 1)
     train, held_out = own_data.split(fitted, own_data.read(fitted))
@@ -239,3 +239,47 @@ def test_a_config_of_crops(tmp_path):
         whole = _config(tmp_path / "own.npz", **{idle: True})
         with pytest.raises(ValueError, match="crop too"):
             own_data.read(whole)
+
+
+def test_runs_remember_images_of_8_bits(tmp_path):
+    """A run on 8-bit images refuses others, whose black and white it can't know."""
+    eight = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 1)).astype(np.uint8)
+    other = eight.astype(np.float32) / 255
+    for images, is_8_bit in ((eight, True), (other, False)):
+        np.save(tmp_path / "own.npy", images)
+        config = custom_grey.get_config("tiny")
+        config.data.path = str(tmp_path / "own.npy")
+        config.model.sprite_size = 9
+        fitted, _ = fit.fit(config, own_data.read(config))
+        values = own_data.values_of(fitted)
+        assert fitted.data.only_8_bit == values.only_8_bit == is_8_bit
+        assert own_data.read(fitted).images.shape == (40, 32, 32, 1)
+        if is_8_bit:
+            with pytest.raises(ValueError, match=r"float32.*8-bit ones"):
+                values.convert("a.tif", other[0])
+
+
+@pytest.mark.parametrize(
+    ("levels", "high", "expected"),
+    [
+        (None, 0, "nothing to learn"),
+        ((1000, 2000), 255, "nothing to learn"),
+        ((0, 3000), 99, "at 0.0% to 3.1% of the way"),
+        (None, 5, "at 0.0% to 2.0% of the way"),
+    ],
+)
+def test_little_contrast_is_reported(tmp_path, levels, high, expected):
+    """Images of one value are refused, and a warning names a small range."""
+    images = np.zeros((40, 32, 32, 1), np.uint8)
+    images[:, 8:16, 8:16] = high
+    np.save(tmp_path / "own.npy", images)
+    config = custom_grey.get_config("tiny")
+    config.data.path, config.model.sprite_size = str(tmp_path / "own.npy"), 9
+    if levels is not None:
+        config.data.levels = levels
+    own = own_data.read(config)
+    if expected == "nothing to learn":
+        with pytest.raises(ValueError, match=expected):
+            fit.fit(config, own)
+    else:
+        assert any(expected in remark for remark in fit.fit(config, own)[1])

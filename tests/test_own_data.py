@@ -8,8 +8,8 @@ from datasets.multi_dsprites import multi_dsprites_dataset_builder as dsprites_b
 from experiments import cli
 from experiments.configs import base, custom, dsprites
 from experiments.own import data as own_data
+from experiments.own import fit, survey
 from experiments.own import images as own_images
-from experiments.own import survey
 from experiments.run import build, input_pipeline
 from tests.own_scenes import save_pngs, squares
 
@@ -66,7 +66,7 @@ def test_grey_levels_are_binarised_where_asked(tmp_path):
 
 def _fitted(path, variant="tiny", **data):
     config = _config(path, variant, **data)
-    return own_data.fit(config, own_data.read(config))[0]
+    return fit.fit(config, own_data.read(config))[0]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_other_sizes_give_other_lengths(tmp_path, shape, side, expected):
     np.savez(tmp_path / "own.npz", images)
     config = _config(tmp_path / "own.npz", "laptop")
     config.batch_size = 8
-    config, _ = own_data.fit(config, own_data.read(config))
+    config, _ = fit.fit(config, own_data.read(config))
     model = config.model
     assert {name: model[name] for name in expected} == expected
     assert config.warmup.object_size == expected["sprite_size"] - 2

@@ -150,3 +150,23 @@ def test_damaged_files_give_images_or_a_clear_refusal(kind, tmp_path_factory, da
         assert kind in str(error)
     else:
         assert images.shape[1:] == _GREY and set(np.unique(images)) <= {0, 255}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_no_numbers_are_not_black(dtype):
+    """NaN is refused with a threshold, too; infinity is not 65535, also in float16."""
+    image = np.ones((2, 2, 1), dtype)
+    image[0, 1] = np.nan
+    for threshold, message in ((0, "the value nan"), (0.5, "no numbers")):
+        with pytest.raises(ValueError, match=message):
+            own_images.binary("a.npy", image, threshold)
+    image[0, 1] = np.inf
+    with pytest.raises(ValueError, match="holds the value inf"):
+        own_images.binary("a.npy", image)
+
+
+def test_levels_of_no_numbers(tmp_path):
+    """Images with NaN have no levels, and the message names the image."""
+    np.save(tmp_path / "a.npy", np.full((2, 8, 8), np.nan))
+    with pytest.raises(ValueError, match=r"a.npy\[0\] has pixels that are no numbers"):
+        own_images.find_levels(tmp_path / "a.npy")

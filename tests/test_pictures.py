@@ -1,9 +1,13 @@
 """Files of every format that people have are read, and what is left out is said."""
 
+import struct
+import zlib
+
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import io
 
 from experiments.own import images as own_images
 from experiments.own import pictures
@@ -161,3 +165,78 @@ def test_a_wrong_truth_is_refused(tmp_path, arrays):
     """Shapes and types that fit no images, and numbers that disagree, are refused."""
     with pytest.raises(ValueError, match=next(iter(arrays))):
         _truth(tmp_path, **arrays)
+
+
+def test_photographs(tmp_path):
+    """A JPEG is turned as its EXIF data say, and further pictures are previews."""
+    image = np.zeros((16, 24, 3), np.uint8)
+    image[:, :8] = 255
+    exif = Image.Exif()
+    exif[274] = 6  # it is turned by 90° for viewing
+    Image.fromarray(image).save(tmp_path / "turned.jpg", exif=exif)
+    turned = pictures.read_picture(tmp_path / "turned.jpg")
+    assert turned.shape == (24, 16, 3) and turned[:7].min() > 200 > turned[9:].max()
+    both = [Image.fromarray(image), Image.fromarray(255 - image)]
+    both[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=both[1:])
+    assert pictures.read_picture(tmp_path / "a.jpg")[:, :7].min() > 200
+
+
+def test_colours_of_16_bits_are_refused(tmp_path):
+    """Pillow would keep 8 of 16 bits, in other units than those of grey pictures."""
+    rgb = np.arange(8 * 8 * 3, dtype=">u2").reshape(8, 24)
+
+    def chunk(name, data):
+        body = name + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in rgb)
+    (tmp_path / "rgb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+    with pytest.raises(ValueError, match="colours or an opacity of 16 bits"):
+        pictures.read_picture(tmp_path / "rgb.png")
+
+
+def test_values_of_rare_tiffs(tmp_path):
+    """Unsigned values of 32 bits stay positive, and white may be 0."""
+    path = tmp_path / "a.tif"
+    for large in ([[1, 2**31 + 5]], [[1, -5]]):
+        array = np.array(large, np.uint32 if min(large[0]) > 0 else np.int32)
+        io.imsave(path, array, check_contrast=False)
+        np.testing.assert_array_equal(pictures.read_picture(path)[..., 0], array)
+    dark = np.array([[0, 65535, 1]], np.uint16)
+    Image.fromarray(dark).save(path)
+    entry = struct.pack("<HHL", 262, 3, 1)  # how the tag of black and white begins
+    stored = path.read_bytes()
+    path.write_bytes(stored.replace(entry + b"\1\0", entry + b"\0\0"))
+    np.testing.assert_array_equal(pictures.read_picture(path)[..., 0], 65535 - dark)
+
+
+@pytest.mark.parametrize(
+    ("array", "advice"),
+    [
+        (np.zeros((16, 24, 3)), r"images\[None\]"),
+        (np.zeros((16, 24, 1)), r"images\[None\]"),
+        (np.zeros((5, 3, 16, 24)), r"images.transpose\(0, 2, 3, 1\)"),
+        (np.zeros((5, 16, 24, 4)), r"images\[..., :3\]"),
+        (np.zeros(()), "first axis"),
+        (np.array([None]), "plain numbers"),
+    ],
+)
+def test_arrays_of_other_shapes(tmp_path, array, advice):
+    """The advice makes images of the array, and scrambles no pixels."""
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(ValueError, match=advice):
+        pictures.find(tmp_path / "a.npy")
+
+
+def test_hdf5_without_arrays(tmp_path):
+    """Empty data sets, and arrays in groups, are not found at the top level."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = h5py.Empty("f")
+        file["group/images"] = np.zeros((2, 8, 8))
+    with pytest.raises(ValueError, match="no array at its top level"):
+        pictures.find(tmp_path / "a.h5")

@@ -69,6 +69,10 @@ def find_levels(
     for index in range(len(found.names)):
         image = found.read(index)
         are_8_bit.add(image.dtype == np.uint8)
+        if np.isnan(image).any():
+            raise ValueError(
+                f"{found.names[index]} has pixels that are no numbers: replace them."
+            )
         least, largest = min(least, image.min()), max(largest, image.max())
     if len(are_8_bit) > 1:
         raise ValueError(
@@ -149,7 +153,11 @@ def binary(name: str, image: np.ndarray, threshold: float = 0) -> np.ndarray:
     Values of at least the threshold become 255 and others 0. Without one (0), the
     values must be 0 and one of 1, 255 and 65535.
     """
+    if image.dtype == np.float16:  # it can't hold 65535
+        image = image.astype(np.float32)
     if threshold:
+        if np.isnan(image).any():
+            raise ValueError(f"{name} has pixels that are no numbers: replace them.")
         return np.where(image >= threshold, np.uint8(255), np.uint8(0))
     white = next((white for white in _WHITE if (image == white).any()), 1)
     expected = (image == 0) | (image == white)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from experiments.own import tfrecords
 
@@ -30,6 +30,7 @@ _OTHER_NAMES = {"images": "image", "masks": "mask"}  # of the multi-object data 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _GREY_MODES = ("1", "L", "LA")
 _HIGH_MODES = ("I", "F", "I;16", "I;16B", "I;16L")
+_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339  # tags of TIFF
 
 # These are what damaged files raise, found with files damaged at random. NumPy parses
 # headers with Python's tokenizer, and zipfile raises RuntimeError for archives with a
@@ -92,7 +93,7 @@ def _in_folder(folder):
             f"{f', but {others}' if others else ''}: pass a folder that does, or a file"
             f" of many pictures ({', '.join(ARRAYS)})."
         )
-    remark = f"{folder.name}: {others} are left out." if others else ""
+    remark = f"{folder.resolve().name}: {others} are left out." if others else ""
     names = tuple(file.name for file in files)
     return Pictures(names, lambda index: read_picture(files[index]), remark)
 
@@ -107,15 +108,22 @@ def read_picture(file: pathlib.Path) -> np.ndarray:
     except _READ_ERRORS as error:
         raise unreadable(file.name, error) from error
     with picture:
-        if getattr(picture, "n_frames", 1) > 1:
+        # The further pictures of a photograph (MPO) are previews of the first one.
+        if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
             raise ValueError(
                 f"{file.name} holds {picture.n_frames} pictures, but one is expected:"
                 " save each as a file of its own."
             )
+        if picture.mode not in _HIGH_MODES and ";16" in str(picture.tile):
+            raise ValueError(
+                f"{file.name} has colours or an opacity of 16 bits, which can't be read"
+                " from pictures: save it with 8 bits, in grey, or as an array (.npy)."
+            )
         try:
+            upright = ImageOps.exif_transpose(picture)
             if picture.mode in _HIGH_MODES:
-                return _native(np.asarray(picture))[..., None]
-            pixels = np.asarray(picture.convert("RGBA"))
+                return _high_values(picture, np.asarray(upright))[..., None]
+            pixels = np.asarray(upright.convert("RGBA"))
         except _READ_ERRORS as error:
             raise unreadable(file.name, error) from error
     if (pixels[..., 3] < 255).any():
@@ -124,6 +132,18 @@ def read_picture(file: pathlib.Path) -> np.ndarray:
             " it on a black background."
         )
     return pixels[..., : 1 if picture.mode in _GREY_MODES else 3]
+
+
+def _high_values(picture, pixels):
+    """Returns values of more than 8 bits as the file means them, where Pillow errs."""
+    pixels, tags = _native(pixels), getattr(picture, "tag_v2", {})
+    kind = tags.get(_SAMPLE_FORMAT, 1)
+    is_unsigned = (kind if isinstance(kind, int) else kind[0]) == 1
+    if tags and pixels.dtype == np.int32 and is_unsigned:
+        pixels = pixels.view(np.uint32)
+    if tags.get(_PHOTOMETRIC) == 0 and pixels.dtype == np.uint16:  # white is 0
+        pixels = ~pixels
+    return pixels
 
 
 def read_arrays(
@@ -171,7 +191,8 @@ def _read_numpy(path, wanted, most):
         content = np.load(stream, allow_pickle=False)
         if isinstance(content, np.ndarray):
             has_images = not wanted or "images" in wanted
-            return {"images": content[:most]} if has_images else {}
+            rows = content[:most] if content.ndim else content
+            return {"images": rows} if has_images else {}
         names = _stored(wanted, content.files)
         arrays = {name: content[stored] for name, stored in names.items()}
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
@@ -183,7 +204,8 @@ def _read_numpy(path, wanted, most):
 
 def _read_hdf5(path, wanted, most):
     with h5py.File(path) as file:
-        names = [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
+        sets = {k: v for k, v in file.items() if isinstance(v, h5py.Dataset)}
+        names = [name for name, item in sets.items() if item.shape is not None]
         stored = {name: file[other] for name, other in _stored(wanted, names).items()}
         return {name: a[:most] if a.shape else a[()] for name, a in stored.items()}
 
@@ -217,20 +239,35 @@ def _images(path, most):
     arrays = read_arrays(path, "images", most=most) or read_arrays(path, most=most)
     if len(arrays) != 1:
         raise ValueError(
-            f"{path.name} holds {', '.join(arrays) or 'no array'}, but one array named"
-            " 'images' is expected: write it with numpy.savez('own.npz', images=...)."
+            f"{path.name} holds {', '.join(arrays) or 'no array'} at its top level, but"
+            " one array named 'images' is expected: write it with"
+            " numpy.savez('own.npz', images=...)."
         )
     (array,) = arrays.values()
+    if array.ndim == 3 and array.shape[2] in (1, 3, 4):
+        raise ValueError(
+            f"{path.name} has the shape {array.shape}, as a single picture (H, W, C)"
+            " has it, but several, (N, H, W, C), are expected: give it a first axis,"
+            " images[None]."
+        )
     images = array[..., None] if array.ndim == 3 else array
     if images.ndim != 4 or images.shape[3] not in (1, 3):
         raise ValueError(
             f"{path.name} has the shape {array.shape}, but (N, H, W), (N, H, W, 1) or"
-            " (N, H, W, 3) is expected: reshape it, and give a single picture a first"
-            " axis of length 1."
+            f" (N, H, W, 3) is expected: {_advice(array.shape)}."
         )
     if not images.size:
         raise ValueError(f"{path.name} holds no images: put at least one into it.")
     return images
+
+
+def _advice(shape):
+    """Says how an array of pictures that has another shape gets the expected one."""
+    if len(shape) == 4 and shape[1] in (1, 3):
+        return "move the channels to the end, images.transpose(0, 2, 3, 1)"
+    if len(shape) == 4 and shape[3] == 4:
+        return "leave the opacity out, images[..., :3]"
+    return "give a single picture a first axis of length 1, and several one each"
 
 
 def _native(array):
@@ -241,7 +278,10 @@ def _native(array):
 def unreadable(name: str, error: Exception) -> ValueError:
     """Returns the error for a file that is damaged or not what its name says."""
     reason = " ".join(str(error).split()) or type(error).__name__
-    return ValueError(
-        f"{name} cannot be read ({reason}): it is damaged, incomplete or of another"
-        " format; write it again."
+    advice = (
+        "it is damaged, incomplete, or of a format or number type that is not read;"
+        " write it again, or save it as a NumPy array (.npy) of plain numbers"
     )
+    if isinstance(error, Image.DecompressionBombError):
+        advice = "it is too large; cut it into parts"
+    return ValueError(f"{name} cannot be read ({reason}): {advice}.")

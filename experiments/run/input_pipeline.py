@@ -11,6 +11,7 @@ from datasets import load
 from experiments import cli
 from experiments.measure import measure
 from experiments.own import data as own_data
+from experiments.own import fit
 
 # These read ahead of a training step without taking the cores that it runs on.
 _READ_AHEAD = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
@@ -41,7 +42,7 @@ def prepare(config: ConfigDict) -> Prepared:
     if own_data.is_own(config):
         with cli.user_errors(ValueError, OSError):
             own = own_data.read(config)
-            config, remarks = own_data.fit(config, own)
+            config, remarks = fit.fit(config, own)
         data = _split_own(config, own)
     else:
         _check_named(config)

@@ -33,6 +33,7 @@ MAY_CHANGE = (
     "data.data_dir",
     "data.manual_dir",
     "data.path",
+    "data.only_8_bit",  # earlier runs lack it
 )
 
 NUM_SAMPLES = 100
