@@ -134,7 +134,10 @@ def _warmup() -> ConfigDict:
     warmup.guided_steps = 1_000
     warmup.target = "bumps"  # "kl_map" in the paper, with peaks of unequal height
     warmup.bump_height = 10.0  # of target=bumps, before γ; f_count's threshold is 4
-    warmup.bump_sigma = 3.0  # of target=bumps, pixels
+    # In pixels, of target=bumps. From wide bumps h_loc does not learn single pixels: it
+    # puts objects on every second one, and f_sprite must learn each sprite at four
+    # offsets. And all draws land on pixels of the highest bump; see TRIALS.md.
+    warmup.bump_sigma = 1.0
     warmup.location_weight = 0.1  # open; makes this loss about as large as −ELBO
     return warmup
 
@@ -200,10 +203,7 @@ def laptop() -> ConfigDict:
 
     # After these steps the map has one peak per object in nearly all held-out scenes.
     config.warmup.auxiliary_steps = 400
-    # From wide bumps h_loc does not learn single pixels: it puts objects on every
-    # second one, and f_sprite must learn each sprite at four offsets; see TRIALS.md.
     config.warmup.guided_steps = 300
-    config.warmup.bump_sigma = 1.0
 
     elbo = config.elbo
     elbo.draws = "score"  # glimpses are read at single sites

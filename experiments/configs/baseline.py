@@ -34,6 +34,9 @@ def get_config(data_and_variant: str = "") -> ConfigDict:
     variant = variant or "paper"
     lavae = DATA[data].get_config(variant)
     config = {"paper": paper, "laptop": laptop, "tiny": tiny}[variant](lavae)
+    if (data, variant) == ("mnist_1k", "laptop"):
+        config.num_steps = 60_000  # about 90 minutes on one core; see TRIALS.md
+        config.update(eval_every=5_000, picture_every=10_000, checkpoint_every=1_000)
     if data == "custom":
         del config.model.image_shape
         config.model.image_shape = placeholder(tuple)

@@ -25,12 +25,11 @@ def get_config(variant: str = "laptop") -> ConfigDict:
     model.count_threshold = 14.0  # 4γ
     model.stem_stride = 1  # h_loc then sees 23 px; objects have up to 11
     warmup.object_size = 11
-    warmup.bump_sigma = 1.0
     if variant == "tiny":
         return config
 
     # `paper` has one update of h_app and f_sprite in a step, and `laptop` has 19.
-    config.num_steps = 700 if variant == "laptop" else 1_000
+    config.num_steps = 700 if variant == "laptop" else 2_200
     config.update(log_every=25, eval_every=50, picture_every=250)
     config.data.num_valid = 2_000
     model.update(channels=16, width=128)
